@@ -1,0 +1,52 @@
+"""From images to probabilities to scores; one net or many on the same path. Pure functions."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax import data, metrics
+from agegender_jax.structs import Batch, Probs
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict(model: nn.Module, variables: Any, images: jax.Array) -> Probs:
+    """Softmax of both heads, running statistics in BatchNorm: uint8 RGB [B, H, W, 3] -> Probs."""
+    outputs = model.apply(variables, data.normalize(images), train=False)
+    return Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
+
+
+def predict_all(model: nn.Module, variables: Any, batches: Iterable[Batch]) -> Probs:
+    """`predict` over padded batches, padding dropped: numpy Probs, one row for each example."""
+    rows = []
+    for batch in batches:
+        probs, real = predict(model, variables, batch.image), np.asarray(batch.mask) > 0
+        rows.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], probs))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+
+
+def mean_probs(members: Sequence[Probs]) -> Probs:
+    """The average of the members' probabilities, equally weighted (arXiv 2010.03791, section 3).
+
+    Raises:
+      ValueError: no members.
+    """
+    if not members:
+        raise ValueError("mean_probs needs at least one member")
+    return jax.tree.map(lambda *parts: sum(jnp.asarray(p) for p in parts) / len(parts), *members)
+
+
+def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float]:
+    """Scores of the averaged probabilities: age_accuracy, gender_accuracy, aabd (see `metrics.scores`).
+
+    Args:
+      members: Probs of the same N examples, one for each net; one member is an ensemble of one.
+      age: int [N, 2], first and last bucket that count as right.
+      gender: int [N].
+    """
+    probs = mean_probs(members)
+    return metrics.scores(np.asarray(probs.age), np.asarray(probs.gender), age, gender)

@@ -1,0 +1,180 @@
+"""Convolution, normalisation, pooling and resizing shared by all nets.
+
+Where XLA's CPU kernels are slow, an exact alternative is chosen here by backend and shape, and nowhere else.
+"""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+MIN_IMAGE_SIZE = 32
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels at a width multiplier: a multiple of 8, at least 8, exact at width 1."""
+    return channels if width == 1 else max(8, 8 * round(channels * width / 8))
+
+
+def check_images(images: jax.Array) -> None:
+    """Raises ValueError unless images are [B, H, W, 3] with H and W of at least 32."""
+    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MIN_IMAGE_SIZE:
+        raise ValueError(f"images must be [B, H, W, 3] with H, W >= {MIN_IMAGE_SIZE}, got {images.shape}")
+
+
+def on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def conv_by_matmul(x, kernel, strides, padding):
+    """Convolution as one matrix product over the window's patches; [B, H, W, C] * [h, w, C, O]."""
+    kh, kw, cin, cout = kernel.shape
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    out_h = (x.shape[1] - kh) // strides[0] + 1
+    out_w = (x.shape[2] - kw) // strides[1] + 1
+    patches = [
+        x[:, i : i + (out_h - 1) * strides[0] + 1 : strides[0], j : j + (out_w - 1) * strides[1] + 1 : strides[1]]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    patches = jnp.concatenate(patches, -1) if len(patches) > 1 else patches[0]
+    out = patches.reshape(-1, kh * kw * cin) @ kernel.reshape(-1, cout)
+    return out.reshape(x.shape[0], out_h, out_w, cout)
+
+
+def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **kwargs):
+    """`lax.conv_general_dilated`, except on CPU for 1x1 kernels and for maps no larger than 4x4.
+
+    XLA's CPU convolution runs at 1 GFLOP/s on maps smaller than its kernel; a matrix product does not.
+    """
+    undilated = all(d == 1 for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,))))
+    small = x.shape[1] * x.shape[2] <= 16 or kernel.shape[:2] == (1, 1)
+    if on_cpu() and undilated and small and not isinstance(padding, str):
+        return conv_by_matmul(x, kernel, window_strides, padding)
+    return lax.conv_general_dilated(
+        x, kernel, window_strides, padding, lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation, **kwargs
+    )
+
+
+def conv(features, kernel=1, stride=1, *, init, dtype, name):
+    """A square convolution without bias, padded by (kernel - 1) / 2 on every side as in Caffe and PyTorch."""
+    pad = (kernel - 1) // 2
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        (stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=init,
+        conv_general_dilated=conv_general,
+        name=name,
+    )
+
+
+def norm(train: bool, dtype, axis_name=None):
+    """BatchNorm (eps 1e-5, running = 0.9 old + 0.1 new) as a partial that takes `name`.
+
+    With `axis_name` the statistics are those of the whole batch over that axis.
+    """
+    return functools.partial(
+        nn.BatchNorm,
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        axis_name=axis_name,
+        use_fast_variance=False,
+    )
+
+
+def max_pool(x, pad: tuple[int, int], window: int = 3, stride: int = 2):
+    """Max pooling over square windows; `pad` is (low, high) on both sides of both axes. [B, H, W, C]."""
+    if on_cpu():
+        return _max_pool_indexed(x, pad, window, stride)
+    return nn.max_pool(x, (window, window), (stride, stride), (pad, pad))
+
+
+def caffe_max_pool(x):
+    """3x3, stride 2, windows from 0, ceil mode: Caffe's pool; equals SAME for even sizes only (models of RAN)."""
+    size = x.shape[1]
+    out = max(1, math.ceil((size - 3) / 2) + 1)
+    if x.shape[2] != size:
+        raise ValueError(f"maps must be square, got {x.shape}")
+    return max_pool(x, (0, max(0, (out - 1) * 2 + 3 - size)))
+
+
+def _windows(x, window, stride, out):
+    """The strided views of x at every offset inside the window, with their offsets."""
+    stop = [(n - 1) * stride + 1 for n in out]
+    for i in range(window):
+        for j in range(window):
+            yield (i, j), x[:, i : i + stop[0] : stride, j : j + stop[1] : stride]
+
+
+def _pooled_with_index(x, pad, window, stride):
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), (*pad, 0), (*pad, 0), (0, 0, 0)))
+    out = [(n - window) // stride + 1 for n in x.shape[1:3]]
+    best = index = None
+    for k, (_, view) in enumerate(_windows(x, window, stride, out)):
+        if best is None:
+            best, index = view, jnp.zeros(view.shape, jnp.uint8)
+        else:
+            index = jnp.where(view > best, jnp.uint8(k), index)
+            best = jnp.maximum(best, view)
+    return best, index
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool_indexed(x, pad, window, stride):
+    return _pooled_with_index(x, pad, window, stride)[0]
+
+
+def _max_pool_fwd(x, pad, window, stride):
+    best, index = _pooled_with_index(x, pad, window, stride)
+    return best, (index, x.shape)
+
+
+def _max_pool_bwd(pad, window, stride, residual, grad):
+    """Each output's gradient goes to the first maximum of its window, as in lax."""
+    index, shape = residual
+    total = 0
+    for i in range(window):
+        for j in range(window):
+            part = jnp.where(index == i * window + j, grad, 0)
+            # placed at (i, j) of the padded input, then cut back to the input: negative padding crops
+            config = [(0, 0, 0)]
+            for axis, offset in ((1, i), (2, j)):
+                span = (part.shape[axis] - 1) * stride + 1
+                low = offset - pad[0]
+                config.append((low, shape[axis] - span - low, stride - 1))
+            total = total + lax.pad(part, jnp.array(0, part.dtype), (*config, (0, 0, 0)))
+    return (total,)
+
+
+_max_pool_indexed.defvjp(_max_pool_fwd, _max_pool_bwd)
+
+
+@functools.cache
+def _align_corners_matrix(size: int, out: int) -> np.ndarray:
+    """[out, size] weights of a linear resize that keeps both end values (Caffe's Interp)."""
+    position = np.arange(out) * ((size - 1) / (out - 1) if out > 1 else 0.0)
+    low = np.minimum(position.astype(int), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    matrix = np.zeros((out, size), np.float32)
+    np.add.at(matrix, (np.arange(out), low), 1 - (position - low))
+    np.add.at(matrix, (np.arange(out), high), position - low)
+    return matrix
+
+
+def resize_align_corners(x, shape: tuple[int, int]):
+    """Bilinear resize of [B, h, w, C] to [B, *shape, C] with corners aligned; a 1x1 map becomes constant."""
+    for axis, out in ((1, shape[0]), (2, shape[1])):
+        if x.shape[axis] != out:
+            matrix = jnp.asarray(_align_corners_matrix(x.shape[axis], out), x.dtype)
+            x = jnp.moveaxis(jnp.tensordot(matrix, x, ((1,), (axis,)), precision=lax.Precision.HIGHEST), 0, axis)
+    return x

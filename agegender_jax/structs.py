@@ -1,0 +1,69 @@
+"""The data that passes between the rooms. Plain pytrees: no functions inside.
+
+Shape letters, used everywhere: B batch, H height, W width, C channels, A age buckets, G genders.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class Batch:
+    """Images with their targets.
+
+    Attributes:
+      image: uint8 RGB [B, H, W, 3].
+      age: int32 [B, 2], first and last age bucket that count as right (equal but for open groups).
+      gender: int32 [B], 0 male, 1 female.
+      mask: float32 [B], 1 for a real example, 0 for padding.
+    """
+
+    image: jax.Array
+    age: jax.Array
+    gender: jax.Array
+    mask: jax.Array
+
+
+@flax.struct.dataclass
+class Outputs:
+    """What a net returns.
+
+    Attributes:
+      age_logits: float32 [B, A].
+      gender_logits: float32 [B, 2].
+      attention: one soft mask [B, h, w, C] in (0, 1) for each attention module; () without any.
+    """
+
+    age_logits: jax.Array
+    gender_logits: jax.Array
+    attention: tuple[jax.Array, ...] = ()
+
+
+@flax.struct.dataclass
+class Probs:
+    """Softmax probabilities, float32: age [B, A], gender [B, 2]."""
+
+    age: jax.Array
+    gender: jax.Array
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training needs to go on, and nothing else.
+
+    Attributes:
+      step: int32 scalar, the number of steps done.
+      params, batch_stats: the model's collections.
+      opt_state: the optimizer's state.
+      ema: moving average of the parameters, or None.
+      sums: float32 scalars summed over the steps since the last log line.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any
+    sums: dict[str, jax.Array]

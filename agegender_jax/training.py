@@ -1,0 +1,97 @@
+"""The state at step 0 and the per-device training step. Pure functions."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from agegender_jax import losses
+from agegender_jax.structs import Batch, TrainState
+
+SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
+
+
+def zero_sums() -> dict[str, jax.Array]:
+    return {name: jnp.zeros((), jnp.float32) for name in SUMS}
+
+
+def init_state(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image_size: int, *, ema: bool = False
+) -> TrainState:
+    """Parameters from `key`, step 0. `ema` adds a moving average of the parameters, starting at them."""
+    images = jnp.zeros((1, image_size, image_size, 3))
+    variables = jax.jit(lambda key: model.init(key, images, train=False))(key)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        opt_state=jax.jit(tx.init)(params),
+        ema=jax.tree.map(jnp.copy, params) if ema else None,
+        sums=zero_sums(),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    prepare_images: Callable[[jax.Array, jax.Array], jax.Array],
+    age_weight: float = 1.0,
+    gender_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    ema_decay: float = 0.0,
+    axis: str = "data",
+) -> TrainState:
+    """One optimizer step on this device's part of the batch, averaged over `axis`.
+
+    loss = age_weight * CE_age + gender_weight * CE_gender, the mean over the whole batch.
+
+    Args:
+      key: the run's key; an example's own key is folded from it by step and place in the global batch.
+      prepare_images: (keys [B], uint8 [B, H, W, 3]) -> float32 [B, H, W, 3], augmented and normalised.
+    """
+    size = batch.gender.shape[0]
+    place = lax.axis_index(axis) * size + jnp.arange(size)
+    step_key = jax.random.fold_in(key, state.step)
+    images = prepare_images(jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place), batch.image)
+
+    def loss_fn(params):
+        outputs, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats}, images, train=True, mutable=["batch_stats"]
+        )
+        loss_age = losses.age_loss(outputs.age_logits, batch.age, label_smoothing).mean()
+        loss_gender = losses.gender_loss(outputs.gender_logits, batch.gender, label_smoothing).mean()
+        age_class, gender = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
+        loss = age_weight * loss_age + gender_weight * loss_gender
+        seen = {
+            "loss": loss,
+            "loss_age": loss_age,
+            "loss_gender": loss_gender,
+            "age_accuracy": ((batch.age[:, 0] <= age_class) & (age_class <= batch.age[:, 1])).mean(),
+            "gender_accuracy": (gender == batch.gender).mean(),
+        }
+        return loss, (updated["batch_stats"], seen)
+
+    grads, (batch_stats, seen) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, seen = lax.pmean((grads, seen), axis)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+        ema = optax.incremental_update(params, ema, 1 - ema_decay)
+    seen = seen | {"steps": 1.0, "grad_norm": optax.global_norm(grads)}
+    return TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=ema,
+        sums={name: state.sums[name] + seen[name] for name in SUMS},
+    )

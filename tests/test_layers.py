@@ -1,0 +1,66 @@
+"""The alternatives to XLA's slow paths against lax: values and gradients, ties included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from agegender_jax.models import layers
+
+
+def value_and_grad(f, *args):
+    out = f(*args)
+    weight = jax.random.normal(jax.random.key(9), out.shape)
+    return out, jax.grad(lambda *a: (f(*a) * weight).sum(), argnums=tuple(range(len(args))))(*args)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7, 8, 13])
+@pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 1)])
+def test_max_pool_is_lax_max_pool(size, pad):
+    x = jax.random.randint(jax.random.key(size), (2, size, size, 3), 0, 4).astype(jnp.float32)  # full of ties
+    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, pad, 3, 2), x)
+    theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), (pad, pad)), x)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
+
+
+def test_max_pool_keeps_nan():
+    x = jnp.ones((1, 5, 5, 1)).at[0, 2, 2, 0].set(jnp.nan)
+    np.testing.assert_array_equal(layers._max_pool_indexed(x, (0, 0), 3, 2), nn.max_pool(x, (3, 3), (2, 2)))
+
+
+# Caffe: out = ceil((n - 3) / 2) + 1
+@pytest.mark.parametrize("size,out", [(3, 1), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4), (13, 6), (14, 7), (25, 12), (50, 25), (1, 1), (2, 1)])
+def test_caffe_pool_sizes(size, out):
+    x = jnp.arange(size * size, dtype=jnp.float32).reshape(1, size, size, 1)
+    pooled = layers.caffe_max_pool(x)
+    assert pooled.shape == (1, out, out, 1)
+    assert pooled[0, 0, 0, 0] == x[0, min(2, size - 1), min(2, size - 1), 0]  # windows start at 0
+
+
+@pytest.mark.parametrize("size,kernel,stride", [(2, 3, 1), (4, 3, 2), (1, 3, 1), (3, 3, 1), (9, 1, 1), (9, 1, 2)])
+def test_small_convolutions_are_lax_convolutions(size, kernel, stride):
+    keys = jax.random.split(jax.random.key(0))
+    x, w = jax.random.normal(keys[0], (2, size, size, 8)), jax.random.normal(keys[1], (kernel, kernel, 8, 16))
+    pad = ((kernel // 2,) * 2,) * 2
+
+    def reference(x, w):
+        return lax.conv_general_dilated(x, w, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    ours = value_and_grad(lambda x, w: layers.conv_by_matmul(x, w, (stride, stride), pad), x, w)
+    theirs = value_and_grad(reference, x, w)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+def test_resize_keeps_both_ends_of_a_ramp():
+    ramp = jnp.linspace(0.0, 1.0, 4)[None, :, None, None] * jnp.ones((1, 4, 4, 2))
+    out = layers.resize_align_corners(ramp, (7, 7))
+    np.testing.assert_allclose(out[0, :, 3, 0], np.linspace(0, 1, 7), atol=1e-6)
+
+
+def test_resize_of_the_same_size_and_of_one_pixel():
+    x = jax.random.normal(jax.random.key(0), (1, 5, 5, 2))
+    np.testing.assert_array_equal(layers.resize_align_corners(x, (5, 5)), x)
+    np.testing.assert_allclose(layers.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2)))
