@@ -86,7 +86,7 @@ def train_step(
     ema = state.ema
     if ema is not None:
         ema = optax.incremental_update(params, ema, 1 - ema_decay)
-    seen = seen | {"steps": 1.0, "grad_norm": optax.global_norm(grads)}
+    seen = seen | {"steps": 1.0, "grad_norm": optax.tree.norm(grads)}
     return TrainState(
         step=state.step + 1,
         params=params,

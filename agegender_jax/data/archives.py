@@ -1,0 +1,106 @@
+"""Archives listed and read without unpacking them to disk.
+
+Nothing is followed or believed: links and devices are named with their reason, paths that lead outside too, a
+member is read up to MAX_BYTES, and an archive that claims to unpack to far more than its own size is refused.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agegender_jax.data import tars, zips
+from agegender_jax.data.entries import Entry, Unreadable
+from agegender_jax.errors import DataError
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_MEMBER_BYTES = 4096  # charged for a member of any size, so that their number is bounded too
+_ERRORS = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,  # NotImplementedError and RecursionError too
+    ValueError,
+)
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[list[Entry]]:
+    """The images and CSVs of an archive in its order, readable while the context lasts.
+
+    Raises:
+      DataError: not an archive, damaged, cut short, or far larger inside than outside.
+    """
+    with contextlib.ExitStack() as stack:
+        spend = _budget(path)
+        try:
+            if path.name.lower().endswith(".zip"):
+                listed = zips.list_zip(path, stack, spend)
+            elif _is_gzip(path):
+                listed = tars.list_tar_gz(path, stack, spend)
+            else:
+                listed = tars.list_tar(path, stack)
+        except _ERRORS as error:
+            raise DataError(
+                f"the archive is damaged or cut short: {_line(error)}", str(path), "copy or download it again"
+            ) from error
+        yield [
+            dataclasses.replace(entry, read=functools.partial(_read, entry.read)) if entry.read else entry
+            for entry in _without_repeats(listed)
+        ]
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+
+
+def _budget(path: Path) -> Callable[[int], None]:
+    """To be called with the size that a member claims, before it is read; raises DataError beyond reason."""
+    limit = max(2**30, 100 * path.stat().st_size)
+    total = 0
+
+    def spend(size: int):
+        nonlocal total
+        total += size + _MEMBER_BYTES
+        if total > limit:
+            raise DataError(
+                f"the archive claims to unpack to more than {limit >> 20} MiB",
+                str(path),
+                "if that is right, unpack it and name the folder instead",
+            )
+
+    return spend
+
+
+def _without_repeats(listed: list[Entry]) -> list[Entry]:
+    """Of several members of one name only the last counts, as when unpacking."""
+    last = {entry.path: entry for entry in listed if entry.read}
+    return [
+        Entry(entry.path, reason="replaced by a later member of the same name")
+        if entry.read and last[entry.path] is not entry
+        else entry
+        for entry in listed
+    ]
+
+
+def _read(read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except _ERRORS as error:
+        raise Unreadable(f"cannot be read from the archive: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:100]

@@ -1,0 +1,110 @@
+"""Image bytes to upright RGB pixels, by Pillow from a fixed list of formats."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MAX_PIXELS = 64_000_000
+
+_PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and checksum
+_ORIENTATION = 0x0112  # EXIF 2.3, table 4
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class DecodeError(Exception):
+    """Bytes that are no usable image; the text is the reason in a few words."""
+
+    @property
+    def reason(self) -> str:
+        return str(self)
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The first frame, upright by EXIF, on white where transparent, 16 bits scaled to 8.
+
+    Colour profiles are ignored.
+
+    Args:
+      data: a JPEG, PNG, WEBP, BMP or GIF file of at most 64 megapixels (judged from its header).
+
+    Returns:
+      uint8 RGB [H, W, 3].
+
+    Raises:
+      DecodeError: empty, cut short, damaged, too large or of another format.
+    """
+    if not data:
+        raise DecodeError("empty file")
+    if _is_cut_short(data):
+        raise DecodeError("truncated")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} megapixels")
+            ImageFile.LOAD_TRUNCATED_IMAGES = False  # the whole process's switch
+            image.load()
+            return np.array(_rgb(_upright(image)))
+    except DecodeError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DecodeError(f"more than {MAX_PIXELS // 10**6} megapixels") from error
+    except UnidentifiedImageError as error:
+        raise DecodeError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise DecodeError("truncated" if "truncated" in reason else f"damaged: {reason}") from error
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """The largest centred square, scaled with an antialiasing bilinear filter.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      size: the new side in pixels.
+
+    Returns:
+      uint8 [size, size, 3].
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(square)
+    return np.array(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _is_cut_short(data: bytes) -> bool:
+    """Whether a PNG lacks its end, or a WEBP some of its announced bytes; Pillow may not see either."""
+    if data.startswith(b"\x89PNG"):
+        return _PNG_END not in data
+    return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block does not spoil the pixels
+        orientation = 1
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey; convert() would clip instead of scale
+        wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

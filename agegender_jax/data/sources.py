@@ -1,0 +1,153 @@
+"""Faces with their labels out of folders, archives, FairFace CSVs, several joined, or drawn ones.
+
+Every file with an image's name comes out, labelled or with the reason why it cannot be used. Files that a
+FairFace CSV lists have its labels, all others those of their UTKFace names.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from agegender_jax.data import archives, entries, fairface
+from agegender_jax.data.entries import Entry
+from agegender_jax.data.places import default_cache_dir, resolve, source_name, source_names
+from agegender_jax.data.utkface import parse_utkface_name
+from agegender_jax.errors import DataError
+from agegender_jax.labels import Label
+
+__all__ = ["Item", "default_cache_dir", "read", "resolve", "source_name"]
+
+
+NOT_THERE = "listed in the CSV, but there is no such image"
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One image file of a source: bytes and label, or the reason why it is unusable.
+
+    Attributes:
+      file: path inside the source without the folders that all its readable images share; in joined sources
+        after `<source name>/`. Bytes that are not UTF-8 stand in it as surrogate escapes.
+      data: the file's bytes, or None.
+      label: Label, or None.
+      reason: None for a usable file.
+    """
+
+    file: str
+    data: bytes | None
+    label: Label | None
+    reason: str | None
+
+
+def read(spec: str, cache_dir: str | os.PathLike | None = None) -> Iterator[Item]:
+    """The images of a source, sorted by `file`, read one by one.
+
+    Args:
+      spec: folder, archive (.tar, .tar.gz, .tgz, .zip), FairFace CSV, `synthetic[:N]`, or several of them
+        with commas between.
+      cache_dir: where drawn faces are kept; default_cache_dir() if None or "".
+
+    Raises:
+      DataError: a source is missing; or, while iterating, unreadable, damaged or without images.
+      ConfigError: the text is not a source.
+    """
+    paths = resolve(spec, cache_dir)
+    if len(paths) == 1:
+        return _read_one(paths[0])
+    return _read_joined(sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True)))
+
+
+def _read_joined(parts: list[tuple[str, Path]]) -> Iterator[Item]:
+    for prefix, path in parts:
+        for item in _read_one(path):
+            yield dataclasses.replace(item, file=prefix + item.file)
+
+
+def _read_one(path: Path) -> Iterator[Item]:
+    with _open(path) as (listed, labels):
+        images = [entry for entry in listed if entries.is_image(entry.path)]
+        images += _missing(labels, {entry.path for entry in images})
+        if not images:
+            raise DataError(
+                "no images in the data source",
+                str(path),
+                "name a folder or archive of UTKFace images; links to folders are not followed",
+            )
+        shared = _shared_folder([entry.path for entry in images if entry.read])
+        named = [(_file(entry, shared), entry) for entry in images]
+        for file, entry in sorted(named, key=lambda pair: pair[0]):
+            yield _item(file, entry, labels)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str]]]:
+    """A source's entries, and what its FairFace CSVs say: path -> label or reason."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if path.is_dir():
+                listed = entries.list_folder(path)
+                labels = _csv_labels(listed)
+            elif entries.is_csv(path.name):
+                listed, labels = _list_csv(path)
+            else:
+                listed = stack.enter_context(archives.open_archive(path))
+                labels = _csv_labels(listed)
+        except (OSError, entries.Unreadable, csv.Error) as error:
+            raise DataError(
+                f"the data source cannot be read: {error}", str(path), "mend it, or name another"
+            ) from error
+        yield listed, labels
+
+
+def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
+    """The files that a CSV lists, and their labels."""
+    real = path.resolve()
+    labels = _csv_labels([entries.file_entry(real.parent, real.name)])
+    if not labels:
+        raise DataError(
+            "no FairFace rows in the CSV", str(path), "its first line is file,age,gender,race,..."
+        )
+    return [entries.file_entry(path.parent, file) for file in labels if entries.is_image(file)], labels
+
+
+def _csv_labels(listed: list[Entry]) -> dict[str, Label | str]:
+    labels: dict[str, Label | str] = {}
+    for entry in listed:
+        if entries.is_csv(entry.path) and entry.read:
+            for path, label in fairface.parse_csv(entry.read(), entry.path.rpartition("/")[0]):
+                if labels.setdefault(path, label) != label:
+                    labels[path] = "listed twice in a CSV, with different labels"
+    return labels
+
+
+def _missing(labels: dict[str, Label | str], present: set[str]) -> list[Entry]:
+    return [
+        Entry(path, reason=label if isinstance(label, str) else NOT_THERE)
+        for path, label in labels.items()
+        if path not in present
+    ]
+
+
+def _shared_folder(paths: list[str]) -> str:
+    """The folders that lead to all of the paths, with a slash at the end, or nothing."""
+    shared = os.path.commonprefix([path.split("/")[:-1] for path in paths])
+    return "/".join(shared) + "/" if shared else ""
+
+
+def _file(entry: Entry, shared: str) -> str:
+    return entry.path if entry.reason == entries.OUTSIDE else entry.path.removeprefix(shared)
+
+
+def _item(file: str, entry: Entry, labels: dict[str, Label | str]) -> Item:
+    if entry.reason:
+        return Item(file, None, None, entry.reason)
+    label = labels.get(entry.path) or parse_utkface_name(entry.path.rpartition("/")[2])
+    if isinstance(label, str):
+        return Item(file, None, None, label)
+    try:
+        return Item(file, entry.read(), label, None)
+    except entries.Unreadable as error:
+        return Item(file, None, None, str(error))

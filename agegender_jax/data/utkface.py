@@ -1,0 +1,61 @@
+"""Labels out of UTKFace file names: `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
+
+Zhang, Song, Qi 2017. A handful of the distributed names are malformed; those whose labels are known stand in
+`KNOWN` by their whole stem, others lose one field for certain and are refused.
+"""
+
+import re
+
+from agegender_jax.labels import GENDERS, RACES, Label, age_bucket
+
+MAX_AGE = 120
+_LAST = {"age": MAX_AGE, "gender": len(GENDERS) - 1, "race": len(RACES) - 1}
+
+# Names that lack a field or hold a wrong one -> (age, gender, race).
+KNOWN = {
+    "61_1_20170109142408075": (61, 1, 1),
+    "61_3_20170109150557335": (61, 1, 3),
+    "61_1_20170109150557335": (61, 1, 3),  # the same picture as the line above, as the full set calls it
+    "39_1_20170116174525125": (39, 0, 1),
+    "53__0_20170116184028385": (53, 1, 0),
+}
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_DATE = re.compile(r"[0-9]+(?:jpe?g|png)?")  # `55_0_0_20170116232725357jpg` lacks the dot
+
+
+def parse_utkface_name(name: str) -> Label | str:
+    """The label that a file name carries, or in one line why it carries none.
+
+    Args:
+      name: the file's name without its folder, for example `25_0_1_20170116220224657.jpg.chip.jpg`.
+
+    Returns:
+      A Label (ages 0 to 120, gender 0 or 1, race 0 to 4), or the reason as text.
+    """
+    stem = name.split(".", 1)[0].strip()
+    if stem in KNOWN:
+        return _label(*KNOWN[stem])
+    fields = stem.split("_")
+    if len(fields) != 4:
+        return f"name has {len(fields)} of the 4 parts age_gender_race_date"
+    if not _DATE.fullmatch(fields[3]):
+        return f"date {_shown(fields[3])} is not a number"
+    for word, text in zip(_LAST, fields, strict=False):
+        if not _NUMBER.fullmatch(text):
+            return f"{word} {_shown(text)} is not a number"
+    values = [int(text) for text in fields[:3]]
+    for (word, last), value in zip(_LAST.items(), values, strict=True):
+        if not 0 <= value <= last:
+            return f"{word} {value} is outside 0 to {last}"
+    return _label(*values)
+
+
+def _label(age: int, gender: int, race: int) -> Label:
+    bucket = age_bucket(age)
+    return Label(str(age), age, bucket, bucket, gender, race, RACES[race])
+
+
+def _shown(text: str) -> str:
+    """`text` in quotes, printable ASCII only, cut at 40 characters."""
+    return ascii(text[:40])

@@ -1,0 +1,168 @@
+import gzip
+import struct
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from source_files import DATE, FACES, member, reasons, write, write_tar
+
+from agegender_jax.data import entries, sources
+from agegender_jax.errors import DataError
+
+
+def test_tar_members_that_are_not_plain_files_inside(tmp_path):
+    good = f"in/1_0_0_{DATE}"
+    members = [
+        member(good, b"good"),
+        member(f"../1_1_0_{DATE}", b"climbs"),
+        member(f"in/../../1_1_0_{DATE}", b"climbs"),
+        member(f"/etc/1_1_0_{DATE}", b"absolute"),
+        member("in/soft.jpg", kind=tarfile.SYMTYPE, target="/etc/passwd"),
+        member("in/hard.jpg", kind=tarfile.LNKTYPE, target=good),
+        member("in/fifo.jpg", kind=tarfile.FIFOTYPE),
+        member("in/device.jpg", kind=tarfile.CHRTYPE),
+        member("in/folder.jpg", kind=tarfile.DIRTYPE),
+        member("in/soft.txt", kind=tarfile.SYMTYPE, target="/etc/passwd"),
+    ]
+    for name in ("a.tar", "a.tgz"):
+        assert reasons(write_tar(tmp_path / name, members)) == {
+            f"1_0_0_{DATE}": None,
+            f"../1_1_0_{DATE}": entries.OUTSIDE,
+            f"in/../../1_1_0_{DATE}": entries.OUTSIDE,
+            f"/etc/1_1_0_{DATE}": entries.OUTSIDE,
+            "soft.jpg": entries.LINK,
+            "hard.jpg": entries.LINK,
+            "fifo.jpg": entries.NOT_REGULAR,
+            "device.jpg": entries.NOT_REGULAR,
+            "folder.jpg": entries.FOLDER,
+        }
+
+
+def test_zip_members_that_are_not_plain_files_inside(tmp_path):
+    path = tmp_path / "a.zip"
+    link = zipfile.ZipInfo("in/soft.jpg")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"in/1_0_0_{DATE}", b"good")
+        archive.writestr(link, "/etc/passwd")
+        for name in ("../1_1_0_", "/1_1_0_", "C:\\1_1_0_", "in\\2_0_0_"):
+            archive.writestr(zipfile.ZipInfo(name + DATE), b"")
+        archive.writestr(zipfile.ZipInfo("in/d.jpg/"), b"")
+    assert reasons(str(path)) == {
+        f"1_0_0_{DATE}": None,
+        f"2_0_0_{DATE}": None,
+        f"../1_1_0_{DATE}": entries.OUTSIDE,
+        f"/1_1_0_{DATE}": entries.OUTSIDE,
+        f"C:/1_1_0_{DATE}": entries.OUTSIDE,
+        "soft.jpg": entries.LINK,
+        "d.jpg": entries.FOLDER,
+    }
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz", "zip"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_repeated_names_the_last_counts(form, tmp_path):
+    name = f"1_0_0_{DATE}"
+    path = tmp_path / f"a.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, b"first")
+            archive.writestr(f"./{name}", b"last")
+    else:
+        write_tar(path, [member(name, b"first"), member(f"./{name}", b"last")])
+    items = list(sources.read(str(path)))
+    assert [(item.file, item.data) for item in items] == [(name, None), (name, b"last")]
+    assert items[0].reason == "replaced by a later member of the same name"
+
+
+@pytest.mark.parametrize("form", ["tar.gz", "zip"])
+def test_members_are_bounded(form, tmp_path):
+    huge = b"\0" * (entries.MAX_BYTES + 1)
+    spec = write(form, tmp_path, {f"1_0_0_{DATE}": huge, f"2_0_0_{DATE}": b"small"})
+    assert reasons(spec) == {f"1_0_0_{DATE}": entries.TOO_LARGE, f"2_0_0_{DATE}": None}
+
+
+def test_archives_that_claim_far_more_than_their_size(tmp_path):
+    info = tarfile.TarInfo(f"1_0_0_{DATE}")
+    info.size = 2**34
+    bomb = tmp_path / "bomb.tgz"
+    bomb.write_bytes(gzip.compress(info.tobuf() + b"\0" * 10**6))
+    with pytest.raises(DataError, match="claims to unpack to more than 1024 MiB"):
+        list(sources.read(str(bomb)))
+
+    many = tmp_path / "many.zip"
+    with zipfile.ZipFile(many, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.jpg", b"\0" * 2**25)
+    central = many.read_bytes()
+    start = central.index(b"PK\1\2")
+    record = central[start : central.index(b"PK\5\6")]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 40, 40, len(record) * 40, start, 0)
+    many.write_bytes(central[:start] + record * 40 + end)  # 40 names for the same 32 MiB
+    with pytest.raises(DataError, match="claims to unpack"):
+        list(sources.read(str(many)))
+
+
+def test_huge_and_nested_tar_headers(tmp_path):
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 2**30
+    path = tmp_path / "a.tgz"
+    path.write_bytes(gzip.compress(long_name.tobuf(tarfile.GNU_FORMAT) + b"x" * 10**6))
+    with pytest.raises(DataError, match="header with a size of"):
+        list(sources.read(str(path)))
+    long_name.size = 1
+    path = tmp_path / "b.tar"
+    path.write_bytes((long_name.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 5000)
+    with pytest.raises(DataError, match="damaged"):
+        list(sources.read(str(path)))
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz", "zip"])
+def test_archives_cut_short(form, tmp_path):
+    path = Path(write(form, tmp_path, FACES))
+    whole = path.read_bytes()
+    used = len(FACES) * 1024 + 512 if form == "tar" else len(whole)
+    for length in [*range(0, used, 97), *range(0, used, 512), used - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError) as caught:
+            list(sources.read(str(path)))
+        assert caught.value.code == 3 and len(str(caught.value).splitlines()) == 3
+        assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz", "zip"])
+def test_damaged_archives_give_items_or_say_why(form, tmp_path):
+    path = Path(write(form, tmp_path, FACES))
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    outcomes = Counter()
+    for _ in range(300):
+        damaged = whole.copy()
+        damaged[rng.integers(0, min(len(whole), 8000), 2)] ^= np.uint8(1) << rng.integers(0, 8, 2, np.uint8)
+        path.write_bytes(damaged.tobytes())
+        try:
+            outcomes["items"] += bool(list(sources.read(str(path))))
+        except DataError:
+            outcomes["refused"] += 1
+    assert outcomes["refused"] > 20 and sum(outcomes.values()) == 300
+
+
+def test_a_zip_member_with_a_bad_checksum_is_named(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in FACES.items():
+            archive.writestr(name, data)
+    path.write_bytes(path.read_bytes().replace(b"face of 47", b"fake of 47"))
+    bad = {name: reason for name, reason in reasons(str(path)).items() if reason}
+    assert list(bad) == [f"47_1_2_{DATE}"] and "Bad CRC-32" in bad[f"47_1_2_{DATE}"]
+
+
+def test_a_damaged_gzip_checksum_is_seen(tmp_path):
+    path = Path(write("tgz", tmp_path, FACES))
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="CRC"):
+        list(sources.read(str(path)))

@@ -1,0 +1,94 @@
+"""Ten steps of SGD on random images, in this process or, as a program, as one of several processes.
+
+python tests/tiny_training.py ADDRESS NUM_PROCESSES PROCESS_ID prints the losses as JSON.
+"""
+
+import functools
+import itertools
+import json
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from agegender_jax import data, optim, parallel, training
+from agegender_jax.config import default
+from agegender_jax.data.augment import augment
+from agegender_jax.models import layers
+from agegender_jax.models.agegender import AgeGenderNet
+from agegender_jax.models.resnet import INIT
+from agegender_jax.structs import Batch
+
+BATCH, SIZE, STEPS, RATE = 16, 32, 10, 0.1
+
+
+def prepare_images(keys, images):
+    return data.normalize(augment(keys, images, default().augment))
+
+
+def batches():
+    """The same global batches everywhere; each process keeps its own rows."""
+    rng = np.random.default_rng(0)
+    share = BATCH // jax.process_count()
+    rows = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    while True:
+        age = rng.integers(0, 12, (BATCH, 1), dtype=np.int32)
+        batch = Batch(
+            image=rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
+            age=np.concatenate([age, age], 1),
+            gender=rng.integers(0, 2, BATCH, dtype=np.int32),
+            mask=np.ones(BATCH, np.float32),
+        )
+        yield jax.tree.map(lambda x: x[rows], batch)
+
+
+class Smooth(nn.Module):
+    """Three convolutions with synchronised BatchNorm and no kink: a ReLU that rounding flips moves gradients by
+    per cents, and ten steps at this rate would amplify it."""
+
+    @nn.compact
+    def attend(self, images, *, train):
+        x = images
+        for i, stride in enumerate((2, 2, 1)):
+            x = layers.conv(16, 3, stride, init=INIT, dtype=jnp.float32, name=f"conv{i}")(x)
+            x = nn.softplus(layers.norm(train, jnp.float32, parallel.AXIS)(name=f"bn{i}")(x))
+        return x.mean((1, 2)), ()
+
+
+def build_model():
+    return AgeGenderNet(Smooth(), 12)
+
+
+def train(driver_name, devices, steps=STEPS, scale=1.0, optimizer="sgd"):
+    """Losses [steps], and the parameters before and after each step; `scale` fakes a wrong gradient."""
+    config = default()
+    config.optimizer.update(name=optimizer, lr=RATE, schedule="constant", clip_norm=0.0, momentum=0.0)
+    model = build_model()
+    tx = optax.chain(optax.scale(scale), optim.build(config.optimizer, steps))
+    step = functools.partial(
+        training.train_step, model=model, tx=tx, key=jax.random.key(7), prepare_images=prepare_images
+    )
+    driver = parallel.driver(driver_name, step, devices)
+    state = training.init_state(model, tx, jax.random.key(0), SIZE)
+    params = [jax.tree.map(np.array, state.params)]
+    state = driver.replicate(jax.tree.map(np.array, state))
+    sums = []
+    for batch in itertools.islice(batches(), steps):
+        state = driver.step(state, driver.split(batch))
+        fetched = jax.tree.map(np.array, driver.fetch(state))
+        sums.append(float(fetched.sums["loss"]))
+        params.append(fetched.params)
+    return np.diff([0.0, *sums]), params
+
+
+def main(address, num_processes, process_id):
+    jax.distributed.initialize(address, int(num_processes), int(process_id))
+    losses, _ = train("shard_map", jax.devices())
+    print(json.dumps(losses.tolist()), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
