@@ -1,0 +1,141 @@
+"""Which steps a folder of checkpoints holds, and what is in them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from agegender_jax.checkpoint import manifest, tree
+from agegender_jax.checkpoint.manifest import BadCheckpoint
+from agegender_jax.errors import CheckpointError
+
+STATE, CONFIG = "state", "config.json"
+
+
+def step_folders(folder: Path) -> list[int]:
+    """Every step with a folder, good or bad, newest first. Names are decimal and unpadded."""
+    if not folder.is_dir():
+        return []
+    names = (path.name for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    return sorted((int(name) for name in names if str(int(name)) == name), reverse=True)
+
+
+def manifests(folder: Path) -> dict[int, dict]:
+    """Manifest by step of the steps that have a good one, newest first."""
+    found = {}
+    for step in step_folders(folder):
+        try:
+            found[step] = manifest.read(folder / str(step))
+        except BadCheckpoint:
+            continue
+    return found
+
+
+def best_of(records: dict[int, dict]) -> int | None:
+    """The step with the lowest validation loss, the newest of equals; None where none was evaluated."""
+    evaluated = [step for step, record in records.items() if manifest.val_loss(record) < float("inf")]
+    return min(evaluated, key=lambda step: (manifest.val_loss(records[step]), -step), default=None)
+
+
+def find(
+    folder: Path, which: str | int, use: Callable[[Path], Any], passed_over: Callable[[int, str], None]
+) -> tuple[Any, int] | None:
+    """`use(folder of a step)` and the step, for the first good one of those that `which` allows.
+
+    Args:
+      which: "latest", else the next older; "best", else the next best; or one step, else nothing.
+      passed_over: is told each step that is bad, and why.
+
+    Returns:
+      None where the folder holds no step at all.
+
+    Raises:
+      CheckpointError: steps, but no usable one; each is listed with its reason.
+    """
+    candidates = _candidates(folder, which)
+    reasons = []
+    for step in candidates:
+        place = folder / str(step)
+        try:
+            manifest.verify(place)
+            return use(place), step
+        except CheckpointError:
+            raise
+        except Exception as error:  # Orbax reports damage by many types
+            reasons.append(f"step {step}: {reason(error)}")
+            passed_over(step, reason(error))
+    if not candidates:
+        return None
+    raise CheckpointError(
+        f"no usable checkpoint: {'; '.join(reasons)}",
+        str(folder),
+        "restore the files from a copy, or start again in another --workdir",
+    )
+
+
+def load_variables(
+    folder: str | Path, which: str | int = "best", notice: Callable[[str], None] = lambda text: None
+) -> tuple[dict, dict, int]:
+    """What evaluation needs of a checkpoint, without its optimizer.
+
+    Returns:
+      variables: "params" (their moving average where the run kept one) and "batch_stats", on one device.
+      config: the run's, as plain dicts.
+      step: the step they are of.
+
+    Raises:
+      CheckpointError: no usable checkpoint.
+    """
+    folder = Path(folder).resolve()
+    found = find(folder, which, _read_variables, lambda step, why: notice(f"checkpoint {step} is not used: {why}"))
+    if found is None:
+        raise CheckpointError("there is no checkpoint", str(folder), "train first, or name another --workdir")
+    (variables, config), step = found
+    return jax.device_put(variables, jax.local_devices()[0]), config, step
+
+
+def check_match(variables: Any, template: Any, where: str | Path = "checkpoint") -> None:
+    """Raises CheckpointError, with the first differing keys, unless shapes and dtypes are the template's."""
+    tree.check_match(variables, template, str(where))
+
+
+def read_state(place: Path, template: Any) -> Any:
+    """A whole training state, NumPy leaves in the structure of `template`, from a step's folder."""
+    stored = tree.shapes(place / STATE)
+    tree.check_match(stored, template, str(place))
+    return tree.from_dict(tree.read(place / STATE, stored), template)
+
+
+def _read_variables(place: Path) -> tuple[dict, dict]:
+    stored = tree.shapes(place / STATE)
+    params = "ema" if "ema" in stored else "params"
+    wanted = {name: stored[name] for name in (params, "batch_stats") if name in stored}
+    found = tree.read(place / STATE, wanted)
+    config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+    return {"params": found[params], "batch_stats": found.get("batch_stats", {})}, config
+
+
+def _candidates(folder: Path, which: str | int) -> list[int]:
+    steps = step_folders(folder)
+    if which == "latest":
+        return steps
+    if which == "best":
+        records = manifests(folder)  # a step without a good manifest comes first, so that it is told of
+        return sorted(steps, key=lambda s: (manifest.val_loss(records[s]) if s in records else -1, -s))
+    if str(which).isdecimal() and int(which) in steps:
+        return [int(which)]
+    raise CheckpointError(
+        f"there is no checkpoint of step {which}",
+        str(folder),
+        f"use best, latest or one of {', '.join(map(str, reversed(steps))) or 'no steps'}",
+    )
+
+
+def reason(error: Exception) -> str:
+    """One short line."""
+    if isinstance(error, BadCheckpoint):
+        return str(error)
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__} {lines[0][:120]}".strip()

@@ -1,0 +1,218 @@
+"""Every setting with its default, what values it may have, and what may change when a run goes on.
+
+| field                    | meaning                                                             |
+|--------------------------|---------------------------------------------------------------------|
+| seed                     | initialisation, order and augmentation                              |
+| batch_size               | images a step, over all devices                                     |
+| num_epochs, num_steps    | length of the run; num_steps wins when it is above 0                |
+| parallel                 | driver of the step: shard_map or pmap                               |
+| model.name               | net, see agegender_jax.models                                       |
+| model.width              | channel multiplier                                                  |
+| model.gender_to_age      | what the gender head feeds to the age head: probs or none           |
+| model.age_hidden         | units of a hidden layer before the age output, 0 for none           |
+| model.dtype              | of the convolutions: float32 or bfloat16                            |
+| model.stem               | imagenet (7x7/2 and pooling) or small (3x3/1)                       |
+| optimizer.name           | adam or sgd                                                         |
+| optimizer.lr             | peak learning rate                                                  |
+| optimizer.schedule       | cosine or constant                                                  |
+| optimizer.warmup         | fraction of the run's steps with rising rate                        |
+| optimizer.final          | last rate as a fraction of the peak                                 |
+| optimizer.clip_norm      | largest global gradient norm, 0 for no clipping                     |
+| optimizer.weight_decay   | decoupled, on kernels                                               |
+| optimizer.momentum       | of sgd                                                              |
+| optimizer.ema            | decay of the parameters' moving average, 0 for none                 |
+| loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two cross-entropies         |
+| data.source              | folder, archive, FairFace CSV, several with commas, or synthetic    |
+| data.image_size          | pixels a side                                                       |
+| data.num_workers         | reading threads, at most one for each core                          |
+| data.split_seed          | of the division into train, val and test                            |
+| data.max_bad             | largest share of unusable files                                     |
+| data.cache_dir           | of prepared data; empty for the user's cache folder                 |
+| augment.flip, augment.shift, augment.colour | mirror; shift as a fraction of the side; relative recolouring |
+| log.every_steps          | steps between train lines                                           |
+| eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
+| checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from agegender_jax.errors import ConfigError
+
+
+def default() -> ConfigDict:
+    """The defaults, locked: another field is an error."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "batch_size": 16,  # arXiv 2010.03791, as are the epochs, the rate and the workers
+            "num_epochs": 100,
+            "num_steps": 0,
+            "parallel": "shard_map",
+            "model": {
+                "name": "ran56",
+                "width": 1.0,
+                "gender_to_age": "probs",
+                "age_hidden": 0,
+                "dtype": "float32",
+                "stem": "imagenet",
+            },
+            "optimizer": {
+                "name": "adam",
+                "lr": 0.005,
+                "schedule": "cosine",
+                "warmup": 0.1,
+                "final": 0.01,
+                "clip_norm": 1.0,
+                "weight_decay": 0.0,
+                "momentum": 0.9,
+                "ema": 0.0,
+            },
+            "loss": {"age_weight": 1.0, "gender_weight": 1.0, "label_smoothing": 0.0},
+            "data": {
+                "source": "data/crop_part1",
+                "image_size": 200,
+                "num_workers": 8,
+                "split_seed": 0,
+                "max_bad": 0.01,
+                "cache_dir": "",
+            },
+            "augment": {"flip": True, "shift": 0.1, "colour": 0.1},
+            "log": {"every_steps": 50},
+            "eval": {"every_epochs": 1, "batch_size": 256},
+            "checkpoint": {"every_steps": 500},
+        }
+    )
+
+
+def paper(config: ConfigDict) -> None:
+    """The paper's literal optimisation: Adam at a constant 0.005, nothing else."""
+    config.optimizer.update(schedule="constant", warmup=0.0, clip_norm=0.0)
+
+
+CHOICES = {
+    "parallel": ("shard_map", "pmap"),
+    "model.name": ("ran56", "ran92", "resnet18", "resnet34", "resnet50"),
+    "model.gender_to_age": ("probs", "none"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.stem": ("imagenet", "small"),
+    "optimizer.name": ("adam", "sgd"),
+    "optimizer.schedule": ("cosine", "constant"),
+}
+
+# inclusive bounds; an open upper end is infinity
+RANGES = {
+    "seed": (0, 2**32 - 1),
+    "batch_size": (1, math.inf),
+    "num_epochs": (1, math.inf),
+    "num_steps": (0, math.inf),
+    "model.width": (1 / 64, 16),
+    "model.age_hidden": (0, math.inf),
+    "optimizer.lr": (0, math.inf),
+    "optimizer.warmup": (0, 1),
+    "optimizer.final": (0, 1),
+    "optimizer.clip_norm": (0, math.inf),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.momentum": (0, 1),
+    "optimizer.ema": (0, 1),
+    "loss.age_weight": (0, math.inf),
+    "loss.gender_weight": (0, math.inf),
+    "loss.label_smoothing": (0, 1),
+    "data.image_size": (32, 4096),
+    "data.num_workers": (0, math.inf),
+    "data.split_seed": (0, 2**32 - 1),
+    "data.max_bad": (0, 1),
+    "augment.shift": (0, 0.5),
+    "augment.colour": (0, 1),
+    "log.every_steps": (1, math.inf),
+    "eval.every_epochs": (1, math.inf),
+    "eval.batch_size": (1, math.inf),
+    "checkpoint.every_steps": (1, math.inf),
+}
+
+MAY_DIFFER = ("num_epochs", "num_steps", "parallel", "data.num_workers", "data.cache_dir", "data.source")
+MAY_DIFFER_GROUPS = ("log.", "eval.", "checkpoint.")
+
+
+def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("model.width", 1.0) for every field, depth first."""
+    for key, value in config.items():
+        if isinstance(value, (dict, ConfigDict)):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ConfigError for the first field that is missing, unknown, or has an impossible value."""
+    have, want = dict(flat(config)), dict(flat(default()))
+    for name in want:
+        if name not in have:
+            raise ConfigError(f"the config has no field {name}", "--config", "start from agegender_jax.config.default()")
+    for name, value in have.items():
+        if name not in want:
+            raise ConfigError(f"unknown config field {name}", "--config", nearest(name, want))
+        if not same_kind(value, want[name]):
+            raise ConfigError(
+                f"{name} must be of type {type(want[name]).__name__}, got {value!r}",
+                f"--config.{name}",
+                f"the default is {want[name]!r}",
+            )
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ConfigError(f"unknown {name} {value!r}", f"--config.{name}", nearest(value, CHOICES[name]))
+        if name in RANGES:
+            low, high = RANGES[name]
+            if not low <= value <= high:
+                bound = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+                raise ConfigError(f"{name} must be {bound}, got {value!r}", f"--config.{name}", f"use a value {bound}")
+
+
+def fields_help() -> str:
+    """The table of all fields with their meaning."""
+    return (__doc__ or "").partition("\n\n")[2]
+
+
+def same_kind(value: Any, like: Any) -> bool:
+    if isinstance(like, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(like, bool)
+    return isinstance(value, (int, float) if isinstance(like, float) else type(like))
+
+
+def nearest(name: str, known: Any) -> str:
+    """A hint: the nearest known name, or all of them."""
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"did you mean {close[0]}?" if close else f"one of: {', '.join(known)}"
+
+
+def to_dict(config: ConfigDict) -> dict:
+    """Plain nested dicts, for JSON."""
+    return config.to_dict()
+
+
+def resume_difference(old: dict, new: dict) -> list[str]:
+    """Fields that a resumed run must not change and that differ, as "name: old -> new"."""
+    old, new = dict(flat(old)), dict(flat(new))
+    return [
+        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
+        for name in sorted(old | new)
+        if old.get(name) != new.get(name)
+        and name not in MAY_DIFFER
+        and not name.startswith(MAY_DIFFER_GROUPS)
+    ]
+
+
+def apply_variants(config: ConfigDict, text: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """Applies the comma-separated variants of a config file's argument, in order.
+
+    Raises:
+      ConfigError: an unknown variant.
+    """
+    for name in filter(None, (text or "").split(",")):
+        if name not in variants:
+            raise ConfigError(f"unknown variant {name!r}", "--config=FILE:VARIANT", nearest(name, variants))
+        variants[name](config)
+    return config

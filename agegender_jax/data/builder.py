@@ -1,0 +1,57 @@
+"""The prepared form of a source: a TFDS data set in array_record files, images as the bytes they came as."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+TEXTS = ("file", "sha256", "age_text", "race_text")
+NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
+
+
+class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
+    """Faces with age, gender and race; one split, "faces". Built without TensorFlow."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, records: list[dict] | None = None, **kwargs):
+        self._records = records
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {name: tfds.features.Text() for name in TEXTS}
+        features |= {name: tfds.features.Scalar(np.int32) for name in NUMBERS}
+        features["image"] = tfds.features.Image(shape=(None, None, 3))
+        features["dhash"] = tfds.features.Tensor(shape=(32,), dtype=np.uint8)
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"faces": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
+        for key, record in enumerate(self._records):
+            yield key, record | {"image": io.BytesIO(record["image"])}
+
+
+def write(folder: Path, records: list[dict]) -> None:
+    """Writes records (fields of TEXTS and NUMBERS, `dhash` and the encoded `image`) below `folder`."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
+        AgeGenderFaces(data_dir=str(folder), records=records).download_and_prepare()
+
+
+def read(folder: Path):
+    """A random-access source of the records in `folder`, images still encoded.
+
+    Raises:
+      ValueError: files hold another number of records than the data set's info says.
+    """
+    builder = AgeGenderFaces(data_dir=str(folder))
+    source = builder.as_data_source("faces", decoders={"image": tfds.decode.SkipDecoding()})
+    expected = builder.info.splits["faces"].num_examples
+    if len(source) != expected:
+        raise ValueError(f"{len(source)} records where the info says {expected}")
+    return source

@@ -1,0 +1,74 @@
+"""Batches from decoded images. A training batch is a pure function of (seed, step)."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import grain.python as grain
+import numpy as np
+
+from agegender_jax.structs import Batch
+
+PREFETCH = 4  # batches ready ahead of the step
+
+
+class _Order:
+    """The indices of a step's batch: each epoch a new permutation, what does not fill a batch left out."""
+
+    def __init__(self, indices: np.ndarray, seed: int, batch_size: int):
+        self._indices, self._seed, self._batch_size = indices, seed, batch_size
+        self._lock, self._epoch, self._permuted = threading.Lock(), -1, indices
+
+    def __call__(self, step: int) -> np.ndarray:
+        epoch, place = divmod(step, len(self._indices) // self._batch_size)
+        with self._lock:
+            if epoch != self._epoch:
+                self._permuted = np.random.default_rng((self._seed, epoch)).permutation(self._indices)
+                self._epoch = epoch
+            return self._permuted[place * self._batch_size : (place + 1) * self._batch_size]
+
+
+def train_batches(
+    images: np.ndarray,
+    age: np.ndarray,
+    gender: np.ndarray,
+    *,
+    indices: np.ndarray,
+    seed: int,
+    batch_size: int,
+    start: int,
+    num_steps: int,
+    num_workers: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Batches of the steps start+1 .. num_steps, gathered by threads ahead of time.
+
+    Args:
+      images: uint8 [N, S, S, 3], may be memory-mapped; age: int32 [N, 2]; gender: int32 [N].
+      indices: the images to train on.
+      batch_size: over all processes; each gets its own contiguous share of every batch.
+      num_workers: threads, at most one for each core; 0 gathers in the caller's thread.
+    """
+    order = _Order(np.asarray(indices), seed, batch_size)
+    share = batch_size // process_count
+
+    def gather(step: int) -> Batch:
+        rows = order(step)[process_index * share : (process_index + 1) * share]
+        return Batch(images[rows], age[rows], gender[rows], np.ones(len(rows), np.float32))
+
+    steps = grain.MapDataset.range(start, num_steps).map(gather)
+    threads = min(num_workers, os.cpu_count() or 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCH if threads else 0)
+    return iter(steps.to_iter_dataset(options))
+
+
+def eval_batches(
+    images: np.ndarray, age: np.ndarray, gender: np.ndarray, *, indices: np.ndarray, batch_size: int
+) -> Iterator[Batch]:
+    """The images at `indices` once and in order; the last batch is padded, `mask` 0 there."""
+    for start in range(0, len(indices), batch_size):
+        rows = indices[start : start + batch_size]
+        mask = (np.arange(batch_size) < len(rows)).astype(np.float32)
+        rows = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
+        yield Batch(images[rows], age[rows], gender[rows], mask)

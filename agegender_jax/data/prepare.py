@@ -1,0 +1,199 @@
+"""A source made ready once, kept under its fingerprint, and found again."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from agegender_jax.data import builder, sources, splits
+from agegender_jax.data.decoding import DecodeError, decode, resize
+from agegender_jax.errors import DataError
+from agegender_jax.files import replace, to_json
+
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """All usable faces of a source, in the order of `file`.
+
+    Attributes:
+      name: of the source. fingerprint: hex, of its files' names and bytes. folder: where it is kept.
+      records: random access to the encoded images.
+      file, age_text, race_text, sha256: [N] str; sha256 is of the decoded RGB pixels.
+      age_years: int32 [N], -1 where only a group is known.
+      age: int32 [N, 2], first and last right bucket. gender, race, group: int32 [N].
+      dhash: uint8 [N, 32].
+      bad: (file, reason) of every unusable file.
+    """
+
+    name: str
+    fingerprint: str
+    folder: Path
+    records: object
+    file: np.ndarray
+    age_text: np.ndarray
+    race_text: np.ndarray
+    sha256: np.ndarray
+    age_years: np.ndarray
+    age: np.ndarray
+    gender: np.ndarray
+    race: np.ndarray
+    group: np.ndarray
+    dhash: np.ndarray
+    bad: list[tuple[str, str]]
+
+    def images(self, size: int, progress: Progress | None = None) -> np.ndarray:
+        """Decoded images at `size` pixels, memory-mapped uint8 [N, size, size, 3]; made at the first call."""
+        path, shape = self.folder / f"images_{size}.npy", (len(self.file), size, size, 3)
+        with _locked(self.folder.parent / f"{self.folder.name}.lock"):
+            if not path.exists() or np.load(path, mmap_mode="r").shape != shape:
+                temporary = path.with_name(f"{path.name}.tmp")
+                out = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+
+                def fill(i: int) -> None:
+                    out[i] = resize(decode(self.records[i]["image"]), size)
+
+                for i, _ in enumerate(_threads(fill, range(shape[0]))):
+                    _tell(progress, i + 1, shape[0], f"resizing to {size} pixels")
+                out.flush()
+                temporary.replace(path)
+        return np.load(path, mmap_mode="r")
+
+
+def prepare(spec: str, cache_dir: str | None = None, max_bad: float = 0.01, progress: Progress | None = None) -> Prepared:
+    """Reads, checks, decodes and groups the images of `spec`, or finds that done.
+
+    Raises:
+      DataError: no usable image, or more than `max_bad` of the files unusable.
+    """
+    cache = Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir()
+    items = list(sources.read(spec, str(cache)))
+    fingerprint = _fingerprint(items)
+    folder = cache / fingerprint[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / f"{folder.name}.lock"):
+        records = _open(folder, progress)
+        if records is None:
+            _build(folder, items, spec, progress)
+            records = builder.read(folder)
+    bad = [tuple(pair) for pair in json.loads((folder / "bad.json").read_text())]
+    _check_bad(spec, len(records), bad, max_bad)
+    return _prepared(sources.source_name(spec), fingerprint, folder, records, bad)
+
+
+def _fingerprint(items: list[sources.Item]) -> str:
+    lines = (f"{hashlib.sha256(i.data or b'').hexdigest()} {i.file}\n" for i in items)
+    whole = hashlib.sha256()
+    for line in lines:
+        whole.update(line.encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
+
+
+def _open(folder: Path, progress: Progress | None):
+    """The records in `folder`, or None where they must be made (again)."""
+    if not folder.exists():
+        return None
+    try:
+        return builder.read(folder)
+    except Exception as error:  # array_record and tfds raise many kinds
+        _tell(progress, 0, 1, f"prepared data is damaged ({error}); making it again")
+        shutil.rmtree(folder)
+        return None
+
+
+def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progress | None) -> None:
+    bad = [(i.file, i.reason) for i in items if i.reason]
+    usable = [i for i in items if not i.reason]
+    records = []
+    for item, found in zip(usable, _threads(_examine, usable), strict=True):
+        if isinstance(found, str):
+            bad.append((item.file, found))
+        else:
+            records.append(found)
+        _tell(progress, len(records) + len(bad), len(items), "checking images")
+    _check_any(spec, records, bad)
+    hashes = np.stack([r["dhash"] for r in records])
+    for record, group in zip(records, splits.groups([r["sha256"] for r in records], hashes), strict=True):
+        record["group"] = int(group)
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    builder.write(unfinished, records)
+    replace(unfinished / "bad.json", to_json(sorted(bad)))
+    unfinished.rename(folder)
+
+
+def _examine(item: sources.Item) -> dict | str:
+    """The record of an image, or the reason why it cannot be used."""
+    try:
+        pixels = decode(item.data)
+    except DecodeError as error:
+        return error.reason
+    shape = f"{pixels.shape[0]}x{pixels.shape[1]} ".encode()
+    label = dataclasses.asdict(item.label)
+    sha256 = hashlib.sha256(shape + pixels.tobytes()).hexdigest()
+    return label | {"file": item.file, "sha256": sha256, "dhash": splits.dhash(pixels), "image": item.data}
+
+
+def _check_any(spec: str, records: list, bad: list) -> None:
+    if not records:
+        first = f", the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
+        raise DataError(f"no usable image among {len(bad)} files{first}", spec, "give UTKFace-named images or a FairFace CSV")
+
+
+def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float) -> None:
+    share = len(bad) / (good + len(bad))
+    if share > max_bad:
+        listed = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
+        raise DataError(
+            f"{len(bad)} of {good + len(bad)} files are unusable, more than data.max_bad {max_bad:g} ({listed})",
+            spec,
+            f"mend the files, or accept them with --config.data.max_bad={min(1.0, round(share + 0.005, 2))}",
+        )
+
+
+def _prepared(name, fingerprint, folder, records, bad) -> Prepared:
+    """Columns of the records, kept beside them so that a start need not read every image."""
+    index = folder / "index.npz"
+    if not index.exists():
+        rows = [{k: v for k, v in records[i].items() if k != "image"} for i in range(len(records))]
+        columns = {key: np.array([_text(row[key]) for row in rows]) for key in rows[0]}
+        with open(folder / "index.tmp", "wb") as file:
+            np.savez(file, **{f"column_{key}": values for key, values in columns.items()})
+        os.replace(folder / "index.tmp", index)
+    with np.load(index) as columns:
+        c = {key.removeprefix("column_"): columns[key] for key in columns.files}
+    age = np.stack([c.pop("age_first"), c.pop("age_last")], 1)
+    return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **c)
+
+
+def _text(value):
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _threads(work: Callable, items) -> Iterator:
+    """Results in order, from one thread a core; Pillow decodes outside the interpreter's lock."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(work, items)
+
+
+@contextlib.contextmanager
+def _locked(path: Path):
+    with open(path, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _tell(progress: Progress | None, done: int, total: int, text: str) -> None:
+    if progress:
+        progress(done, total, text)

@@ -1,0 +1,104 @@
+"""Drawn faces with known age, gender and race, for running without any data: configs/quickstart.py.
+
+The labels come first, then the traits (face_traits), then the picture (face_parts, face_details), then a
+camera: pose, light, background, colour cast and noise. Nothing but numpy and Pillow; the same everywhere.
+"""
+
+import math
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from agegender_jax.data import face_details, face_parts
+from agegender_jax.data.face_traits import Chance, sample_traits
+
+# Share of the faces in each ten years of age from 0-9 on; near UTKFace's spread, none above 0.16.
+AGE_SHARES = (0.13, 0.11, 0.16, 0.15, 0.13, 0.11, 0.09, 0.07, 0.04, 0.01)
+RACE_SHARES = (0.36, 0.18, 0.20, 0.16, 0.10)  # in the order of labels.RACES
+
+
+def sample_label(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Draws (age_years 0..95, gender 0..1, race 0..4)."""
+    decade = int(np.searchsorted(np.cumsum(AGE_SHARES), float(rng.random()) * 0.999999))
+    years = 6 if decade == 9 else 10
+    race = int(np.searchsorted(np.cumsum(RACE_SHARES), float(rng.random()) * 0.999999))
+    return 10 * decade + int(rng.random() * years), int(rng.random() < 0.5), race
+
+
+def draw_face(
+    rng: np.random.Generator, age_years: int, gender: int, race: int, size: int = 96
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Draws one face.
+
+    Returns:
+      The picture, uint8 [size, size, 3], and the true regions of what shows in it: name -> bool
+      [size, size]. Always "head", "eyes", "nose" and "mouth"; where they show "hair", "brows", "beard",
+      "wrinkles", "spots", "ears", "neck", "glasses", "earrings".
+    """
+    f = sample_traits(rng, age_years, gender, race)
+    chance = Chance(rng, age_years)
+    angle = chance.bell(0, 0.12)
+    roll = round(math.cos(angle), 6), round(math.sin(angle), 6)
+    turn = chance.bell(0, 0.08), chance.bell(0, 0.03)
+    centre = chance.bell(0, 0.035), chance.bell(0.015, 0.035)
+    c = face_parts.Canvas(_background(rng, chance, size), chance.between(0.37, 0.47), centre, roll, turn, f.head_width)
+    light = (chance.bell(0, 0.32), chance.bell(-0.2, 0.2), chance.between(0.7, 1.0), chance.between(0.35, 0.65))
+    grain = _noise(rng, size, 1, 1)
+    strands = _noise(rng, size, 3, 3) if f.curly else _noise(rng, size, 13, 2)
+    face_details.draw_back_hair(c, f, strands)
+    inside = face_parts.draw_skin(c, f, chance, light, _noise(rng, size, 5, 5))
+    c.paint(c.ellipse(c.au, c.vf, (0.42, f.eye_level + 0.34), 0.2, 0.16, 0.2) * f.blush, (0.85, 0.35, 0.32))
+    face_details.draw_spots(c, f, chance, inside)
+    base = face_parts.draw_nose(c, f, light)
+    mouth = base + (1 - base) * 0.42
+    face_details.draw_wrinkles(c, f, chance, base, mouth)
+    if f.moustache:
+        face_details.draw_beard(c, f, inside, mouth, base, grain)
+    face_parts.draw_mouth(c, f, base)
+    face_parts.draw_eyes(c, f, chance)
+    face_parts.draw_brows(c, f, face_details.hair_colour(f, f.grey * 0.7, grain) * 0.8)
+    face_details.draw_top_hair(c, f, strands, chance)
+    face_details.draw_extras(c, f, chance)
+    return _photograph(rng, chance, c.picture), {name: mask for name, mask in c.masks.items() if mask.any()}
+
+
+def write_faces(folder, num: int, seed: int, size: int = 96) -> list[pathlib.Path]:
+    """Writes `num` JPEGs named as UTKFace names them into `folder`; face i depends on (seed, i, size) alone."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index in range(num):
+        rng = np.random.default_rng([seed, index])
+        age_years, gender, race = sample_label(rng)
+        picture, _ = draw_face(rng, age_years, gender, race, size)
+        unique = f"{seed % 10**8:08d}{index:09d}"
+        paths.append(folder / f"{age_years}_{gender}_{race}_{unique}.jpg.chip.jpg")
+        Image.fromarray(picture).save(paths[-1], quality=92)
+    return paths
+
+
+def _background(rng: np.random.Generator, chance: Chance, size: int) -> np.ndarray:
+    """Smooth patches of colour, float32 [3, size, size]."""
+    base = 255 * chance.between(0.1, 0.9) + 90 * (rng.random(3) - 0.5)
+    cells = base + (rng.random((5, 5, 3)) - 0.5) * chance.between(30, 130)
+    small = Image.fromarray(np.clip(cells, 0, 255).astype(np.uint8))
+    picture = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
+    return np.ascontiguousarray(picture.transpose(2, 0, 1))
+
+
+def _noise(rng: np.random.Generator, size: int, tall: int, wide: int) -> np.ndarray:
+    """Noise of mean 0 and deviation about 0.5, smoothed over `tall` by `wide` pixels, float32 [size, size]."""
+    noise = rng.random((size + tall - 1, size + wide - 1), dtype=np.float32) - np.float32(0.5)
+    rows = sum(noise[k : k + size] for k in range(tall))
+    smooth = sum(rows[:, k : k + size] for k in range(wide))
+    return np.clip(smooth * (1.73 / math.sqrt(tall * wide)), -1, 1).astype(np.float32)
+
+
+def _photograph(rng: np.random.Generator, chance: Chance, picture: np.ndarray) -> np.ndarray:
+    """Exposure, contrast, colour cast and sensor noise; float32 [3, S, S] to uint8 [S, S, 3]."""
+    gain, contrast = chance.between(0.75, 1.15), chance.between(0.8, 1.15)
+    cast = np.array([gain * chance.bell(1, 0.07) for _ in range(3)], np.float32)[:, None, None]
+    picture = 0.5 + contrast * (picture * cast - 0.5)
+    picture = picture + chance.between(0.02, 0.08) * (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5))
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()

@@ -1,0 +1,51 @@
+"""Files that appear whole or not at all, and JSON without NaN."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+def replace(path: Path, data: str | bytes) -> None:
+    """Writes `path` so that at any moment, power cuts included, it holds the old or the new content.
+
+    Text becomes UTF-8; undecodable bytes of file names (surrogates) become the bytes they were.
+    """
+    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the list of names in a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """ASCII JSON of dicts, sequences, NumPy and JAX scalars and arrays; NaN and infinity become null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value

@@ -1,0 +1,8 @@
+"""What an evaluation leaves for people and scripts: results.json, predictions.csv, figures and report.html."""
+
+from agegender_jax.report.figures import Curve, draw
+from agegender_jax.report.page import page
+from agegender_jax.report.results import Member, answers, results, rows
+from agegender_jax.report.predictions import predictions
+
+__all__ = ["Curve", "Member", "answers", "draw", "page", "predictions", "results", "rows"]

@@ -1,0 +1,25 @@
+"""report.html: one file that loads nothing from elsewhere."""
+
+import base64
+
+import jinja2
+
+from agegender_jax.report.results import rows
+
+CAPTIONS = {
+    "curves.png": "Learning curves. Train points are means since the point before; val points are evaluations.",
+    "confusion_age.png": "Age buckets: counts, coloured by the share of the true class.",
+    "confusion_gender.png": "Gender: counts, coloured by the share of the true class.",
+}
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("agegender_jax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
+def page(results: dict, figures: dict[str, bytes]) -> str:
+    """The report of a results dict, figures (PNG bytes by name) inside."""
+    images = [
+        {"caption": CAPTIONS[name], "uri": "data:image/png;base64," + base64.b64encode(data).decode()}
+        for name, data in figures.items()
+    ]
+    return ENVIRONMENT.get_template("report.html.jinja").render(r=results, rows=rows(results), images=images)

@@ -1,0 +1,1 @@
+"""The jobs: training, evaluation and audits, with their files, logs and signals."""

@@ -1,0 +1,58 @@
+"""The faces of a run: a prepared source, its split, and batches from it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax.data import pipeline, splits
+from agegender_jax.data.prepare import Prepared, prepare
+from agegender_jax.errors import DataError
+from agegender_jax.structs import Batch
+
+
+@dataclasses.dataclass
+class Faces:
+    """A prepared source with every image in "train", "val" or "test" (`assignment`, [N])."""
+
+    prepared: Prepared
+    assignment: np.ndarray
+
+    def indices(self, split: str) -> np.ndarray:
+        """Places of a split's images; "all" is every split."""
+        return np.flatnonzero((self.assignment == split) | (split == "all"))
+
+    def targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """age int32 [n, 2] and gender int32 [n] of a split."""
+        where = self.indices(split)
+        return self.prepared.age[where], self.prepared.gender[where]
+
+    def eval_batches(self, split: str, image_size: int, batch_size: int) -> Iterator[Batch]:
+        """Every image of a split once, in order, the last batch padded and masked."""
+        faces, where = self.prepared, self.indices(split)
+        size = min(batch_size, max(1, len(where)))
+        return pipeline.eval_batches(
+            faces.images(image_size), faces.age, faces.gender, indices=where, batch_size=size
+        )
+
+
+def load(config: ConfigDict, progress: Callable | None = None) -> Faces:
+    """Prepares `config.data.source`, or finds it prepared, and splits it.
+
+    Raises:
+      DataError: the source cannot be used.
+    """
+    prepared = prepare(config.data.source, config.data.cache_dir or None, config.data.max_bad, progress)
+    return Faces(prepared, splits.assign(prepared.group, prepared.sha256, config.data.split_seed))
+
+
+def check_batch(faces: Faces, config: ConfigDict) -> None:
+    """Raises DataError unless the train split fills one batch."""
+    count = len(faces.indices("train"))
+    if config.batch_size > count:
+        raise DataError(
+            f"batch_size {config.batch_size} is larger than the train split of {count} images",
+            f"--config.data.source={config.data.source}",
+            "lower --config.batch_size or give more images",
+        )

@@ -1,0 +1,81 @@
+"""metrics.jsonl and the TensorBoard events beside it."""
+
+import json
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from agegender_jax import files
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, with `step` and `split`. NaN is written as null."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def append(self, row: dict) -> None:
+        """Adds a line; lines of val are on the disk when this returns."""
+        with open(self.path, "ab") as file:
+            file.write(files.to_json(row).encode() + b"\n")
+            if row["split"] == "val":
+                file.flush()
+                os.fsync(file.fileno())
+
+    def read(self) -> list[dict]:
+        """All whole lines, in order; a torn one is passed over."""
+        return [row for _, row in self._lines()]
+
+    def last_step(self, split: str) -> int | None:
+        """The step of the last line of a split."""
+        return next((row["step"] for row in reversed(self.read()) if row["split"] == split), None)
+
+    def truncate_after(self, step: int) -> None:
+        """Drops what a resume at `step` will write again, and a torn line, atomically."""
+        kept = b"".join(line + b"\n" for line, row in self._lines() if row["step"] <= step)
+        if self.path.exists() and self.path.read_bytes() != kept:
+            files.replace(self.path, kept)
+
+    def _lines(self) -> list[tuple[bytes, dict]]:
+        found = []
+        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
+                found.append((line, row))
+        return found
+
+
+class TensorBoard:
+    """Event files in the workdir, without TensorFlow. A sink that fails is left alone: training goes on.
+
+    Args:
+      folder: the workdir.
+      start: the step resumed at; events after it are hidden by TensorBoard.
+    """
+
+    def __init__(self, folder: str | Path, start: int = 0):
+        self._writer: SummaryWriter | None = None
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        except OSError:
+            pass
+
+    def append(self, row: dict) -> None:
+        """The numbers of a line of metrics.jsonl, as `<split>/<name>`."""
+        numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
+        try:
+            for name, value in numbers.items() if self._writer else ():
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+        except OSError:
+            self._writer = None
+
+    def close(self) -> None:
+        try:
+            if self._writer:
+                self._writer.close()
+        except OSError:
+            pass

@@ -1,0 +1,126 @@
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere."""
+
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+PREPARE_EVERY = 10.0  # seconds between plain lines while data are prepared
+
+
+class Progress:
+    """Everything that a job says on stdout. When nobody reads any more (`| head`) it falls silent."""
+
+    def __init__(self):
+        self.terminal = sys.stdout is not None and sys.stdout.isatty()
+        self._open = sys.stdout is not None
+        self._bars = self._task = None
+        self._prepared_at, self._prepared_text = 0.0, ""
+        self._epochs = self._steps_per_epoch = 0
+
+    def __enter__(self) -> "Progress":
+        if self.terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bars = Bars(*columns, console=Console(soft_wrap=True, highlight=False, markup=False))
+            self._do(self._bars.start)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bars is not None:
+            self._do(self._bars.stop)
+
+    def note(self, text: str) -> None:
+        """A line to read."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        self._line(f"WARNING: {text}")
+
+    def show(self, renderable) -> None:
+        """A table or anything else that rich prints."""
+        console = self._bars.console if self._bars is not None else Console(width=100)
+        self._do(console.print, renderable)
+
+    def prepare(self, done: int, total: int, text: str) -> None:
+        """How far the preparation `text` is; plain lines come every ten seconds."""
+        if self._bars is not None:
+            if text != self._prepared_text:
+                self._new_task(text, total)
+            self._do(self._bars.update, self._task, completed=done, total=total)
+        elif time.monotonic() - self._prepared_at > PREPARE_EVERY:
+            self._prepared_at = time.monotonic()
+            self._line(f"{text}: {done} of {total}")
+        self._prepared_text = text
+
+    def start(self, step: int, num_steps: int, steps_per_epoch: int) -> None:
+        """Training begins after `step` of `num_steps` steps."""
+        self._epochs, self._steps_per_epoch = num_steps / steps_per_epoch, steps_per_epoch
+        self._begun, self._begun_step, self._num_steps = time.monotonic(), step, num_steps
+        self._line(f"training: {num_steps} steps, {steps_per_epoch} an epoch; compiling the step")
+        if self._bars is not None:
+            self._new_task("training", num_steps, completed=step)
+
+    def step(self, step: int) -> None:
+        if self._bars is not None:
+            self._do(self._bars.update, self._task, completed=step)
+
+    def row(self, row: dict) -> None:
+        """A line of metrics.jsonl, for reading."""
+        parts = [
+            f"epoch {row['epoch']:.2f}/{self._epochs:.2f}",
+            f"{row['split']:5}",
+            f"loss {_number(row['loss'])}",
+            f"age {_number(row['age_accuracy'])}",
+            f"gender {_number(row['gender_accuracy'])}",
+        ]
+        if row["split"] == "val":
+            parts.append(f"AABD {_number(row['aabd'])}")
+        else:
+            parts += [f"{row['images_per_second']:.0f} images/s", f"data wait {row['data_wait']:.0%}"]
+            parts += [] if self.terminal else [f"left {self._left(row['step'])}"]
+        self._line("  ".join(parts))
+
+    def _left(self, step: int) -> str:
+        done = max(1, step - self._begun_step)
+        seconds = int((time.monotonic() - self._begun) / done * (self._num_steps - step))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+    def _new_task(self, text: str, total: int, completed: int = 0) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(text, total=total, completed=completed)
+
+    def _line(self, text: str) -> None:
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        self._do(self._bars.console.print if self._bars is not None else _print, text)
+
+    def _do(self, action, *arguments, **keywords) -> None:
+        if not self._open:
+            return
+        try:
+            action(*arguments, **keywords)
+        except (OSError, ValueError, SystemExit):  # rich turns a broken pipe into SystemExit
+            self._open = False
+            _discard_stdout()
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _discard_stdout() -> None:
+    """Points stdout at nothing, so that the interpreter's last flush does not fail either."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+    except (OSError, ValueError):
+        pass

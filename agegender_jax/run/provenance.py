@@ -1,0 +1,75 @@
+"""Where a run comes from: command, versions, devices, git revision and time."""
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+import agegender_jax
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+    "pillow",
+)
+
+
+def this_start(command: Sequence[str]) -> dict:
+    """The facts of a run's start, ready for JSON."""
+    device = jax.devices()[0]
+    return {
+        "command": list(command),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "devices": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+        },
+        "git_revision": git_revision(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Installed version by package; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "agegender_jax": agegender_jax.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_revision() -> str | None:
+    """The commit of this library's own files, `-dirty` if they were edited; None outside its repository."""
+    tracked = _git("ls-files", "--error-unmatch", "__init__.py")
+    return tracked and _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ("git", *arguments),
+            cwd=Path(agegender_jax.__file__).parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,257 @@
+"""The training job: prepares the data, trains, evaluates, saves, resumes, and tests the best at the end."""
+
+import functools
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax import data, ensemble, metrics, optim, parallel, training
+from agegender_jax import config as config_lib
+from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.data import pipeline
+from agegender_jax.data.augment import augment
+from agegender_jax.errors import ConfigError, DataError, NotFiniteError, Stopped
+from agegender_jax.run import inputs, outcome
+from agegender_jax.run.logs import MetricsLog, TensorBoard
+from agegender_jax.run.progress import Progress
+from agegender_jax.run.signals import StopFlag
+from agegender_jax.run.workdir import Workdir
+
+WAIT_EVERY = 4  # steps in flight at most, so that batches do not pile up on the device
+
+
+def fit(config: ConfigDict, workdir: str, command: list[str]) -> None:
+    """Trains `config` in `workdir`, or goes on where the same command stopped.
+
+    Raises:
+      UserError: of the kind that interfaces and exit codes name.
+      Stopped: after a signal, with everything saved.
+    """
+    config_lib.validate(config)
+    check_devices(config)
+    with Workdir(workdir) as place, StopFlag() as stop, Progress() as progress:
+        resuming = check_same_run(place, config)
+        faces = inputs.load(config, progress.prepare)
+        inputs.check_batch(faces, config)
+        check_same_data(place, faces)
+        place.write_config(config_lib.to_dict(config))
+        place.write_run(command, faces.prepared.name, faces.prepared.fingerprint)
+        place.write_faces(faces.prepared, faces.assignment)
+        Training(config, place, faces, progress, stop).run(resuming)
+
+
+def check_devices(config: ConfigDict) -> None:
+    if config.batch_size % jax.device_count():
+        raise ConfigError(
+            f"batch_size {config.batch_size} cannot be shared evenly by {jax.device_count()} devices",
+            "--config.batch_size",
+            f"use a multiple of {jax.device_count()}",
+        )
+
+
+def check_same_run(place: Workdir, config: ConfigDict) -> bool:
+    """Whether the workdir holds a run of this config already; ConfigError if it holds another."""
+    earlier = place.read_config()
+    if earlier is None:
+        return False
+    differences = config_lib.resume_difference(earlier, config_lib.to_dict(config))
+    if differences:
+        raise ConfigError(
+            f"the workdir holds a run with another config: {'; '.join(differences)}",
+            str(place.config),
+            "use another --workdir, or the config of that run",
+        )
+    return True
+
+
+def check_same_data(place: Workdir, faces: inputs.Faces) -> None:
+    earlier = place.read_run()
+    if earlier and earlier["source"]["fingerprint"] != faces.prepared.fingerprint:
+        raise DataError(
+            "the source has changed since the run began",
+            f"{faces.prepared.name}: fingerprint {faces.prepared.fingerprint[:16]}, "
+            f"was {earlier['source']['fingerprint'][:16]}",
+            "restore the source, or train in another --workdir",
+        )
+
+
+class Training:
+    """One run: what the steps need, bound once."""
+
+    def __init__(self, config, place, faces, progress, stop):
+        self.config, self.place, self.faces = config, place, faces
+        self.progress, self.stop = progress, stop
+        self.steps_per_epoch = len(faces.indices("train")) // config.batch_size
+        self.num_steps = config.num_steps or config.num_epochs * self.steps_per_epoch
+        self.eval_every = config.eval.every_epochs * self.steps_per_epoch
+        self.tx = optim.build(config.optimizer, self.num_steps)
+        self.rate = optim.schedule(config.optimizer, self.num_steps)
+        self.model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
+        self.eval_model = outcome.build_model(config.to_dict())
+        self.driver = make_driver(config, self.model, self.tx)
+        self.checkpoints = Checkpoints(place.checkpoints, notice=progress.note)
+        self.log = MetricsLog(place.metrics)
+
+    def run(self, resuming: bool) -> None:
+        state = self.initial_state(resuming)
+        start = int(state.step)
+        if start >= self.num_steps and self.place.results.exists():
+            self.progress.note(f"already finished at step {start}; results in {self.place.results}")
+            return
+        self.log.truncate_after(start)
+        self.board = TensorBoard(self.place.path, start)
+        try:
+            self.train(self.driver.replicate(state), start)
+            self.checkpoints.finish()
+            self.test()
+        finally:
+            self.board.close()
+            self.checkpoints.close()
+
+    def test(self) -> None:
+        """Scores the best checkpoint on the test split; one process writes."""
+        if jax.process_index() == 0:
+            best = outcome.member(self.place, "best", self.faces, "test", self.place.path.name, self.progress)
+            outcome.write(self.place.path, [best], self.faces, "test", self.progress)
+
+    def initial_state(self, resuming: bool):
+        """Step 0 from the seed, or the newest good checkpoint."""
+        init = functools.partial(
+            training.init_state,
+            self.model,
+            self.tx,
+            jax.random.key(self.config.seed),
+            self.config.data.image_size,
+            ema=self.config.optimizer.ema > 0,
+        )
+        restored = self.checkpoints.restore_latest(jax.eval_shape(init)) if resuming else None
+        if restored is None:
+            return init()
+        state, step = restored
+        self.progress.note(f"resumed at step {step} of {self.num_steps}")
+        return state
+
+    def train(self, state, start: int) -> None:
+        config = self.config
+        batches = pipeline.train_batches(
+            self.faces.prepared.images(config.data.image_size),
+            self.faces.prepared.age,
+            self.faces.prepared.gender,
+            indices=self.faces.indices("train"),
+            seed=config.seed,
+            batch_size=config.batch_size,
+            start=start,
+            num_steps=self.num_steps,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        self.progress.start(start, self.num_steps, self.steps_per_epoch)
+        self.restart_clock(start)
+        batches = iter(batches)
+        for step in range(start + 1, self.num_steps + 1):
+            before = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - before
+            state = self.driver.step(state, self.driver.split(batch))
+            self.progress.step(step)
+            if step % WAIT_EVERY == 0:
+                jax.block_until_ready(state.step)
+            state = self.after(step, state)
+
+    def after(self, step: int, state):
+        """What is due after a step: log, evaluate, save, stop. Returns the state to go on with."""
+        config, last = self.config, step == self.num_steps
+        evaluating = last or step % self.eval_every == 0
+        if evaluating or step % config.log.every_steps == 0:
+            state = self.log_training(step, state)
+        scores = self.evaluate(step, state) if evaluating else None
+        stopping = self.stop.code is not None
+        if evaluating or stopping or step % config.checkpoint.every_steps == 0:
+            saved = self.driver.fetch(state)
+            check_finite(saved.sums, step)
+            self.checkpoints.save(step, saved, config_lib.to_dict(config), scores)
+            self.restart_clock(step) if evaluating else None
+        self.checkpoints.poll()
+        if stopping and not last:
+            self.checkpoints.finish()
+            raise Stopped(self.stop.code, step)
+        return state
+
+    def restart_clock(self, step: int) -> None:
+        self.clock, self.clock_step, self.waited = time.perf_counter(), step, 0.0
+
+    def log_training(self, step: int, state):
+        """Writes the means since the last train line; the sums start again at zero."""
+        sums = {name: float(value) for name, value in self.driver.fetch(state).sums.items()}
+        check_finite(sums, step)
+        count = sums.pop("steps")
+        elapsed = max(time.perf_counter() - self.clock, 1e-9)
+        row = {
+            "step": step,
+            "epoch": round(step / self.steps_per_epoch, 3),
+            "split": "train",
+            **{name: value / count for name, value in sums.items()},
+            "lr": float(self.rate(step - 1)),
+            "images_per_second": round((step - self.clock_step) * self.config.batch_size / elapsed, 1),
+            "data_wait": round(self.waited / elapsed, 4),
+        }
+        self.write(row)
+        self.restart_clock(step)
+        return state.replace(sums=self.driver.replicate(training.zero_sums()))
+
+    def evaluate(self, step: int, state) -> dict | None:
+        """Scores on val, one line in the log; None where val is empty."""
+        age, gender = self.faces.targets("val")
+        if not len(gender):
+            return None
+        state = self.driver.fetch(state)
+        variables = {"params": state.params if state.ema is None else state.ema, "batch_stats": state.batch_stats}
+        variables = jax.device_put(jax.tree.map(np.asarray, variables), jax.local_devices()[0])
+        batches = self.faces.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
+        probs = ensemble.predict_all(self.eval_model, variables, batches)
+        scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
+        collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=2 * step >= self.num_steps)
+        self.write(
+            {"step": step, "epoch": round(step / self.steps_per_epoch, 3), "split": "val", **scores, "collapsed": collapsed}
+        )
+        for head in collapsed:
+            self.progress.warn(f"the {head} head has collapsed: it tells the classes apart no better than a constant")
+        return scores | {"val_loss": scores["loss"], "collapsed": collapsed}
+
+    def write(self, row: dict) -> None:
+        if jax.process_index() == 0:
+            self.log.append(row)
+            self.board.append(row)
+        self.progress.row(row)
+
+
+def make_driver(config: ConfigDict, model, tx, devices=None):
+    """The compiled step that training runs for `config`, in its driver."""
+
+    def prepare_images(keys, images):
+        return data.normalize(augment(keys, images, config.augment))
+
+    step = functools.partial(
+        training.train_step,
+        model=model,
+        tx=tx,
+        key=jax.random.fold_in(jax.random.key(config.seed), 1),
+        prepare_images=prepare_images,
+        age_weight=config.loss.age_weight,
+        gender_weight=config.loss.gender_weight,
+        label_smoothing=config.loss.label_smoothing,
+        ema_decay=config.optimizer.ema,
+    )
+    return parallel.driver(config.parallel, step, devices)
+
+
+def check_finite(sums: dict, step: int) -> None:
+    if not all(np.isfinite(float(value)) for value in sums.values()):
+        raise NotFiniteError(
+            f"the loss is not finite at or shortly before step {step}",
+            "training",
+            "lower --config.optimizer.lr or set --config.optimizer.clip_norm=1; the checkpoints before are good",
+        )

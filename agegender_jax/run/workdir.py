@@ -1,0 +1,145 @@
+"""A run's folder: its lock, and the files in it."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import files
+from agegender_jax.data import splits
+from agegender_jax.errors import ConfigError
+from agegender_jax.run import provenance
+
+LOCK = "LOCK"
+
+
+class Workdir:
+    """The folder of one run. As a context manager it makes the folder and holds it against other processes.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+
+    Raises:
+      ConfigError: on entry, when the folder cannot be made or written, or another process holds it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser().resolve()
+        self.config = self.path / "config.json"
+        self.run = self.path / "run.json"
+        self.splits = self.path / "splits.csv"
+        self.bad_images = self.path / "bad_images.csv"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.results = self.path / "results.json"
+        self.predictions = self.path / "predictions.csv"
+        self.report = self.path / "report.html"
+        self._lock: io.FileIO | None = None
+
+    def __enter__(self) -> "Workdir":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / LOCK, "ab+", buffering=0)
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(lock)
+            lock.close()
+            raise ConfigError(
+                f"the workdir is in use by {holder}", str(self.path), "wait for that run, or use another --workdir"
+            ) from None
+        except OSError as error:
+            lock.close()
+            raise self._unusable(error) from None
+        self._lock = lock
+        try:
+            lock.truncate(0)
+            lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        except OSError as error:
+            self.__exit__()
+            raise self._unusable(error) from None
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def read_config(self) -> dict | None:
+        """The config that this run began with, as plain dicts; None before its first start."""
+        return self._read(self.config)
+
+    def read_run(self) -> dict | None:
+        """run.json; None before the first start."""
+        return self._read(self.run)
+
+    def write_config(self, config: dict) -> None:
+        write_json(self.config, config)
+
+    def write_run(self, command: Sequence[str], source: str, fingerprint: str) -> None:
+        """run.json: this start's command, versions, devices and git revision; `starts` lists all starts."""
+        start = provenance.this_start(command)
+        earlier = (self.read_run() or {}).get("starts", [])
+        write_json(
+            self.run, start | {"source": {"name": source, "fingerprint": fingerprint}, "starts": [*earlier, start]}
+        )
+
+    def write_faces(self, prepared: Any, assignment: Sequence[str]) -> None:
+        """splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
+        groups = splits.group_ids(prepared.group, prepared.sha256)
+        hashes = [bits.tobytes().hex() for bits in prepared.dhash]
+        rows = zip(prepared.file, assignment, groups, prepared.sha256, hashes, strict=True)
+        write_csv(self.splits, ("file", "split", "group", "sha256", "dhash"), rows)
+        write_csv(self.bad_images, ("file", "reason"), prepared.bad)
+
+    def _read(self, path: Path) -> dict | None:
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        raise ConfigError(
+            f"{path.name} of the workdir cannot be read", str(path), "restore the file, or use another --workdir"
+        )
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"the workdir cannot be used: {error.strerror}",
+            str(error.filename or self.path),
+            "use another --workdir: a folder, new or your own, that can be written",
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, atomically; NaN becomes null."""
+    files.replace(path, files.to_json(value, indent=1) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """UTF-8 CSV, atomically.
+
+    Cells are written as they are, bytes of undecodable names and a leading `=` too: the file is for programs.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    files.replace(path, text.getvalue())
+
+
+def _holder(lock: io.FileIO) -> str:
+    try:
+        lock.seek(0)
+        found = json.loads(lock.read(4096))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,15 @@
+"""Residual Attention Network on UTKFace faces, the paper's batch, epochs and peak rate.
+
+python -m launch.train --config=configs/ran.py --config.data.source=PATH
+
+Variants after a colon, with commas between: 92 (Attention-92), paper (constant rate, no warm-up, no clipping).
+"""
+
+from agegender_jax import config as config_lib
+
+
+def get_config(variant: str = ""):
+    config = config_lib.default()
+    return config_lib.apply_variants(
+        config, variant, {"92": lambda c: c.model.update(name="ran92"), "paper": config_lib.paper}
+    )

@@ -1,0 +1,1 @@
+"""Programs: `python -m launch.<name>`, from the repository root."""
