@@ -152,7 +152,9 @@ def validate(config: ConfigDict) -> None:
     have, want = dict(flat(config)), dict(flat(default()))
     for name in want:
         if name not in have:
-            raise ConfigError(f"the config has no field {name}", "--config", "start from agegender_jax.config.default()")
+            raise ConfigError(
+                f"the config has no field {name}", "--config", "start from agegender_jax.config.default()"
+            )
     for name, value in have.items():
         if name not in want:
             raise ConfigError(f"unknown config field {name}", "--config", nearest(name, want))
@@ -199,9 +201,7 @@ def resume_difference(old: dict, new: dict) -> list[str]:
     return [
         f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
         for name in sorted(old | new)
-        if old.get(name) != new.get(name)
-        and name not in MAY_DIFFER
-        and not name.startswith(MAY_DIFFER_GROUPS)
+        if old.get(name) != new.get(name) and name not in MAY_DIFFER and not name.startswith(MAY_DIFFER_GROUPS)
     ]
 
 

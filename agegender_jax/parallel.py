@@ -24,7 +24,11 @@ class ShardMap:
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         # check_vma=True would sum gradients of replicated parameters before the step's own pmean
         mapped = jax.shard_map(
-            step, mesh=self.mesh, in_specs=(PartitionSpec(), PartitionSpec(AXIS)), out_specs=PartitionSpec(), check_vma=False
+            step,
+            mesh=self.mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            check_vma=False,
         )
         self.step = jax.jit(mapped, donate_argnums=0)
 

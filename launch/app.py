@@ -58,10 +58,16 @@ def _parse(argv: list[str]) -> list[str]:
     except UserError:
         raise
     except (AttributeError, KeyError) as error:  # a field that the config does not have
-        raise ConfigError(f"unknown config field {_unknown_field(error)}", "command line", _near_field(error)) from error
+        raise ConfigError(
+            f"unknown config field {_unknown_field(error)}", "command line", _near_field(error)
+        ) from error
     except Exception as error:  # a config file may raise anything
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        fix = "the config files are configs/ran.py, resnet.py and quickstart.py" if isinstance(error, OSError) else "see --help"
+        fix = (
+            "the config files are configs/ran.py, resnet.py and quickstart.py"
+            if isinstance(error, OSError)
+            else "see --help"
+        )
         raise ConfigError(lines[-1], "command line", fix) from error
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}", "command line", "flags are --name=value, without spaces")
@@ -88,7 +94,9 @@ def _guard(action: Callable):
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        full = CheckpointError("the disk is full", str(error.filename or "output"), "free some space; the same command resumes")
+        full = CheckpointError(
+            "the disk is full", str(error.filename or "output"), "free some space; the same command resumes"
+        )
         full.__cause__ = error
         _leave(full, full.code)
 

@@ -13,7 +13,12 @@ import numpy as np
 
 from agegender_jax import models
 
-UNIT = {"conv1": "branch1/conv1_1x1", "conv2": "branch1/conv2_3x3", "conv3": "branch1/conv3_1x1", "proj": "branch2/conv1_1x1"}
+UNIT = {
+    "conv1": "branch1/conv1_1x1",
+    "conv2": "branch1/conv2_3x3",
+    "conv3": "branch1/conv3_1x1",
+    "proj": "branch2/conv1_1x1",
+}
 PART = {"pre1": "trunk/res1", "trunk1": "trunk/res2", "trunk2": "trunk/res3"}
 MASK = {"down": "down_sample", "skip": "skip", "up": "up_sample"}
 

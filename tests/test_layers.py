@@ -32,7 +32,9 @@ def test_max_pool_keeps_nan():
 
 
 # Caffe: out = ceil((n - 3) / 2) + 1
-@pytest.mark.parametrize("size,out", [(3, 1), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4), (13, 6), (14, 7), (25, 12), (50, 25), (1, 1), (2, 1)])
+@pytest.mark.parametrize(
+    "size,out", [(3, 1), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4), (13, 6), (14, 7), (25, 12), (50, 25), (1, 1), (2, 1)]
+)
 def test_caffe_pool_sizes(size, out):
     x = jnp.arange(size * size, dtype=jnp.float32).reshape(1, size, size, 1)
     pooled = layers.caffe_max_pool(x)
@@ -63,4 +65,6 @@ def test_resize_keeps_both_ends_of_a_ramp():
 def test_resize_of_the_same_size_and_of_one_pixel():
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 2))
     np.testing.assert_array_equal(layers.resize_align_corners(x, (5, 5)), x)
-    np.testing.assert_allclose(layers.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2)))
+    np.testing.assert_allclose(
+        layers.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2))
+    )

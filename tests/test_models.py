@@ -133,7 +133,11 @@ def test_every_leaf_gets_a_gradient(name):
 
         return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(params))
 
-    dead = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients(variables["params"])) if not g > 0]
+    dead = [
+        jax.tree_util.keystr(path)
+        for path, g in jax.tree_util.tree_leaves_with_path(gradients(variables["params"]))
+        if not g > 0
+    ]
     assert not dead
 
 

@@ -18,7 +18,6 @@ from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import DataError
 from agegender_jax.files import replace, to_json
 
-
 Progress = Callable[[int, int, str], None]
 
 

@@ -2,7 +2,7 @@
 
 from agegender_jax.report.figures import Curve, draw
 from agegender_jax.report.page import page
-from agegender_jax.report.results import Member, answers, results, rows
 from agegender_jax.report.predictions import predictions
+from agegender_jax.report.results import Member, answers, results, rows
 
 __all__ = ["Curve", "Member", "answers", "draw", "page", "predictions", "results", "rows"]

@@ -70,7 +70,9 @@ def member_names(names: Sequence[str]) -> list[str]:
 def _config(place: Workdir) -> dict:
     config = place.read_config() if place.path.is_dir() else None
     if config is None:
-        raise CheckpointError("there is no run in the workdir", str(place.path), "train first, or name another --workdir")
+        raise CheckpointError(
+            "there is no run in the workdir", str(place.path), "train first, or name another --workdir"
+        )
     return config
 
 
@@ -94,7 +96,9 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written") from None
+        raise ConfigError(
+            f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
+        ) from None
 
 
 def _check_leak(place: Workdir, faces: inputs.Faces, split: str) -> None:

@@ -31,7 +31,9 @@ def member(place: Workdir, which: str | int, faces: Faces, split: str, name: str
     """
     variables, config, step = load_variables(place.checkpoints, which, progress.warn)
     model, size = build_model(config), config["data"]["image_size"]
-    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, size, size, 3), np.float32), train=False))
+    expected = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), np.zeros((1, size, size, 3), np.float32), train=False)
+    )
     check_match(variables, expected, place.checkpoints / str(step))
     if len(faces.indices(split)):
         batches = faces.eval_batches(split, size, config["eval"]["batch_size"])

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax import config as config_lib
+from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
@@ -215,7 +215,13 @@ class Training:
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=2 * step >= self.num_steps)
         self.write(
-            {"step": step, "epoch": round(step / self.steps_per_epoch, 3), "split": "val", **scores, "collapsed": collapsed}
+            {
+                "step": step,
+                "epoch": round(step / self.steps_per_epoch, 3),
+                "split": "val",
+                **scores,
+                "collapsed": collapsed,
+            }
         )
         for head in collapsed:
             self.progress.warn(f"the {head} head has collapsed: it tells the classes apart no better than a constant")
