@@ -46,7 +46,7 @@ from agegender_jax.errors import ConfigError
 
 def default() -> ConfigDict:
     """The defaults, locked: another field is an error."""
-    return ConfigDict(
+    config = ConfigDict(
         {
             "seed": 0,
             "batch_size": 16,  # arXiv 2010.03791, as are the epochs, the rate and the workers
@@ -87,6 +87,7 @@ def default() -> ConfigDict:
             "checkpoint": {"every_steps": 500},
         }
     )
+    return config.lock()
 
 
 def paper(config: ConfigDict) -> None:
