@@ -1,8 +1,8 @@
-"""Figures as PNG: learning curves and the two confusion matrices (arXiv 2010.03791, Figs. 13 and 14)."""
+"""Figures as PNG: learning curves, sample predictions, confusion matrices (arXiv 2010.03791, Figs. 12 to 14)."""
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +15,7 @@ from agegender_jax.structs import Probs
 LINES = (("loss", "loss (nats)"), ("age_accuracy", "age accuracy"), ("gender_accuracy", "gender accuracy"))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito 2008
 DPI = 110
+SAMPLES, COLUMNS = 16, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +26,25 @@ class Curve:
     rows: list[dict]
 
 
-def draw(probs: Probs, age: np.ndarray, gender: np.ndarray, curves: Sequence[Curve], name: str) -> dict[str, bytes]:
+def draw(
+    probs: Probs,
+    age: np.ndarray,
+    gender: np.ndarray,
+    picture: Callable[[int], np.ndarray],
+    curves: Sequence[Curve],
+    name: str,
+) -> dict[str, bytes]:
     """PNG bytes by file name.
 
     Args:
       probs: of N examples, by the model `name`; age: int [N, 2]; gender: int [N].
+      picture: uint8 RGB [H, W, 3] of an example.
     """
     drawn = {}
     if any(curve.rows for curve in curves):
         drawn["curves.png"] = _png(_curves(curves))
     if len(gender):
+        drawn["samples.png"] = _png(_samples(probs, age, gender, picture))
         counts = metrics.confusion(probs.age, probs.gender, age, gender)
         drawn["confusion_age.png"] = _png(_confusion(counts["age"], AGE_BUCKETS, f"age bucket, {name}"))
         drawn["confusion_gender.png"] = _png(_confusion(counts["gender"], GENDERS, f"gender, {name}"))
@@ -52,6 +62,24 @@ def _curves(curves: Sequence[Curve]) -> Figure:
         axis.set(xlabel="epoch", ylabel=label)
         axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
+    return figure
+
+
+def _samples(probs: Probs, age: np.ndarray, gender: np.ndarray, picture: Callable[[int], np.ndarray]) -> Figure:
+    """Examples at even distances, the prediction above and in orange where it is wrong, the label below."""
+    chosen = np.unique(np.linspace(0, len(gender) - 1, SAMPLES, dtype=int))
+    bucket, answer = probs.age.argmax(-1), probs.gender.argmax(-1)
+    figure = Figure(figsize=(11, 2 * -(-len(chosen) // COLUMNS)), layout="constrained")
+    places = figure.subplots(-(-len(chosen) // COLUMNS), COLUMNS, squeeze=False).ravel()
+    for axis in places:
+        axis.axis("off")
+    for axis, i in zip(places, chosen, strict=False):
+        axis.imshow(picture(i))
+        right = answer[i] == gender[i] and age[i, 0] <= bucket[i] <= age[i, 1]
+        told = f"{GENDERS[answer[i]]} {AGE_BUCKETS[bucket[i]]}"
+        axis.set_title(told, fontsize=9, color="black" if right else COLOURS[1], weight="normal" if right else "bold")
+        label = f"{GENDERS[gender[i]]} {metrics.range_name(*age[i])}"
+        axis.text(0.5, -0.04, label, transform=axis.transAxes, ha="center", va="top", fontsize=8, color="#555555")
     return figure
 
 

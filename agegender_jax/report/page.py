@@ -8,6 +8,7 @@ from agegender_jax.report.results import rows
 
 CAPTIONS = {
     "curves.png": "Learning curves. Train points are means since the point before; val points are evaluations.",
+    "samples.png": "Sample predictions; wrong ones are orange. The label is below each picture.",
     "confusion_age.png": "Age buckets: counts, coloured by the share of the true class.",
     "confusion_gender.png": "Gender: counts, coloured by the share of the true class.",
 }

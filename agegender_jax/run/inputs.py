@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax.data import pipeline, splits
+from agegender_jax.data.decoding import decode
 from agegender_jax.data.prepare import Prepared, prepare
 from agegender_jax.errors import DataError
 from agegender_jax.structs import Batch
@@ -27,6 +28,10 @@ class Faces:
         """age int32 [n, 2] and gender int32 [n] of a split."""
         where = self.indices(split)
         return self.prepared.age[where], self.prepared.gender[where]
+
+    def picture(self, index: int) -> np.ndarray:
+        """An image as it came, decoded: uint8 RGB [H, W, 3]."""
+        return decode(self.prepared.records[int(index)]["image"])
 
     def eval_batches(self, split: str, image_size: int, batch_size: int) -> Iterator[Batch]:
         """Every image of a split once, in order, the last batch padded and masked."""

@@ -41,7 +41,7 @@ def member(place: Workdir, which: str | int, faces: Faces, split: str, name: str
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return report.Member(name, str(place.path), step, parameters, probs)
+    return report.Member(name, place.given, step, parameters, probs)
 
 
 def write(
@@ -56,7 +56,9 @@ def write(
     )
     last = report.answers(members)
     curves = [report.Curve(m.name, MetricsLog(Workdir(m.workdir).metrics).read()) for m in members]
-    drawn = report.draw(last, age, gender, curves, found["models"][-1]["name"])
+    drawn = report.draw(
+        last, age, gender, lambda i: faces.picture(where[i]), curves, found["models"][-1]["name"]
+    )
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in drawn.items():
         files.replace(out / "figures" / name, png)

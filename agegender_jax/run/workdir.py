@@ -28,6 +28,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | Path):
+        self.given = str(path)
         self.path = Path(path).expanduser().resolve()
         self.config = self.path / "config.json"
         self.run = self.path / "run.json"
