@@ -26,7 +26,9 @@ ONLY_IN = {
     "tensorflow": (),
     "torch": (),
 }
-FILES = sorted(path.relative_to(ROOT) for top in ("agegender_jax", "launch", "configs") for path in (ROOT / top).rglob("*.py"))
+FILES = sorted(
+    path.relative_to(ROOT) for top in ("agegender_jax", "launch", "configs") for path in (ROOT / top).rglob("*.py")
+)
 
 
 def imported(path):

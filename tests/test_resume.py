@@ -53,7 +53,9 @@ def test_metrics_have_every_step_once(undisturbed):
     assert [row["step"] for row in rows if row["split"] == "val"] == [12, 24, 36, 48, 60]
     for row in rows:
         assert {"epoch", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy"} <= set(row)
-        assert {"train": {"lr", "images_per_second", "data_wait"}, "val": {"aabd", "collapsed"}}[row["split"]] <= set(row)
+        assert {"train": {"lr", "images_per_second", "data_wait"}, "val": {"aabd", "collapsed"}}[row["split"]] <= set(
+            row
+        )
 
 
 def test_the_same_command_on_a_finished_run_does_nothing(arguments, undisturbed):

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,12 @@ from agegender_jax.errors import DataError
 from agegender_jax.files import replace, to_json
 
 Progress = Callable[[int, int, str], None]
+INDEX, BAD = "index.npz", "bad.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """All usable faces of a source, in the order of `file`.
+    """All usable faces of a source, in the order in which TFDS keeps them: shuffled, the same for the same files.
 
     Attributes:
       name: of the source. fingerprint: hex, of its files' names and bytes. folder: where it is kept.
@@ -51,16 +53,25 @@ class Prepared:
     dhash: np.ndarray
     bad: list[tuple[str, str]]
 
+    def encoded(self, index: int) -> bytes:
+        """An image's bytes as they came. DataError where the record can no longer be read."""
+        try:
+            return self.records[int(index)]["image"]
+        except Exception as error:  # array_record raises many kinds
+            raise DataError(
+                f"a prepared record cannot be read: {error}", str(self.folder), "remove that folder; it is made again"
+            ) from error
+
     def images(self, size: int, progress: Progress | None = None) -> np.ndarray:
         """Decoded images at `size` pixels, memory-mapped uint8 [N, size, size, 3]; made at the first call."""
         path, shape = self.folder / f"images_{size}.npy", (len(self.file), size, size, 3)
         with _locked(self.folder.parent / f"{self.folder.name}.lock"):
-            if not path.exists() or np.load(path, mmap_mode="r").shape != shape:
+            if not _holds(path, shape):
                 temporary = path.with_name(f"{path.name}.tmp")
                 out = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
 
                 def fill(i: int) -> None:
-                    out[i] = resize(decode(self.records[i]["image"]), size)
+                    out[i] = resize(decode(self.encoded(i)), size)
 
                 for i, _ in enumerate(_threads(fill, range(shape[0]))):
                     _tell(progress, i + 1, shape[0], f"resizing to {size} pixels")
@@ -69,7 +80,9 @@ class Prepared:
         return np.load(path, mmap_mode="r")
 
 
-def prepare(spec: str, cache_dir: str | None = None, max_bad: float = 0.01, progress: Progress | None = None) -> Prepared:
+def prepare(
+    spec: str, cache_dir: str | None = None, max_bad: float = 0.01, progress: Progress | None = None
+) -> Prepared:
     """Reads, checks, decodes and groups the images of `spec`, or finds that done.
 
     Raises:
@@ -81,13 +94,23 @@ def prepare(spec: str, cache_dir: str | None = None, max_bad: float = 0.01, prog
     folder = cache / fingerprint[:16]
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{folder.name}.lock"):
-        records = _open(folder, progress)
-        if records is None:
+        found = _open(folder, progress)
+        if found is None:
             _build(folder, items, spec, progress)
-            records = builder.read(folder)
-    bad = [tuple(pair) for pair in json.loads((folder / "bad.json").read_text())]
+            found = _read(folder)
+    records, columns, bad = found
     _check_bad(spec, len(records), bad, max_bad)
-    return _prepared(sources.source_name(spec), fingerprint, folder, records, bad)
+    age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
+    name = sources.source_name(spec)
+    return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **columns)
+
+
+def _holds(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the file is a whole array of this shape."""
+    try:
+        return np.load(path, mmap_mode="r").shape == shape
+    except (OSError, EOFError, ValueError):
+        return False
 
 
 def _fingerprint(items: list[sources.Item]) -> str:
@@ -99,11 +122,11 @@ def _fingerprint(items: list[sources.Item]) -> str:
 
 
 def _open(folder: Path, progress: Progress | None):
-    """The records in `folder`, or None where they must be made (again)."""
+    """What `_read` gives, or None where it must be made (again)."""
     if not folder.exists():
         return None
     try:
-        return builder.read(folder)
+        return _read(folder)
     except Exception as error:  # array_record and tfds raise many kinds
         _tell(progress, 0, 1, f"prepared data is damaged ({error}); making it again")
         shutil.rmtree(folder)
@@ -128,7 +151,8 @@ def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progres
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     builder.write(unfinished, records)
-    replace(unfinished / "bad.json", to_json(sorted(bad)))
+    _write_index(unfinished / INDEX, builder.read(unfinished))
+    replace(unfinished / BAD, to_json(sorted(bad)))
     unfinished.rename(folder)
 
 
@@ -147,7 +171,9 @@ def _examine(item: sources.Item) -> dict | str:
 def _check_any(spec: str, records: list, bad: list) -> None:
     if not records:
         first = f", the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
-        raise DataError(f"no usable image among {len(bad)} files{first}", spec, "give UTKFace-named images or a FairFace CSV")
+        raise DataError(
+            f"no usable image among {len(bad)} files{first}", spec, "give UTKFace-named images or a FairFace CSV"
+        )
 
 
 def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float) -> None:
@@ -161,22 +187,24 @@ def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float)
         )
 
 
-def _prepared(name, fingerprint, folder, records, bad) -> Prepared:
-    """Columns of the records, kept beside them so that a start need not read every image."""
-    index = folder / "index.npz"
-    if not index.exists():
-        rows = [{k: v for k, v in records[i].items() if k != "image"} for i in range(len(records))]
-        columns = {key: np.array([_text(row[key]) for row in rows]) for key in rows[0]}
-        with open(folder / "index.tmp", "wb") as file:
-            np.savez(file, **{f"column_{key}": values for key, values in columns.items()})
-        os.replace(folder / "index.tmp", index)
-    with np.load(index) as columns:
-        c = {key.removeprefix("column_"): columns[key] for key in columns.files}
-    age = np.stack([c.pop("age_first"), c.pop("age_last")], 1)
-    return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **c)
+def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str]]]:
+    """The records of a prepared folder, their columns, and the bad files."""
+    records = builder.read(folder)
+    with np.load(folder / INDEX) as stored:
+        columns = {key.removeprefix("column_"): stored[key] for key in stored.files}
+    if any(len(values) != len(records) for values in columns.values()):
+        raise ValueError(f"{INDEX} does not fit the records")
+    return records, columns, [tuple(pair) for pair in json.loads((folder / BAD).read_text())]
 
 
-def _text(value):
+def _write_index(path: Path, records: Sequence[dict]) -> None:
+    """The records' columns but the image, in their stored order, so that a start need not read every image."""
+    rows = [{name: _text(value) for name, value in record.items() if name != "image"} for record in records]
+    with open(path, "wb") as file:
+        np.savez(file, **{f"column_{name}": np.array([row[name] for row in rows]) for name in rows[0]})
+
+
+def _text(value: Any) -> Any:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 

@@ -31,7 +31,7 @@ class Faces:
 
     def picture(self, index: int) -> np.ndarray:
         """An image as it came, decoded: uint8 RGB [H, W, 3]."""
-        return decode(self.prepared.records[int(index)]["image"])
+        return decode(self.prepared.encoded(index))
 
     def eval_batches(self, split: str, image_size: int, batch_size: int) -> Iterator[Batch]:
         """Every image of a split once, in order, the last batch padded and masked."""

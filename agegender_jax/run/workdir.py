@@ -95,7 +95,7 @@ class Workdir:
         """splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
         groups = splits.group_ids(prepared.group, prepared.sha256)
         hashes = [bits.tobytes().hex() for bits in prepared.dhash]
-        rows = zip(prepared.file, assignment, groups, prepared.sha256, hashes, strict=True)
+        rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, strict=True))
         write_csv(self.splits, ("file", "split", "group", "sha256", "dhash"), rows)
         write_csv(self.bad_images, ("file", "reason"), prepared.bad)
 

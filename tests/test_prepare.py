@@ -1,0 +1,120 @@
+import concurrent.futures
+import multiprocessing
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+
+from agegender_jax.data import builder, prepare, splits, synthetic
+from agegender_jax.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    synthetic.write_faces(folder, 40, seed=0, size=48)
+    return folder
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Counts how often data are prepared anew."""
+    calls = []
+    write = builder.write
+    monkeypatch.setattr(builder, "write", lambda *args: calls.append(1) or write(*args))
+    return calls
+
+
+def test_prepared_once_and_found_again(faces, tmp_path, built):
+    first = prepare.prepare(str(faces), str(tmp_path))
+    second = prepare.prepare(str(faces), str(tmp_path))
+    assert len(built) == 1 and second.fingerprint == first.fingerprint
+    assert sorted(first.file) == sorted(path.name for path in faces.iterdir())
+    for name in ("age_years", "gender", "race", "group", "dhash", "age"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [first.fingerprint[:16]]
+
+
+def test_an_archive_of_the_files_is_the_same_source(faces, tmp_path):
+    with tarfile.open(tmp_path / "faces.tar.gz", "w:gz") as archive:
+        for path in sorted(faces.iterdir(), reverse=True):
+            archive.add(path, f"some/folder/{path.name}")
+    a, b = (prepare.prepare(str(spec), str(tmp_path / "cache")) for spec in (faces, tmp_path / "faces.tar.gz"))
+    assert a.fingerprint == b.fingerprint
+    np.testing.assert_array_equal(splits.assign(a.group, a.sha256, 0), splits.assign(b.group, b.sha256, 0))
+
+
+def test_images_are_kept_verbatim_in_array_record_files(faces, tmp_path):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    for i in (0, 17, 39):
+        assert prepared.encoded(i) == (faces / prepared.file[i]).read_bytes()
+    (path,) = prepared.folder.rglob("*.array_record*")
+    stored = ArrayRecordReader(str(path)).read_all()
+    assert len(stored) == 40 and any((faces / prepared.file[0]).read_bytes() in record for record in stored)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone", "one file of none"])
+def test_damaged_data_are_made_again(faces, tmp_path, built, damage):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    (path,) = prepared.folder.rglob("*.array_record*")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-3000])
+    elif damage == "gone":
+        path.unlink()
+    else:
+        (prepared.folder / "bad.json").unlink()
+    assert len(prepare.prepare(str(faces), str(tmp_path)).file) == 40 and len(built) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"not an array"])
+def test_decoded_images_are_cached_and_made_again_when_damaged(faces, tmp_path, damage):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    images = np.array(prepared.images(32))
+    assert images.shape == (40, 32, 32, 3) and images.std() > 10
+    path = prepared.folder / "images_32.npy"
+    path.write_bytes(damage or path.read_bytes()[:-1000])
+    np.testing.assert_array_equal(prepared.images(32), images)
+    assert isinstance(prepared.images(32), np.memmap)
+
+
+def test_bad_files_are_listed_and_too_many_refused(faces, tmp_path):
+    source = tmp_path / "source"
+    synthetic.write_faces(source, 20, seed=1, size=48)
+    (source / "20_0_0_20170101000000000.jpg").write_bytes(b"\xff\xd8 torn")
+    (source / "who_is_this.jpg").write_bytes((next(faces.iterdir())).read_bytes())
+    prepared = prepare.prepare(str(source), str(tmp_path / "cache"), max_bad=0.2)
+    assert [file for file, _ in prepared.bad] == ["20_0_0_20170101000000000.jpg", "who_is_this.jpg"]
+    assert all(reason for _, reason in prepared.bad) and len(prepared.file) == 20
+    with pytest.raises(DataError, match="2 of 22") as caught:
+        prepare.prepare(str(source), str(tmp_path / "cache"))
+    assert caught.value.code == 3 and "who_is_this.jpg" in caught.value.what and "0.1" in caught.value.fix
+
+
+def test_no_usable_image(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "20_0_0_20170101000000000.jpg").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no usable image"):
+        prepare.prepare(str(tmp_path / "source"), str(tmp_path / "cache"))
+
+
+def _fingerprint(arguments):
+    return prepare.prepare(*arguments).fingerprint
+
+
+def test_two_processes_at_once(faces, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
+        a, b = pool.map(_fingerprint, [(str(faces), str(tmp_path))] * 2)
+    assert a == b and len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def test_tensorflow_is_never_imported(faces, tmp_path):
+    program = (
+        "import sys; from agegender_jax.data.prepare import prepare; "
+        "prepare(*sys.argv[1:]).images(32); print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, faces, tmp_path], capture_output=True, text=True)
+    assert done.stdout.split() == ["False"], done.stderr
