@@ -1,0 +1,166 @@
+import errno
+import os
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from agegender_jax.checkpoint import Checkpoints, load_variables, saving
+from agegender_jax.errors import CheckpointError
+from agegender_jax.structs import TrainState
+
+CONFIG = {"model": {"name": "ran56"}}
+
+
+def make_state(step, shape=(3, 4), ema=None):
+    params = {"conv1": {"kernel": jax.random.normal(jax.random.key(step), shape)}}
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1))
+    return TrainState(
+        step=jnp.int32(step),
+        params=params,
+        batch_stats={"bn": {"mean": jnp.full(3, float(step))}},
+        opt_state=tx.init(params),
+        ema=ema,
+        sums={"loss": jnp.float32(step)},
+    )
+
+
+@pytest.fixture
+def notices():
+    return []
+
+
+@pytest.fixture
+def saved(tmp_path, notices):
+    """Steps 1 to 4 with losses 5, 2, 3, 4: the two latest and the best stay."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", notices.append)
+    for step, loss in ((1, 5.0), (2, 2.0), (3, 3.0), (4, 4.0)):
+        checkpoints.save(step, make_state(step), CONFIG, {"val_loss": loss})
+    checkpoints.finish()
+    yield checkpoints
+    checkpoints.close()
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_round_trip_is_exact_and_best_and_latest_stay(saved):
+    assert saved.steps() == [2, 3, 4] and (saved.latest_step(), saved.best_step()) == (4, 2)
+    assert {path.name for path in saved.folder.iterdir()} == {"2", "3", "4"}
+    state, step = saved.restore_latest(make_state(0))
+    assert step == 4
+    assert_equal(state, make_state(4))
+    assert_equal(saved.restore("best", make_state(0))[0], make_state(2))
+
+
+def test_evaluation_reads_variables_and_config_alone(saved):
+    variables, config, step = load_variables(saved.folder)
+    assert (step, config) == (2, CONFIG) and set(variables) == {"params", "batch_stats"}
+    assert_equal(variables["params"], make_state(2).params)
+
+
+def test_the_moving_average_is_what_evaluation_sees(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    average = {"conv1": {"kernel": jnp.full((3, 4), 7.0)}}
+    checkpoints.save(1, make_state(1, ema=average), CONFIG)
+    checkpoints.close()
+    assert_equal(load_variables(tmp_path, "latest")[0]["params"], average)
+
+
+def damage(folder, how):
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    if how == "flipped bit":
+        largest.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+    elif how == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    elif how == "file gone":
+        largest.unlink()
+    elif how == "marker gone":
+        (folder / "state" / "commit_success.txt").unlink(missing_ok=True)
+        (folder / "state" / "_METADATA").unlink()
+    elif how == "manifest gone":
+        (folder / "manifest.json").unlink()
+    else:
+        (folder / "manifest.json").write_text("{")
+
+
+DAMAGES = ["flipped bit", "truncated", "file gone", "marker gone", "manifest gone", "manifest torn"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_step_is_told_and_the_one_before_used(saved, notices, how):
+    damage(saved.folder / "4", how)
+    state, step = saved.restore_latest(make_state(0))
+    assert step == 3 and len(notices) == 1 and "checkpoint 4 is not used" in notices[0]
+    assert_equal(state, make_state(3))
+
+
+def test_nothing_usable_is_an_error_with_every_reason(saved):
+    for step in (2, 3, 4):
+        damage(saved.folder / str(step), "truncated")
+    with pytest.raises(CheckpointError, match="step 4: .*step 3: .*step 2: ") as caught:
+        saved.restore_latest(make_state(0))
+    assert caught.value.code == 4
+
+
+def test_none_where_nothing_was_saved(tmp_path):
+    assert Checkpoints(tmp_path).restore_latest(make_state(0)) is None
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_variables(tmp_path)
+
+
+def test_another_model_is_named(saved):
+    with pytest.raises(CheckpointError, match=r"another model.*params/conv1/kernel float32\[3,4\] for float32\[5,4\]"):
+        saved.restore_latest(make_state(0, shape=(5, 4)))
+
+
+def test_a_step_that_is_not_there(saved):
+    with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
+        saved.restore(9, make_state(0))
+
+
+def test_a_save_keeps_what_it_was_given(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    state = {"a": np.zeros(1000, np.float32)}
+    checkpoints.save(1, state, CONFIG)
+    state["a"][:] = 1
+    restored, _ = checkpoints.restore_latest(state)
+    np.testing.assert_array_equal(restored["a"], 0)
+
+
+def test_full_disk_is_told_before_and_while_saving(saved, monkeypatch):
+    usage = shutil.disk_usage(saved.folder)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+        with pytest.raises(CheckpointError, match="disk is full"):
+            saved.save(5, make_state(5), CONFIG)
+    with monkeypatch.context() as full:
+
+        def fail(*args):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        full.setattr(saving.manifest, "write", fail)
+        saved.save(5, make_state(5), CONFIG)
+        with pytest.raises(CheckpointError, match="disk is full") as caught:
+            saved.finish()
+    assert caught.value.code == 4 and saved.steps() == [2, 3, 4]
+    assert {path.name for path in saved.folder.iterdir()} == {"2", "3", "4"}
+    saved.save(5, make_state(5), CONFIG)
+    assert saved.restore_latest(make_state(0))[1] == 5
+
+
+def test_leftovers_of_a_killed_save_are_swept(saved):
+    shutil.copytree(saved.folder / "4", saved.folder / "5.saving")
+    (saved.folder / "3").rename(saved.folder / "3.replaced")
+    (saved.folder / "notes").mkdir()
+    again = Checkpoints(saved.folder)
+    assert {path.name for path in pathlib.Path(saved.folder).iterdir()} == {"2", "3", "4", "notes"}
+    assert again.steps() == [2, 3, 4]
