@@ -61,7 +61,7 @@ def _curves(curves: Sequence[Curve]) -> Figure:
                     axis.plot(*zip(*points, strict=True), color=colour, label=f"{curve.name}, {split}", **style)
         axis.set(xlabel="epoch", ylabel=label)
         axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.axes[0].legend(fontsize=8)
     return figure
 
 
