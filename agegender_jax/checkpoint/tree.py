@@ -59,9 +59,7 @@ def read(folder, wanted: dict) -> dict:
     """The arrays named in `wanted`, a part of `shapes(folder)`, as NumPy."""
     kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), wanted)
     with checkpointer() as orbax:
-        return orbax.restore(
-            folder, args=ocp.args.PyTreeRestore(item=wanted, restore_args=kinds, partial_restore=True)
-        )
+        return orbax.restore(folder, args=ocp.args.PyTreeRestore(item=wanted, restore_args=kinds, partial_restore=True))
 
 
 def check_match(found: Any, template: Any, where: str) -> None:

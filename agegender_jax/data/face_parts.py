@@ -35,7 +35,7 @@ class Canvas:
         return np.clip(0.5 + inside / (self.px + softness), 0, 1)
 
     def paint(self, cover: np.ndarray, colour, region: str | None = None, hides: bool = False) -> None:
-        """Lays `colour` ([3] or [3, S, S]) over the picture. region: named by it; hides: covers other regions."""
+        """Paints with `colour` ([3] or [3, S, S]). region: its name; hides: covers other regions."""
         if not isinstance(colour, np.ndarray):
             colour = np.asarray(colour, np.float32)[:, None, None]
         self.picture += cover * (colour - self.picture)
@@ -56,8 +56,9 @@ class Canvas:
         rho = np.sqrt(((u - centre[0]) / radius_u) ** 2 + ((v - centre[1]) / radius_v) ** 2)
         return self.edge((1 - rho) * min(radius_u, radius_v), softness)
 
-    def stroke(self, along, across, middle: float, half: float, level: float, slope: float, bend: float,
-               thick: float) -> np.ndarray:
+    def stroke(
+        self, along, across, middle: float, half: float, level: float, slope: float, bend: float, thick: float
+    ) -> np.ndarray:
         """A tapering parabola across = level + slope t + bend t^2, t = (along - middle) / half in -1..1."""
         t = (along - middle) / half
         q = t * t
@@ -87,7 +88,10 @@ def draw_skin(c: Canvas, f: Traits, chance: Chance, light, blotch: np.ndarray) -
     c.paint(c.edge(c.v - collar), shirt, hides=True)
     ear = c.ellipse(np.abs(c.u), c.v, (f.head_width - 0.01, f.eye_level + 0.16), 0.10, f.ear_size)
     c.paint(ear, skin * 0.88, "ears", hides=True)
-    c.tint(c.ellipse(np.abs(c.u), c.v, (f.head_width + 0.01, f.eye_level + 0.16), 0.05, f.ear_size * 0.6, 0.03), 0.8)
+    c.tint(
+        c.ellipse(np.abs(c.u), c.v, (f.head_width + 0.01, f.eye_level + 0.16), 0.05, f.ear_size * 0.6, 0.03),
+        0.8,
+    )
     inside = head_inside(c, f)
     nx, ny = c.u / f.head_width, c.v
     nz = np.sqrt(np.maximum(1 - nx * nx * 0.8 - ny * ny * 0.6, 0))
@@ -116,19 +120,31 @@ def draw_eyes(c: Canvas, f: Traits, chance: Chance) -> None:
     c.paint(white * c.ellipse(ui, ve, (0, -0.05 * h), radius * 0.5, radius * 0.5), (0.04, 0.03, 0.03))
     c.paint(c.ellipse(ui, ve, (-0.25 * w, -0.25 * h), 0.03, 0.03), (0.98, 0.98, 0.98))
     dark = tuple(0.28 * s for s in f.skin)
-    lash = 0.014 + 0.022 * f.lashes
+    lash = 0.012 + 0.034 * f.lashes
     line = np.where(bow > -0.05, c.edge(lash - np.abs(ve + h * bow)), 0)
     c.paint(line, dark, "eyes")
     if f.lashes > 0.3:
         tip = f.eye_level - h * 0.25
         for lift in (0.06, 0.11):
-            c.paint(c.stroke(c.au, c.vf, middle + w * 1.0, w * 0.5, tip - lift, -lift * f.lashes, 0, 0.022), dark, "eyes")
+            c.paint(
+                c.stroke(c.au, c.vf, middle + w * 1.0, w * 0.5, tip - lift, -lift * f.lashes, 0, 0.022),
+                dark,
+                "eyes",
+            )
 
 
 def draw_brows(c: Canvas, f: Traits, hair: np.ndarray) -> None:
     level = f.eye_level - f.brow_gap - f.eye_width * f.eye_open * 0.45
-    brow = c.stroke(c.au, c.vf, 0.33, f.eye_width * 1.45, level - f.brow_arch, -f.brow_arch * 0.4,
-                    f.brow_arch * 1.6, f.brow_thick)
+    brow = c.stroke(
+        c.au,
+        c.vf,
+        0.33,
+        f.eye_width * 1.45,
+        level - f.brow_arch,
+        -f.brow_arch * 0.4,
+        f.brow_arch * 1.6,
+        f.brow_thick,
+    )
     c.paint(brow * 0.9, hair, "brows")
 
 

@@ -46,8 +46,8 @@ class Chance:
         common = self.bell(0, spread)
         return tuple(min(max(c * (1 + common + self.bell(0, spread / 3)), 0.03), 1.0) for c in rgb)
 
-    def seen(self, first: float, last: float, error: float = 5.0) -> float:
-        """How far a cue has come that runs from age `first` to `last`, in 0..1, with its own error in years."""
+    def seen(self, first: float, last: float, error: float = 4.0) -> float:
+        """How far a cue running from age `first` to `last` has come, in 0..1, with its own error in years."""
         return ramp(self.bell(self.age_years, error), first, last)
 
 
@@ -98,26 +98,27 @@ class Traits:
     blush: float
     glasses: bool
     earrings: bool
+    bow: bool
 
 
 def sample_traits(rng: np.random.Generator, age_years: int, gender: int, race: int) -> Traits:
     """Draws a face. gender: 0 male, 1 female. race: index into labels.RACES."""
     c = Chance(rng, age_years)
     female = gender == 1
-    young = 1 - c.seen(0, 15, 2.0)  # the proportions of a baby: 1 at birth, 0 once grown
+    young = 1 - c.seen(0, 17, 1.5)  # the proportions of a baby: 1 at birth, 0 once grown
     adult = c.seen(11, 18, 1.5)  # how far puberty has drawn the genders apart
-    sex = c.bell(1.0 if female else -1.0, 0.45) * (0.25 + 0.75 * adult)  # bones: -1 male, 1 female
+    sex = c.bell(1.0 if female else -1.0, 0.40) * (0.35 + 0.65 * adult)  # bones: -1 male, 1 female
     late = 0 if female else 8  # men's skin wrinkles later
     dyed = female and c.yes(0.5 * ramp(age_years, 35, 45))
     palette = DYED_HAIR if dyed else FAIR_HAIR if race in (0, 4) else DARK_HAIR
     grey = 0.0 if dyed else c.seen(34, 74)
-    made_up = adult * (0.6 if female else 0.02) * (1 - 0.5 * ramp(age_years, 45, 80))
+    made_up = adult * (0.85 if female else 0.02) * (1 - 0.5 * ramp(age_years, 45, 80))
     lipstick = c.yes(made_up)
     skin = c.colour(SKIN[race], 0.10)
-    lip_tint = c.pick(((0.75, 0.12, 0.18), (0.82, 0.30, 0.38), (0.50, 0.10, 0.20)))
-    natural = tuple(0.55 * s + 0.45 * t for s, t in zip(skin, (0.72, 0.32, 0.30), strict=True))
+    lip_tint = c.pick(((0.75, 0.12, 0.18), (0.82, 0.30, 0.38), (0.40, 0.08, 0.22), (0.93, 0.62, 0.66)))
+    natural = tuple(0.6 * s + 0.4 * t for s, t in zip(skin, (0.74, 0.28, 0.28), strict=True))
     bald = 0.0 if female or not c.yes(0.75) else c.seen(24, 72) * c.between(0.6, 1.1)
-    bearded = not female and c.yes(0.55 * adult)
+    bearded = not female and c.yes(0.80 * adult)
     sag = c.seen(35, 88)
     return Traits(
         skin=skin,
@@ -128,33 +129,39 @@ def sample_traits(rng: np.random.Generator, age_years: int, gender: int, race: i
         jaw_square=min(max(c.bell(0.38 - 0.42 * sex + 0.35 * sag, 0.12), 0.0), 1.0),
         jaw_taper=c.bell(0.20 + 0.05 * sex - 0.16 * sag - 0.08 * young, 0.03),
         eye_level=c.bell(-0.06 + 0.30 * young, 0.025),
-        eye_width=c.bell(0.165 + 0.075 * young + 0.012 * sex, 0.008),
+        eye_width=c.bell(0.168 + 0.075 * young + 0.016 * sex, 0.008),
         eye_open=c.bell(0.62 + 0.22 * young + 0.05 * sex - 0.28 * sag, 0.05),
-        lashes=min(max(c.bell((0.55 + 0.25 * adult) if female else 0.1, 0.18), 0.0), 1.0),
-        shadow=c.between(0.3, 0.7) if c.yes(made_up) else 0.0,
-        brow_thick=max(c.bell(0.036 - 0.014 * sex - 0.014 * young, 0.006)
-                       + (-0.012 if female else 0.016) * c.seen(40, 85), 0.010),
+        lashes=min(max(c.bell((0.65 + 0.25 * adult) if female else 0.06, 0.15), 0.0), 1.0),
+        shadow=c.between(0.5, 0.9) if c.yes(made_up) else 0.0,
+        brow_thick=max(
+            c.bell(0.042 - 0.022 * sex - 0.014 * young, 0.006) + (-0.012 if female else 0.016) * c.seen(40, 85),
+            0.010,
+        ),
         brow_arch=c.bell(0.035 + 0.025 * sex, 0.012),
         brow_gap=c.bell(0.17 + 0.025 * sex - 0.03 * sag, 0.012),
         nose_length=c.bell(0.34 - 0.13 * young - 0.015 * sex + 0.07 * c.seen(30, 90), 0.015),
         nose_width=c.bell(0.135 - 0.02 * young - 0.015 * sex + (0.03 if race == 1 else 0.0) + 0.03 * sag, 0.010),
         mouth_width=c.bell(0.25 - 0.06 * young - 0.01 * sex, 0.02),
-        lip_full=max(c.bell(0.062 + 0.012 * sex + (0.012 if race == 1 else 0.0), 0.008)
-                     - 0.042 * c.seen(30, 88), 0.012),
+        lip_full=max(
+            c.bell(0.062 + 0.010 * sex + (0.012 if race == 1 else 0.0), 0.008) - 0.042 * c.seen(30, 88), 0.012
+        ),
         smile=c.bell(0.03, 0.02),
         teeth=c.yes(0.25),
         ear_size=c.bell(0.15 + 0.05 * c.seen(30, 90), 0.012),
         neck_width=c.bell(0.46 - 0.08 * sex - 0.12 * young, 0.025),
-        hair_length=(c.between(0.35, 1.6) if c.yes((0.78 - 0.40 * ramp(age_years, 45, 80)) * ramp(age_years, 0, 4)
-                     if female else 0.10) else c.between(-0.55, -0.2)),
+        hair_length=(
+            c.between(0.35, 1.6)
+            if c.yes((0.58 - 0.25 * ramp(age_years, 45, 80)) * ramp(age_years, 0, 4) if female else 0.24)
+            else c.between(-0.55, -0.2)
+        ),
         hair_volume=c.bell(0.13 - 0.05 * c.seen(45, 90), 0.03) * ramp(age_years, -1, 4),
         hairline=c.bell(-0.60, 0.05),
         recede=bald,
         sparse=max(1 - c.seen(0, 3, 0.8), 0.55 * c.seen(55, 95)),
-        bangs=c.yes(0.35 if female else 0.15),
+        bangs=c.yes(0.32 if female else 0.22),
         curly=c.yes(0.7 if race == 1 else 0.15),
         grey=grey,
-        beard=c.between(0.35, 1.0) if bearded and c.yes(0.75) else 0.0,
+        beard=c.between(0.35, 1.0) if bearded and c.yes(0.8) else 0.0,
         moustache=c.between(0.5, 1.0) if bearded else 0.0,
         beard_grey=c.seen(30, 66),
         forehead_lines=c.seen(26 + late, 72 + late),
@@ -165,5 +172,6 @@ def sample_traits(rng: np.random.Generator, age_years: int, gender: int, race: i
         spots=c.seen(50, 95),
         blush=max(c.bell(0.12 + 0.22 * young, 0.08), 0.0),
         glasses=c.yes(0.08 + 0.35 * ramp(age_years, 38, 70)) and age_years > 4,
-        earrings=c.yes(0.45 * adult if female else 0.04 * adult),
+        earrings=c.yes(0.15 + 0.5 * adult if female else 0.04 * adult),
+        bow=female and c.yes(0.65 - 0.6 * adult),
     )

@@ -107,9 +107,7 @@ def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
     real = path.resolve()
     labels = _csv_labels([entries.file_entry(real.parent, real.name)])
     if not labels:
-        raise DataError(
-            "no FairFace rows in the CSV", str(path), "its first line is file,age,gender,race,..."
-        )
+        raise DataError("no FairFace rows in the CSV", str(path), "its first line is file,age,gender,race,...")
     return [entries.file_entry(path.parent, file) for file in labels if entries.is_image(file)], labels
 
 

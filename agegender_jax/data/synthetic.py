@@ -34,16 +34,21 @@ def draw_face(
     Returns:
       The picture, uint8 [size, size, 3], and the true regions of what shows in it: name -> bool
       [size, size]. Always "head", "eyes", "nose" and "mouth"; where they show "hair", "brows", "beard",
-      "wrinkles", "spots", "ears", "neck", "glasses", "earrings".
+      "wrinkles", "spots", "ears", "neck", "glasses", "earrings", "bow".
     """
     f = sample_traits(rng, age_years, gender, race)
     chance = Chance(rng, age_years)
-    angle = chance.bell(0, 0.12)
+    angle = chance.bell(0, 0.16)
     roll = round(math.cos(angle), 6), round(math.sin(angle), 6)
     turn = chance.bell(0, 0.08), chance.bell(0, 0.03)
-    centre = chance.bell(0, 0.035), chance.bell(0.015, 0.035)
-    c = face_parts.Canvas(_background(rng, chance, size), chance.between(0.37, 0.47), centre, roll, turn, f.head_width)
-    light = (chance.bell(0, 0.32), chance.bell(-0.2, 0.2), chance.between(0.7, 1.0), chance.between(0.35, 0.65))
+    centre = chance.bell(0, 0.055), chance.bell(0.01, 0.055)
+    c = face_parts.Canvas(_background(rng, chance, size), chance.between(0.39, 0.48), centre, roll, turn, f.head_width)
+    light = (
+        chance.bell(0, 0.32),
+        chance.bell(-0.2, 0.2),
+        chance.between(0.7, 1.0),
+        chance.between(0.35, 0.65),
+    )
     grain = _noise(rng, size, 1, 1)
     strands = _noise(rng, size, 3, 3) if f.curly else _noise(rng, size, 13, 2)
     face_details.draw_back_hair(c, f, strands)
@@ -57,14 +62,14 @@ def draw_face(
         face_details.draw_beard(c, f, inside, mouth, base, grain)
     face_parts.draw_mouth(c, f, base)
     face_parts.draw_eyes(c, f, chance)
-    face_parts.draw_brows(c, f, face_details.hair_colour(f, f.grey * 0.7, grain) * 0.8)
+    face_parts.draw_brows(c, f, face_details.hair_colour(f, f.grey * 0.7, grain) * 0.6)
     face_details.draw_top_hair(c, f, strands, chance)
     face_details.draw_extras(c, f, chance)
     return _photograph(rng, chance, c.picture), {name: mask for name, mask in c.masks.items() if mask.any()}
 
 
 def write_faces(folder, num: int, seed: int, size: int = 96) -> list[pathlib.Path]:
-    """Writes `num` JPEGs named as UTKFace names them into `folder`; face i depends on (seed, i, size) alone."""
+    """Writes `num` JPEGs with UTKFace names into `folder`; face i depends on (seed, i, size) alone."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -81,14 +86,14 @@ def write_faces(folder, num: int, seed: int, size: int = 96) -> list[pathlib.Pat
 def _background(rng: np.random.Generator, chance: Chance, size: int) -> np.ndarray:
     """Smooth patches of colour, float32 [3, size, size]."""
     base = 255 * chance.between(0.1, 0.9) + 90 * (rng.random(3) - 0.5)
-    cells = base + (rng.random((5, 5, 3)) - 0.5) * chance.between(30, 130)
+    cells = base + (rng.random((5, 5, 3)) - 0.5) * chance.between(20, 90)
     small = Image.fromarray(np.clip(cells, 0, 255).astype(np.uint8))
     picture = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
     return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
 
 def _noise(rng: np.random.Generator, size: int, tall: int, wide: int) -> np.ndarray:
-    """Noise of mean 0 and deviation about 0.5, smoothed over `tall` by `wide` pixels, float32 [size, size]."""
+    """Noise of mean 0 and deviation about 0.5, smoothed over `tall` x `wide` pixels, float32 [size, size]."""
     noise = rng.random((size + tall - 1, size + wide - 1), dtype=np.float32) - np.float32(0.5)
     rows = sum(noise[k : k + size] for k in range(tall))
     smooth = sum(rows[:, k : k + size] for k in range(wide))
@@ -98,7 +103,7 @@ def _noise(rng: np.random.Generator, size: int, tall: int, wide: int) -> np.ndar
 def _photograph(rng: np.random.Generator, chance: Chance, picture: np.ndarray) -> np.ndarray:
     """Exposure, contrast, colour cast and sensor noise; float32 [3, S, S] to uint8 [S, S, 3]."""
     gain, contrast = chance.between(0.75, 1.15), chance.between(0.8, 1.15)
-    cast = np.array([gain * chance.bell(1, 0.07) for _ in range(3)], np.float32)[:, None, None]
+    cast = np.array([gain * chance.bell(1, 0.045) for _ in range(3)], np.float32)[:, None, None]
     picture = 0.5 + contrast * (picture * cast - 0.5)
-    picture = picture + chance.between(0.02, 0.08) * (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5))
+    picture = picture + chance.between(0.02, 0.06) * (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5))
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()

@@ -46,9 +46,7 @@ def list_tar(path: Path, stack: contextlib.ExitStack) -> list[Entry]:
     """Reads the headers; the members are read from their places while `stack` is open."""
     tar = stack.enter_context(tarfile.open(path, "r:", tarinfo=_StrictTarInfo))
     return [
-        _entry(member, functools.partial(_read_member, tar, member))
-        for member in tar
-        if entries.is_wanted(member.name)
+        _entry(member, functools.partial(_read_member, tar, member)) for member in tar if entries.is_wanted(member.name)
     ]
 
 

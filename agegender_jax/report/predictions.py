@@ -23,7 +23,5 @@ def predictions(file: Sequence[str], age_text: Sequence[str], gender: np.ndarray
     bucket, answer = probs.age.argmax(-1), probs.gender.argmax(-1)
     for i in sorted(range(len(file)), key=lambda i: file[i]):
         told = [f"{p:.6f}" for p in (probs.gender[i, 1], *probs.age[i])]
-        writer.writerow(
-            [file[i], age_text[i], GENDERS[gender[i]], AGE_BUCKETS[bucket[i]], GENDERS[answer[i]], *told]
-        )
+        writer.writerow([file[i], age_text[i], GENDERS[gender[i]], AGE_BUCKETS[bucket[i]], GENDERS[answer[i]], *told])
     return out.getvalue()

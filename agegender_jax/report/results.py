@@ -56,9 +56,7 @@ def results(
     paired = []
     if len(members) > 1:
         models.append({"name": ENSEMBLE, "members": [m.name for m in members]} | _scores(last, age, gender))
-        paired = [
-            {"a": ENSEMBLE, "b": m.name} | metrics.paired_difference(last, m.probs, age, gender) for m in members
-        ]
+        paired = [{"a": ENSEMBLE, "b": m.name} | metrics.paired_difference(last, m.probs, age, gender) for m in members]
     return {
         "schema": SCHEMA,
         "split": split,

@@ -37,9 +37,7 @@ class Faces:
         """Every image of a split once, in order, the last batch padded and masked."""
         faces, where = self.prepared, self.indices(split)
         size = min(batch_size, max(1, len(where)))
-        return pipeline.eval_batches(
-            faces.images(image_size), faces.age, faces.gender, indices=where, batch_size=size
-        )
+        return pipeline.eval_batches(faces.images(image_size), faces.age, faces.gender, indices=where, batch_size=size)
 
 
 def load(config: ConfigDict, progress: Callable | None = None) -> Faces:

@@ -56,9 +56,7 @@ def write(
     )
     last = report.answers(members)
     curves = [report.Curve(m.name, MetricsLog(Workdir(m.workdir).metrics).read()) for m in members]
-    drawn = report.draw(
-        last, age, gender, lambda i: faces.picture(where[i]), curves, found["models"][-1]["name"]
-    )
+    drawn = report.draw(last, age, gender, lambda i: faces.picture(where[i]), curves, found["models"][-1]["name"])
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in drawn.items():
         files.replace(out / "figures" / name, png)
