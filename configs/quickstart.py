@@ -9,8 +9,10 @@ from agegender_jax import config as config_lib
 
 def get_config(variant: str = "ran"):
     config = config_lib.default()
-    config.data.update(source="synthetic", image_size=48)
+    config.data.update(source="synthetic:6000", image_size=48)
     config.model.width = 0.25
-    config.num_epochs = 8
+    config.optimizer.lr = 0.003
+    config.augment.update(shift=0.0, colour=0.0)  # the generator varies place and colour already
+    config.num_epochs = 5
     nets = {"ran": lambda c: c.model.update(name="ran56"), "resnet": lambda c: c.model.update(name="resnet18")}
     return config_lib.apply_variants(config, variant, nets)
