@@ -23,7 +23,7 @@ def init_state(
 ) -> TrainState:
     """Parameters from `key`, step 0. `ema` adds a moving average of the parameters, starting at them."""
     images = jnp.zeros((1, image_size, image_size, 3))
-    variables = jax.jit(lambda key: model.init(key, images, train=False), compiler_options=_quick())(key)
+    variables = jax.jit(lambda key: model.init(key, images, train=False))(key)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -33,11 +33,6 @@ def init_state(
         ema=jax.tree.map(jnp.copy, params) if ema else None,
         sums=zero_sums(),
     )
-
-
-def _quick() -> dict:
-    """For what runs once: on a CPU half the compile time, the same values."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
 def train_step(

@@ -31,11 +31,10 @@ def environment(devices=1):
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": COMPILED.name}
 
 
-def run(name, *arguments, devices=1):
+def run(name, *arguments, devices=1, cwd=ROOT):
     """The finished process, its output as text."""
-    return subprocess.run(
-        command(name, *arguments), cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=240
-    )
+    env = environment(devices) | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command(name, *arguments), cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
 
 
 def run_until(step, how, workdir, *arguments):

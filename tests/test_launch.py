@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tarfile
 import time
 
 import numpy as np
@@ -99,6 +100,21 @@ def test_batch_not_divisible_by_the_devices(place):
 def test_default_source_explains_itself(place):
     done = programs.run("train", "--config=configs/ran.py", f"--workdir={place / 'x'}")
     check(done, 3, "data/crop_part1", ".tar.gz", "UTKFace", "--config.data.source=synthetic")
+
+
+def test_defaults_of_source_and_workdir(place, tmp_path):
+    (tmp_path / "configs").symlink_to(programs.ROOT / "configs")
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data" / "crop_part1.tar", "w") as archive:
+        archive.add(place / "faces", "crop_part1")
+    small = [argument for argument in programs.SMALL if "num_steps" not in argument]
+    cache = f"--config.data.cache_dir={place / 'cache'}"
+    done = programs.run(
+        "train", "--config=configs/resnet.py:18,paper", *small[1:], "--config.num_steps=1", cache, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "runs" / "resnet-18-paper" / "results.json").read_text())
+    assert found["source"]["name"] == "crop_part1" and found["models"][0]["name"] == "resnet-18-paper"
 
 
 def test_empty_source(place):

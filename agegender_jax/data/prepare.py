@@ -28,7 +28,7 @@ class Prepared:
     """All usable faces of a source, in the order in which TFDS keeps them: shuffled, the same for the same files.
 
     Attributes:
-      name: of the source. fingerprint: hex, of its files' names and bytes. folder: where it is kept.
+      name: of the source. fingerprint: hex, of its files' names, bytes and CSV labels. folder: where it is kept.
       records: random access to the encoded images.
       file, age_text, race_text, sha256: [N] str; sha256 is of the decoded RGB pixels.
       age_years: int32 [N], -1 where only a group is known.
@@ -114,9 +114,11 @@ def _holds(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _fingerprint(items: list[sources.Item]) -> str:
-    lines = (f"{hashlib.sha256(i.data or b'').hexdigest()} {i.file}\n" for i in items)
     whole = hashlib.sha256()
-    for line in lines:
+    for item in items:
+        line = f"{hashlib.sha256(item.data or b'').hexdigest()} {item.file}\n"
+        if item.label and item.label.age_years < 0:  # a group of ages: from a CSV, not in the file's name
+            line += f"{dataclasses.astuple(item.label)}\n"
         whole.update(line.encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
 

@@ -27,10 +27,6 @@ class MetricsLog:
         """All whole lines, in order; a torn one is passed over."""
         return [row for _, row in self._lines()]
 
-    def last_step(self, split: str) -> int | None:
-        """The step of the last line of a split."""
-        return next((row["step"] for row in reversed(self.read()) if row["split"] == split), None)
-
     def truncate_after(self, step: int) -> None:
         """Drops what a resume at `step` will write again, and a torn line, atomically."""
         kept = b"".join(line + b"\n" for line, row in self._lines() if row["step"] <= step)

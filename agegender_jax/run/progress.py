@@ -19,7 +19,7 @@ class Progress:
         self._open = sys.stdout is not None
         self._bars = self._task = None
         self._prepared_at, self._prepared_text = 0.0, ""
-        self._epochs = self._steps_per_epoch = 0
+        self._epochs = 0.0
 
     def __enter__(self) -> "Progress":
         if self.terminal:
@@ -57,7 +57,7 @@ class Progress:
 
     def start(self, step: int, num_steps: int, steps_per_epoch: int) -> None:
         """Training begins after `step` of `num_steps` steps."""
-        self._epochs, self._steps_per_epoch = num_steps / steps_per_epoch, steps_per_epoch
+        self._epochs = num_steps / steps_per_epoch
         self._begun, self._begun_step, self._num_steps = time.monotonic(), step, num_steps
         self._line(f"training: {num_steps} steps, {steps_per_epoch} an epoch; compiling the step")
         if self._bars is not None:

@@ -1,0 +1,31 @@
+import json
+import math
+
+from agegender_jax.run.logs import MetricsLog, TensorBoard
+
+
+def test_a_resume_drops_later_and_torn_lines(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (10, 20, 30):
+        log.append({"step": step, "split": "train", "loss": 1.0})
+    with open(log.path, "a") as file:
+        file.write('{"step": 40, "spl')
+    assert [row["step"] for row in log.read()] == [10, 20, 30]
+    log.truncate_after(20)
+    assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [10, 20]
+    log.append({"step": 30, "split": "val", "loss": 2.0})
+    assert [row["step"] for row in log.read()] == [10, 20, 30]
+
+
+def test_not_a_number_is_null(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1, "split": "val", "loss": math.nan, "aabd": math.inf})
+    assert log.path.read_text() == '{"step": 1, "split": "val", "loss": null, "aabd": null}\n'
+
+
+def test_events_hold_the_numbers(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.append({"step": 3, "split": "train", "loss": 0.5, "collapsed": ["age"]})
+    board.close()
+    (path,) = tmp_path.glob("events.out.tfevents*")
+    assert b"train/loss" in path.read_bytes() and b"collapsed" not in path.read_bytes()
