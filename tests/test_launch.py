@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -117,6 +118,27 @@ def test_defaults_of_source_and_workdir(place, tmp_path):
     assert found["source"]["name"] == "crop_part1" and found["models"][0]["name"] == "resnet-18-paper"
 
 
+def test_cache_folder_cannot_be_written(place):
+    (place / "occupied").write_text("")
+    below = place / "occupied" / "cache"
+    check(train(place, f"--config.data.cache_dir={below}", f"--workdir={place / 'x'}"), 2, str(below), "cache_dir")
+
+
+def test_goes_on_when_nobody_reads_its_output(place):
+    workdir = place / "unread"
+    arguments = (
+        *programs.SMALL,
+        f"--config.data.source={place / 'faces'}",
+        f"--config.data.cache_dir={place / 'cache'}",
+    )
+    given = programs.command("train", *arguments, "--config.num_steps=1", f"--workdir={workdir}")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(given, cwd=programs.ROOT, env=programs.environment(), text=True, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(120) == 0
+    assert (workdir / "results.json").exists()
+
+
 def test_empty_source(place):
     (place / "empty").mkdir()
     check(train(place, f"--config.data.source={place / 'empty'}", f"--workdir={place / 'x'}"), 3, "no images")
@@ -158,6 +180,16 @@ def test_evaluate_needs_a_run(place):
 def test_evaluate_checkpoint_of_another_step_or_model(place):
     run = f"--workdir={place / 'run'}"
     check(programs.run("evaluate", run, "--checkpoint=7", f"--out={place / 'out'}"), 4, "step 7", "latest or one of 1")
+
+
+def test_evaluate_checkpoint_of_another_model(place):
+    other = place / "other_model"
+    shutil.copytree(place / "run", other)
+    (stored,) = (other / "checkpoints").rglob("config.json")
+    config = json.loads(stored.read_text())
+    config["model"]["width"] = 0.25
+    stored.write_text(json.dumps(config))
+    check(programs.run("evaluate", f"--workdir={other}", f"--out={place / 'out'}"), 4, str(other))
 
 
 def test_evaluate_refuses_leaked_images(place):

@@ -3,11 +3,13 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 
 from agegender_jax.data import builder, sources, splits
 from agegender_jax.data.decoding import DecodeError, decode, resize
-from agegender_jax.errors import DataError
+from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.files import replace, to_json
 
 Progress = Callable[[int, int, str], None]
@@ -87,12 +89,12 @@ def prepare(
 
     Raises:
       DataError: no usable image, or more than `max_bad` of the files unusable.
+      ConfigError: `cache_dir` cannot be written.
     """
-    cache = Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir()
+    cache = _cache(Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir())
     items = list(sources.read(spec, str(cache)))
     fingerprint = _fingerprint(items)
     folder = cache / fingerprint[:16]
-    cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{folder.name}.lock"):
         found = _open(folder, progress)
         if found is None:
@@ -103,6 +105,22 @@ def prepare(
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
     return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **columns)
+
+
+def _cache(folder: Path) -> Path:
+    """`folder`, made and writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"prepared data cannot be kept there: {error.strerror}",
+            str(folder),
+            "name a folder that can be written: --config.data.cache_dir=DIR",
+        ) from error
+    return folder
 
 
 def _holds(path: Path, shape: tuple[int, ...]) -> bool:
