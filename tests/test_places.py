@@ -80,7 +80,7 @@ def drawn(monkeypatch):
     """A generator that counts its calls and writes its `style` into each file."""
     generator = types.SimpleNamespace(calls=[], style=b"plain")
 
-    def write_faces(folder, num, seed, size):
+    def write_faces(folder, num, seed, size, progress):
         generator.calls.append(num)
         for i in range(num):
             (Path(folder) / f"{i % 90}_{i % 2}_0_{i:017d}.jpg.chip.jpg").write_bytes(generator.style)
@@ -103,7 +103,7 @@ def test_synthetic_faces_are_drawn_once_for_each_generator(drawn, tmp_path):
 
 
 def test_a_broken_off_drawing_leaves_nothing(drawn, tmp_path, monkeypatch):
-    def broken(folder, num, seed, size):
+    def broken(folder, num, seed, size, progress):
         (Path(folder) / "1.jpg").touch()
         raise KeyboardInterrupt
 

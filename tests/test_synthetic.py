@@ -1,4 +1,3 @@
-import dataclasses
 import io
 
 import numpy as np
@@ -6,6 +5,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax.data import synthetic
+from agegender_jax.data.face_parts import Canvas
 from agegender_jax.data.face_traits import sample_traits
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.labels import GENDERS, RACES
@@ -69,36 +69,94 @@ def test_pictures_and_regions(age_years, gender):
             assert masks[part].sum() < 0.5 * masks["head"].sum()
 
 
-# region -> the traits that draw it; (age, gender) where it shows
+def test_a_written_file_has_its_masks(tmp_path, monkeypatch):
+    drawn, draw = [], synthetic.draw_face
+    paths = synthetic.write_faces(tmp_path, 8, seed=12345678, size=SIZE)
+    monkeypatch.setattr(synthetic, "draw_face", lambda *args: drawn.append(draw(*args)) or drawn[-1])
+    found = [synthetic.masks(path.name, SIZE) for path in paths]
+    for index, path in enumerate(paths):
+        errors = [np.abs(np.asarray(Image.open(path), float) - picture).mean() for picture, _ in drawn]
+        assert errors[index] < 7 < 16 < min(errors[:index] + errors[index + 1 :])
+        assert found[index] is drawn[index][1]
+
+
+def test_masks_refuse_a_name_of_no_drawn_face(tmp_path):
+    (path,) = synthetic.write_faces(tmp_path, 1, seed=5, size=SIZE)
+    age_years, rest = path.name.split("_", 1)
+    (lost,) = synthetic.write_faces(tmp_path, 1, seed=5 + 10**8, size=SIZE)
+    other = f"{int(age_years) + 1}_{rest}", f"0{path.name}", lost.name
+    for name in (*other, str(path), path.name + "\n", path.name.removesuffix(".jpg"), "25_0_1_20170116.jpg", ""):
+        with pytest.raises(ValueError, match="drawn face"):
+            synthetic.masks(name, SIZE)
+
+
+PAINT, TINT = Canvas.paint, Canvas.tint
+
+
+def shares(label, seed):
+    """The masks of a face; for each region the share 0..1 of every pixel that its paint, or its parts', holds."""
+
+    def draw(white):
+        def paint(canvas, cover, colour, region=None, **hides):
+            PAINT(canvas, cover, (white in (region, hides.get("part_of")),) * 3, region, **hides)
+
+        def tint(canvas, cover, gain, region=None):
+            PAINT(canvas, cover, (1, 1, 1), region) if region == white else TINT(canvas, cover, 1, region)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Canvas, "paint", paint)
+            patch.setattr(Canvas, "tint", tint)
+            patch.setattr(synthetic, "_photograph", lambda rng, chance, picture: picture[0])
+            return face(*label, seed=seed, size=48)
+
+    black, masks = draw("none")
+    return masks, {name: draw(name)[0] - black for name in masks}
+
+
+def test_a_region_is_what_shows():
+    """A mark needs a quarter's cover; each layer above leaves more than half of it or takes the mark."""
+    seen = set()
+    for seed, label in enumerate(labels(60)):
+        masks, share = shares(label, seed)
+        seen |= set(masks)
+        for name, mask in masks.items():
+            assert share[name][mask].min() > 0.05, name
+            around = masks.get("beard", mask) if name == "head" else mask  # a beard grows beyond the jaw
+            assert share[name][~(mask | around)].max() < 0.7, name
+    assert seen >= {"head", "hair", "ears", "neck", "eyes", "brows", "nose", "mouth", *CUES}
+
+
+# region -> (age, gender) where it shows
 CUES = {
-    "wrinkles": (("forehead_lines", "crow_feet", "eye_bags", "folds", "mouth_lines"), (80, 0)),
-    "spots": (("spots",), (90, 1)),
-    "beard": (("beard", "moustache"), (30, 0)),
-    "glasses": (("glasses",), (60, 1)),
-    "earrings": (("earrings",), (30, 1)),
-    "bow": (("bow",), (6, 1)),
+    "wrinkles": (80, 0),
+    "spots": (90, 1),
+    "brows": (80, 0),
+    "beard": (30, 0),
+    "glasses": (60, 1),
+    "earrings": (30, 1),
+    "bow": (6, 1),
 }
 
 
 @pytest.mark.parametrize("region", CUES)
 def test_a_region_is_where_the_picture_changes(region, monkeypatch):
-    traits, (age_years, gender) = CUES[region]
-
-    def without(*args):
-        return dataclasses.replace(sample_traits(*args), **dict.fromkeys(traits, 0))
+    def without(draw):
+        return lambda *args, **hides: draw(*args, **hides) if args[3:] != (region,) else None
 
     monkeypatch.setattr(synthetic, "_photograph", lambda rng, chance, picture: picture)
     shown = 0
     for seed in range(12):
-        monkeypatch.setattr(synthetic, "sample_traits", sample_traits)
-        picture, masks = face(age_years, gender, seed=seed)
-        monkeypatch.setattr(synthetic, "sample_traits", without)
-        plain, _ = face(age_years, gender, seed=seed)
-        if region not in masks or region == "spots" and "glasses" in masks:
-            continue
+        picture, masks = face(*CUES[region], seed=seed)
+        with monkeypatch.context() as patch:
+            patch.setattr(Canvas, "paint", without(PAINT))
+            patch.setattr(Canvas, "tint", without(TINT))
+            plain, rest = face(*CUES[region], seed=seed)
+        assert region not in rest
         change = np.abs(picture - plain).sum(0)
+        if region not in masks:
+            continue
         assert change[masks[region]].mean() > 0.05
-        assert change[masks[region]].mean() > 3 * change[~masks[region]].mean()
+        assert change[masks[region]].mean() > 20 * change[~masks[region]].mean()
         shown += 1
     assert shown >= 2
 

@@ -62,10 +62,10 @@ def draw_beard(c: Canvas, f: Traits, inside: np.ndarray, mouth: float, base: flo
         top = mouth + 0.10 - 0.55 * np.maximum(np.abs(c.u) / f.head_width - 0.45, 0)
         lips = c.ellipse(c.uf, c.vf, (0, mouth), f.mouth_width * 1.05, f.lip_full * 1.5 + 0.02)
         cover = c.edge(np.minimum(inside + 0.03, c.v - top), 0.08) * (1 - lips)
-        c.paint(cover * np.clip(f.beard * (0.65 + 0.9 * grain), 0, 1), colour, "beard")
+        c.paint(cover * np.clip(f.beard * (0.65 + 0.9 * grain), 0, 1), colour, "beard", part_of="head")
     level = (mouth - f.lip_full + base) / 2 + 0.015
     cover = c.stroke(c.uf, c.vf, 0, f.mouth_width * 1.15, level, 0, 0.07, 0.055)
-    c.paint(cover * np.clip(f.moustache * (0.8 + 0.5 * grain), 0, 1), colour, "beard")
+    c.paint(cover * np.clip(f.moustache * (0.8 + 0.5 * grain), 0, 1), colour, "beard", part_of="head")
 
 
 def draw_wrinkles(c: Canvas, f: Traits, chance: Chance, base: float, mouth: float) -> None:
@@ -145,7 +145,7 @@ def draw_spots(c: Canvas, f: Traits, chance: Chance, inside: np.ndarray) -> None
 
 
 def draw_extras(c: Canvas, f: Traits, chance: Chance) -> None:
-    """Glasses, earrings and a bow in the hair."""
+    """Glasses (frames without lenses), earrings and a bow in the hair."""
     if f.glasses:
         colour = chance.pick(((0.08, 0.08, 0.09), (0.35, 0.20, 0.10), (0.70, 0.65, 0.55)))
         middle, radius = 0.32, f.eye_width * 1.45
@@ -159,16 +159,18 @@ def draw_extras(c: Canvas, f: Traits, chance: Chance) -> None:
                 np.minimum(c.au - middle - radius, f.head_width - np.abs(c.u)),
             )
         )
-        c.paint(np.maximum(np.maximum(frame, bridge), temple), colour, "glasses")
+        c.paint(np.maximum(np.maximum(frame, bridge), temple), colour, "glasses", hides=True)
     if f.earrings:
         c.paint(
             c.ellipse(np.abs(c.u), c.v, (f.head_width + 0.02, f.eye_level + 0.20 + f.ear_size), 0.055, 0.08),
             chance.pick(((0.90, 0.78, 0.35), (0.85, 0.85, 0.88), (0.70, 0.20, 0.30))),
             "earrings",
+            hides=True,
         )
     if f.bow:
         colour = chance.pick(((0.90, 0.25, 0.45), (0.25, 0.45, 0.85), (0.95, 0.85, 0.35), (0.95, 0.95, 0.95)))
         u = np.abs(c.u - chance.pick((-0.4, 0.4))) - 0.02
         loops = np.minimum(np.minimum(u * 0.6 + 0.03 - np.abs(c.v + 0.80), 0.19 - u), 0.1)
         c.paint(c.edge(loops), colour, "bow", hides=True)
-        c.paint(c.edge(np.minimum(0.03 - u, 0.05 - np.abs(c.v + 0.80))), tuple(0.7 * x for x in colour), "bow")
+        knot = c.edge(np.minimum(0.03 - u, 0.05 - np.abs(c.v + 0.80)))
+        c.paint(knot, tuple(0.7 * x for x in colour), "bow", hides=True)

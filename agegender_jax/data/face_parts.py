@@ -34,20 +34,31 @@ class Canvas:
         """Coverage 0..1 of the points where `inside` (a signed length) is positive."""
         return np.clip(0.5 + inside / (self.px + softness), 0, 1)
 
-    def paint(self, cover: np.ndarray, colour, region: str | None = None, hides: bool = False) -> None:
-        """Paints with `colour` ([3] or [3, S, S]). region: its name; hides: covers other regions."""
+    def paint(
+        self, cover: np.ndarray, colour, region: str | None = None, hides: bool = False, part_of: str | None = None
+    ) -> None:
+        """Paints over the picture, and takes from the regions below what no longer shows.
+
+        Args:
+          cover: share of each pixel that is painted, 0..1, [S, S].
+          colour: [3] or [3, S, S].
+          region: its name.
+          hides: whether it takes pixels from the regions below.
+          part_of: the region to which it belongs; it hides the others only.
+        """
         if not isinstance(colour, np.ndarray):
             colour = np.asarray(colour, np.float32)[:, None, None]
         self.picture += cover * (colour - self.picture)
-        if hides:
+        if hides or part_of:
             below = cover < SOLID
-            for mask in self.masks.values():
-                mask &= below
+            for name, mask in self.masks.items():
+                if name != part_of:
+                    mask &= below
         if region is not None:
             self.masks[region] = self.masks.get(region, False) | (cover > FAINT)
 
     def tint(self, cover: np.ndarray, gain: float, region: str | None = None) -> None:
-        """Multiplies the picture by `gain` where covered."""
+        """Multiplies the picture by `gain` where covered; what lies below shows through."""
         self.picture *= 1 + cover * (gain - 1)
         if region is not None:
             self.masks[region] = self.masks.get(region, False) | (cover > FAINT)
@@ -110,19 +121,21 @@ def draw_eyes(c: Canvas, f: Traits, chance: Chance) -> None:
     c.tint(c.ellipse(c.au, c.vf, (middle, f.eye_level - 0.02), w * 1.35, h * 1.6, 0.12), 0.86)
     if f.shadow:
         lid = c.edge(np.minimum(h * 1.9 * bow + ve, -ve), 0.03) * f.shadow
-        c.paint(lid, chance.pick(((0.35, 0.25, 0.50), (0.25, 0.40, 0.45), (0.45, 0.25, 0.20))))
+        colour = chance.pick(((0.35, 0.25, 0.50), (0.25, 0.40, 0.45), (0.45, 0.25, 0.20)))
+        c.paint(lid, colour, part_of="head")
     white = c.edge(np.minimum(h * bow + ve, 0.75 * h * bow - ve))
-    c.paint(white, (0.93, 0.92, 0.90), "eyes")
+    c.paint(white, (0.93, 0.92, 0.90), "eyes", part_of="head")
     side = np.where(c.uf > 0, np.float32(1), np.float32(-1))
     look = chance.bell(0, 0.12) * w
     ui, radius = (c.au - middle) * side - look, 0.50 * w + 0.015
-    c.paint(white * c.ellipse(ui, ve, (0, -0.05 * h), radius, radius), f.iris)
-    c.paint(white * c.ellipse(ui, ve, (0, -0.05 * h), radius * 0.5, radius * 0.5), (0.04, 0.03, 0.03))
-    c.paint(c.ellipse(ui, ve, (-0.25 * w, -0.25 * h), 0.03, 0.03), (0.98, 0.98, 0.98))
+    c.paint(white * c.ellipse(ui, ve, (0, -0.05 * h), radius, radius), f.iris, "eyes", part_of="head")
+    pupil = white * c.ellipse(ui, ve, (0, -0.05 * h), radius * 0.5, radius * 0.5)
+    c.paint(pupil, (0.04, 0.03, 0.03), "eyes", part_of="head")
+    c.paint(c.ellipse(ui, ve, (-0.25 * w, -0.25 * h), 0.03, 0.03), (0.98, 0.98, 0.98), "eyes", part_of="head")
     dark = tuple(0.28 * s for s in f.skin)
     lash = 0.012 + 0.034 * f.lashes
     line = np.where(bow > -0.05, c.edge(lash - np.abs(ve + h * bow)), 0)
-    c.paint(line, dark, "eyes")
+    c.paint(line, dark, "eyes", part_of="head")
     if f.lashes > 0.3:
         tip = f.eye_level - h * 0.25
         for lift in (0.06, 0.11):
@@ -130,6 +143,7 @@ def draw_eyes(c: Canvas, f: Traits, chance: Chance) -> None:
                 c.stroke(c.au, c.vf, middle + w * 1.0, w * 0.5, tip - lift, -lift * f.lashes, 0, 0.022),
                 dark,
                 "eyes",
+                part_of="head",
             )
 
 
@@ -145,7 +159,7 @@ def draw_brows(c: Canvas, f: Traits, hair: np.ndarray) -> None:
         f.brow_arch * 1.6,
         f.brow_thick,
     )
-    c.paint(brow * 0.9, hair, "brows")
+    c.paint(brow * 0.9, hair, "brows", part_of="head")
 
 
 def draw_nose(c: Canvas, f: Traits, light) -> float:
@@ -171,11 +185,12 @@ def draw_mouth(c: Canvas, f: Traits, base: float) -> float:
     notch = 0.25 * np.maximum(1 - np.abs(t) * 5, 0)
     upper = c.edge(np.minimum(full * (0.85 - notch) * bow + vm, -vm + 0.004))
     lower = c.edge(np.minimum(full * 1.25 * bow - vm, vm))
-    c.paint(lower, f.lips, "mouth")
-    c.paint(upper, tuple(0.82 * x for x in f.lips), "mouth")
+    c.paint(lower, f.lips, "mouth", part_of="head")
+    c.paint(upper, tuple(0.82 * x for x in f.lips), "mouth", part_of="head")
     c.tint(c.ellipse(c.uf, c.vf, (0, level + full * 0.6), f.mouth_width * 0.35, full * 0.3, 0.03), 1.15)
     gap = 0.030 if f.teeth else 0.010
     line = np.where(bow > 0, c.edge(gap * bow - np.abs(vm)), 0)
-    c.paint(line, (0.95, 0.94, 0.90) if f.teeth else tuple(0.35 * x for x in f.lips), "mouth")
+    colour = (0.95, 0.94, 0.90) if f.teeth else tuple(0.35 * x for x in f.lips)
+    c.paint(line, colour, "mouth", part_of="head")
     c.tint(c.ellipse(c.uf, c.vf, (0, level + full * 1.25 + 0.05), f.mouth_width * 0.6, 0.03, 0.05), 0.88)
     return level

@@ -4,11 +4,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from agegender_jax.data import archives
 from agegender_jax.errors import ConfigError, DataError
 
+Progress = Callable[[int, int, str], None]
 SYNTHETIC = "synthetic"
 SYNTHETIC_FACES = 3000
 SYNTHETIC_SIZE = 96
@@ -21,7 +23,7 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agegender_jax"
 
 
-def resolve(spec: str, cache_dir: str | os.PathLike | None = None) -> list[Path]:
+def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> list[Path]:
     """The folder, archive or CSV behind each part of `spec`, in its order; draws synthetic faces if need be.
 
     A name without a suffix stands for the folder, or else for the archive of that name.
@@ -33,7 +35,8 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None) -> list[Path]
     paths: list[Path] = []
     for part in _parts(spec):
         num = _synthetic_num(part)
-        path = _find(part) if num is None else _synthetic_folder(num, Path(cache_dir or default_cache_dir()))
+        folder = Path(cache_dir or default_cache_dir())
+        path = _find(part) if num is None else _synthetic_folder(num, folder, progress)
         if any(path.samefile(other) for other in paths):
             raise DataError("a source is named twice", f"{part} in data.source={spec}", "name it once")
         paths.append(path)
@@ -120,7 +123,7 @@ def _synthetic_num(part: str) -> int | None:
     return int(num)
 
 
-def _synthetic_folder(num: int, cache_dir: Path) -> Path:
+def _synthetic_folder(num: int, cache_dir: Path, progress: Progress | None) -> Path:
     """The folder of `num` drawn faces: drawn once, and again when the generator draws otherwise."""
     cache_dir = cache_dir.expanduser()
     try:
@@ -130,7 +133,7 @@ def _synthetic_folder(num: int, cache_dir: Path) -> Path:
         if not folder.is_dir():
             unfinished = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=cache_dir))
             try:
-                _drawn(unfinished, num)
+                _drawn(unfinished, num, progress)
                 _move(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -141,11 +144,11 @@ def _synthetic_folder(num: int, cache_dir: Path) -> Path:
     return folder
 
 
-def _drawn(folder: Path, num: int) -> str:
+def _drawn(folder: Path, num: int, progress: Progress | None = None) -> str:
     """Draws `num` faces into `folder`; a digest of their names and bytes."""
     from agegender_jax.data import synthetic
 
-    synthetic.write_faces(folder, num, seed=0, size=SYNTHETIC_SIZE)
+    synthetic.write_faces(folder, num, seed=0, size=SYNTHETIC_SIZE, progress=progress)
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())

@@ -8,7 +8,7 @@ import contextlib
 import csv
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agegender_jax.data import archives, entries, fairface
@@ -42,19 +42,22 @@ class Item:
     reason: str | None
 
 
-def read(spec: str, cache_dir: str | os.PathLike | None = None) -> Iterator[Item]:
+def read(
+    spec: str, cache_dir: str | os.PathLike | None = None, progress: Callable[[int, int, str], None] | None = None
+) -> Iterator[Item]:
     """The images of a source, sorted by `file`, read one by one.
 
     Args:
       spec: folder, archive (.tar, .tar.gz, .tgz, .zip), FairFace CSV, `synthetic[:N]`, or several of them
         with commas between.
       cache_dir: where drawn faces are kept; default_cache_dir() if None or "".
+      progress: is told how many faces are drawn, of how many.
 
     Raises:
       DataError: a source is missing; or, while iterating, unreadable, damaged or without images.
       ConfigError: the text is not a source.
     """
-    paths = resolve(spec, cache_dir)
+    paths = resolve(spec, cache_dir, progress)
     if len(paths) == 1:
         return _read_one(paths[0])
     return _read_joined(sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True)))

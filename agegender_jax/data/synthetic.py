@@ -6,6 +6,8 @@ camera: pose, light, background, colour cast and noise. Nothing but numpy and Pi
 
 import math
 import pathlib
+import re
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -16,6 +18,8 @@ from agegender_jax.data.face_traits import Chance, sample_traits
 # Share of the faces in each ten years of age from 0-9 on; near UTKFace's spread, none above 0.16.
 AGE_SHARES = (0.13, 0.11, 0.16, 0.15, 0.13, 0.11, 0.09, 0.07, 0.04, 0.01)
 RACE_SHARES = (0.36, 0.18, 0.20, 0.16, 0.10)  # in the order of labels.RACES
+
+_NAME = re.compile(r"[0-9]+_[01]_[0-4]_([0-9]{8})([0-9]{9})\.jpg\.chip\.jpg")
 
 
 def sample_label(rng: np.random.Generator) -> tuple[int, int, int]:
@@ -34,7 +38,10 @@ def draw_face(
     Returns:
       The picture, uint8 [size, size, 3], and the true regions of what shows in it: name -> bool
       [size, size]. Always "head", "eyes", "nose" and "mouth"; where they show "hair", "brows", "beard",
-      "wrinkles", "spots", "ears", "neck", "glasses", "earrings", "bow".
+      "wrinkles", "spots", "ears", "neck", "glasses" (the frames), "earrings", "bow". Eyes, nose,
+      mouth, brows, beard, wrinkles and spots are the head's own and take nothing from "head". Others overlap
+      only where both show: at soft edges, through thin hair or stubble, and where nose, wrinkles and spots
+      shade the same skin.
     """
     f = sample_traits(rng, age_years, gender, race)
     chance = Chance(rng, age_years)
@@ -68,19 +75,54 @@ def draw_face(
     return _photograph(rng, chance, c.picture), {name: mask for name, mask in c.masks.items() if mask.any()}
 
 
-def write_faces(folder, num: int, seed: int, size: int = 96) -> list[pathlib.Path]:
-    """Writes `num` JPEGs with UTKFace names into `folder`; face i depends on (seed, i, size) alone."""
+def write_faces(
+    folder, num: int, seed: int, size: int = 96, progress: Callable[[int, int, str], None] | None = None
+) -> list[pathlib.Path]:
+    """Writes `num` JPEGs with UTKFace names into `folder`; face i depends on (seed, i, size) alone.
+
+    `masks` gives the regions of a file from its name, for seeds below 10**8.
+    """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(num):
-        rng = np.random.default_rng([seed, index])
-        age_years, gender, race = sample_label(rng)
-        picture, _ = draw_face(rng, age_years, gender, race, size)
-        unique = f"{seed % 10**8:08d}{index:09d}"
-        paths.append(folder / f"{age_years}_{gender}_{race}_{unique}.jpg.chip.jpg")
+        name, picture, _ = _numbered_face(seed, index, size)
+        paths.append(folder / name)
         Image.fromarray(picture).save(paths[-1], quality=92)
+        if progress:
+            progress(index + 1, num, "drawing faces")
     return paths
+
+
+def masks(name: str, size: int = 96) -> dict[str, np.ndarray]:
+    """The true regions in a file of `write_faces`, drawn again from its name.
+
+    Args:
+      name: the file's name without its folder. It holds the last 8 digits of the seed: files written with a
+        seed of 10**8 or more have lost the others, and are refused unless the labels fit by chance.
+      size: side in pixels with which the file was written; with another, another face is drawn.
+
+    Returns:
+      Region -> bool [size, size], as from `draw_face`.
+
+    Raises:
+      ValueError: the name is not one that `write_faces` gives, or its labels are not those of its face.
+    """
+    numbers = _NAME.fullmatch(name)
+    if numbers is None:
+        raise ValueError(f"not the name of a drawn face, age_gender_race_17digits.jpg.chip.jpg: {name!a}")
+    drawn, _, regions = _numbered_face(int(numbers[1]), int(numbers[2]), size)
+    if drawn != name:
+        raise ValueError(f"no drawn face, or one of a seed from 10**8 on: {name!a}; its seed and index give {drawn}")
+    return regions
+
+
+def _numbered_face(seed: int, index: int, size: int) -> tuple[str, np.ndarray, dict[str, np.ndarray]]:
+    """Name, picture and regions of face `index`."""
+    rng = np.random.default_rng([seed, index])
+    age_years, gender, race = sample_label(rng)
+    unique = f"{seed % 10**8:08d}{index:09d}"
+    return f"{age_years}_{gender}_{race}_{unique}.jpg.chip.jpg", *draw_face(rng, age_years, gender, race, size)
 
 
 def _background(rng: np.random.Generator, chance: Chance, size: int) -> np.ndarray:
