@@ -159,8 +159,9 @@ def test_full_disk_is_told_before_and_while_saving(saved, monkeypatch):
 
 def test_leftovers_of_a_killed_save_are_swept(saved):
     shutil.copytree(saved.folder / "4", saved.folder / "5.saving")
+    shutil.copytree(saved.folder / "4", saved.folder / "4.backup")  # a person's own
     (saved.folder / "3").rename(saved.folder / "3.replaced")
     (saved.folder / "notes").mkdir()
     again = Checkpoints(saved.folder)
-    assert {path.name for path in pathlib.Path(saved.folder).iterdir()} == {"2", "3", "4", "notes"}
+    assert {path.name for path in pathlib.Path(saved.folder).iterdir()} == {"2", "3", "4", "4.backup", "notes"}
     assert again.steps() == [2, 3, 4]

@@ -1,5 +1,8 @@
 import concurrent.futures
+import errno
+import hashlib
 import multiprocessing
+import os
 import subprocess
 import sys
 import tarfile
@@ -7,6 +10,7 @@ import tarfile
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
+from PIL import Image
 
 from agegender_jax.data import builder, prepare, splits, synthetic
 from agegender_jax.errors import DataError
@@ -35,7 +39,8 @@ def test_prepared_once_and_found_again(faces, tmp_path, built):
     assert sorted(first.file) == sorted(path.name for path in faces.iterdir())
     for name in ("age_years", "gender", "race", "group", "dhash", "age"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [first.fingerprint[:16]]
+    (folder,) = (path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folder == f"{first.fingerprint[:16]}-{builder.VERSION}"
 
 
 def test_an_archive_of_the_files_is_the_same_source(faces, tmp_path):
@@ -44,7 +49,7 @@ def test_an_archive_of_the_files_is_the_same_source(faces, tmp_path):
             archive.add(path, f"some/folder/{path.name}")
     a, b = (prepare.prepare(str(spec), str(tmp_path / "cache")) for spec in (faces, tmp_path / "faces.tar.gz"))
     assert a.fingerprint == b.fingerprint
-    np.testing.assert_array_equal(splits.assign(a.group, a.sha256, 0), splits.assign(b.group, b.sha256, 0))
+    np.testing.assert_array_equal(splits.assign(a.group, a.content, 0), splits.assign(b.group, b.content, 0))
 
 
 def test_images_are_kept_verbatim_in_array_record_files(faces, tmp_path):
@@ -133,3 +138,21 @@ def test_tensorflow_is_never_imported(faces, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, faces, tmp_path], capture_output=True, text=True)
     assert done.stdout.split() == ["False"], done.stderr
+
+
+def test_sha256_is_of_the_pixels_alone(faces, tmp_path):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    pixels = np.asarray(Image.open(faces / prepared.file[3]).convert("RGB"))
+    assert prepared.sha256[3] == hashlib.sha256(pixels.tobytes()).hexdigest() != prepared.content[3]
+
+
+def test_a_full_disk_while_resizing_is_an_error_and_leaves_nothing(faces, tmp_path, monkeypatch):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        prepared.images(40)
+    assert not list(prepared.folder.glob("images_40*"))

@@ -175,7 +175,7 @@ class Checkpoints:
         """Removes what a killed process left; an older save that had stepped aside comes back."""
         for path in self.folder.iterdir():
             step, _, kind = path.name.partition(".")
-            if not step.isdecimal() or not kind or not path.is_dir():
+            if not step.isdecimal() or kind not in ("saving", "replaced", "leaving") or not path.is_dir():
                 continue
             if kind == "replaced" and not (self.folder / step).exists():
                 path.rename(self.folder / step)

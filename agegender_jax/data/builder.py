@@ -9,14 +9,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-TEXTS = ("file", "sha256", "age_text", "race_text")
+TEXTS = ("file", "content", "sha256", "age_text", "race_text")
+VERSION = "1.1.0"  # of the fields
 NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
 
 
 class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
     """Faces with age, gender and race; one split, "faces". Built without TensorFlow."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(VERSION)
 
     def __init__(self, *, records: list[dict] | None = None, **kwargs):
         self._records = records

@@ -66,9 +66,9 @@ def train_batches(
 def eval_batches(
     images: np.ndarray, age: np.ndarray, gender: np.ndarray, *, indices: np.ndarray, batch_size: int
 ) -> Iterator[Batch]:
-    """The images at `indices` once and in order; the last batch is padded, `mask` 0 there."""
+    """The images at `indices` once and in order; the last batch is padded with the first ones, `mask` 0 there."""
     for start in range(0, len(indices), batch_size):
         rows = indices[start : start + batch_size]
         mask = (np.arange(batch_size) < len(rows)).astype(np.float32)
-        rows = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
+        rows = np.concatenate([rows, np.resize(indices, batch_size - len(rows))])
         yield Batch(images[rows], age[rows], gender[rows], mask)

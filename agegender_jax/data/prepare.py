@@ -19,9 +19,10 @@ import numpy as np
 from agegender_jax.data import builder, sources, splits
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.files import replace, to_json
+from agegender_jax.files import replace, sync, to_json
 
 Progress = Callable[[int, int, str], None]
+OnBad = Callable[[list[tuple[str, str]]], str]
 INDEX, BAD = "index.npz", "bad.json"
 
 
@@ -32,7 +33,8 @@ class Prepared:
     Attributes:
       name: of the source. fingerprint: hex, of its files' names, bytes and CSV labels. folder: where it is kept.
       records: random access to the encoded images.
-      file, age_text, race_text, sha256: [N] str; sha256 is of the decoded RGB pixels.
+      file, age_text, race_text, sha256, content: [N] str; sha256 is of the decoded RGB pixels, content of their
+        shape too: equal for equal pictures.
       age_years: int32 [N], -1 where only a group is known.
       age: int32 [N, 2], first and last right bucket. gender, race, group: int32 [N].
       dhash: uint8 [N, 32].
@@ -47,6 +49,7 @@ class Prepared:
     age_text: np.ndarray
     race_text: np.ndarray
     sha256: np.ndarray
+    content: np.ndarray
     age_years: np.ndarray
     age: np.ndarray
     gender: np.ndarray
@@ -70,7 +73,7 @@ class Prepared:
         with _locked(self.folder.parent / f"{self.folder.name}.lock"):
             if not _holds(path, shape):
                 temporary = path.with_name(f"{path.name}.tmp")
-                out = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+                out = _memmap(temporary, shape)
 
                 def fill(i: int) -> None:
                     out[i] = resize(decode(self.encoded(i)), size)
@@ -78,30 +81,38 @@ class Prepared:
                 for i, _ in enumerate(_threads(fill, range(shape[0]))):
                     _tell(progress, i + 1, shape[0], f"resizing to {size} pixels")
                 out.flush()
+                sync(temporary)
                 temporary.replace(path)
         return np.load(path, mmap_mode="r")
 
 
 def prepare(
-    spec: str, cache_dir: str | None = None, max_bad: float = 0.01, progress: Progress | None = None
+    spec: str,
+    cache_dir: str | None = None,
+    max_bad: float = 0.01,
+    progress: Progress | None = None,
+    on_bad: OnBad | None = None,
 ) -> Prepared:
     """Reads, checks, decodes and groups the images of `spec`, or finds that done.
+
+    Args:
+      on_bad: lists the unusable files somewhere and says where; called before too many of them are an error.
 
     Raises:
       DataError: no usable image, or more than `max_bad` of the files unusable.
       ConfigError: `cache_dir` cannot be written.
     """
     cache = _cache(Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir())
-    items = list(sources.read(spec, str(cache)))
+    items = list(sources.read(spec, str(cache), progress))
     fingerprint = _fingerprint(items)
-    folder = cache / fingerprint[:16]
+    folder = cache / f"{fingerprint[:16]}-{builder.VERSION}"
     with _locked(cache / f"{folder.name}.lock"):
         found = _open(folder, progress)
         if found is None:
-            _build(folder, items, spec, progress)
+            _build(folder, items, spec, progress, on_bad)
             found = _read(folder)
     records, columns, bad = found
-    _check_bad(spec, len(records), bad, max_bad)
+    _check_bad(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
     return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **columns)
@@ -121,6 +132,18 @@ def _cache(folder: Path) -> Path:
             "name a folder that can be written: --config.data.cache_dir=DIR",
         ) from error
     return folder
+
+
+def _memmap(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new array file uint8 whose room on the disk is taken: writing to pages without room would kill the process."""
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    try:
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return array
 
 
 def _holds(path: Path, shape: tuple[int, ...]) -> bool:
@@ -153,7 +176,7 @@ def _open(folder: Path, progress: Progress | None):
         return None
 
 
-def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progress | None) -> None:
+def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progress | None, on_bad: OnBad | None) -> None:
     bad = [(i.file, i.reason) for i in items if i.reason]
     usable = [i for i in items if not i.reason]
     records = []
@@ -163,9 +186,9 @@ def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progres
         else:
             records.append(found)
         _tell(progress, len(records) + len(bad), len(items), "checking images")
-    _check_any(spec, records, bad)
+    _check_any(spec, records, bad, on_bad)
     hashes = np.stack([r["dhash"] for r in records])
-    for record, group in zip(records, splits.groups([r["sha256"] for r in records], hashes), strict=True):
+    for record, group in zip(records, splits.groups([r["content"] for r in records], hashes), strict=True):
         record["group"] = int(group)
     unfinished = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -182,28 +205,36 @@ def _examine(item: sources.Item) -> dict | str:
         pixels = decode(item.data)
     except DecodeError as error:
         return error.reason
-    shape = f"{pixels.shape[0]}x{pixels.shape[1]} ".encode()
-    label = dataclasses.asdict(item.label)
-    sha256 = hashlib.sha256(shape + pixels.tobytes()).hexdigest()
-    return label | {"file": item.file, "sha256": sha256, "dhash": splits.dhash(pixels), "image": item.data}
+    shape, raw = f"{pixels.shape[0]}x{pixels.shape[1]} ".encode(), pixels.tobytes()
+    return dataclasses.asdict(item.label) | {
+        "file": item.file,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "content": hashlib.sha256(shape + raw).hexdigest(),
+        "dhash": splits.dhash(pixels),
+        "image": item.data,
+    }
 
 
-def _check_any(spec: str, records: list, bad: list) -> None:
+def _check_any(spec: str, records: list, bad: list, on_bad: OnBad | None) -> None:
     if not records:
         first = f", the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
+        listed = f"; {on_bad(sorted(bad))} lists these files" if on_bad else ""
         raise DataError(
-            f"no usable image among {len(bad)} files{first}", spec, "give UTKFace-named images or a FairFace CSV"
+            f"no usable image among {len(bad)} files{first}",
+            spec,
+            f"give UTKFace-named images or a FairFace CSV{listed}",
         )
 
 
-def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float) -> None:
+def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float, on_bad: OnBad | None) -> None:
     share = len(bad) / (good + len(bad))
     if share > max_bad:
-        listed = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
+        some = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
+        listed = f" that {on_bad(bad)} lists" if on_bad else ""
         raise DataError(
-            f"{len(bad)} of {good + len(bad)} files are unusable, more than data.max_bad {max_bad:g} ({listed})",
+            f"{len(bad)} of {good + len(bad)} files are unusable, more than data.max_bad {max_bad:g} ({some})",
             spec,
-            f"mend the files, or accept them with --config.data.max_bad={min(1.0, round(share + 0.005, 2))}",
+            f"mend the files{listed}, or accept them with --config.data.max_bad={min(1.0, round(share + 0.005, 2))}",
         )
 
 

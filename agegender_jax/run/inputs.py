@@ -33,21 +33,24 @@ class Faces:
         """An image as it came, decoded: uint8 RGB [H, W, 3]."""
         return decode(self.prepared.encoded(index))
 
-    def eval_batches(self, split: str, image_size: int, batch_size: int) -> Iterator[Batch]:
+    def eval_batches(
+        self, split: str, image_size: int, batch_size: int, progress: Callable | None = None
+    ) -> Iterator[Batch]:
         """Every image of a split once, in order, the last batch padded and masked."""
         faces, where = self.prepared, self.indices(split)
-        size = min(batch_size, max(1, len(where)))
-        return pipeline.eval_batches(faces.images(image_size), faces.age, faces.gender, indices=where, batch_size=size)
+        size = min(batch_size, max(2, len(where)))
+        images = faces.images(image_size, progress)
+        return pipeline.eval_batches(images, faces.age, faces.gender, indices=where, batch_size=size)
 
 
-def load(config: ConfigDict, progress: Callable | None = None) -> Faces:
-    """Prepares `config.data.source`, or finds it prepared, and splits it.
+def load(config: ConfigDict, progress: Callable | None = None, on_bad: Callable | None = None) -> Faces:
+    """Prepares `config.data.source`, or finds it prepared, and splits it; `on_bad` as in `prepare`.
 
     Raises:
       DataError: the source cannot be used.
     """
-    prepared = prepare(config.data.source, config.data.cache_dir or None, config.data.max_bad, progress)
-    return Faces(prepared, splits.assign(prepared.group, prepared.sha256, config.data.split_seed))
+    prepared = prepare(config.data.source, config.data.cache_dir or None, config.data.max_bad, progress, on_bad)
+    return Faces(prepared, splits.assign(prepared.group, prepared.content, config.data.split_seed))
 
 
 def check_batch(faces: Faces, config: ConfigDict) -> None:
