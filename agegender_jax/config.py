@@ -6,12 +6,17 @@
 | batch_size               | images a step, over all devices                                     |
 | num_epochs, num_steps    | length of the run; num_steps wins when it is above 0                |
 | parallel                 | driver of the step: shard_map or pmap                               |
-| model.name               | net, see agegender_jax.models                                       |
+| init_from                | weights to start from: a run's folder, or torchvision's ResNet      |
+|                          | weights as .safetensors, .npz, .pth; empty for none                 |
+| model.name               | net, see `python -m launch.models`                                  |
 | model.width              | channel multiplier                                                  |
-| model.gender_to_age      | what the gender head feeds to the age head: probs or none           |
+| model.gender_to_age      | fed to the age head: probs, none, logits, stop_gradient, hard; true |
+|                          | and shuffled are controls                                           |
 | model.age_hidden         | units of a hidden layer before the age output, 0 for none           |
 | model.dtype              | of the convolutions: float32 or bfloat16                            |
-| model.stem               | imagenet (7x7/2 and pooling) or small (3x3/1)                       |
+| model.stem               | imagenet (7x7/2 and pooling), small (3x3/1), or the net's default   |
+| model.attention          | of the RAN's masks: mixed, channel or spatial                       |
+| model.learning           | of the RAN's masks: residual, (1 + mask) * trunk, or naive          |
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
@@ -53,13 +58,16 @@ def default() -> ConfigDict:
             "num_epochs": 100,
             "num_steps": 0,
             "parallel": "shard_map",
+            "init_from": "",
             "model": {
                 "name": "ran56",
                 "width": 1.0,
                 "gender_to_age": "probs",
                 "age_hidden": 0,
                 "dtype": "float32",
-                "stem": "imagenet",
+                "stem": "default",
+                "attention": "mixed",
+                "learning": "residual",
             },
             "optimizer": {
                 "name": "adam",
@@ -97,10 +105,15 @@ def paper(config: ConfigDict) -> None:
 
 CHOICES = {
     "parallel": ("shard_map", "pmap"),
-    "model.name": ("ran56", "ran92", "resnet18", "resnet34", "resnet50"),
-    "model.gender_to_age": ("probs", "none"),
+    "model.name": (
+        *("ran56", "ran92", "ran56_cifar", "ran92_cifar", "ran128_cifar", "ran164_cifar", "ran236_cifar"),
+        *("resnet18", "resnet34", "resnet50", "levi_hassner"),
+    ),
+    "model.gender_to_age": ("probs", "none", "logits", "stop_gradient", "hard", "true", "shuffled"),
     "model.dtype": ("float32", "bfloat16"),
-    "model.stem": ("imagenet", "small"),
+    "model.stem": ("default", "imagenet", "small"),
+    "model.attention": ("mixed", "channel", "spatial"),
+    "model.learning": ("residual", "naive"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
 }
@@ -136,7 +149,7 @@ RANGES = {
 }
 
 MAY_DIFFER = ("num_epochs", "num_steps", "parallel", "data.num_workers", "data.cache_dir", "data.source")
-MAY_DIFFER_GROUPS = ("log.", "eval.", "checkpoint.")
+MAY_DIFFER_GROUPS = ("log.", "checkpoint.")
 
 
 def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -197,8 +210,11 @@ def to_dict(config: ConfigDict) -> dict:
 
 
 def resume_difference(old: dict, new: dict) -> list[str]:
-    """Fields that a resumed run must not change and that differ, as "name: old -> new"."""
-    old, new = dict(flat(old)), dict(flat(new))
+    """Fields that a resumed run must not change and that differ, as "name: old -> new".
+
+    A field that is younger than the run had its default then.
+    """
+    old, new = dict(flat(default())) | dict(flat(old)), dict(flat(new))
     return [
         f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
         for name in sorted(old | new)

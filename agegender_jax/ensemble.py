@@ -9,22 +9,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import data, metrics
+from agegender_jax import data, metrics, models
 from agegender_jax.structs import Batch, Probs
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def predict(model: nn.Module, variables: Any, images: jax.Array) -> Probs:
-    """Softmax of both heads, running statistics in BatchNorm: uint8 RGB [B, H, W, 3] -> Probs."""
-    outputs = model.apply(variables, data.normalize(images), train=False)
+def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
+    """Softmax of both heads, running statistics in BatchNorm: uint8 RGB [B, H, W, 3] -> Probs.
+
+    Controls (`models.CONTROLS`) are answered like any net; `predict_all` refuses them.
+
+    Args:
+      gender: int [B], labels; only for a net whose age head is fed the true gender.
+    """
+    oracle = {} if gender is None else {"gender": gender}
+    outputs = model.apply(variables, data.normalize(images), train=False, **oracle)
     return Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
 
 
-def predict_all(model: nn.Module, variables: Any, batches: Iterable[Batch]) -> Probs:
-    """`predict` over padded batches, padding dropped: numpy Probs, one row for each example."""
-    rows = []
+def predict_all(model: nn.Module, variables: Any, batches: Iterable[Batch], *, allow_control: bool = False) -> Probs:
+    """`predict` over padded batches, padding dropped: numpy Probs, one row for each example.
+
+    Raises:
+      ValueError: the age head is fed one of `models.CONTROLS`, which know the label or mix up the examples, and
+        `allow_control` does not say that this is known.
+    """
+    feed, rows = models.feed_of(model), []
+    if feed in models.CONTROLS and not allow_control:
+        raise ValueError(f"a net that is fed {feed!r} is a control and predicts nothing; allow_control=True scores it")
     for batch in batches:
-        probs, real = predict(model, variables, batch.image), np.asarray(batch.mask) > 0
+        gender = batch.gender if feed == "true" else None
+        probs, real = predict(model, variables, batch.image, gender), np.asarray(batch.mask) > 0
         rows.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], probs))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 

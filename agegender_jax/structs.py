@@ -33,7 +33,8 @@ class Outputs:
     Attributes:
       age_logits: float32 [B, A].
       gender_logits: float32 [B, 2].
-      attention: one soft mask [B, h, w, C] in (0, 1) for each attention module; () without any.
+      attention: one soft mask [B, h, w, C] for each attention module, in (0, 1) but for channel attention, which is
+        in [-1, 1]; () without any.
     """
 
     age_logits: jax.Array

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from agegender_jax import losses
+from agegender_jax import losses, models
 from agegender_jax.structs import Batch, TrainState
 
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
@@ -28,7 +28,7 @@ def init_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),  # none without BatchNorm
         opt_state=jax.jit(tx.init)(params),
         ema=jax.tree.map(jnp.copy, params) if ema else None,
         sums=zero_sums(),
@@ -54,17 +54,26 @@ def train_step(
     loss = age_weight * CE_age + gender_weight * CE_gender, the mean over the whole batch.
 
     Args:
-      key: the run's key; an example's own key is folded from it by step and place in the global batch.
+      model: an AgeGenderNet, or a module called like one.
+      key: the run's key; an example's own key is folded from it by step and place in the global batch, that of
+        dropout by step and device.
       prepare_images: (keys [B], uint8 [B, H, W, 3]) -> float32 [B, H, W, 3], augmented and normalised.
     """
     size = batch.gender.shape[0]
     place = lax.axis_index(axis) * size + jnp.arange(size)
     step_key = jax.random.fold_in(key, state.step)
+    dropout_key = jax.random.fold_in(step_key, -1 - lax.axis_index(axis))  # examples count from 0 up, devices down
     images = prepare_images(jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place), batch.image)
+    oracle = {"gender": batch.gender} if models.feed_of(model) == "true" else {}
 
     def loss_fn(params):
         outputs, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats}, images, train=True, mutable=["batch_stats"]
+            {"params": params, "batch_stats": state.batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+            **oracle,
         )
         loss_age = losses.age_loss(outputs.age_logits, batch.age, label_smoothing).mean()
         loss_gender = losses.gender_loss(outputs.gender_logits, batch.gender, label_smoothing).mean()
@@ -77,7 +86,7 @@ def train_step(
             "age_accuracy": ((batch.age[:, 0] <= age_class) & (age_class <= batch.age[:, 1])).mean(),
             "gender_accuracy": (gender == batch.gender).mean(),
         }
-        return loss, (updated["batch_stats"], seen)
+        return loss, (updated.get("batch_stats", {}), seen)
 
     grads, (batch_stats, seen) = jax.grad(loss_fn, has_aux=True)(state.params)
     grads, seen = lax.pmean((grads, seen), axis)

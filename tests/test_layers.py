@@ -20,15 +20,22 @@ def value_and_grad(f, *args):
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 1)])
 def test_max_pool_is_lax_max_pool(size, pad):
     x = jax.random.randint(jax.random.key(size), (2, size, size, 3), 0, 4).astype(jnp.float32)  # full of ties
-    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, pad, 3, 2), x)
+    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, (pad, pad), 3, 2), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), (pad, pad)), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
 
 
+def test_max_pool_in_forward_mode():
+    x, t = jax.random.normal(jax.random.key(0), (2, 2, 9, 8, 3))
+    ours = jax.jvp(lambda x: layers._max_pool_indexed(x, ((1, 1), (0, 1)), 3, 2), (x,), (t,))
+    theirs = jax.jvp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (0, 1))), (x,), (t,))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
 def test_max_pool_keeps_nan():
     x = jnp.ones((1, 5, 5, 1)).at[0, 2, 2, 0].set(jnp.nan)
-    np.testing.assert_array_equal(layers._max_pool_indexed(x, (0, 0), 3, 2), nn.max_pool(x, (3, 3), (2, 2)))
+    np.testing.assert_array_equal(layers._max_pool_indexed(x, ((0, 0), (0, 0)), 3, 2), nn.max_pool(x, (3, 3), (2, 2)))
 
 
 # Caffe: out = ceil((n - 3) / 2) + 1
@@ -60,6 +67,15 @@ def test_resize_keeps_both_ends_of_a_ramp():
     ramp = jnp.linspace(0.0, 1.0, 4)[None, :, None, None] * jnp.ones((1, 4, 4, 2))
     out = layers.resize_align_corners(ramp, (7, 7))
     np.testing.assert_allclose(out[0, :, 3, 0], np.linspace(0, 1, 7), atol=1e-6)
+
+
+@pytest.mark.parametrize("size, out", [(6, 12), (6, 13), (12, 25), (3, 7), (2, 5), (7, 14)])
+def test_resize_is_linear_interpolation(size, out):
+    x = np.random.default_rng(0).standard_normal((1, size, size, 1)).astype(np.float32)
+    places = np.linspace(0, size - 1, out)
+    rows = np.stack([np.interp(places, np.arange(size), column) for column in x[0, :, :, 0].T], 1)
+    expected = np.stack([np.interp(places, np.arange(size), row) for row in rows])
+    np.testing.assert_allclose(layers.resize_align_corners(x, (out, out))[0, :, :, 0], expected, atol=1e-5)
 
 
 def test_resize_of_the_same_size_and_of_one_pixel():

@@ -1,13 +1,17 @@
 """The nets against published counts, golden values and their own definitions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import golden_logits
+from golden import caffe_name, golden_logits
 
 from agegender_jax import models
-from agegender_jax.models.ran import AttentionModule
+from agegender_jax.checkpoint import tree
+from agegender_jax.models import sizes
+from agegender_jax.models.ran import ATTENTION, AttentionModule, ResidualAttentionNet
 
 
 def count(tree):
@@ -19,24 +23,67 @@ def shapes_of(net, size=64):
     return jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
 
 
-# the prototxts of arXiv 1704.06904's authors, and torchvision; without a head: parameters, running statistics
+# without a head: parameters, running statistics; ran: the authors' prototxts, resnet: torchvision, cifar: deduced
 COUNTS = {
     "ran56": (29_761_728, 72_704),
     "ran92": (50_417_344, 133_632),
+    "ran56_cifar": (1_030_394 - 2_570, 14_912),
+    "ran92_cifar": (1_841_274 - 2_570, 27_072),
+    "ran128_cifar": (2_652_154 - 2_570, 39_232),
+    "ran164_cifar": (3_463_034 - 2_570, 51_392),
+    "ran236_cifar": (5_084_794 - 2_570, 75_712),
     "resnet18": (11_176_512, 9_600),
     "resnet34": (21_284_672, 17_024),
     "resnet50": (23_508_032, 53_120),
+    "levi_hassner": (11_411_970 - 1_026, 0),
 }
+LONG = ("ran128_cifar", "ran164_cifar", "ran236_cifar")  # as ran92_cifar, but slow to trace
 
 
-def test_every_net_has_a_count():
-    assert set(COUNTS) == set(models.names())
+def test_every_net_has_a_count_and_a_source():
+    assert set(COUNTS) == set(models.list()) == set(sizes.PUBLISHED)
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_exact_counts(name):
-    variables = shapes_of(models.backbone(name))
-    assert (count(variables["params"]), count(variables["batch_stats"])) == COUNTS[name]
+    variables = shapes_of(models.backbone(name), 227 if name == "levi_hassner" else 32)
+    assert (count(variables["params"]), count(variables.get("batch_stats", {}))) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", models.list())
+def test_published_counts_of_parameters_and_multiply_adds(name):
+    classes, size, parameters, multiply_adds, _ = sizes.PUBLISHED[name]
+    counted = sizes.count(models.classifier(name, num_classes=classes), size)
+    assert counted == (parameters, multiply_adds)
+    if name not in LONG:
+        features = {"cifar": 256, "ran": 2048, "resnet50": 2048}
+        head = classes * next((f for key, f in features.items() if key in name), 512)
+        assert sizes.count(models.backbone(name), size) == (parameters - head - classes, multiply_adds - head)
+
+
+def test_multiply_adds_with_caffe_pooling_at_200():
+    for name, exact in {"ran56": 5_228_805_120, "ran92": 8_768_732_160}.items():
+        assert sizes.count(models.classifier(name, num_classes=1000), 200)[1] == exact
+
+
+@pytest.mark.parametrize("size, parameters", [(224, 8_856_066), (200, 8_856_066), (128, 3_547_650), (64, 1_974_786)])
+def test_levi_hassner_grows_with_the_image(size, parameters):
+    assert count(shapes_of(models.classifier("levi_hassner", num_classes=2), size)["params"]) == parameters
+
+
+def test_levi_hassner_for_eight_age_groups():
+    assert count(shapes_of(models.classifier("levi_hassner", num_classes=8), 227)["params"]) == 11_415_048
+
+
+@pytest.mark.parametrize("modules, parameters", [(1, 963_386), (2, 1_707_258), (6, 4_682_746)])
+def test_masks_without_poolings(modules, parameters):
+    net = ResidualAttentionNet(**models.CIFAR | {"modules": (modules,) * 3, "depths": (2, 1, 0)})
+    assert count(shapes_of(net, 32)["params"]) == parameters - 2_570
+
+
+def test_attention_452_has_more_units_in_each_module():
+    net = ResidualAttentionNet(modules=(6, 6, 6), p=2, t=4, r=3, **models.CIFAR)
+    assert count(shapes_of(net, 32)["params"]) == 10_181_242 - 2_570  # published: 8.6 M, so it has no name here
 
 
 @pytest.mark.parametrize("feed,extra", [("probs", 2), ("none", 0)])
@@ -53,21 +100,35 @@ def test_hidden_layer_before_the_age_head():
     assert params["age_head"]["kernel"].shape == (34, 12)
 
 
-@pytest.mark.parametrize("name", models.names())
-@pytest.mark.parametrize("size", [32, 33, 48, 100, 200, 224])
-def test_any_size_from_32(name, size):
+def test_one_head():
+    head = shapes_of(models.classifier("resnet18", num_classes=8))["params"]["head"]
+    assert head["kernel"].shape == (512, 8) and head["bias"].shape == (8,)
+
+
+@pytest.mark.parametrize("name", [name for name in models.list() if name not in LONG])
+@pytest.mark.parametrize("height, width", [(32, 32), (33, 33), (100, 100), (200, 200), (64, 47)])
+def test_any_size_from_32(name, height, width):
     net = models.build(name, num_age_classes=12, width=0.25)
-    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
     outputs = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False)[0], images)
     assert outputs.age_logits.shape == (2, 12) and outputs.gender_logits.shape == (2, 2)
-    assert len(outputs.attention) == {"ran56": 3, "ran92": 6}.get(name, 0)
+    modules = {"ran56": 3, "ran92": 6, "ran56_cifar": 3, "ran92_cifar": 6}
+    assert len(outputs.attention) == modules.get(name, 0)
 
 
-def test_mask_shapes_at_224():
-    net = models.build("ran56", num_age_classes=12)
-    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+@pytest.mark.parametrize(
+    "name, size, shapes",
+    [
+        ("ran56", 224, [(56, 56, 256), (28, 28, 512), (14, 14, 1024)]),
+        ("ran92", 200, [(50, 50, 256), *[(25, 25, 512)] * 2, *[(13, 13, 1024)] * 3]),
+        ("ran56_cifar", 32, [(32, 32, 64), (16, 16, 128), (8, 8, 256)]),
+    ],
+)
+def test_mask_shapes(name, size, shapes):
+    net = models.build(name, num_age_classes=12)
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     outputs = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False)[0], images)
-    assert [m.shape[1:] for m in outputs.attention] == [(56, 56, 256), (28, 28, 512), (14, 14, 1024)]
+    assert [m.shape[1:] for m in outputs.attention] == shapes
 
 
 @pytest.mark.parametrize("shape", [(1, 31, 31, 3), (1, 64, 64, 1), (64, 64, 3)])
@@ -79,10 +140,45 @@ def test_other_images_are_refused(shape):
         )
 
 
-@pytest.mark.parametrize("wrong", [{"name": "resnet19"}, {"gender_to_age": "prob"}, {"stem": "tiny"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "resnet19"},
+        {"gender_to_age": "prob"},
+        {"stem": "tiny"},
+        {"name": "ran56", "attention": "mix"},
+        {"name": "ran56", "learning": "residue"},
+    ],
+)
 def test_unknown_names_are_refused(wrong):
     with pytest.raises(ValueError, match="known: "):
         models.build(**{"name": "resnet18", "num_age_classes": 12, **wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"width": float("nan")}, {"dtype": "int32"}])
+def test_impossible_widths_and_dtypes_are_refused(wrong):
+    with pytest.raises(ValueError, match="width must be above 0 and dtype floating"):
+        models.backbone("resnet18", **wrong)
+
+
+@pytest.mark.parametrize(
+    "net, options",
+    [
+        ("resnet18", {"attention": "channel"}),
+        ("resnet18", {"learning": "naive"}),
+        ("levi_hassner", {"stem": "small"}),
+    ],
+)
+def test_options_of_other_nets_are_refused(net, options):
+    with pytest.raises(ValueError, match=f"{net} has no"):
+        models.backbone(net, **options)
+
+
+def test_the_cifar_nets_have_the_small_stem_unless_told():
+    assert models.backbone("ran56_cifar").stem == "small" and models.backbone("ran56").stem == "imagenet"
+    assert models.backbone("ran56_cifar", stem="imagenet").stem == "imagenet"
+    kernel = shapes_of(models.backbone("ran56_cifar"))["params"]["stem_conv"]["kernel"]
+    assert kernel.shape == (3, 3, 3, 16)
 
 
 def test_widths_are_multiples_of_8():
@@ -91,16 +187,74 @@ def test_widths_are_multiples_of_8():
     assert params["layer4_1"]["conv2"]["kernel"].shape[-1] == 152  # 512 * 0.3 = 153.6
 
 
-def test_golden_attention56():
-    logits, means, stds = golden_logits("ran56", 64)
-    np.testing.assert_allclose(logits[:5], [-0.113819, 0.123829, 0.116605, -0.031998, 0.133397], atol=1e-4)
-    assert logits.sum() == pytest.approx(-12.118151, abs=1e-3) and logits.argmax() == 719
-    np.testing.assert_allclose(means, [0.507864, 0.502499, 0.501089], atol=1e-4)
-    np.testing.assert_allclose(stds, [0.210063, 0.132949, 0.045517], atol=1e-4)
+# the authors' prototxt, executed layer by layer: by size the first logits, their sum, argmax, mask means, mask stds
+GOLDEN = {
+    64: ([-0.113819, 0.123829, 0.116605, -0.031998, 0.133397], -12.118151, 719)
+    + ([0.507864, 0.502499, 0.501089], [0.210063, 0.132949, 0.045517]),
+    200: ([-0.150806, 0.198227, 0.127342, -0.020400, 0.125927], -12.041532, 929)
+    + ([0.509651, 0.502708, 0.501308], [0.213248, 0.137815, 0.047567]),
+}
+
+
+@pytest.mark.parametrize("size", GOLDEN)
+def test_golden_attention56(size):
+    logits, means, stds = golden_logits("ran56", size)
+    first, total, most, expected_means, expected_stds = GOLDEN[size]
+    np.testing.assert_allclose(logits[:5], first, atol=1e-4)
+    assert logits.sum() == pytest.approx(total, abs=1e-3) and logits.argmax() == most
+    np.testing.assert_allclose(means, expected_means, atol=1e-4)
+    np.testing.assert_allclose(stds, expected_stds, atol=1e-4)
+
+
+def test_golden_attention92_has_a_value_for_each_of_six_modules():
+    logits, means, stds = golden_logits("ran92", 32)
+    assert logits.shape == (1000,) and means.shape == stds.shape == (6,)
+    assert np.isfinite(logits).all() and (np.abs(means - 0.5) < 0.1).all() and (stds > 0).all()
+
+
+@pytest.mark.parametrize("name, convolutions", [("ran56", 110), ("ran92", 179)])
+def test_every_convolution_has_its_own_name_in_the_prototxt(name, convolutions):
+    leaves = tree.named_leaves(shapes_of(models.backbone(name)))
+    kernels = [path.split("/")[1:-1] for path in leaves if path.endswith("kernel")]
+    assert len(kernels) == len({caffe_name(path) for path in kernels}) == convolutions
+
+
+# input: map after the stem, maps in the masks of the three stages (Caffe's pooling), last map
+MAPS = {
+    448: (112, (56, 28, 14), (28, 14), (14,), 14),
+    320: (80, (40, 20, 10), (20, 10), (10,), 10),
+    224: (56, (28, 14, 7), (14, 7), (7,), 7),
+    200: (50, (25, 12, 6), (12, 6), (6,), 7),
+    192: (48, (24, 12, 6), (12, 6), (6,), 6),
+    160: (40, (20, 10, 5), (10, 5), (5,), 5),
+    128: (32, (16, 8, 4), (8, 4), (4,), 4),
+    112: (28, (14, 7, 3), (7, 3), (3,), 4),
+    96: (24, (12, 6, 3), (6, 3), (3,), 3),
+    64: (16, (8, 4, 2), (4, 2), (2,), 2),
+    48: (12, (6, 3, 1), (3, 1), (1,), 2),
+    32: (8, (4, 2, 1), (2, 1), (1,), 1),
+}
+
+
+@pytest.mark.parametrize("size", MAPS)
+def test_maps_of_attention56(size):
+    net = models.backbone("ran56", width=0.125)
+
+    def maps(images):
+        _, kept = net.init_with_output(jax.random.key(0), images, capture_intermediates=True, train=False)
+        return kept["intermediates"]
+
+    kept = jax.eval_shape(maps, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+
+    def side(*names):
+        return functools.reduce(lambda place, name: place[name], names, kept)["__call__"][0].shape[1]
+
+    masks = [[side(f"stage{i}_att1", "mask", f"down{k}_1") for k in range(1, 5 - i)] for i in (1, 2, 3)]
+    assert (side("stage1_res"), *map(tuple, masks), side("final_res3")) == MAPS[size]
 
 
 def test_a_zero_mask_head_gives_one_and_a_half_trunks():
-    module = AttentionModule(64, 2, 0.5)
+    module = AttentionModule(64, 2, width=0.5)
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 32))
     variables = module.init(jax.random.key(0), x, train=False)
     params = variables["params"]
@@ -117,18 +271,49 @@ def test_a_zero_mask_head_gives_one_and_a_half_trunks():
     out, _ = module.apply({**variables, "params": params}, x, train=False)
     np.testing.assert_array_equal(mask, 0.5)
     np.testing.assert_array_equal(out, 1.5 * trunk)
+    out, _ = module.clone(learning="naive").apply({**variables, "params": params}, x, train=False)
+    np.testing.assert_array_equal(out, 0.5 * trunk)
 
 
-@pytest.mark.parametrize("name", ["ran56", "resnet18", "resnet50"])
+def test_three_kinds_of_attention():
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 3)).astype(np.float32)
+    kinds = {name: np.asarray(f(x)) for name, f in ATTENTION.items()}
+    np.testing.assert_allclose(kinds["mixed"], 1 / (1 + np.exp(-x)), rtol=1e-6)
+    np.testing.assert_allclose(kinds["channel"], x / np.linalg.norm(x, axis=-1, keepdims=True), rtol=1e-5)
+    standard = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
+    np.testing.assert_allclose(kinds["spatial"], 1 / (1 + np.exp(-standard)), rtol=1e-4)
+    one = jax.grad(lambda x: sum(f(x).sum() for f in ATTENTION.values()))(jnp.zeros((1, 1, 1, 3)))
+    assert np.isfinite(one).all()  # a 1x1 map has no variance, zeros have no norm
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_spatial_attention_makes_nothing_of_a_constant_map(size):
+    x = jnp.broadcast_to(jnp.array([0.1, 1 / 3, 17.7, -2e3]), (1, size, size, 4))
+    weight = jax.random.normal(jax.random.key(0), x.shape)
+    np.testing.assert_allclose(ATTENTION["spatial"](x), 0.5, atol=0.02)
+    gradient = jax.grad(lambda x: (ATTENTION["spatial"](x) * weight).sum())(x)
+    np.testing.assert_allclose(gradient.sum((1, 2)), 0, atol=0.01)
+
+
+CIFAR = models.CIFAR | {"channels": (64,), "modules": (1,)}
+SMALL_CIFAR = (
+    ResidualAttentionNet(**CIFAR, depths=(2,), p=2, r=2, attention="channel"),
+    ResidualAttentionNet(**CIFAR, depths=(0,), attention="spatial", learning="naive"),
+)
+
+
+@pytest.mark.parametrize("name", ["ran56", "resnet18", "resnet50", "levi_hassner", *SMALL_CIFAR])
 def test_every_leaf_gets_a_gradient(name):
-    net = models.build(name, num_age_classes=12, width=0.125)
+    backbone = models.backbone(name, width=0.125) if isinstance(name, str) else name.clone(width=0.125)
+    net = models.AgeGenderNet(backbone, 12)
     images = jax.random.normal(jax.random.key(1), (4, 64, 64, 3))
     variables = jax.jit(lambda: net.init(jax.random.key(0), images, train=False))()
 
     @jax.jit
     def gradients(params):
         def loss(params):
-            outputs, _ = net.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            given, keys = {**variables, "params": params}, {"dropout": jax.random.key(2)}
+            outputs, _ = net.apply(given, images, train=True, mutable=["batch_stats"], rngs=keys)
             return jnp.square(outputs.age_logits - 1).sum() + jnp.square(outputs.gender_logits - 1).sum()
 
         return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(params))

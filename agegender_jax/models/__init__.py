@@ -1,26 +1,39 @@
 """The nets by name.
 
-`build` gives the whole net, `backbone` the part that turns images into features, `names` what there is.
+`build` gives the whole net, `backbone` the part that turns images into features, `classifier` a net with one head,
+`list` what there is.
 """
+
+import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from agegender_jax.models.agegender import FEEDS, AgeGenderNet
-from agegender_jax.models.ran import ResidualAttentionNet
+from agegender_jax.models.agegender import CONTROLS, FEEDS, AgeGenderNet, Classifier
+from agegender_jax.models.levi_hassner import LeviHassner
+from agegender_jax.models.ran import ATTENTION, LEARNING, ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 
+__all__ = ["CONTROLS", "FEEDS", "AgeGenderNet", "Classifier", "backbone", "build", "classifier", "feed_of", "list"]
+
+CIFAR = {"channels": (64, 128, 256), "extra_units": 1, "final_units": 0, "stem_channels": 16, "stem": "small"}
 BACKBONES = {
     "ran56": (ResidualAttentionNet, {"modules": (1, 1, 1)}),
     "ran92": (ResidualAttentionNet, {"modules": (1, 2, 3)}),
+    "ran56_cifar": (ResidualAttentionNet, {"modules": (1, 1, 1), **CIFAR}),
+    "ran92_cifar": (ResidualAttentionNet, {"modules": (2, 2, 2), **CIFAR}),
+    "ran128_cifar": (ResidualAttentionNet, {"modules": (3, 3, 3), **CIFAR}),
+    "ran164_cifar": (ResidualAttentionNet, {"modules": (4, 4, 4), **CIFAR}),
+    "ran236_cifar": (ResidualAttentionNet, {"modules": (6, 6, 6), **CIFAR}),
     "resnet18": (ResNet, {"blocks": (2, 2, 2, 2), "bottleneck": False}),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": False}),
     "resnet50": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": True}),
+    "levi_hassner": (LeviHassner, {}),
 }
 
 
-def names() -> tuple[str, ...]:
-    """The names that `build` and `backbone` take."""
+def list() -> tuple[str, ...]:
+    """The names that `build`, `backbone` and `classifier` take."""
     return tuple(BACKBONES)
 
 
@@ -28,28 +41,42 @@ def backbone(
     name: str,
     *,
     width: float = 1.0,
-    stem: str = "imagenet",
+    stem: str = "default",
+    attention: str = "mixed",
+    learning: str = "residual",
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> nn.Module:
     """A Module: images float32 [B, H, W, 3] -> features float32 [B, F], to put other heads on.
 
     Args:
-      name: one of `names()`.
+      name: one of `list()`.
       width: channel multiplier; channels are multiples of 8.
-      stem: "imagenet" or "small".
+      stem: "imagenet" (7x7/2 and pooling), "small" (3x3/1: maps four times as wide, about 16 times the work), or
+        "default": small for the CIFAR nets, imagenet for the others.
+      attention: "mixed", "channel" or "spatial", of Residual Attention Networks.
+      learning: "residual" for (1 + mask) * trunk, "naive" for mask * trunk, of Residual Attention Networks.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
     Raises:
-      ValueError: unknown name or stem.
+      ValueError: unknown name or option, an impossible width or dtype, or an option that this net does not have.
     """
-    if name not in BACKBONES:
-        raise ValueError(f"unknown net {name!r}; known: {', '.join(BACKBONES)}")
-    if stem not in ("imagenet", "small"):
-        raise ValueError(f"unknown stem {stem!r}; known: imagenet, small")
-    kind, table = BACKBONES[name]
-    return kind(**table, width=width, stem=stem, dtype=jnp.dtype(dtype), axis_name=axis_name)
+    if not 0 < width < float("inf") or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"width must be above 0 and dtype floating, got {width!r} and {dtype!r}")
+    kind, table = BACKBONES[_known("net", name, BACKBONES)]
+    _known("stem", stem, ("default", "imagenet", "small"))
+    _known("attention", attention, ATTENTION)
+    _known("learning", learning, LEARNING)
+    fields = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
+    fields |= {"attention": attention, "learning": learning} | table
+    if stem != "default":
+        fields["stem"] = stem
+    has = {field.name for field in dataclasses.fields(kind)}
+    for option, usual in (("stem", "imagenet"), ("attention", "mixed"), ("learning", "residual")):
+        if option not in has and fields.get(option, usual) != usual:
+            raise ValueError(f"{name} has no {option} to choose")
+    return kind(**{key: value for key, value in fields.items() if key in has})
 
 
 def build(
@@ -59,16 +86,37 @@ def build(
     gender_to_age: str = "probs",
     age_hidden: int = 0,
     width: float = 1.0,
-    stem: str = "imagenet",
+    stem: str = "default",
+    attention: str = "mixed",
+    learning: str = "residual",
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> AgeGenderNet:
-    """The net with both heads; see `backbone` and `AgeGenderNet` for the arguments.
+    """The net with both heads; see `AgeGenderNet` and `backbone` for the arguments.
 
     Raises:
-      ValueError: unknown name, stem or feed.
+      ValueError: unknown name, feed or option.
     """
-    if gender_to_age not in FEEDS:
-        raise ValueError(f"unknown gender_to_age {gender_to_age!r}; known: {', '.join(FEEDS)}")
-    body = backbone(name, width=width, stem=stem, dtype=dtype, axis_name=axis_name)
+    _known("gender_to_age", gender_to_age, FEEDS)
+    body = backbone(
+        name, width=width, stem=stem, attention=attention, learning=learning, dtype=dtype, axis_name=axis_name
+    )
     return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden)
+
+
+def classifier(
+    name: str, *, num_classes: int, width: float = 1.0, stem: str = "default", dtype: str = "float32"
+) -> Classifier:
+    """The net with one head, as it was published; see `backbone` for the other arguments."""
+    return Classifier(backbone(name, width=width, stem=stem, dtype=dtype), num_classes)
+
+
+def feed_of(net: nn.Module) -> str:
+    """What the age head of a net is fed; "none" for a module of other people's that does not say."""
+    return getattr(net, "gender_to_age", "none")
+
+
+def _known(what: str, name: str, known) -> str:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return name

@@ -3,20 +3,55 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from agegender_jax.structs import Outputs
 
-FEEDS = ("probs", "none")
+FEEDS = ("probs", "none", "logits", "stop_gradient", "hard", "true", "shuffled")
+CONTROLS = ("true", "shuffled")  # they measure what the feed is worth, and predict nothing
 HEAD_INIT = nn.initializers.normal(0.01)  # the paper is silent; small, so that both losses start at log(classes)
 
 
+def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:
+    """What the age head gets to know of gender, float32 [B, 2], or [B, 0].
+
+    | kind          | the feed                                                                              |
+    |---------------|---------------------------------------------------------------------------------------|
+    | probs         | softmax of the gender logits, gradients flowing through it                            |
+    | none          | nothing                                                                               |
+    | logits        | the gender logits                                                                     |
+    | stop_gradient | as probs, but the age loss does not reach the gender head                             |
+    | hard          | the answer, 0 or 1; its gradient is that of probs (straight-through, arXiv 1308.3432) |
+    | true          | the label, 0 or 1: an oracle                                                          |
+    | shuffled      | stop_gradient of the example before on the device: as many units, no information      |
+
+    Args:
+      logits: [B, 2].
+      gender: int [B], labels; for "true" alone.
+    """
+    probs = nn.softmax(logits)
+    if kind == "probs":
+        return probs
+    if kind == "none":
+        return logits[:, :0]
+    if kind == "logits":
+        return logits
+    if kind == "stop_gradient":
+        return lax.stop_gradient(probs)
+    if kind == "hard":
+        return probs + lax.stop_gradient(jax.nn.one_hot(probs.argmax(-1), probs.shape[-1]) - probs)
+    if kind == "true":
+        return jax.nn.one_hot(gender, logits.shape[-1])
+    return jnp.roll(lax.stop_gradient(probs), 1, axis=0)
+
+
 class AgeGenderNet(nn.Module):
-    """gender = Dense(2)(f); age = Dense(A)(concat(f, softmax(gender))), f the backbone's features.
+    """gender = Dense(2)(f); age = Dense(A)(concat(f, feed)), f the backbone's features.
 
     Attributes:
       backbone: a module with `attend(images, train=...) -> (features [B, F], attention masks)`.
       num_age_classes: A.
-      gender_to_age: "probs" feeds the gender probabilities, gradients flowing through them; "none" does not.
+      gender_to_age: one of FEEDS, see `feed`.
       age_hidden: units of one hidden layer before the age head's output, 0 for none.
     """
 
@@ -26,14 +61,43 @@ class AgeGenderNet(nn.Module):
     age_hidden: int = 0
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
-        """images float32 [B, H, W, 3] (see data.normalize) -> Outputs, logits in float32."""
+    def __call__(self, images: jax.Array, *, train: bool, gender: jax.Array | None = None) -> Outputs:
+        """images float32 [B, H, W, 3] (see data.normalize) -> Outputs, logits in float32.
+
+        Args:
+          gender: int [B], labels, which the feed "true" alone looks at.
+
+        Raises:
+          ValueError: the feed is "true" without `gender`, or "shuffled" with one image only.
+        """
         features, attention = self.backbone.attend(images, train=train)
         gender_logits = nn.Dense(2, kernel_init=HEAD_INIT, name="gender_head")(features)
         hidden = features
         if self.age_hidden:
             hidden = nn.relu(nn.Dense(self.age_hidden, name="age_hidden")(features))
-        if self.gender_to_age == "probs":
-            hidden = jnp.concatenate([hidden, nn.softmax(gender_logits)], -1)
+        if gender is None and self.is_initializing():
+            gender = jnp.zeros(len(images), int)
+        if self.gender_to_age == "true" and gender is None:
+            raise ValueError("the feed 'true' needs the true gender of each image")
+        if self.gender_to_age == "shuffled" and len(images) < 2 and not self.is_initializing():
+            raise ValueError("the feed 'shuffled' needs at least two images")
+        hidden = jnp.concatenate([hidden, feed(self.gender_to_age, gender_logits, gender)], -1)
         age_logits = nn.Dense(self.num_age_classes, kernel_init=HEAD_INIT, name="age_head")(hidden)
         return Outputs(age_logits, gender_logits, attention)
+
+
+class Classifier(nn.Module):
+    """logits = Dense(num_classes)(f): one head, as the published nets have.
+
+    Attributes:
+      backbone: as in AgeGenderNet.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """images float32 [B, H, W, 3] -> logits float32 [B, num_classes]."""
+        features, _ = self.backbone.attend(images, train=train)
+        return nn.Dense(self.num_classes, kernel_init=HEAD_INIT, name="head")(features)

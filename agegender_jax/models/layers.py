@@ -60,15 +60,16 @@ def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dila
     )
 
 
-def conv(features, kernel=1, stride=1, *, init, dtype, name):
-    """A square convolution without bias, padded by (kernel - 1) / 2 on every side as in Caffe and PyTorch."""
-    pad = (kernel - 1) // 2
+def conv(features, kernel=1, stride=1, *, init, dtype, name, pad: int | None = None, bias: float | None = None):
+    """A square convolution, padded by (kernel - 1) / 2 or `pad` on every side; with a bias where `bias` starts it."""
+    pad = (kernel - 1) // 2 if pad is None else pad
     return nn.Conv(
         features,
         (kernel, kernel),
         (stride, stride),
         padding=((pad, pad), (pad, pad)),
-        use_bias=False,
+        use_bias=bias is not None,
+        bias_init=nn.initializers.constant(bias or 0.0),
         dtype=dtype,
         kernel_init=init,
         conv_general_dilated=conv_general,
@@ -92,35 +93,35 @@ def norm(train: bool, dtype, axis_name=None):
     )
 
 
-def max_pool(x, pad: tuple[int, int], window: int = 3, stride: int = 2):
-    """Max pooling over square windows; `pad` is (low, high) on both sides of both axes. [B, H, W, C]."""
+def max_pool(x, pad: tuple[tuple[int, int], tuple[int, int]], window: int = 3, stride: int = 2):
+    """Max pooling over square windows; `pad` is (low, high) for the height and for the width. [B, H, W, C]."""
     if on_cpu():
         return _max_pool_indexed(x, pad, window, stride)
-    return nn.max_pool(x, (window, window), (stride, stride), (pad, pad))
+    return nn.max_pool(x, (window, window), (stride, stride), pad)
 
 
 def caffe_max_pool(x):
     """3x3, stride 2, windows from 0, ceil mode: Caffe's pool; equals SAME for even sizes only (models of RAN)."""
-    size = x.shape[1]
-    out = max(1, math.ceil((size - 3) / 2) + 1)
-    if x.shape[2] != size:
-        raise ValueError(f"maps must be square, got {x.shape}")
-    return max_pool(x, (0, max(0, (out - 1) * 2 + 3 - size)))
+
+    def high(size: int) -> int:
+        out = max(1, math.ceil((size - 3) / 2) + 1)
+        return max(0, (out - 1) * 2 + 3 - size)
+
+    return max_pool(x, ((0, high(x.shape[1])), (0, high(x.shape[2]))))
 
 
-def _windows(x, window, stride, out):
-    """The strided views of x at every offset inside the window, with their offsets."""
-    stop = [(n - 1) * stride + 1 for n in out]
+def _views(x, fill, pad, window, stride):
+    """The strided views of x, padded with `fill`, at every offset inside the window: a candidate of every maximum."""
+    x = lax.pad(x, jnp.array(fill, x.dtype), ((0, 0, 0), (*pad[0], 0), (*pad[1], 0), (0, 0, 0)))
+    stop = [(n - window) // stride * stride + 1 for n in x.shape[1:3]]
     for i in range(window):
         for j in range(window):
-            yield (i, j), x[:, i : i + stop[0] : stride, j : j + stop[1] : stride]
+            yield x[:, i : i + stop[0] : stride, j : j + stop[1] : stride]
 
 
 def _pooled_with_index(x, pad, window, stride):
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), (*pad, 0), (*pad, 0), (0, 0, 0)))
-    out = [(n - window) // stride + 1 for n in x.shape[1:3]]
     best = index = None
-    for k, (_, view) in enumerate(_windows(x, window, stride, out)):
+    for k, view in enumerate(_views(x, -jnp.inf, pad, window, stride)):
         if best is None:
             best, index = view, jnp.zeros(view.shape, jnp.uint8)
         else:
@@ -129,34 +130,29 @@ def _pooled_with_index(x, pad, window, stride):
     return best, index
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _max_pool_indexed(x, pad, window, stride):
     return _pooled_with_index(x, pad, window, stride)[0]
 
 
-def _max_pool_fwd(x, pad, window, stride):
-    best, index = _pooled_with_index(x, pad, window, stride)
-    return best, (index, x.shape)
+@_max_pool_indexed.defjvp
+def _max_pool_jvp(pad, window, stride, primals, tangents):
+    """Each output takes the tangent of the first maximum of its window, as in lax."""
+    best, index = _pooled_with_index(*primals, pad, window, stride)
+    views = enumerate(_views(*tangents, 0, pad, window, stride))
+    return best, sum(jnp.where(index == k, view, 0) for k, view in views)
 
 
-def _max_pool_bwd(pad, window, stride, residual, grad):
-    """Each output's gradient goes to the first maximum of its window, as in lax."""
-    index, shape = residual
-    total = 0
-    for i in range(window):
-        for j in range(window):
-            part = jnp.where(index == i * window + j, grad, 0)
-            # placed at (i, j) of the padded input, then cut back to the input: negative padding crops
-            config = [(0, 0, 0)]
-            for axis, offset in ((1, i), (2, j)):
-                span = (part.shape[axis] - 1) * stride + 1
-                low = offset - pad[0]
-                config.append((low, shape[axis] - span - low, stride - 1))
-            total = total + lax.pad(part, jnp.array(0, part.dtype), (*config, (0, 0, 0)))
-    return (total,)
+def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+    """x * (k + alpha / size * sum of x^2 over the `size` nearest channels)^-beta, as in Caffe and PyTorch.
 
-
-_max_pool_indexed.defvjp(_max_pool_fwd, _max_pool_bwd)
+    Krizhevsky, Sutskever, Hinton 2012, section 3.3, but for the division of alpha. [B, H, W, C], float32 inside.
+    """
+    squares = jnp.square(x.astype(jnp.float32))
+    sums = lax.reduce_window(
+        squares, 0.0, lax.add, (1, 1, 1, size), (1, 1, 1, 1), ((0, 0),) * 3 + ((size // 2, size // 2),)
+    )
+    return x * ((k + alpha / size * sums) ** -beta).astype(x.dtype)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """Residual Attention Network (Wang et al. 2017, arXiv 1704.06904), as in the authors' Caffe prototxts.
 
 H = (1 + M(u)) * T(u): the soft mask M in (0, 1) weighs the trunk T, and the identity keeps what it would drop.
+M pools u 3, 2 or 1 times (stages 1 to 3), a unit after each pooling and two at the bottom; then resizes back, adds a
+unit of that level's map and passes a unit, but neither at the last resize; then BN, ReLU, 1x1, twice, and a sigmoid.
 
 | block (224 px)     | map | channels | Attention-56 | Attention-92 |
 |--------------------|-----|----------|--------------|--------------|
@@ -10,8 +12,20 @@ H = (1 + M(u)) * T(u): the soft mask M in (0, 1) weighs the trunk T, and the ide
 | unit/2, attention  | 14  | 1024     | 1, 1         | 1, 3         |
 | units/2, BN, ReLU  | 7   | 2048     | 3            | 3            |
 
+The CIFAR nets (section 4.1) have no published files; this is what their depth 36 m + 20 and their sizes leave:
+
+| block (32 px)            | map | channels | depth 36 m + 20 |
+|--------------------------|-----|----------|-----------------|
+| 3x3                      | 32  | 16       | 1               |
+| unit, attention, unit    | 32  | 64       | 1, m, 1         |
+| unit/2, attention, unit  | 16  | 128      | 1, m, 1         |
+| unit/2, attention, unit  | 8   | 256      | 1, m, 1         |
+| BN, ReLU                 | 8   | 256      | 1               |
+
 Submodule names are the checkpoint format.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -20,9 +34,32 @@ import jax.numpy as jnp
 from agegender_jax.models import layers
 
 INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # MSRA, section 4.1 of arXiv 1704.06904
-STAGE_CHANNELS = (256, 512, 1024)
-MASK_DEPTHS = (3, 2, 1)  # poolings in the mask; the bottom has the size of the net's last map
-FINAL_CHANNELS, FINAL_UNITS = 2048, 3
+
+
+def mixed(x):
+    """Sigmoid of every channel and position (equation 4)."""
+    return nn.sigmoid(x)
+
+
+def channel(x):
+    """Every position's channels divided by their norm (equation 5): in [-1, 1], not in (0, 1)."""
+    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
+
+
+def spatial(x):
+    """Every channel's map standardised, then a sigmoid (equation 6). A constant map, a 1x1 one too, gives 0.5.
+
+    The variance gets BatchNorm's epsilon, far above the rounding noise of constant maps.
+    """
+    centred = x - x.mean((1, 2), keepdims=True)
+    return nn.sigmoid(centred * jax.lax.rsqrt(jnp.square(centred).mean((1, 2), keepdims=True) + 1e-5))
+
+
+ATTENTION = {"mixed": mixed, "channel": channel, "spatial": spatial}
+LEARNING: dict[str, Callable] = {
+    "residual": lambda mask, trunk: (1 + mask) * trunk,  # equation 3
+    "naive": lambda mask, trunk: mask * trunk,  # equation 1
+}
 
 
 class PreActUnit(nn.Module):
@@ -56,77 +93,118 @@ class PreActUnit(nn.Module):
 
 
 class SoftMask(nn.Module):
-    """Bottom-up, top-down branch: u [B, H, W, C] -> M [B, H, W, C] in (0, 1).
+    """Bottom-up, top-down branch: u [B, H, W, C] -> M [B, H, W, C], in (0, 1) for mixed and spatial attention.
 
-    `depth` poolings with a unit after each (two at the bottom), then as many resizes back, a skip unit added
-    before each but the last, and BN, ReLU, 1x1 twice before the sigmoid.
+    `depth` poolings with r units after each (2r at the bottom), then as many resizes back, each but the last with a
+    skip unit added and r units after it, and BN, ReLU, 1x1 twice before the attention's activation. Without poolings,
+    2r units at full size.
     """
 
     features: int
     depth: int
+    r: int = 1
+    attention: str = "mixed"
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, u, *, train: bool):
+        def units(x, name, count):
+            for n in range(1, count + 1):
+                x = unit(x, f"{name}_{n}")
+            return x
+
         def unit(x, name):
             return PreActUnit(self.features, self.width, 1, self.dtype, self.axis_name, name=name)(x, train=train)
 
         shapes, skips, x = [], [], u
         for level in range(1, self.depth + 1):
             shapes.append(x.shape[1:3])
-            x = unit(layers.caffe_max_pool(x), f"down{level}_1")
-            if level < self.depth:
+            bottom = level == self.depth
+            x = units(layers.caffe_max_pool(x), f"down{level}", 2 * self.r if bottom else self.r)
+            if not bottom:
                 skips.append(unit(x, f"skip{level}"))
-        x = unit(x, f"down{self.depth}_2")
         for level in range(self.depth - 1, 0, -1):
             x = layers.resize_align_corners(x, shapes[level]) + skips[level - 1]
-            x = unit(x, f"up{level}_1")
-        x = layers.resize_align_corners(x, shapes[0])
+            x = units(x, f"up{level}", self.r)
+        x = layers.resize_align_corners(x, shapes[0]) if self.depth else units(x, "down0", 2 * self.r)
 
         norm = layers.norm(train, self.dtype, self.axis_name)
         features = layers.scaled(self.features, self.width)
         for i in (1, 2):
             x = nn.relu(norm(name=f"bn{i}")(x))
             x = layers.conv(features, init=INIT, dtype=self.dtype, name=f"conv{i}")(x)
-        return nn.sigmoid(x.astype(jnp.float32))
+        return ATTENTION[self.attention](x.astype(jnp.float32))
 
 
 class AttentionModule(nn.Module):
-    """post(H), H = (1 + M(u)) * T(u), u = pre(x); p = 1 unit before and after, t = 2 in the trunk, r = 1."""
+    """post(H), H = (1 + M(u)) * T(u), u = pre(x); p units before and after, t in the trunk, r in the mask.
+
+    Attributes:
+      attention: "mixed", "channel" or "spatial": the mask's activation.
+      learning: "residual", or "naive" for H = M(u) * T(u).
+    """
 
     features: int
     depth: int
+    p: int = 1
+    t: int = 2
+    r: int = 1
+    attention: str = "mixed"
+    learning: str = "residual"
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        def unit(x, name):
-            return PreActUnit(self.features, self.width, 1, self.dtype, self.axis_name, name=name)(x, train=train)
+        shared = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
 
-        u = unit(x, "pre1")
-        trunk = unit(unit(u, "trunk1"), "trunk2")
-        mask = SoftMask(self.features, self.depth, self.width, self.dtype, self.axis_name, name="mask")(u, train=train)
-        return unit((1 + mask.astype(trunk.dtype)) * trunk, "post1"), mask
+        def units(x, name, count):
+            for n in range(1, count + 1):
+                x = PreActUnit(self.features, name=f"{name}{n}", **shared)(x, train=train)
+            return x
+
+        u = units(x, "pre", self.p)
+        trunk = units(u, "trunk", self.t)
+        mask = SoftMask(self.features, self.depth, self.r, self.attention, name="mask", **shared)(u, train=train)
+        return units(LEARNING[self.learning](mask.astype(trunk.dtype), trunk), "post", self.p), mask
 
 
 class ResidualAttentionNet(nn.Module):
-    """images float32 [B, H, W, 3], H = W >= 32 -> features float32 [B, F]; F = 2048 at width 1.
+    """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F is the last channels times the width.
 
     Attributes:
       modules: attention modules in each stage: (1, 1, 1) is Attention-56, (1, 2, 3) is Attention-92.
-      width: channel multiplier.
+      channels: of each stage.
+      depths: poolings in each stage's masks. (3, 2, 1) brings all masks down to about the size of Attention-56's
+        last map.
+      extra_units: units after the modules of a stage.
+      final_channels, final_units: of the last stage; no units, no stage.
+      stem_channels: of the first convolution.
       stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1, none; for small faces, 16 times the work).
+      p, t, r: units before and after, in the trunk and in the mask of each module.
+      attention: "mixed", "channel" or "spatial"; learning: "residual" or "naive", see AttentionModule.
+      width: channel multiplier.
       dtype: of the convolutions; parameters, statistics, masks and features stay float32.
       axis_name: the mapped axis over which BatchNorm is synchronised, or None.
     """
 
     modules: tuple[int, ...]
-    width: float = 1.0
+    channels: tuple[int, ...] = (256, 512, 1024)
+    depths: tuple[int, ...] = (3, 2, 1)
+    extra_units: int = 0
+    final_channels: int = 2048
+    final_units: int = 3
+    stem_channels: int = 64
     stem: str = "imagenet"
+    p: int = 1
+    t: int = 2
+    r: int = 1
+    attention: str = "mixed"
+    learning: str = "residual"
+    width: float = 1.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -137,22 +215,28 @@ class ResidualAttentionNet(nn.Module):
     def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         """Features [B, F] and one soft mask [B, h, w, C] for each attention module."""
         layers.check_images(images)
-        unit = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
+        shared = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
+        kinds = {"p": self.p, "t": self.t, "r": self.r, "attention": self.attention, "learning": self.learning}
         norm = layers.norm(train, self.dtype, self.axis_name)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = layers.conv(layers.scaled(64, self.width), kernel, stride, init=INIT, dtype=self.dtype, name="stem_conv")(
+        stem_channels = layers.scaled(self.stem_channels, self.width)
+        x = layers.conv(stem_channels, kernel, stride, init=INIT, dtype=self.dtype, name="stem_conv")(
             images.astype(self.dtype)
         )
         x = nn.relu(norm(name="stem_bn")(x))
         if self.stem == "imagenet":
             x = layers.caffe_max_pool(x)
         masks = []
-        for i, (features, depth, count) in enumerate(zip(STAGE_CHANNELS, MASK_DEPTHS, self.modules, strict=True), 1):
-            x = PreActUnit(features, stride=1 if i == 1 else 2, name=f"stage{i}_res", **unit)(x, train=train)
+        for i, (features, depth, count) in enumerate(zip(self.channels, self.depths, self.modules, strict=True), 1):
+            x = PreActUnit(features, stride=1 if i == 1 else 2, name=f"stage{i}_res", **shared)(x, train=train)
             for k in range(1, count + 1):
-                x, mask = AttentionModule(features, depth, name=f"stage{i}_att{k}", **unit)(x, train=train)
+                module = AttentionModule(features, depth, name=f"stage{i}_att{k}", **kinds, **shared)
+                x, mask = module(x, train=train)
                 masks.append(mask)
-        for j in range(1, FINAL_UNITS + 1):
-            x = PreActUnit(FINAL_CHANNELS, stride=2 if j == 1 else 1, name=f"final_res{j}", **unit)(x, train=train)
+            for j in range(1, self.extra_units + 1):
+                x = PreActUnit(features, name=f"stage{i}_extra{j}", **shared)(x, train=train)
+        for j in range(1, self.final_units + 1):
+            stride = 2 if j == 1 else 1
+            x = PreActUnit(self.final_channels, stride=stride, name=f"final_res{j}", **shared)(x, train=train)
         x = nn.relu(norm(name="final_bn")(x))
         return x.astype(jnp.float32).mean((1, 2)), tuple(masks)

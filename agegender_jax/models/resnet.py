@@ -90,7 +90,7 @@ class ResNet(nn.Module):
         )
         x = nn.relu(norm(name="bn1")(x))
         if self.stem == "imagenet":
-            x = layers.max_pool(x, (1, 1))
+            x = layers.max_pool(x, ((1, 1), (1, 1)))
         for i, count in enumerate(self.blocks):
             for b in range(count):
                 x = Block(

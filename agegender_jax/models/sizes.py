@@ -1,0 +1,59 @@
+"""Parameters and multiply-adds, counted in the nets as they are, beside what was published."""
+
+from collections.abc import Iterable
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from agegender_jax import models
+
+SIZES = (64, 128, 200, 224)
+
+# name: (classes, image size, parameters, multiply-adds, source); those of the CIFAR nets are counted, not published
+PROTOTXT = "authors' Caffe prototxt"
+PUBLISHED = {
+    "ran56": (1000, 224, 31_810_728, 6_270_836_736, PROTOTXT),
+    "ran92": (1000, 224, 52_466_344, 10_533_789_696, f"{PROTOTXT} (arXiv 1704.06904 says 51.3 M parameters)"),
+    "ran56_cifar": (10, 32, 1_030_394, 122_825_216, "as ran92_cifar"),
+    "ran92_cifar": (10, 32, 1_841_274, 211_913_216, "deduced from depth and 1.9 M parameters in arXiv 1704.06904"),
+    "ran128_cifar": (10, 32, 2_652_154, 301_001_216, "as ran92_cifar"),
+    "ran164_cifar": (10, 32, 3_463_034, 390_089_216, "as ran92_cifar"),
+    "ran236_cifar": (10, 32, 5_084_794, 568_265_216, "deduced from depth and 5.1 M parameters in arXiv 1704.06904"),
+    "resnet18": (1000, 224, 11_689_512, 1_814_073_344, "torchvision"),
+    "resnet34": (1000, 224, 21_797_672, 3_663_761_408, "torchvision"),
+    "resnet50": (1000, 224, 25_557_032, 4_089_184_256, "torchvision"),
+    "levi_hassner": (2, 227, 11_411_970, 709_250_048, f"{PROTOTXT}, the gender net"),
+}
+
+
+def count(net: nn.Module, size: int) -> tuple[int, int]:
+    """Parameters, and multiply-adds of convolutions and dense layers for one image of `size` pixels.
+
+    Nothing is computed: shapes alone are traced. Windows at the border count in full, as is usual.
+    """
+    total = 0
+
+    def add(call, args, kwargs, context):
+        nonlocal total
+        out = call(*args, **kwargs)
+        if isinstance(context.module, nn.Conv | nn.Dense) and context.method_name == "__call__":
+            total += context.module.variables["params"]["kernel"].size * int(np.prod(out.shape[1:-1]))
+        return out
+
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    with nn.intercept_methods(add):
+        variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), total
+
+
+def table(names: Iterable[str] | None = None) -> str:
+    """Markdown: parameters of every backbone, multiply-adds in millions at SIZES, and the net with its own head."""
+    head = ["net", "parameters", *(f"M at {size}" for size in SIZES), "with its head", "source"]
+    rows = [head, ["---", *["--:"] * (1 + len(SIZES)), "---", "---"]]
+    for name in models.list() if names is None else names:
+        counted = [count(models.backbone(name), size) for size in SIZES]
+        classes, size, parameters, multiply_adds, source = PUBLISHED[name]
+        told = f"{parameters:,} and {multiply_adds / 1e6:,.1f} M: {classes} classes, {size} px"
+        rows.append([f"`{name}`", f"{counted[-1][0]:,}", *(f"{m / 1e6:,.1f}" for _, m in counted), told, source])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
