@@ -18,7 +18,7 @@ SCORES = {"age_accuracy", "gender_accuracy", "aabd"}
 def member(name, seed, count=N):
     rng = np.random.default_rng(seed)
     probs = Probs(rng.dirichlet(np.ones(12), count).astype(np.float32), rng.dirichlet(np.ones(2), count).astype("f4"))
-    return report.Member(name, f"runs/{name}", 7, 1234, probs)
+    return report.Member(name, f"runs/{name}", 7, 1234, probs, "probs")
 
 
 def results(members, count=N, source="faces"):
@@ -38,7 +38,7 @@ def test_results_of_one_member_have_the_promised_form():
     assert (found["schema"], found["split"], found["n"], found["allow_leak"]) == (1, "test", N, False)
     assert found["age_buckets"] == list(AGE_BUCKETS)
     (model,) = found["models"]
-    assert set(model) == {"name", "workdir", "step", "parameters", "collapsed", "ci95"} | SCORES
+    assert set(model) == {"name", "workdir", "step", "parameters", "gender_to_age", "collapsed", "ci95"} | SCORES
     for name in SCORES:
         low, high = model["ci95"][name]
         assert low <= model[name] <= high

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,10 +10,12 @@ import optax
 import pytest
 import tiny_training
 
-from agegender_jax import parallel, training
+from agegender_jax import models, parallel, training
 from agegender_jax.config import default, paper
 from agegender_jax.data import synthetic
-from agegender_jax.run import trainer
+from agegender_jax.errors import ConfigError, NotFiniteError
+from agegender_jax.models.ran import ResidualAttentionNet
+from agegender_jax.run import evaluator, trainer
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +68,27 @@ def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path,
     assert "collapsed (age, gender)" in (tmp_path / "run" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("change", ["small stem, none, hidden, paper", "bfloat16, smoothing, decay, sgd"])
-def test_options_train(faces, tmp_path, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        "small stem, none, hidden, paper",
+        "bfloat16, smoothing, decay, sgd",
+        "ran, naive, channel, shuffled",
+        "levi_hassner, true",
+    ],
+)
+def test_options_train(faces, tmp_path, change, monkeypatch):
     config = small_config(faces, 2)
     if "paper" in change:
         config.model.update(stem="small", gender_to_age="none", age_hidden=8)
         paper(config)
+    elif change.startswith("ran"):
+        one_module = {"modules": (1,), "channels": (64,), "depths": (2,), "final_units": 0}
+        monkeypatch.setitem(models.BACKBONES, "ran56", (ResidualAttentionNet, one_module))
+        config.model.update(name="ran56", learning="naive", attention="channel", gender_to_age="shuffled")
+        config.optimizer.ema = 0.9
+    elif "levi" in change:  # without BatchNorm, with dropout
+        config.model.update(name="levi_hassner", gender_to_age="true")
     else:
         config.model.update(dtype="bfloat16")
         config.loss.label_smoothing = 0.1
@@ -78,11 +96,24 @@ def test_options_train(faces, tmp_path, change):
         config.augment.update(flip=False, shift=0.0, colour=0.0)
     trainer.fit(config, str(tmp_path / "run"), ["test"])
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
+    feed = config.model.gender_to_age
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["gender_to_age"] == feed
+    told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
+    if feed == "true":
+        with pytest.raises(ConfigError, match="fed the true gender: a control"):
+            evaluator.evaluate([str(tmp_path / "run")], **told)
+        found = evaluator.evaluate([str(tmp_path / "run")], **told, allow_control=True)
+        assert found["models"][0]["gender_to_age"] == "true"
 
 
-def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(faces, tmp_path):
-    trainer.fit(small_config(faces, 1), str(tmp_path / "run"), ["python", "-m", "launch.train"])
-    names = {path.name for path in (tmp_path / "run").iterdir()}
+@pytest.fixture(scope="module")
+def one_step(faces):
+    trainer.fit(small_config(faces, 1), str(faces / "one_step"), ["python", "-m", "launch.train"])
+    return faces / "one_step"
+
+
+def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
+    names = {path.name for path in one_step.iterdir()}
     assert names >= {
         "config.json",
         "run.json",
@@ -95,9 +126,37 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(faces, tmp
         "report.html",
     }
     assert any(name.startswith("events.out.tfevents") for name in names)
-    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    told = json.loads((one_step / "run.json").read_text())
     assert told["command"] == ["python", "-m", "launch.train"] and told["devices"]["count"] == jax.device_count()
     assert len(told["source"]["fingerprint"]) == 64 and told["versions"]["jax"] == jax.__version__
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
-    assert [(row["step"], row["split"]) for row in lines(tmp_path / "run")] == [(1, "train"), (1, "val")]
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["step"] == 1
+    assert [path.name for path in (one_step / "checkpoints").iterdir()] == ["1"]
+    assert [(row["step"], row["split"]) for row in lines(one_step)] == [(1, "train"), (1, "val")]
+    assert json.loads((one_step / "results.json").read_text())["models"][0]["step"] == 1
+
+
+def test_weights_that_are_not_finite_are_not_saved(faces, tmp_path):
+    config = small_config(faces, 1)
+    config.optimizer.update(name="sgd", lr=1e38, schedule="constant", clip_norm=0.0)
+    with pytest.raises(NotFiniteError, match="before step 1"):
+        trainer.fit(config, str(tmp_path / "run"), ["test"])
+    assert not list((tmp_path / "run" / "checkpoints").iterdir()) and not (tmp_path / "run" / "results.json").exists()
+    assert [row["split"] for row in lines(tmp_path / "run")] == ["train"]
+
+
+def test_results_of_a_shorter_run_do_not_stay(faces, one_step, tmp_path, monkeypatch):
+    run = shutil.copytree(one_step, tmp_path / "run")
+    monkeypatch.setattr(trainer.Training, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(small_config(faces, 2), str(run), ["test"])
+    assert not (run / "results.json").exists()
+    (run / "config.json").unlink()
+    with pytest.raises(ConfigError, match="whose config is gone"):
+        trainer.fit(small_config(faces, 2), str(run), ["test"])
+
+
+def test_a_shuffled_feed_needs_two_images_a_device(faces, tmp_path):
+    config = small_config(faces, 1)
+    config.model.gender_to_age = "shuffled"
+    config.batch_size = jax.device_count()
+    with pytest.raises(ConfigError, match="at least two images a device"):
+        trainer.fit(config, str(tmp_path / "run"), ["test"])

@@ -1,6 +1,7 @@
-"""Checkpoints: Orbax behind a few functions, and a manifest of our own that tells damage."""
+"""Checkpoints: Orbax behind a few functions, a manifest of our own that tells damage, and weights to start from."""
 
+from agegender_jax.checkpoint import initial
 from agegender_jax.checkpoint.reading import check_match, load_variables
 from agegender_jax.checkpoint.saving import Checkpoints
 
-__all__ = ["Checkpoints", "check_match", "load_variables"]
+__all__ = ["Checkpoints", "check_match", "initial", "load_variables"]

@@ -15,13 +15,19 @@ ENSEMBLE = "ensemble"
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A net's answers. name: as in the results; workdir: where it was trained; probs: numpy Probs of N examples."""
+    """A net's answers to N examples.
+
+    Attributes:
+      name: as in the results; workdir: where it was trained; probs: numpy Probs.
+      gender_to_age: what its age head is fed.
+    """
 
     name: str
     workdir: str
     step: int
     parameters: int
     probs: Probs
+    gender_to_age: str
 
 
 def answers(members: Sequence[Member]) -> Probs:
@@ -50,6 +56,7 @@ def results(
     last = answers(members)
     models = [
         {"name": m.name, "workdir": m.workdir, "step": m.step, "parameters": m.parameters}
+        | {"gender_to_age": m.gender_to_age}
         | _scores(m.probs, age, gender)
         for m in members
     ]

@@ -1,15 +1,13 @@
 """The evaluation job: trained nets, alone and together, on the same images, and the refusal to score leaked ones."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from agegender_jax import config as config_lib
-from agegender_jax.data import splits
+from agegender_jax import models
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.run import inputs, outcome
+from agegender_jax.report.results import ENSEMBLE
+from agegender_jax.run import inputs, leaks, outcome
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir
 
@@ -22,14 +20,17 @@ def evaluate(
     checkpoint: str,
     out: str | None,
     allow_leak: bool,
+    allow_control: bool = False,
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
 
     Args:
       source: where the images are; the members' own source if None.
       split: "train", "val", "test" or "all".
-      checkpoint: "best", "latest" or a step.
+      checkpoint: "best", "latest" or a step's number.
       out: folder; reports/<names joined by +> if None.
+      allow_leak: score images that a member was trained on.
+      allow_control: score nets whose age head is fed the true gender or a shuffled one.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
@@ -38,11 +39,14 @@ def evaluate(
         raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
     places = [Workdir(path) for path in workdirs]
     configs = [_config(place) for place in places]
+    if not allow_control:
+        for place, config in zip(places, configs, strict=True):
+            _check_feed(place, config)
     names = member_names([place.path.name for place in places])
     folder = Path(out or f"reports/{'+'.join(names)}").expanduser().resolve()
     _make(folder)
     with Progress() as progress:
-        faces = inputs.load(_data_config(configs, source), progress.prepare)
+        faces = inputs.load(_data_config(places, configs, source), progress.prepare)
         if not len(faces.indices(split)):
             raise DataError(f"the {split} split is empty", faces.prepared.name, "give more images, or --split=all")
         if not allow_leak:
@@ -56,11 +60,11 @@ def evaluate(
 
 
 def member_names(names: Sequence[str]) -> list[str]:
-    """The names, a second equal one with -2 behind it, and so on."""
+    """The names, a second equal one with -2 behind it, and so on; `ensemble` is taken by the ensemble of all."""
     found: list[str] = []
     for name in names:
         count, told = 1, name
-        while told in found:
+        while told in (ENSEMBLE, *found):
             count += 1
             told = f"{name}-{count}"
         found.append(told)
@@ -73,13 +77,32 @@ def _config(place: Workdir) -> dict:
         raise CheckpointError(
             "there is no run in the workdir", str(place.path), "train first, or name another --workdir"
         )
+    try:
+        config_lib.default().update(config)  # another field or kind of value raises
+        config["model"]["gender_to_age"], config["data"]["source"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            "config.json of the workdir is not the config of a run",
+            str(place.config),
+            "restore the file, or name another --workdir",
+        ) from None
     return config
 
 
-def _data_config(configs: Sequence[dict], source: str | None):
-    """The first member's config, with the source to score."""
+def _check_feed(place: Workdir, config: dict) -> None:
+    feed = config["model"]["gender_to_age"]
+    if feed in models.CONTROLS:
+        raise ConfigError(
+            f"the age head of this run is fed the {feed} gender: a control, which predicts nothing",
+            str(place.path),
+            "name a run of another model.gender_to_age, or pass --allow_control, and compare with care",
+        )
+
+
+def _data_config(places: Sequence[Workdir], configs: Sequence[dict], source: str | None):
+    """The first member's config, with the source to score. One source may have several paths: a folder and its tar."""
     sources = {config["data"]["source"] for config in configs}
-    if source is None and len(sources) > 1:
+    if source is None and len(sources) > 1 and len({_fingerprint(place) for place in places}) > 1:
         raise ConfigError(
             f"the members were trained on different sources: {', '.join(sorted(sources))}",
             "--source",
@@ -92,6 +115,12 @@ def _data_config(configs: Sequence[dict], source: str | None):
     return config
 
 
+def _fingerprint(place: Workdir) -> str:
+    """Of the source that a run was trained on; where run.json does not say, one that no other run has."""
+    found = (place.read_run() or {}).get("source")
+    return (found.get("fingerprint") if isinstance(found, dict) else None) or str(place.path)
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,29 +131,12 @@ def _make(folder: Path) -> None:
 
 
 def _check_leak(place: Workdir, faces: inputs.Faces, split: str) -> None:
-    """DataError where an image to score, or a near-duplicate of it, was in the member's train or val split."""
-    seen = _seen(place)
-    where = faces.indices(split)
-    pairs = splits.near_duplicates(faces.prepared.dhash[where], seen)
-    if len(pairs):
-        leaked = np.unique(pairs[:, 0])
+    """DataError where the member has seen an image to score, or a near-duplicate of it."""
+    leaked = leaks.find(place, faces, split)
+    if len(leaked):
         raise DataError(
-            f"{len(leaked)} of {len(where)} images, or near-duplicates of them, were trained or validated on, "
-            f"for example {faces.prepared.file[where[leaked[0]]]}",
+            f"{len(leaked)} of {len(faces.indices(split))} images, or near-duplicates of them, were trained or "
+            f"validated on, for example {faces.prepared.file[leaked[0]]}",
             str(place.splits),
             "score other images, or pass --allow_leak, which the results then say",
         )
-
-
-def _seen(place: Workdir) -> np.ndarray:
-    """Difference hashes uint8 [M, 32] of the images in a run's train and val splits."""
-    try:
-        with open(place.splits, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            hashes = [bytes.fromhex(row["dhash"]) for row in csv.DictReader(file) if row["split"] != "test"]
-            return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
-    except (OSError, KeyError, TypeError, ValueError):
-        raise DataError(
-            "without the run's splits.csv nobody can say whether it was trained on these images",
-            str(place.splits),
-            "restore the file by running the training's command again, or pass --allow_leak",
-        ) from None

@@ -36,12 +36,12 @@ def member(place: Workdir, which: str | int, faces: Faces, split: str, name: str
     )
     check_match(variables, expected, place.checkpoints / str(step))
     if len(faces.indices(split)):
-        batches = faces.eval_batches(split, size, config["eval"]["batch_size"])
-        probs = ensemble.predict_all(model, variables, batches)
+        batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
+        probs = ensemble.predict_all(model, variables, batches, allow_control=True)
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return report.Member(name, place.given, step, parameters, probs)
+    return report.Member(name, place.given, step, parameters, probs, model.gender_to_age)
 
 
 def write(

@@ -9,15 +9,15 @@ from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax import data, ensemble, metrics, optim, parallel, training
-from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import ConfigError, DataError, NotFiniteError, Stopped
-from agegender_jax.run import inputs, outcome
+from agegender_jax.run import inputs, leaks, outcome
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.signals import StopFlag
-from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.workdir import Workdir, write_csv
 
 WAIT_EVERY = 4  # steps in flight at most, so that batches do not pile up on the device
 
@@ -31,15 +31,27 @@ def fit(config: ConfigDict, workdir: str, command: list[str]) -> None:
     """
     config_lib.validate(config)
     check_devices(config)
+    check_feed(config)
     with Workdir(workdir) as place, StopFlag() as stop, Progress() as progress:
         resuming = check_same_run(place, config)
-        faces = inputs.load(config, progress.prepare)
+        faces = inputs.load(config, progress.prepare, functools.partial(list_bad, place))
         inputs.check_batch(faces, config)
         check_same_data(place, faces)
+        job = Training(config, place, faces, progress, stop)
+        leaves = job.initial_leaves()
         place.write_config(config_lib.to_dict(config))
         place.write_run(command, faces.prepared.name, faces.prepared.fingerprint)
         place.write_faces(faces.prepared, faces.assignment)
-        Training(config, place, faces, progress, stop).run(resuming)
+        if bad := len(faces.prepared.bad):
+            total = bad + len(faces.assignment)
+            progress.note(f"{bad} of {total} files are unusable: {place.bad_images} lists them")
+        job.run(resuming, leaves)
+
+
+def list_bad(place: Workdir, bad: list[tuple[str, str]]) -> str:
+    """Writes bad_images.csv before an error says that there are too many; its path."""
+    write_csv(place.bad_images, ("file", "reason"), bad)
+    return str(place.bad_images)
 
 
 def check_devices(config: ConfigDict) -> None:
@@ -51,10 +63,27 @@ def check_devices(config: ConfigDict) -> None:
         )
 
 
+def check_feed(config: ConfigDict) -> None:
+    if config.model.gender_to_age == "shuffled" and (
+        config.batch_size < 2 * jax.device_count() or config.eval.batch_size < 2
+    ):
+        raise ConfigError(
+            "a shuffled feed needs at least two images a device in every batch",
+            "--config.batch_size, --config.eval.batch_size",
+            f"use a batch_size from {2 * jax.device_count()} and an eval.batch_size from 2",
+        )
+
+
 def check_same_run(place: Workdir, config: ConfigDict) -> bool:
     """Whether the workdir holds a run of this config already; ConfigError if it holds another."""
     earlier = place.read_config()
     if earlier is None:
+        if any(place.checkpoints.glob("[0-9]*")):
+            raise ConfigError(
+                "the workdir holds checkpoints of a run whose config is gone",
+                str(place.config),
+                "restore config.json (each checkpoint has a copy), or use another --workdir",
+            )
         return False
     differences = config_lib.resume_difference(earlier, config_lib.to_dict(config))
     if differences:
@@ -93,14 +122,37 @@ class Training:
         self.driver = make_driver(config, self.model, self.tx)
         self.checkpoints = Checkpoints(place.checkpoints, notice=progress.note)
         self.log = MetricsLog(place.metrics)
+        self.init = functools.partial(
+            training.init_state,
+            self.model,
+            self.tx,
+            jax.random.key(config.seed),
+            config.data.image_size,
+            ema=config.optimizer.ema > 0,
+        )
 
-    def run(self, resuming: bool) -> None:
-        state = self.initial_state(resuming)
+    def initial_leaves(self) -> dict[str, np.ndarray]:
+        """The weights that `init_from` names, for a run that has saved nothing yet; notes what they have seen."""
+        source = self.config.init_from
+        if self.checkpoints.steps():
+            return {}
+        self.place.inherited.unlink(missing_ok=True)  # of a start that never trained
+        if not source:
+            return {}
+        state = jax.eval_shape(self.init)
+        shapes = {"params": state.params, "batch_stats": state.batch_stats}
+        leaves = initial.load(source, shapes, self.progress.note)
+        leaks.inherit(self.place, source)
+        return leaves
+
+    def run(self, resuming: bool, leaves: dict[str, np.ndarray]) -> None:
+        state = self.initial_state(resuming, leaves)
         start = int(state.step)
         if start >= self.num_steps and self.place.results.exists():
             self.progress.note(f"already finished at step {start}; results in {self.place.results}")
             return
         self.log.truncate_after(start)
+        self.place.results.unlink(missing_ok=True)  # a shorter run's; without it the test is still to be done
         self.board = TensorBoard(self.place.path, start)
         try:
             self.train(self.driver.replicate(state), start)
@@ -114,29 +166,31 @@ class Training:
         """Scores the best checkpoint on the test split; one process writes."""
         if jax.process_index() == 0:
             best = outcome.member(self.place, "best", self.faces, "test", self.place.path.name, self.progress)
-            outcome.write(self.place.path, [best], self.faces, "test", self.progress)
+            leaked = len(leaks.find(self.place, self.faces, "test"))
+            if leaked:
+                self.progress.warn(
+                    f"{leaked} test images were trained or validated on by {self.config.init_from}: the results say "
+                    "allow_leak; the same data.source and data.split_seed as there, or other data, do not leak"
+                )
+            outcome.write(self.place.path, [best], self.faces, "test", self.progress, allow_leak=leaked > 0)
 
-    def initial_state(self, resuming: bool):
-        """Step 0 from the seed, or the newest good checkpoint."""
-        init = functools.partial(
-            training.init_state,
-            self.model,
-            self.tx,
-            jax.random.key(self.config.seed),
-            self.config.data.image_size,
-            ema=self.config.optimizer.ema > 0,
-        )
-        restored = self.checkpoints.restore_latest(jax.eval_shape(init)) if resuming else None
-        if restored is None:
-            return init()
-        state, step = restored
-        self.progress.note(f"resumed at step {step} of {self.num_steps}")
-        return state
+    def initial_state(self, resuming: bool, leaves: dict[str, np.ndarray]):
+        """The newest good checkpoint, or step 0 from the seed and `leaves`."""
+        restored = self.checkpoints.restore_latest(jax.eval_shape(self.init)) if resuming else None
+        if restored is not None:
+            self.progress.note(f"resumed at step {restored[1]} of {self.num_steps}")
+            return restored[0]
+        state = self.init()
+        if not leaves:
+            return state
+        filled = initial.fill({"params": state.params, "batch_stats": state.batch_stats}, leaves)
+        ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, filled["params"])
+        return state.replace(**filled, ema=ema)
 
     def train(self, state, start: int) -> None:
         config = self.config
         batches = pipeline.train_batches(
-            self.faces.prepared.images(config.data.image_size),
+            self.faces.prepared.images(config.data.image_size, self.progress.prepare),
             self.faces.prepared.age,
             self.faces.prepared.gender,
             indices=self.faces.indices("train"),
@@ -167,11 +221,11 @@ class Training:
         evaluating = last or step % self.eval_every == 0
         if evaluating or step % config.log.every_steps == 0:
             state = self.log_training(step, state)
-        scores = self.evaluate(step, state) if evaluating else None
         stopping = self.stop.code is not None
         if evaluating or stopping or step % config.checkpoint.every_steps == 0:
             saved = self.driver.fetch(state)
-            check_finite(saved.sums, step)
+            check_finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
+            scores = self.evaluate(step, saved) if evaluating else None
             self.checkpoints.save(step, saved, config_lib.to_dict(config), scores)
             self.restart_clock(step) if evaluating else None
         self.checkpoints.poll()
@@ -186,7 +240,7 @@ class Training:
     def log_training(self, step: int, state):
         """Writes the means since the last train line; the sums start again at zero."""
         sums = {name: float(value) for name, value in self.driver.fetch(state).sums.items()}
-        check_finite(sums, step)
+        check_finite(step, sums)
         count = sums.pop("steps")
         elapsed = max(time.perf_counter() - self.clock, 1e-9)
         row = {
@@ -203,16 +257,16 @@ class Training:
         return state.replace(sums=self.driver.replicate(training.zero_sums()))
 
     def evaluate(self, step: int, state) -> dict | None:
-        """Scores on val, one line in the log; None where val is empty."""
+        """Scores of a fetched state on val, one line in the log; None where val is empty."""
         age, gender = self.faces.targets("val")
         if not len(gender):
             return None
-        state = self.driver.fetch(state)
         variables = {"params": state.params if state.ema is None else state.ema, "batch_stats": state.batch_stats}
         variables = jax.device_put(jax.tree.map(np.asarray, variables), jax.local_devices()[0])
         batches = self.faces.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
-        probs = ensemble.predict_all(self.eval_model, variables, batches)
+        probs = ensemble.predict_all(self.eval_model, variables, batches, allow_control=True)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
+        check_finite(step, [scores["loss"]])
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=2 * step >= self.num_steps)
         self.write(
             {
@@ -254,10 +308,11 @@ def make_driver(config: ConfigDict, model, tx, devices=None):
     return parallel.driver(config.parallel, step, devices)
 
 
-def check_finite(sums: dict, step: int) -> None:
-    if not all(np.isfinite(float(value)) for value in sums.values()):
+def check_finite(step: int, values) -> None:
+    """Raises NotFiniteError where a number in a pytree is NaN or infinite."""
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(values)):
         raise NotFiniteError(
-            f"the loss is not finite at or shortly before step {step}",
+            f"the loss or a weight is not finite at or shortly before step {step}",
             "training",
             "lower --config.optimizer.lr or set --config.optimizer.clip_norm=1; the checkpoints before are good",
         )

@@ -33,6 +33,7 @@ class Workdir:
         self.config = self.path / "config.json"
         self.run = self.path / "run.json"
         self.splits = self.path / "splits.csv"
+        self.inherited = self.path / "inherited.csv"
         self.bad_images = self.path / "bad_images.csv"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"

@@ -1,0 +1,141 @@
+"""Weights to start from: another run's, or torchvision's of a ResNet. Every leaf is accounted for.
+
+Files are read as data only: safetensors, npz without objects, and .pth by `torch.load(weights_only=True)`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from agegender_jax.checkpoint import reading, tree
+from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.models import torchvision
+
+HEADS = ("params/gender_head/", "params/age_hidden/", "params/age_head/", "params/head/", "fc.weight", "fc.bias")
+SHOWN = 4  # names in each list of a message
+
+
+def load(place: str, template: Any, notice: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
+    """The leaves of "params" and "batch_stats" that `place` holds for a net, by name, in the net's shapes.
+
+    All leaves of the backbone are found, and everything in `place` is used; only heads may be absent, or of another
+    size, and then keep their initialisation, which `notice` is told.
+
+    Args:
+      place: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names.
+      template: the net's variables, as arrays or shapes.
+
+    Raises:
+      ConfigError: there is no such place, or it is of no known kind.
+      CheckpointError: it cannot be read, or is of another net; the message lists what is missing, unexpected or of
+        another shape.
+    """
+    wanted = tree.named_leaves(template)
+    found, unknown, told = _find(Path(place).expanduser(), wanted, notice)
+    shape = {name: f"{name} {list(found[name].shape)} for {list(wanted[name].shape)}" for name in found}
+    differing = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": unknown,
+        "of another shape": [shape[name] for name in found if found[name].shape != wanted[name].shape],
+    }
+    of_body = {what: [text for text in texts if not text.startswith(HEADS)] for what, texts in differing.items()}
+    if any(of_body.values()):
+        lists = "; ".join(f"{what}: {_list(texts)}" for what, texts in of_body.items() if texts)
+        raise CheckpointError(
+            f"the weights are of another net; {lists}",
+            place,
+            "choose model.name, model.width and model.stem as these weights have them",
+        )
+    used = {name: value for name, value in found.items() if value.shape == wanted[name].shape}
+    for name, value in used.items():
+        if not jax.numpy.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
+            raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", place, "use other weights")
+    notice(f"{len(used)} of {len(wanted)} arrays start from {told}")
+    if kept := differing["missing"] + differing["of another shape"]:
+        notice(f"heads that keep their initialisation: {_list(kept)}")
+    if differing["unexpected"]:
+        notice(f"heads that are not used: {_list(differing['unexpected'])}")
+    return used
+
+
+def fill(variables: Any, leaves: dict[str, np.ndarray]) -> Any:
+    """`variables` with the named leaves in place of its own."""
+
+    def choose(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.numpy.asarray(leaves[name], leaf.dtype) if name in leaves else leaf
+
+    return jax.tree_util.tree_map_with_path(choose, variables)
+
+
+def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[str, np.ndarray], list[str], str]:
+    """The arrays of a run or a file for the wanted names, the names of its other arrays, and what to call the place."""
+    if path.is_dir():
+        variables, _, step = reading.load_variables(path / "checkpoints", "best", notice)
+        stored = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
+        theirs, told = {name: name for name in wanted}, f"{path}, step {step}"
+    else:
+        stored = {name: value for name, value in _read(path).items() if not torchvision.IGNORED.search(name)}
+        if not torchvision.known(wanted):
+            raise CheckpointError(
+                "files of weights are known for ResNets only", str(path), "name a run's folder, or a ResNet"
+            )
+        if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
+            stored = {name.removeprefix("module."): value for name, value in stored.items()}
+        stored = {name: torchvision.to_ours(value) for name, value in stored.items()}
+        theirs, told = {name: torchvision.name_of(name) for name in wanted}, str(path)
+    found = {ours: stored[name] for ours, name in theirs.items() if name in stored}
+    return found, sorted(stored.keys() - theirs.values()), told
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        raise ConfigError("there are no weights to start from", str(path), "name a run's folder or a file of weights")
+    readers = {".safetensors": _safetensors, ".npz": _npz, ".pth": _torch, ".pt": _torch}
+    if path.suffix not in readers:
+        raise ConfigError(
+            f"weights of the kind {path.suffix or 'without a suffix'!r} are not known",
+            str(path),
+            f"use a run's folder, or one of {', '.join(readers)}",
+        )
+    try:
+        return readers[path.suffix](path)
+    except (ConfigError, CheckpointError):
+        raise
+    except Exception as error:  # each library has errors of its own
+        raise CheckpointError(
+            f"the weights cannot be read: {reading.reason(error)}", str(path), "fetch or write the file again"
+        ) from error
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _torch(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError(
+            ".pth files are read by PyTorch, which is not installed", str(path), "pip install torch"
+        ) from None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(
+            "the file holds no state dict", str(path), "save model.state_dict(), a dict of tensors by name"
+        )
+    return {n: (v.detach().float() if v.is_floating_point() else v).numpy() for n, v in state.items()}
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
