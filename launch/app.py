@@ -3,10 +3,15 @@
 import difflib
 import errno
 import functools
+import importlib.machinery
+import importlib.util
+import inspect
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -20,7 +25,38 @@ HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}
 
 def define_config() -> flags.FlagHolder:
     """--config, a file with get_config, and --config.FIELD for each of its fields."""
-    return config_flags.DEFINE_config_file("config", None, "Config file, with variants after a colon.")
+    holder = config_flags.DEFINE_config_file("config", None, "Config file, with variants after a colon.")
+    flags.FLAGS["config"].parser = ConfigFile()
+    return holder
+
+
+class ConfigFile(flags.ArgumentParser):
+    """Reads `FILE[:VARIANTS]`. Whatever is wrong with the file becomes a ConfigError that names it."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        file, colon, variants = argument.partition(":")
+        if not file:
+            raise _missing()
+        get_config = getattr(_module(file), "get_config", None)
+        if not callable(get_config):
+            raise ConfigError(
+                "the config file has no function get_config", file, "define get_config(), as configs/ran.py does"
+            )
+        given = [variants] if colon else []
+        try:
+            inspect.signature(get_config).bind(*given)
+        except TypeError as error:
+            fix = f"leave out :{variants}" if colon else f"for example --config={file}:VARIANT"
+            raise ConfigError(f"variants do not fit get_config: TypeError: {error}", file, fix) from error
+        config = _blaming(file, get_config, *given)
+        if not isinstance(config, ConfigDict):
+            raise ConfigError(
+                f"get_config gives {type(config).__name__}, not ConfigDict", file, "end it with: return config"
+            )
+        return config.lock()
+
+    def flag_type(self) -> str:
+        return "config file"
 
 
 def run(main: Callable[[], None], help_text: str) -> None:
@@ -36,7 +72,7 @@ def run(main: Callable[[], None], help_text: str) -> None:
 def config_of(holder: flags.FlagHolder) -> ConfigDict:
     """The config flag's value, validated."""
     if holder.value is None:
-        raise ConfigError("--config is missing", "--config", "for example --config=configs/ran.py")
+        raise _missing()
     validate(holder.value)
     return holder.value
 
@@ -48,27 +84,60 @@ def config_name(holder: flags.FlagHolder) -> str:
     return "-".join([stem, *filter(None, variants.split(","))])
 
 
+def _missing() -> ConfigError:
+    return ConfigError("--config is missing", "--config", "for example --config=configs/ran.py")
+
+
+def _module(file: str) -> Any:
+    """The module in a config file."""
+    loader = importlib.machinery.SourceFileLoader("config_file", file)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    sys.modules[loader.name] = module  # dataclasses look their module up
+    _blaming(file, loader.exec_module, module)
+    return module
+
+
+def _blaming(file: str, action: Callable, *arguments) -> Any:
+    """`action(*arguments)`, which runs code of the config file; its exceptions become ConfigErrors."""
+    try:
+        return action(*arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename == file:
+            what, where = f"the config file cannot be read: {error.strerror}", file
+            fix = "the config files are configs/ran.py, resnet.py and quickstart.py"
+        else:
+            what = f"the config file fails: {type(error).__name__}: {_one_line(error)}".removesuffix(": ")
+            where, fix = _line_of(file, error), "mend that line; --debug shows the stack trace"
+        raise ConfigError(what, where, fix) from error
+
+
+def _line_of(file: str, error: Exception) -> str:
+    """`file` and, where known, the line of it that raised."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}, line {lines[-1]}" if lines else file
+
+
+def _one_line(error: Exception) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return textwrap.shorten(text, 200, placeholder=" …")
+
+
 def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            list(flags.FLAGS.config.items())  # a file that could not be loaded raises here
     except flags.UnrecognizedFlagError as error:
         raise ConfigError(f"unknown flag --{error.flagname}", "command line", _near_flag(error.flagname)) from error
     except UserError:
         raise
     except (AttributeError, KeyError) as error:  # a field that the config does not have
-        raise ConfigError(
-            f"unknown config field {_unknown_field(error)}", "command line", _near_field(error)
-        ) from error
-    except Exception as error:  # a config file may raise anything
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        fix = (
-            "the config files are configs/ran.py, resnet.py and quickstart.py"
-            if isinstance(error, OSError)
-            else "see --help"
-        )
-        raise ConfigError(lines[-1], "command line", fix) from error
+        name = _unknown_field(argv) or _one_line(error)
+        raise ConfigError(f"unknown config field {name}", "command line", _near_field(name)) from error
+    except Exception as error:  # ml_collections and absl raise many kinds
+        raise ConfigError(_one_line(error) or type(error).__name__, "command line", "see --help") from error
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}", "command line", "flags are --name=value, without spaces")
     return rest
@@ -89,7 +158,7 @@ def _guard(action: Callable):
         print(error, file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:
-        print("stopped before training began; the same command starts again", file=sys.stderr)
+        print("stopped by Ctrl-C; the same command starts again", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -104,24 +173,39 @@ def _guard(action: Callable):
 def _leave(error: UserError, code: int) -> None:
     if any(argument in ("--debug", "-debug", "--debug=true") for argument in sys.argv):
         traceback.print_exception(error)
-    text = "\n".join((f"error: {error.what}", f"  where: {error.where}", f"  fix:   {error.fix}"))
-    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    for line in (f"error: {error.what}", f"  where: {error.where}", f"  fix:   {error.fix}"):
+        print(_printable(line), file=sys.stderr)
     sys.exit(code)
 
 
+def _printable(text: str) -> str:
+    """Control characters and undecodable bytes, of file names for example, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _near_flag(name: str) -> str:
-    return nearest(name, [flag.name for flag in flags.FLAGS.get_flags_for_module("__main__")])
+    known = [flag.name for flag in flags.FLAGS.get_flags_for_module("__main__")]
+    return nearest(name, known) if known else "there are no flags but --help and --debug"
 
 
-def _unknown_field(error: Exception) -> str:
-    """The name in ml_collections' messages: `'lrr' Did you mean…` or `Attribute … looked up: seed.x`."""
-    quoted = re.search(r"[\w.]+", str(error).rpartition("lookup:")[2])
-    return quoted.group() if quoted else str(error)
-
-
-def _near_field(error: Exception) -> str:
+def _fields() -> list[str]:
+    """The dotted names of all fields, and of the groups that they stand in."""
     names = [name for name, _ in flat(default())]
-    wanted = _unknown_field(error)
-    by_last = {name.rpartition(".")[2]: name for name in names}
-    close = difflib.get_close_matches(wanted.rpartition(".")[2], by_last, 1)
-    return f"did you mean {by_last[close[0]]}?" if close else "see --help for all fields"
+    return names + sorted({name.rpartition(".")[0] for name in names} - {""})
+
+
+def _unknown_field(argv: list[str]) -> str:
+    """The first NAME of a --config.NAME that no field has, or nothing."""
+    given = (re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv)
+    return next((found[1] for found in given if found and found[1] not in _fields()), "")
+
+
+def _near_field(wanted: str) -> str:
+    """A hint: the field that is most alike, in its whole name and in the last part of it."""
+
+    def likeness(name: str) -> float:
+        pairs = ((wanted, name), (wanted.rpartition(".")[2], name.rpartition(".")[2]))
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    best = max(_fields(), key=likeness)
+    return f"did you mean {best}?" if likeness(best) > 0.75 else "see --help for all fields"

@@ -1,19 +1,26 @@
 """Exit codes and messages, as a user meets them."""
 
+import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 
 import numpy as np
 import programs
 import pytest
 from PIL import Image
+from programs import check
 
+from agegender_jax.checkpoint import manifest
 from agegender_jax.data import synthetic
+from agegender_jax.run import evaluator
 from agegender_jax.run.workdir import Workdir
+from launch import app
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +36,6 @@ def place(tmp_path_factory):
 def train(place, *arguments, devices=1):
     given = (*programs.SMALL, f"--config.data.source={place / 'faces'}", f"--config.data.cache_dir={place / 'cache'}")
     return programs.run("train", *given, *arguments, devices=devices)
-
-
-def check(done, code, *texts):
-    """Three short lines, no stack trace, the code, and each text somewhere in them."""
-    assert done.returncode == code, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 3 and "Traceback" not in done.stderr, done.stderr
-    assert [line.split(":")[0].strip() for line in lines] == ["error", "where", "fix"]
-    for text in texts:
-        assert text in done.stderr
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
@@ -57,9 +54,24 @@ def test_help_is_quick_and_needs_no_jax(name):
     "arguments, texts",
     [
         ([], ["--config is missing"]),
-        (["--config=configs/rann.py"], ["configs/rann.py", "No such file"]),
+        (["--config="], ["--config is missing"]),
+        (
+            ["--config=configs/rann.py"],
+            ["  where: configs/rann.py\n", "cannot be read: No such file", "configs/ran.py"],
+        ),
+        (["--config=configs/r\nan\x1b.py"], ["  where: configs/r\\nan\\x1b.py\n"]),
         (["--config=configs/ran.py:nix"], ["unknown variant 'nix'", "92, paper"]),
-        (["--config=configs/ran.py", "--config.optimizer.lrr=1"], ["lrr", "did you mean optimizer.lr?"]),
+        (
+            ["--config=configs/ran.py", "--config.optimizer.lrr=1"],
+            ["field optimizer.lrr\n", "did you mean optimizer.lr?"],
+        ),
+        (["--config=configs/ran.py", "--config.lr=1"], ["field lr\n", "did you mean optimizer.lr?"]),
+        (["--config=configs/ran.py", "--config.optimiser.lr=1"], ["optimiser.lr\n", "did you mean optimizer.lr?"]),
+        (["--config=configs/ran.py", "--config.optimiser.name=x"], ["did you mean optimizer.name?"]),
+        (["--config=configs/ran.py", "--config.dat.source=x"], ["field dat.source\n", "did you mean data.source?"]),
+        (["--config=configs/ran.py", "--config.optimiser=x"], ["field optimiser\n", "did you mean optimizer?"]),
+        (["--config=configs/ran.py", "--config.seed.x=1"], ["field seed.x\n", "did you mean seed?"]),
+        (["--config=configs/ran.py", "--config.xyzzy=1"], ["field xyzzy\n", "see --help for all fields"]),
         (["--config=configs/ran.py", "--config.optimizer.lr=much"], ["--config.optimizer.lr=much"]),
         (["--config=configs/ran.py", "--config.optimizer.lr=-1"], ["optimizer.lr must be at least 0"]),
         (["--config=configs/ran.py", "--config.model.name=ran57"], ["ran57", "did you mean ran56?"]),
@@ -73,14 +85,69 @@ def test_bad_flags_and_fields(arguments, texts):
     check(programs.run("train", *arguments), 2, *texts)
 
 
+@pytest.mark.parametrize(
+    "text, what, line, fix",
+    [
+        ("x = 1", "the config file has no function get_config", "", "define get_config()"),
+        ("def get_config():\n    pass", "get_config gives NoneType, not ConfigDict", "", "return config"),
+        (
+            "def get_config():\n    raise ValueError('one\\ntwo')",
+            "fails: ValueError: one two",
+            ", line 2",
+            "mend that line",
+        ),
+        (
+            "import nowhere_at_all",
+            "ModuleNotFoundError: No module named 'nowhere_at_all'",
+            ", line 1",
+            "mend that line",
+        ),
+        ("x = 1\ndef get_config(:\n", "fails: SyntaxError: invalid syntax", ", line 2", "mend that line"),
+    ],
+)
+def test_bad_config_files(text, what, line, fix, tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text(text)
+    check(programs.run("train", f"--config={path}"), 2, f"{what}\n", f"  where: {path}{line}\n", fix)
+
+
+def test_variant_of_a_config_file_without(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text("from agegender_jax import config\n\ndef get_config():\n    return config.default()\n")
+    done = programs.run("train", f"--config={path}:92")
+    check(done, 2, "variants do not fit get_config: TypeError", f"  where: {path}\n", "leave out :92")
+
+
+def test_ctrl_c_says_the_same_in_every_program(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as raised:
+        app._guard(interrupted)
+    assert raised.value.code == 130
+    assert capsys.readouterr().err == "stopped by Ctrl-C; the same command starts again\n"
+
+
 def test_debug_shows_the_stack_trace():
     done = programs.run("train", "--config=configs/rann.py", "--debug")
     assert done.returncode == 2 and "Traceback" in done.stderr and done.stderr.splitlines()[-1].startswith("  fix:")
 
 
-def test_workdir_is_a_file(place):
+@pytest.mark.parametrize("below", ["", "run"])
+def test_workdir_is_a_file(place, below):
     (place / "file").write_text("")
-    check(train(place, f"--workdir={place / 'file'}"), 2, str(place / "file"))
+    done = train(place, f"--workdir={place / 'file' / below}")
+    check(done, 2, "the workdir cannot be used", f"  where: {place / 'file'}", "use another --workdir")
+
+
+def test_workdir_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o555)
+    # root may write anywhere, unless it gives that up
+    plain = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.getuid() == 0 else ()
+    if plain and (not shutil.which("setpriv") or not subprocess.run((*plain, "touch", tmp_path / "x")).returncode):
+        pytest.skip("root cannot give up its rights here")
+    done = programs.run("train", *programs.SMALL, f"--workdir={tmp_path / 'run'}", prefix=plain)
+    check(done, 2, "the workdir cannot be used: Permission denied", f"  where: {tmp_path / 'run'}\n", "use another")
 
 
 def test_workdir_in_use(place):
@@ -144,12 +211,28 @@ def test_empty_source(place):
     check(train(place, f"--config.data.source={place / 'empty'}", f"--workdir={place / 'x'}"), 3, "no images")
 
 
+def test_truncated_archive(place):
+    with tarfile.open(place / "cut.tar", "w") as archive:
+        archive.add(place / "faces", "faces")
+    os.truncate(place / "cut.tar", (place / "cut.tar").stat().st_size // 2)
+    done = train(place, f"--config.data.source={place / 'cut.tar'}", f"--workdir={place / 'x'}")
+    check(
+        done, 3, "the archive is damaged or cut short", f"  where: {place / 'cut.tar'}\n", "copy or download it again"
+    )
+
+
 def test_too_many_bad_files(place):
     folder = place / "bad"
     synthetic.write_faces(folder, 20, seed=1, size=32)
     (folder / "30_0_0_20170101000000000.jpg").write_bytes(b"not an image")
-    done = train(place, f"--config.data.source={folder}", f"--workdir={place / 'x'}")
-    check(done, 3, "1 of 21", "30_0_0_20170101000000000.jpg", "--config.data.max_bad=")
+    done = train(place, f"--config.data.source={folder}", f"--workdir={place / 'many'}")
+    listed = place / "many" / "bad_images.csv"
+    check(done, 3, "1 of 21", "30_0_0_20170101000000000.jpg", f"that {listed} lists", "--config.data.max_bad=0.05\n")
+    assert [line.split(",")[0] for line in listed.read_text().splitlines()] == ["file", "30_0_0_20170101000000000.jpg"]
+    (place / "hopeless").mkdir()
+    (place / "hopeless" / "30_0_0_20170101000000000.jpg").write_bytes(b"not an image")
+    done = train(place, f"--config.data.source={place / 'hopeless'}", f"--workdir={place / 'many'}")
+    check(done, 3, "no usable image among 1 files", f"{listed} lists these files")
 
 
 def test_batch_larger_than_the_train_split(place):
@@ -161,8 +244,12 @@ def test_source_changed_since_the_run_began(place):
     workdir = place / "changed"
     folder = place / "growing"
     synthetic.write_faces(folder, 60, seed=2, size=32)
+    (folder / "30_0_0_20170101000000000.jpg").write_bytes(b"not an image")
     source = (f"--config.data.source={folder}", f"--workdir={workdir}", "--config.num_steps=1")
-    assert train(place, *source).returncode == 0
+    source += ("--config.data.max_bad=0.05",)
+    done = train(place, *source)
+    assert done.returncode == 0, done.stderr
+    assert f"1 of 61 files are unusable: {workdir / 'bad_images.csv'} lists them\n" in done.stdout
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "20_1_1_20170101000000000.png")
     check(train(place, *source), 3, "changed since the run began")
 
@@ -172,12 +259,93 @@ def test_loss_not_finite(place):
     check(train(place, f"--workdir={place / 'wild'}", *wild), 5, "not finite", "optimizer.lr")
 
 
+@pytest.fixture
+def small_disk():
+    """A file system of 1 MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        mount = ("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
+        if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("file systems cannot be mounted here")
+        try:
+            yield folder
+        finally:
+            subprocess.run(("umount", folder), check=True)
+
+
+def test_disk_full(place, small_disk):
+    done = train(place, f"--workdir={small_disk}/run", "--config.num_steps=1")
+    check(
+        done, 4, "the disk is full: a checkpoint of step 1 needs", f"{small_disk}/run/checkpoints", "the same command"
+    )
+
+
+def test_terminal_shows_the_last_figures(place):
+    given = (*programs.SMALL, f"--config.data.source={place / 'faces'}", f"--config.data.cache_dir={place / 'cache'}")
+    given += (f"--workdir={place / 'shown'}", "--config.num_steps=1", "--config.log.every_steps=1")
+    code, shown = programs.run_on_terminal("train", *given, columns=80)
+    assert code == 0, shown
+    last = programs.rows(place / "shown")[-2]
+    figures = f"loss {last['loss']:.3f}  age {last['age_accuracy']:.3f}  gender {last['gender_accuracy']:.3f}"
+    speed = f"{last['images_per_second']:.0f} images/s  data wait {last['data_wait']:.0%}"
+    assert last["split"] == "train" and f"train  {figures}  {speed}" in shown
+    assert re.search(r"epoch 0\.33/0\.33 ━+ 1/1 0:00:00", shown)
+    assert re.search(r"epoch 0\.33/0\.33  val    loss [\d.]+  age [\d.]+  gender [\d.]+  AABD [\d.]+", shown)
+
+
 def test_evaluate_needs_a_run(place):
     check(programs.run("evaluate", "--workdir=/nowhere/at/all"), 4, "there is no run")
     check(programs.run("evaluate"), 2, "--workdir is missing")
 
 
-def test_evaluate_checkpoint_of_another_step_or_model(place):
+def test_evaluate_a_run_without_a_config(place):
+    broken = place / "no_config"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    done = programs.run("evaluate", f"--workdir={broken}")
+    check(done, 4, "config.json of the workdir is not the config of a run", f"  where: {broken / 'config.json'}\n")
+
+
+def test_evaluate_unknown_checkpoint():
+    done = programs.run("evaluate", "--workdir=runs/ran", "--checkpoint=beast")
+    check(done, 2, "unknown checkpoint 'beast'", "  where: --checkpoint\n", "use best, latest or a step's number")
+
+
+def test_evaluate_without_a_usable_checkpoint(place):
+    damaged, empty = place / "damaged", place / "empty_run"
+    for copy in (damaged, empty):
+        shutil.copytree(place / "run", copy)
+    for path in (damaged / "checkpoints").rglob("*"):
+        if path.is_file() and path.name == "config.json":
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+    shutil.rmtree(empty / "checkpoints")
+    done = programs.run("evaluate", f"--workdir={damaged}", f"--out={place / 'out'}")
+    check(
+        done, 4, "no usable checkpoint: step 1: config.json is damaged (sha256 differs)", str(damaged / "checkpoints")
+    )
+    done = programs.run("evaluate", f"--workdir={empty}", f"--out={place / 'out'}")
+    check(done, 4, "there is no checkpoint", f"  where: {empty / 'checkpoints'}\n", "train first")
+
+
+def test_evaluate_cannot_write(place):
+    (place / "out_file").write_text("")
+    done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--out={place / 'out_file'}")
+    check(done, 2, "--out cannot be used", f"  where: {place / 'out_file'}\n", "name a folder that can be written")
+
+
+def test_evaluate_members_of_different_sources(place):
+    other = place / "elsewhere"
+    shutil.copytree(place / "run", other)
+    for name, group, field in (("config", "data", "source"), ("run", "source", "fingerprint")):
+        found = json.loads((other / f"{name}.json").read_text())
+        found[group][field] = "another"
+        (other / f"{name}.json").write_text(json.dumps(found))
+    done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--workdir={other}", f"--out={place / 'out'}")
+    check(done, 2, "the members were trained on different sources: ", "another", "say with --source")
+
+
+def test_evaluate_checkpoint_of_another_step(place):
     run = f"--workdir={place / 'run'}"
     check(programs.run("evaluate", run, "--checkpoint=7", f"--out={place / 'out'}"), 4, "step 7", "latest or one of 1")
 
@@ -185,11 +353,15 @@ def test_evaluate_checkpoint_of_another_step_or_model(place):
 def test_evaluate_checkpoint_of_another_model(place):
     other = place / "other_model"
     shutil.copytree(place / "run", other)
-    (stored,) = (other / "checkpoints").rglob("config.json")
-    config = json.loads(stored.read_text())
+    step = other / "checkpoints" / "1"
+    config = json.loads((step / "config.json").read_text())
     config["model"]["width"] = 0.25
-    stored.write_text(json.dumps(config))
-    check(programs.run("evaluate", f"--workdir={other}", f"--out={place / 'out'}"), 4, str(other))
+    (step / "config.json").write_text(json.dumps(config))
+    manifest.write(step, 1, manifest.read(step)["metrics"])
+    done = programs.run("evaluate", f"--workdir={other}", f"--out={place / 'out'}")
+    check(
+        done, 4, "the checkpoint is of another model or label space", "float32[8] for float32[16]", f"  where: {step}\n"
+    )
 
 
 def test_evaluate_refuses_leaked_images(place):
@@ -200,8 +372,30 @@ def test_evaluate_refuses_leaked_images(place):
     assert json.loads((place / "leak" / "results.json").read_text())["allow_leak"] is True
 
 
+def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):
+    with open(place / "run" / "splits.csv", newline="") as file:
+        trained = [row["file"] for row in csv.DictReader(file) if row["split"] == "train"][:5]
+    (place / "again").mkdir()
+    for name in trained:
+        Image.open(place / "faces" / name).save(place / "again" / name, quality=80)
+    arguments = (f"--source={place / 'again'}", "--split=all", f"--out={place / 'out'}")
+    done = programs.run("evaluate", f"--workdir={place / 'run'}", *arguments)
+    check(done, 3, "of 5 images, or near-duplicates of them, were trained", f"{place / 'run' / 'splits.csv'}\n")
+    shutil.copytree(place / "run", place / "no_splits")
+    (place / "no_splits" / "splits.csv").unlink()
+    done = programs.run("evaluate", f"--workdir={place / 'no_splits'}", *arguments)
+    check(done, 3, "without the run's splits.csv nobody can say", f"{place / 'no_splits' / 'splits.csv'}\n")
+
+
+def test_the_ensemble_keeps_its_name():
+    assert evaluator.member_names(["ran", "ran", "ensemble"]) == ["ran", "ran-2", "ensemble-2"]
+
+
 def test_evaluate_two_runs_as_an_ensemble(place):
-    other = train(place, f"--workdir={place / 'other'}", "--config.num_steps=2", "--config.data.image_size=40")
+    with tarfile.open(place / "faces.tar", "w") as archive:
+        archive.add(place / "faces", "faces")
+    tar = f"--config.data.source={place / 'faces.tar'}"  # the same source by another path
+    other = train(place, f"--workdir={place / 'other'}", "--config.num_steps=2", "--config.data.image_size=40", tar)
     assert other.returncode == 0, other.stderr
     runs = (f"--workdir={place / 'run'}", f"--workdir={place / 'other'}", f"--workdir={place / 'run'}")
     done = programs.run("evaluate", *runs, f"--out={place / 'both'}")

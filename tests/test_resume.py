@@ -1,5 +1,7 @@
 """A run that is killed, stopped or interrupted ends as one that was left alone."""
 
+import re
+
 import jax
 import numpy as np
 import programs
@@ -32,11 +34,13 @@ def undisturbed(arguments, tmp_path_factory):
 @pytest.mark.timeout(600)
 def test_interrupted_runs_end_bit_identical(arguments, undisturbed, tmp_path):
     workdir = tmp_path / "disturbed"
-    codes = [
+    ends = [
         programs.run_until(step, how, workdir, *arguments)
         for step, how in ((5, "SIGKILL"), (15, "SIGTERM"), (30, "SIGINT"), (45, "SIGKILL"))
     ]
-    assert codes == [-9, 75, 130, -9]
+    assert [code for code, _ in ends] == [-9, 75, 130, -9]
+    for _, errors in ends[1:3]:
+        assert re.search(r"^stopped at step \d+ after saving; the same command resumes$", errors, re.MULTILINE), errors
     done = programs.run("train", *arguments, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert programs.lasting(workdir) == programs.lasting(undisturbed)

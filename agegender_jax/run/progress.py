@@ -1,14 +1,27 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees of a run: a bar with the last figures on a terminal, plain lines elsewhere."""
 
 import os
 import sys
 import time
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 PREPARE_EVERY = 10.0  # seconds between plain lines while data are prepared
+
+
+class StatusBars(Bars):
+    """Bars with a line of text below them."""
+
+    status = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.status:
+            yield Text(self.status, no_wrap=True, overflow="ellipsis")
 
 
 class Progress:
@@ -19,12 +32,13 @@ class Progress:
         self._open = sys.stdout is not None
         self._bars = self._task = None
         self._prepared_at, self._prepared_text = 0.0, ""
-        self._epochs = 0.0
+        self._epochs, self._steps_per_epoch = 0.0, 1
 
     def __enter__(self) -> "Progress":
         if self.terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bars = Bars(*columns, console=Console(soft_wrap=True, highlight=False, markup=False))
+            text = TextColumn("{task.description}", markup=False)
+            columns = (text, BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bars = StatusBars(*columns, console=Console(soft_wrap=True, highlight=False, markup=False))
             self._do(self._bars.start)
         return self
 
@@ -41,7 +55,7 @@ class Progress:
 
     def show(self, renderable) -> None:
         """A table or anything else that rich prints."""
-        console = self._bars.console if self._bars is not None else Console(width=100)
+        console = self._bars.console if self._bars is not None else Console(width=100, markup=False)
         self._do(console.print, renderable)
 
     def prepare(self, done: int, total: int, text: str) -> None:
@@ -57,31 +71,31 @@ class Progress:
 
     def start(self, step: int, num_steps: int, steps_per_epoch: int) -> None:
         """Training begins after `step` of `num_steps` steps."""
-        self._epochs = num_steps / steps_per_epoch
+        self._epochs, self._steps_per_epoch = num_steps / steps_per_epoch, steps_per_epoch
         self._begun, self._begun_step, self._num_steps = time.monotonic(), step, num_steps
         self._line(f"training: {num_steps} steps, {steps_per_epoch} an epoch; compiling the step")
         if self._bars is not None:
-            self._new_task("training", num_steps, completed=step)
+            self._new_task(self._epoch(step), num_steps, completed=step)
 
     def step(self, step: int) -> None:
         if self._bars is not None:
-            self._do(self._bars.update, self._task, completed=step)
+            self._do(self._bars.update, self._task, completed=step, description=self._epoch(step))
 
     def row(self, row: dict) -> None:
-        """A line of metrics.jsonl, for reading."""
-        parts = [
-            f"epoch {row['epoch']:.2f}/{self._epochs:.2f}",
-            f"{row['split']:5}",
-            f"loss {_number(row['loss'])}",
-            f"age {_number(row['age_accuracy'])}",
-            f"gender {_number(row['gender_accuracy'])}",
-        ]
-        if row["split"] == "val":
-            parts.append(f"AABD {_number(row['aabd'])}")
-        else:
+        """A line of metrics.jsonl, for reading. On a terminal the train lines stand below the bar, one at a time."""
+        train = row["split"] == "train"
+        scores = ("loss", "loss"), ("age", "age_accuracy"), ("gender", "gender_accuracy"), ("AABD", "aabd")
+        parts = [f"{name} {_number(row[key])}" for name, key in (scores[:3] if train else scores)]
+        if train:
             parts += [f"{row['images_per_second']:.0f} images/s", f"data wait {row['data_wait']:.0%}"]
-            parts += [] if self.terminal else [f"left {self._left(row['step'])}"]
-        self._line("  ".join(parts))
+        if train and self._bars is not None:
+            self._bars.status = f"{row['split']}  {'  '.join(parts)}"
+            return
+        parts += [f"left {self._left(row['step'])}"] if train else []
+        self._line("  ".join([self._epoch(row["step"]), f"{row['split']:5}", *parts]))
+
+    def _epoch(self, step: int) -> str:
+        return f"epoch {step / self._steps_per_epoch:.2f}/{self._epochs:.2f}"
 
     def _left(self, step: int) -> str:
         done = max(1, step - self._begun_step)
