@@ -3,10 +3,11 @@
 import json
 import os
 import pathlib
+import pty
+import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -18,7 +19,6 @@ SMALL = (
     "--config.log.every_steps=5",
     "--config.checkpoint.every_steps=10",
 )
-COMPILED = tempfile.TemporaryDirectory()
 TIMING = ("images_per_second", "data_wait")
 
 
@@ -27,28 +27,68 @@ def command(name, *arguments):
 
 
 def environment(devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": COMPILED.name}
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return os.environ | {"XLA_FLAGS": flags}
 
 
-def run(name, *arguments, devices=1, cwd=ROOT):
-    """The finished process, its output as text."""
+def run(name, *arguments, devices=1, cwd=ROOT, prefix=()):
+    """The finished process, its output as text. `prefix` is a command that starts it."""
     env = environment(devices) | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command(name, *arguments), cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    given = (*prefix, *command(name, *arguments))
+    return subprocess.run(given, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+
+
+def check(done, code, *texts):
+    """Three short lines, no stack trace, the code, and each text somewhere in them."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3 and "Traceback" not in done.stderr, done.stderr
+    assert [line.split(":")[0].strip() for line in lines] == ["error", "where", "fix"]
+    for text in texts:
+        assert text in done.stderr, done.stderr
 
 
 def run_until(step, how, workdir, *arguments):
-    """Trains, sends the signal `how` once a line of `step` or later is logged, and returns the exit code."""
+    """Trains, sends the signal `how` once a line of `step` or later is logged; the exit code and stderr."""
     process = subprocess.Popen(
-        command("train", *arguments, f"--workdir={workdir}"), cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+        command("train", *arguments, f"--workdir={workdir}"),
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         while process.poll() is None and not any(row["step"] >= step for row in rows(workdir)):
             time.sleep(0.02)
         process.send_signal(getattr(signal, how))
-        return process.wait(timeout=120)
+        _, errors = process.communicate(timeout=120)
+        return process.returncode, errors
     finally:
         process.kill()
+
+
+def run_on_terminal(name, *arguments, columns=100):
+    """The exit code, and what a terminal `columns` wide was sent, without control sequences."""
+    ours, theirs = pty.openpty()
+    env = environment() | {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
+    process = subprocess.Popen(command(name, *arguments), cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    sent = b""
+    try:
+        while received := _receive(ours):
+            sent += received
+        code = process.wait(timeout=120)
+    finally:
+        process.kill()
+        os.close(ours)
+    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent.decode())
+
+
+def _receive(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other end is closed
+        return b""
 
 
 def rows(workdir):

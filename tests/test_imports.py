@@ -24,7 +24,8 @@ ONLY_IN = {
     "rich": ("agegender_jax/run",),
     "tensorboardX": ("agegender_jax/run",),
     "tensorflow": (),
-    "torch": (),
+    "torch": ("agegender_jax/checkpoint/initial.py",),
+    "safetensors": ("agegender_jax/checkpoint/initial.py",),
 }
 FILES = sorted(
     path.relative_to(ROOT) for top in ("agegender_jax", "launch", "configs") for path in (ROOT / top).rglob("*.py")
