@@ -1,0 +1,110 @@
+"""Trains every net for three epochs on real faces, small, and draws the curves of docs/models.md.
+
+python -m benchmarks.zoo --source=crop_part1.tar
+
+A net that is done is passed over, one that was stopped goes on. Writes benchmarks/results/zoo.json and docs/zoo.png.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+from matplotlib.figure import Figure
+
+from agegender_jax import models
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMON = ("--config.model.width=0.25", "--config.num_epochs=3", "--config.batch_size=64", "--config.data.image_size=48")
+OPTIONS = {  # beside every net as it is
+    "ran56 channel": ("ran56", "--config.model.attention=channel"),
+    "ran56 spatial": ("ran56", "--config.model.attention=spatial"),
+    "ran56 naive": ("ran56", "--config.model.learning=naive"),
+    "resnet18 small stem": ("resnet18", "--config.model.stem=small"),
+}
+COLUMNS = {
+    "Attention-56 and its kinds": ("ran56", "ran56 channel", "ran56 spatial", "ran56 naive", "ran92"),
+    "CIFAR nets": ("ran56_cifar", "ran92_cifar", "ran128_cifar", "ran164_cifar", "ran236_cifar"),
+    "others": ("resnet18", "resnet34", "resnet50", "resnet18 small stem", "levi_hassner"),
+}
+
+
+def runs() -> dict[str, tuple[str, ...]]:
+    """Arguments of launch.train by name."""
+    found = {name: (name,) for name in models.list()} | OPTIONS
+    larger = {"levi_hassner": ("--config.data.image_size=64",)}
+    return {
+        name: (*COMMON, f"--config.model.name={net}", *given, *larger.get(net, ()))
+        for name, (net, *given) in found.items()
+    }
+
+
+def train(name: str, arguments: tuple[str, ...], source: str, workdir: pathlib.Path) -> dict:
+    """What a run says of itself, once it is trained; a finished one is not trained again."""
+    place = workdir / name.replace(" ", "-")
+    given = ("--config=configs/ran.py", *arguments, f"--config.data.source={source}", f"--workdir={place}")
+    subprocess.run([sys.executable, "-m", "launch.train", *given], cwd=ROOT, check=True)
+    results = json.loads((place / "results.json").read_text())
+    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    scores = ("age_accuracy", "gender_accuracy", "aabd")
+    return {
+        "arguments": arguments,
+        "n": results["n"],
+        "fingerprint": results["source"]["fingerprint"],
+        **{key: results["models"][0][key] for key in (*scores, "ci95", "parameters", "collapsed")},
+        "val": [{key: row[key] for key in ("epoch", *scores, "loss")} for row in rows if row["split"] == "val"],
+    }
+
+
+def draw(found: dict[str, dict]) -> Figure:
+    """Validation curves: age accuracy above, gender accuracy below."""
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    axes = figure.subplots(2, len(COLUMNS), sharex=True, sharey="row")
+    for column, (title, names) in zip(axes.T, COLUMNS.items(), strict=True):
+        for axis, key in zip(column, ("age_accuracy", "gender_accuracy"), strict=True):
+            for name, marker in zip([name for name in names if name in found], "osD^v", strict=False):
+                points = [(row["epoch"], row[key]) for row in found[name]["val"]]
+                axis.plot(*zip(*points, strict=True), marker=marker, label=name)
+            axis.set(ylabel=f"{key.replace('_', ' ')}, val", xticks=(1, 2, 3))
+            axis.grid(alpha=0.3)
+        column[0].set_title(title)
+        column[0].legend(fontsize=8)
+        column[1].set_xlabel("epoch")
+    return figure
+
+
+def table(found: dict[str, dict]) -> str:
+    """Markdown: scores on the test split."""
+    lines = ["| net | age accuracy | gender accuracy | AABD |", "|---|---|---|---|"]
+    for name, run in found.items():
+        cells = [f"{run[key]:.3f} [{low:.3f}, {high:.3f}]" for key, (low, high) in run["ci95"].items()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--source", required=True, help="crop_part1 as a folder or archive")
+    parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "zoo")
+    parser.add_argument("--only", nargs="*", help="some of the runs; the others keep their results")
+    given = parser.parse_args()
+    path = ROOT / "benchmarks" / "results" / "zoo.json"
+    earlier = json.loads(path.read_text())["runs"] if path.exists() else {}
+    found = {}
+    for name, arguments in runs().items():
+        if given.only is None or name in given.only:
+            found[name] = train(name, arguments, given.source, given.workdir)
+        elif name in earlier:
+            found[name] = earlier[name]
+    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
+    told = {"command": "python -m benchmarks.zoo --source=crop_part1.tar", "machine": machine, "seed": 0, "runs": found}
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    draw(found).savefig(ROOT / "docs" / "zoo.png", dpi=90, metadata={"Software": None})
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

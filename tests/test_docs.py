@@ -1,0 +1,57 @@
+"""docs/models.md: its table is that of launch.models, its names those of the nets, its example runs."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+import programs
+import pytest
+from test_models import LONG, shapes_of
+
+from agegender_jax import models
+from agegender_jax.checkpoint import tree
+from agegender_jax.models import sizes
+
+TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
+
+
+@pytest.mark.parametrize("name", models.list())
+def test_the_table_is_what_launch_models_prints(name):
+    (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` | "))
+    if name in LONG:  # too slow to trace four times
+        assert row.split(" | ")[1] == f"{sizes.count(models.backbone(name), 32)[0]:,}"
+    else:
+        assert sizes.table([name]).splitlines()[-1] == row
+
+
+def test_the_table_has_its_heading():
+    assert sizes.table([]) in TEXT
+
+
+def test_launch_models_prints_the_table(monkeypatch, capsys):
+    from launch import models as program
+
+    monkeypatch.setattr(sizes, "SIZES", (64,))
+    monkeypatch.setattr(models, "list", lambda: ("resnet18",))
+    program.main()
+    heads, _, row = capsys.readouterr().out.splitlines()
+    assert heads.startswith("| net | parameters | M at 64 |") and row.startswith("| `resnet18` | 11,176,512 | 148.0 |")
+    assert programs.run("models", "--help").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["ran92", "ran56_cifar", "resnet50", "levi_hassner"])
+def test_every_submodule_name_is_documented(name):
+    documented = {re.sub(r"\{\w\}", "#", word) for word in re.findall(r"`([\w{}]+)`", TEXT.partition("## Names")[2])}
+    variables = shapes_of(models.build(name, num_age_classes=12, age_hidden=8), 32)
+    for path in tree.named_leaves(variables):
+        for part in set(path.split("/")) - {"params", "batch_stats"}:
+            assert part in documented or re.sub(r"\d", "#", part) in documented, path
+
+
+def test_the_example_in_other_peoples_code_runs():
+    (source,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    found = {}
+    exec(source, found)
+    assert found["smile"].shape == (2,) and [m.shape for m in found["attention"]] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found["smile"], found["attention"])))
