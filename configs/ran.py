@@ -2,6 +2,9 @@
 
 python -m launch.train --config=configs/ran.py --config.data.source=PATH
 
+At these defaults, 200 pixels and width 1, a job for a GPU; README has sizes that two CPU cores train in about half an
+hour, and what they reach.
+
 Variants after a colon, with commas between: 92 (Attention-92), paper (constant rate, no warm-up, no clipping).
 """
 
