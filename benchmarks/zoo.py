@@ -19,14 +19,9 @@ from agegender_jax import models
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ("--config.model.width=0.25", "--config.num_epochs=3", "--config.batch_size=64", "--config.data.image_size=48")
-OPTIONS = {  # beside every net as it is
-    "ran56 channel": ("ran56", "--config.model.attention=channel"),
-    "ran56 spatial": ("ran56", "--config.model.attention=spatial"),
-    "ran56 naive": ("ran56", "--config.model.learning=naive"),
-    "resnet18 small stem": ("resnet18", "--config.model.stem=small"),
-}
+OPTIONS = {"resnet18 small stem": ("resnet18", "--config.model.stem=small")}  # beside every net as it is
 COLUMNS = {
-    "Attention-56 and its kinds": ("ran56", "ran56 channel", "ran56 spatial", "ran56 naive", "ran92"),
+    "Attention-56 and -92": ("ran56", "ran92"),
     "CIFAR nets": ("ran56_cifar", "ran92_cifar", "ran128_cifar", "ran164_cifar", "ran236_cifar"),
     "others": ("resnet18", "resnet34", "resnet50", "resnet18 small stem", "levi_hassner"),
 }
@@ -71,7 +66,7 @@ def draw(found: dict[str, dict]) -> Figure:
             axis.set(ylabel=f"{key.replace('_', ' ')}, val", xticks=(1, 2, 3))
             axis.grid(alpha=0.3)
         column[0].set_title(title)
-        column[0].legend(fontsize=8)
+        column[0].legend(fontsize=8, loc="lower right")
         column[1].set_xlabel("epoch")
     return figure
 
