@@ -12,8 +12,8 @@ from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
-from agegender_jax.errors import ConfigError, DataError, NotFiniteError, Stopped
-from agegender_jax.run import inputs, leaks, outcome
+from agegender_jax.errors import Stopped
+from agegender_jax.run import checks, inputs, leaks, outcome
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.signals import StopFlag
@@ -30,13 +30,13 @@ def fit(config: ConfigDict, workdir: str, command: list[str]) -> None:
       Stopped: after a signal, with everything saved.
     """
     config_lib.validate(config)
-    check_devices(config)
-    check_feed(config)
+    checks.devices(config)
+    checks.feed(config)
     with Workdir(workdir) as place, StopFlag() as stop, Progress() as progress:
-        resuming = check_same_run(place, config)
+        resuming = checks.same_run(place, config)
         faces = inputs.load(config, progress.prepare, functools.partial(list_bad, place))
         inputs.check_batch(faces, config)
-        check_same_data(place, faces)
+        checks.same_data(place, faces)
         job = Training(config, place, faces, progress, stop)
         leaves = job.initial_leaves()
         place.write_config(config_lib.to_dict(config))
@@ -52,58 +52,6 @@ def list_bad(place: Workdir, bad: list[tuple[str, str]]) -> str:
     """Writes bad_images.csv before an error says that there are too many; its path."""
     write_csv(place.bad_images, ("file", "reason"), bad)
     return str(place.bad_images)
-
-
-def check_devices(config: ConfigDict) -> None:
-    if config.batch_size % jax.device_count():
-        raise ConfigError(
-            f"batch_size {config.batch_size} cannot be shared evenly by {jax.device_count()} devices",
-            "--config.batch_size",
-            f"use a multiple of {jax.device_count()}",
-        )
-
-
-def check_feed(config: ConfigDict) -> None:
-    if config.model.gender_to_age == "shuffled" and (
-        config.batch_size < 2 * jax.device_count() or config.eval.batch_size < 2
-    ):
-        raise ConfigError(
-            "a shuffled feed needs at least two images a device in every batch",
-            "--config.batch_size, --config.eval.batch_size",
-            f"use a batch_size from {2 * jax.device_count()} and an eval.batch_size from 2",
-        )
-
-
-def check_same_run(place: Workdir, config: ConfigDict) -> bool:
-    """Whether the workdir holds a run of this config already; ConfigError if it holds another."""
-    earlier = place.read_config()
-    if earlier is None:
-        if any(place.checkpoints.glob("[0-9]*")):
-            raise ConfigError(
-                "the workdir holds checkpoints of a run whose config is gone",
-                str(place.config),
-                "restore config.json (each checkpoint has a copy), or use another --workdir",
-            )
-        return False
-    differences = config_lib.resume_difference(earlier, config_lib.to_dict(config))
-    if differences:
-        raise ConfigError(
-            f"the workdir holds a run with another config: {'; '.join(differences)}",
-            str(place.config),
-            "use another --workdir, or the config of that run",
-        )
-    return True
-
-
-def check_same_data(place: Workdir, faces: inputs.Faces) -> None:
-    earlier = place.read_run()
-    if earlier and earlier["source"]["fingerprint"] != faces.prepared.fingerprint:
-        raise DataError(
-            "the source has changed since the run began",
-            f"{faces.prepared.name}: fingerprint {faces.prepared.fingerprint[:16]}, "
-            f"was {earlier['source']['fingerprint'][:16]}",
-            "restore the source, or train in another --workdir",
-        )
 
 
 class Training:
@@ -224,7 +172,7 @@ class Training:
         stopping = self.stop.code is not None
         if evaluating or stopping or step % config.checkpoint.every_steps == 0:
             saved = self.driver.fetch(state)
-            check_finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
+            checks.finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
             scores = self.evaluate(step, saved) if evaluating else None
             self.checkpoints.save(step, saved, config_lib.to_dict(config), scores)
             self.restart_clock(step) if evaluating else None
@@ -240,7 +188,7 @@ class Training:
     def log_training(self, step: int, state):
         """Writes the means since the last train line; the sums start again at zero."""
         sums = {name: float(value) for name, value in self.driver.fetch(state).sums.items()}
-        check_finite(step, sums)
+        checks.finite(step, sums)
         count = sums.pop("steps")
         elapsed = max(time.perf_counter() - self.clock, 1e-9)
         row = {
@@ -266,7 +214,7 @@ class Training:
         batches = self.faces.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
         probs = ensemble.predict_all(self.eval_model, variables, batches, allow_control=True)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
-        check_finite(step, [scores["loss"]])
+        checks.finite(step, [scores["loss"]])
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=2 * step >= self.num_steps)
         self.write(
             {
@@ -306,13 +254,3 @@ def make_driver(config: ConfigDict, model, tx, devices=None):
         ema_decay=config.optimizer.ema,
     )
     return parallel.driver(config.parallel, step, devices)
-
-
-def check_finite(step: int, values) -> None:
-    """Raises NotFiniteError where a number in a pytree is NaN or infinite."""
-    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(values)):
-        raise NotFiniteError(
-            f"the loss or a weight is not finite at or shortly before step {step}",
-            "training",
-            "lower --config.optimizer.lr or set --config.optimizer.clip_norm=1; the checkpoints before are good",
-        )
