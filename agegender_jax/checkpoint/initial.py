@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax.checkpoint import reading, tree
@@ -19,7 +19,7 @@ SHOWN = 4  # names in each list of a message
 
 
 def load(place: str, template: Any, notice: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
-    """The leaves of "params" and "batch_stats" that `place` holds for a net, by name, in the net's shapes.
+    """The leaves of "params" and "batch_stats" that `place` holds for a net, by name, in the net's shapes and types.
 
     All leaves of the backbone are found, and everything in `place` is used; only heads may be absent, or of another
     size, and then keep their initialisation, which `notice` is told.
@@ -51,24 +51,19 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
         )
     used = {name: value for name, value in found.items() if value.shape == wanted[name].shape}
     for name, value in used.items():
-        if not jax.numpy.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
+        if not jnp.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
             raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", place, "use other weights")
     notice(f"{len(used)} of {len(wanted)} arrays start from {told}")
     if kept := differing["missing"] + differing["of another shape"]:
         notice(f"heads that keep their initialisation: {_list(kept)}")
     if differing["unexpected"]:
         notice(f"heads that are not used: {_list(differing['unexpected'])}")
-    return used
+    return {name: value.astype(wanted[name].dtype) for name, value in used.items()}
 
 
 def fill(variables: Any, leaves: dict[str, np.ndarray]) -> Any:
     """`variables` with the named leaves in place of its own."""
-
-    def choose(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return jax.numpy.asarray(leaves[name], leaf.dtype) if name in leaves else leaf
-
-    return jax.tree_util.tree_map_with_path(choose, variables)
+    return tree.from_dict(tree.named_leaves(variables) | leaves, variables)
 
 
 def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[str, np.ndarray], list[str], str]:

@@ -18,10 +18,10 @@ import numpy as np
 
 from agegender_jax.data import builder, sources, splits
 from agegender_jax.data.decoding import DecodeError, decode, resize
+from agegender_jax.data.places import Progress
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.files import replace, sync, to_json
 
-Progress = Callable[[int, int, str], None]
 OnBad = Callable[[list[tuple[str, str]]], str]
 INDEX, BAD = "index.npz", "bad.json"
 

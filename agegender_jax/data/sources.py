@@ -8,12 +8,12 @@ import contextlib
 import csv
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from agegender_jax.data import archives, entries, fairface
 from agegender_jax.data.entries import Entry
-from agegender_jax.data.places import default_cache_dir, resolve, source_name, source_names
+from agegender_jax.data.places import Progress, default_cache_dir, resolve, source_name, source_names
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
@@ -42,9 +42,7 @@ class Item:
     reason: str | None
 
 
-def read(
-    spec: str, cache_dir: str | os.PathLike | None = None, progress: Callable[[int, int, str], None] | None = None
-) -> Iterator[Item]:
+def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> Iterator[Item]:
     """The images of a source, sorted by `file`, read one by one.
 
     Args:
