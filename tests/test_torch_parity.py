@@ -53,7 +53,7 @@ def close(got, want, **told):
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0, **told)
 
 
-@pytest.mark.parametrize("name", torch_parity.BLOCKS)
+@pytest.mark.parametrize("name", torch_parity.NETS)
 def test_resnets_answer_and_learn_as_in_pytorch(name):
     with jax.enable_x64(True):
         training, gradients = ours(name, "float64")

@@ -1,7 +1,7 @@
-"""ResNets in PyTorch under torchvision's names, and what they answer and learn on random weights.
+"""What the ResNets of benchmarks/torch_nets.py answer and learn on random weights.
 
-`python tests/torch_parity.py` writes tests/torch_golden.json, which the tests compare with where PyTorch is missing
-(`pip install torch`; written with 2.13.0 on CPU). The layers are He et al. 2016 (arXiv 1512.03385), stride on the 3x3.
+`python -m tests.torch_parity` writes tests/torch_golden.json, which the tests compare with where PyTorch is missing
+(`pip install torch`; written with 2.13.0 on CPU).
 
 Everything is float64: on random weights, rounding in float32 sends some activations to the other side of a ReLU, and
 PyTorch's own float32 gradients are then up to 30 % away from its float64 ones (ResNet-50).
@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 BATCH, SIZE, CLASSES = 8, 96, 10
-BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+NETS = ("resnet18", "resnet34", "resnet50")
 GOLDEN = pathlib.Path(__file__).with_name("torch_golden.json")
 
 
@@ -48,49 +48,11 @@ def build(name):
     import torch
     from torch import nn
 
-    class Block(nn.Module):
-        def __init__(self, channels_in, inner, stride, bottleneck):
-            super().__init__()
-            out = 4 * inner if bottleneck else inner
-            plan = [(inner, 1, 1), (inner, 3, stride), (out, 1, 1)] if bottleneck else [(inner, 3, stride), (out, 3, 1)]
-            self.depth, before = len(plan), channels_in
-            for n, (channels, kernel, step) in enumerate(plan, 1):
-                self.add_module(f"conv{n}", nn.Conv2d(before, channels, kernel, step, kernel // 2, bias=False))
-                self.add_module(f"bn{n}", nn.BatchNorm2d(channels))
-                before = channels
-            self.downsample = None
-            if stride != 1 or channels_in != out:
-                self.downsample = nn.Sequential(nn.Conv2d(channels_in, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+    from benchmarks import torch_nets
 
-        def forward(self, x):
-            y = x
-            for n in range(1, self.depth + 1):
-                y = getattr(self, f"bn{n}")(getattr(self, f"conv{n}")(y))
-                y = y.relu() if n < self.depth else y
-            return (y + (x if self.downsample is None else self.downsample(x))).relu()
-
-    class ResNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            bottleneck = name == "resnet50"
-            self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-            self.bn1 = nn.BatchNorm2d(64)
-            self.maxpool = nn.MaxPool2d(3, 2, 1)
-            before = 64
-            for i, count in enumerate(BLOCKS[name]):
-                blocks = []
-                for b in range(count):
-                    blocks.append(Block(before, 64 * 2**i, 2 if i and not b else 1, bottleneck))
-                    before = 64 * 2**i * (4 if bottleneck else 1)
-                self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
-            self.fc = nn.Linear(before, CLASSES)
-
-        def forward(self, x):
-            x = self.maxpool(self.bn1(self.conv1(x)).relu())
-            x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-            return self.fc(x.mean((2, 3)))
-
-    net = ResNet().double()
+    net = torch_nets.backbone(name)
+    net.fc = nn.Linear(net.features, CLASSES)
+    net.double()
     state = {n: torch.from_numpy(random_value(n, v.shape)) for n, v in net.state_dict().items() if v.ndim}
     net.load_state_dict(state, strict=False)
     return net
@@ -102,15 +64,15 @@ def run(net):
 
     images, labels = (torch.from_numpy(x) for x in batch())
     with torch.no_grad():
-        inference = net.eval()(images).numpy()
-    logits = net.train()(images)
+        inference = net.fc(net.eval()(images)).numpy()
+    logits = net.fc(net.train()(images))
     torch.nn.functional.cross_entropy(logits, labels).backward()
     return inference, logits.detach().numpy(), {n: p.grad.numpy() for n, p in net.named_parameters()}
 
 
 def main():
     found = {}
-    for name in BLOCKS:
+    for name in NETS:
         inference, training, gradients = run(build(name))
         found[name] = {
             "inference": inference.tolist(),
