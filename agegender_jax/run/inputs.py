@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -32,6 +33,24 @@ class Faces:
     def picture(self, index: int) -> np.ndarray:
         """An image as it came, decoded: uint8 RGB [H, W, 3]."""
         return decode(self.prepared.encoded(index))
+
+    def train_batches(
+        self, config: ConfigDict, start: int, num_steps: int, progress: Callable | None = None
+    ) -> Iterator[Batch]:
+        """This process's share of the batches of the steps start+1 .. num_steps."""
+        return pipeline.train_batches(
+            self.prepared.images(config.data.image_size, progress),
+            self.prepared.age,
+            self.prepared.gender,
+            indices=self.indices("train"),
+            seed=config.seed,
+            batch_size=config.batch_size,
+            start=start,
+            num_steps=num_steps,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
     def eval_batches(
         self, split: str, image_size: int, batch_size: int, progress: Callable | None = None

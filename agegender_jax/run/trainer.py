@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from agegender_jax import config as config_lib
 from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints, initial
-from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
 from agegender_jax.run import checks, inputs, leaks, outcome
@@ -22,8 +21,8 @@ from agegender_jax.run.workdir import Workdir, write_csv
 WAIT_EVERY = 4  # steps in flight at most, so that batches do not pile up on the device
 
 
-def fit(config: ConfigDict, workdir: str, command: list[str]) -> None:
-    """Trains `config` in `workdir`, or goes on where the same command stopped.
+def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress | None = None) -> None:
+    """Trains `config` in `workdir`, or goes on where the same command stopped; `progress` is told what happens.
 
     Raises:
       UserError: of the kind that interfaces and exit codes name.
@@ -32,7 +31,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str]) -> None:
     config_lib.validate(config)
     checks.devices(config)
     checks.feed(config)
-    with Workdir(workdir) as place, StopFlag() as stop, Progress() as progress:
+    with Workdir(workdir) as place, StopFlag() as stop, progress or Progress() as progress:
         resuming = checks.same_run(place, config)
         faces = inputs.load(config, progress.prepare, functools.partial(list_bad, place))
         inputs.check_batch(faces, config)
@@ -136,23 +135,9 @@ class Training:
         return state.replace(**filled, ema=ema)
 
     def train(self, state, start: int) -> None:
-        config = self.config
-        batches = pipeline.train_batches(
-            self.faces.prepared.images(config.data.image_size, self.progress.prepare),
-            self.faces.prepared.age,
-            self.faces.prepared.gender,
-            indices=self.faces.indices("train"),
-            seed=config.seed,
-            batch_size=config.batch_size,
-            start=start,
-            num_steps=self.num_steps,
-            num_workers=config.data.num_workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        batches = self.faces.train_batches(self.config, start, self.num_steps, self.progress.prepare)
         self.progress.start(start, self.num_steps, self.steps_per_epoch)
         self.restart_clock(start)
-        batches = iter(batches)
         for step in range(start + 1, self.num_steps + 1):
             before = time.perf_counter()
             batch = next(batches)

@@ -1,0 +1,92 @@
+"""How long a step takes and what it needs, and what compilation takes of a stretch of work."""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+
+import jax
+
+WARMUP = 2  # steps, the first of which compiles
+
+
+def seconds_of(step: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    step()
+    return time.perf_counter() - begun
+
+
+class Timed:
+    """A step that has warmed up.
+
+    Args:
+      step: ends when all it computes is there.
+      lower: its program, as jax.jit lowers it.
+
+    Attributes:
+      first: seconds of the first call.
+      compilations: what was compiled for it.
+    """
+
+    def __init__(self, step: Callable[[], None], lower: Callable[[], jax.stages.Lowered]):
+        self._step, self._lower = step, lower
+        with Compilations() as self.compilations:
+            self.first, *_ = self.run(WARMUP)
+
+    def run(self, count: int) -> list[float]:
+        """Seconds of each of `count` steps."""
+        return [seconds_of(self._step) for _ in range(count)]
+
+    def gflops(self) -> float | None:
+        return cost(self._lower()).get("flops", 0) / 1e9 or None
+
+
+class Compilations:
+    """What JAX compiles meanwhile: `seconds` of tracing, lowering and compiling, and whether some were `cached`."""
+
+    def __enter__(self) -> "Compilations":
+        self.cached, self._spans = False, []
+        jax.monitoring.register_event_duration_secs_listener(self._duration)
+        jax.monitoring.register_event_listener(self._event)
+        return self
+
+    def __exit__(self, *error) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._duration)
+        jax.monitoring.unregister_event_listener(self._event)
+
+    @property
+    def seconds(self) -> float:
+        """Nested and simultaneous ones count once."""
+        total, reached = 0.0, 0.0
+        for begin, end in sorted(self._spans):
+            total += max(0.0, end - max(begin, reached))
+            reached = max(reached, end)
+        return total
+
+    def _duration(self, event: str, seconds: float, **_) -> None:
+        if event.startswith("/jax/core/compile/"):
+            now = time.perf_counter()
+            self._spans.append((now - seconds, now))
+
+    def _event(self, event: str, **_) -> None:
+        self.cached |= event == "/jax/compilation_cache/cache_hits"
+
+
+def cost(program: jax.stages.Lowered | jax.stages.Compiled) -> dict[str, float]:
+    """XLA's count of `flops` and `bytes accessed`; empty where it has none."""
+    found = program.cost_analysis() or {}
+    return found[0] if isinstance(found, list) else found
+
+
+def process_age() -> float:
+    """Seconds since this process began (Linux)."""
+    with open("/proc/self/stat") as stat:
+        began = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+
+
+def peak_memory_mb() -> float:
+    """The most in use on one device; on CPU the most that this process had resident. MiB."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    used = [found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found]
+    return max(used) / 2**20 if used else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
