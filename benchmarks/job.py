@@ -1,0 +1,63 @@
+"""A whole job of launch.train over two epochs, and what a hundred would take. Prints one JSON object, last.
+
+python -m benchmarks.job --config=configs/ran.py [--config.FIELD=VALUE]
+
+The arguments are launch.train's. Epochs are timed by the lines that it prints: seconds to the first validation's end
+(start, data, compilation and first epoch), of the second epoch with its validation, and after it (test and report).
+extrapolated_s = first + 99 x second + after: computed, not measured.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def measure(arguments: list[str]) -> dict:
+    with tempfile.TemporaryDirectory(prefix="job-") as folder:
+        workdir = pathlib.Path(folder) / "run"
+        command = ["-m", "launch.train", *arguments, "--config.num_epochs=2", f"--workdir={workdir}"]
+        begun, validated = time.perf_counter(), []
+        with subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                if re.match(r"epoch \S+  val ", line):
+                    validated.append(time.perf_counter() - begun)
+        total = time.perf_counter() - begun
+        if process.returncode:
+            sys.exit(process.returncode)
+        run = json.loads((workdir / "run.json").read_text())
+        config = json.loads((workdir / "config.json").read_text())
+        rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
+    first, second = validated
+    train = [row for row in rows if row["split"] == "train"]
+    return {
+        "what": "job",
+        "model": config["model"]["name"],
+        "image_size": config["data"]["image_size"],
+        "batch_size": config["batch_size"],
+        "dtype": config["model"]["dtype"],
+        "device_kind": run["devices"]["kind"],
+        "source": run["source"],
+        "images_an_epoch": train[-1]["step"] // 2 * config["batch_size"],
+        "images_per_second": train[-1]["images_per_second"],
+        "data_wait": train[-1]["data_wait"],
+        "first_s": first,
+        "second_s": second - first,
+        "after_s": total - second,
+        "extrapolated_s": first + 99 * (second - first) + total - second,
+        "extrapolated_to": "100 epochs",
+        "versions": run["versions"],
+    }
+
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+    else:
+        print(json.dumps(measure(sys.argv[1:])))
