@@ -38,11 +38,11 @@ def train(place, *arguments, devices=1):
     return programs.run("train", *given, *arguments, devices=devices)
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate"])
-def test_help_is_quick_and_needs_no_jax(name):
+@pytest.mark.parametrize("name, flag", [("train", "workdir"), ("evaluate", "workdir"), ("benchmark", "what")])
+def test_help_is_quick_and_needs_no_jax(name, flag):
     begun = time.perf_counter()
     done = programs.run(name, "--help")
-    assert done.returncode == 0 and "--workdir" in done.stdout and f"python -m launch.{name}" in done.stdout
+    assert done.returncode == 0 and f"--{flag}" in done.stdout and f"python -m launch.{name}" in done.stdout
     assert time.perf_counter() - begun < 1.5
     python, *rest = programs.command(name, "--help")
     told = subprocess.run([python, "-X", "importtime", *rest], cwd=programs.ROOT, capture_output=True, text=True)

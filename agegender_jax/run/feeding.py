@@ -83,15 +83,15 @@ def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dic
     rows = watch.rows[1:]
     sizes = np.diff([row["step"] for row in watch.rows])
     seconds = sizes * config.batch_size / [row["images_per_second"] for row in rows]
-    rate = config.batch_size * sizes.sum() / seconds.sum()
+    rate = float(config.batch_size * sizes.sum() / seconds.sum())
     more = {
-        "steps": sizes.sum(),
+        "steps": int(sizes.sum()),
         "images_per_second": rate,
         "compile_s": compilations.seconds,
         "compile_cached": compilations.cached,
-        "data_wait": np.average([row["data_wait"] for row in rows], weights=seconds),
+        "data_wait": float(np.average([row["data_wait"] for row in rows], weights=seconds)),
         "step_alone": {"before": before, "after": after},
         "of_step_alone": rate / statistics.mean((before, after)),
         "start_s": age + watch.first_step - begun - compilations.seconds,
     }
-    return list(seconds / sizes), alone, more
+    return (seconds / sizes).tolist(), alone, more
