@@ -40,7 +40,7 @@ def norm_relu(norm, x):
 
 
 def caffe_max_pool(x):
-    return F.max_pool2d(x, 3, 2, ceil_mode=True)
+    return F.max_pool2d(x, 3, 2, ceil_mode=True) if x.shape[2:] != (1, 1) else x  # of one pixel PyTorch leaves none
 
 
 def mean(x):

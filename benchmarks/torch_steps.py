@@ -1,8 +1,8 @@
 """PyTorch's side of `launch.benchmark --against=torch`: builds the same net, then runs steps on request.
 
 The first line of stdin is a JSON object: `what` (train or evaluate), `config` (of the run, as dicts),
-`num_age_classes`, `mean` and `std` of the images' channels, `compile`. The answer tells `parameters`, `version`,
-`threads`, `compiled`, `device`. Then every line is a number of steps, answered with `seconds` for each and
+`num_age_classes`, `mean` and `std` of the images' channels, `compile`, `gpu`. The answer tells `parameters`,
+`version`, `threads`, `compiled`, `device`. Then every line is a number of steps, answered with `seconds` for each and
 `peak_memory_mb` so far. An answer with `error` instead says why not. Nothing else goes to stdout; the end of stdin
 ends the process.
 
@@ -65,7 +65,9 @@ class Steps:
             group, field = name.split(".")
             if config[group][field] != usual:
                 raise ValueError(f"the step in PyTorch here has {name} {usual!r} only, not {config[group][field]!r}")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if spec["gpu"] and not torch.cuda.is_available():
+            raise ValueError("this PyTorch finds no GPU")
+        self.device = torch.device("cuda" if spec["gpu"] else "cpu")
         self.training, self.half = spec["what"] == "train", config["model"]["dtype"] == "bfloat16"
         options = {k: v for k, v in config["model"].items() if k not in ("dtype", "attention", "learning")}
         size = config["data"]["image_size"]

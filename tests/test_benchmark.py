@@ -105,8 +105,9 @@ def test_as_many_parameters_in_pytorch(name):
     from benchmarks import torch_nets
 
     assert torch_nets.NAMES == models.list()
-    some = {} if name == "levi_hassner" else {"stem": "small"}
-    for options in ({}, {"width": 0.25, "gender_to_age": "none", "age_hidden": 7, **some}):
+    other = {"width": 0.25, "gender_to_age": "none", "age_hidden": 7}
+    more = {"ran56": [other | {"stem": "small"}], "resnet50": [other | {"stem": "small"}], "levi_hassner": [other]}
+    for options in ({}, *more.get(name, [])):
         config = ran.get_config()
         config.model.update(name=name, **options)
         config.data.image_size = 64

@@ -43,6 +43,9 @@ class Rival:
 
     def __init__(self, what: str, config: ConfigDict, parameters: int, compiled: bool):
         check()
+        gpu = jax.default_backend() == "gpu"
+        if gpu and jax.device_count() > 1:
+            raise ConfigError("PyTorch's side has one GPU only", "--against=torch", "set CUDA_VISIBLE_DEVICES=0")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.torch_steps"],
             cwd=ROOT,
@@ -60,6 +63,7 @@ class Rival:
                         "mean": data.IMAGENET_MEAN.tolist(),
                         "std": data.IMAGENET_STD.tolist(),
                         "compile": compiled,
+                        "gpu": gpu,
                     }
                 )
             )
@@ -70,8 +74,6 @@ class Rival:
                     "benchmarks/torch_nets.py",
                     "mend that file: the nets must be the same",
                 )
-            if jax.default_backend() == "gpu" and self.told["device"] == "cpu":
-                raise ConfigError("this PyTorch finds no GPU", "--against=torch", "install one with CUDA")
         except ConfigError:
             self.__exit__()
             raise
