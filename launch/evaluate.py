@@ -23,8 +23,9 @@ def main() -> None:
     which = CHECKPOINT.value
     if which not in ("best", "latest") and not which.isdecimal():
         raise ConfigError(f"unknown checkpoint {which!r}", "--checkpoint", "use best, latest or a step's number")
-    from agegender_jax.run import evaluator  # imports jax
+    from agegender_jax.run import compiled, evaluator  # imports jax
 
+    compiled.keep()
     evaluator.evaluate(
         WORKDIR.value,
         source=SOURCE.value,

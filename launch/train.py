@@ -19,8 +19,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config>
 def main() -> None:
     config = app.config_of(CONFIG)
     workdir = WORKDIR.value or f"runs/{app.config_name(CONFIG)}"
-    from agegender_jax.run import trainer  # imports jax
+    from agegender_jax.run import compiled, trainer  # imports jax
 
+    compiled.keep()
     trainer.fit(config, workdir, sys.argv)
 
 
