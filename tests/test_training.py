@@ -11,6 +11,7 @@ import pytest
 import tiny_training
 
 from agegender_jax import models, parallel, training
+from agegender_jax.checkpoint import load_variables
 from agegender_jax.config import default, paper
 from agegender_jax.data import synthetic
 from agegender_jax.errors import ConfigError, NotFiniteError
@@ -96,6 +97,8 @@ def test_options_train(faces, tmp_path, change, monkeypatch):
         config.augment.update(flip=False, shift=0.0, colour=0.0)
     trainer.fit(config, str(tmp_path / "run"), ["test"])
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
+    variables, _, _ = load_variables(tmp_path / "run" / "checkpoints")
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}  # with bfloat16 too
     feed = config.model.gender_to_age
     assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["gender_to_age"] == feed
     told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
