@@ -138,15 +138,21 @@ class Training:
         batches = self.faces.train_batches(self.config, start, self.num_steps, self.progress.prepare)
         self.progress.start(start, self.num_steps, self.steps_per_epoch)
         self.restart_clock(start)
+        batch = self.next_batch(batches)
         for step in range(start + 1, self.num_steps + 1):
-            before = time.perf_counter()
-            batch = next(batches)
-            self.waited += time.perf_counter() - before
-            state = self.driver.step(state, self.driver.split(batch))
+            state = self.driver.step(state, batch)
+            batch = self.next_batch(batches)  # read and copied to the devices while the step runs
             self.progress.step(step)
             if step % WAIT_EVERY == 0:
                 jax.block_until_ready(state.step)
             state = self.after(step, state)
+
+    def next_batch(self, batches):
+        """The next batch, split over the devices; None after the last."""
+        before = time.perf_counter()
+        batch = next(batches, None)
+        self.waited += time.perf_counter() - before
+        return None if batch is None else self.driver.split(batch)
 
     def after(self, step: int, state):
         """What is due after a step: log, evaluate, save, stop. Returns the state to go on with."""
