@@ -187,12 +187,14 @@ def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progres
             records.append(found)
         _tell(progress, len(records) + len(bad), len(items), "checking images")
     _check_any(spec, records, bad, on_bad)
+    _tell(progress, 0, len(records), "finding near-duplicates")
     hashes = np.stack([r["dhash"] for r in records])
     for record, group in zip(records, splits.groups([r["content"] for r in records], hashes), strict=True):
         record["group"] = int(group)
     unfinished = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
+    _tell(progress, 0, len(records), "writing the prepared images")
     builder.write(unfinished, records)
     _write_index(unfinished / INDEX, builder.read(unfinished))
     replace(unfinished / BAD, to_json(sorted(bad)))
@@ -205,11 +207,13 @@ def _examine(item: sources.Item) -> dict | str:
         pixels = decode(item.data)
     except DecodeError as error:
         return error.reason
-    shape, raw = f"{pixels.shape[0]}x{pixels.shape[1]} ".encode(), pixels.tobytes()
+    raw = pixels.reshape(-1)
+    content = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} ".encode())
+    content.update(raw)
     return dataclasses.asdict(item.label) | {
         "file": item.file,
         "sha256": hashlib.sha256(raw).hexdigest(),
-        "content": hashlib.sha256(shape + raw).hexdigest(),
+        "content": content.hexdigest(),
         "dhash": splits.dhash(pixels),
         "image": item.data,
     }

@@ -42,7 +42,8 @@ def groups(sha256: Sequence[str], hashes: np.ndarray) -> np.ndarray:
     """Number of each image's group, int32 [N]."""
     count = len(sha256)
     _, first, inverse = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
-    pairs = np.concatenate([near_duplicates(hashes, hashes), np.stack([np.arange(count), first[inverse]], 1)])
+    near = [near_duplicates(hashes[i : i + BLOCK], hashes[i:]) + i for i in range(0, count, BLOCK)]  # no pair backwards
+    pairs = np.concatenate([*near, np.stack([np.arange(count), first[inverse]], 1)])
     graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int32)
 
