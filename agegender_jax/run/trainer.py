@@ -141,8 +141,8 @@ class Training:
         batch = self.next_batch(batches)
         for step in range(start + 1, self.num_steps + 1):
             state = self.driver.step(state, batch)
-            batch = self.next_batch(batches)  # read and copied to the devices while the step runs
             self.progress.step(step)
+            batch = self.next_batch(batches)  # read and copied to the devices while the step runs
             if step % WAIT_EVERY == 0:
                 jax.block_until_ready(state.step)
             state = self.after(step, state)
