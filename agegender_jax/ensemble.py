@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import data, metrics, models
+from agegender_jax import data, metrics, models, parallel
 from agegender_jax.structs import Batch, Probs
 
 
@@ -27,8 +27,19 @@ def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Arr
     return Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
 
 
-def predict_all(model: nn.Module, variables: Any, batches: Iterable[Batch], *, allow_control: bool = False) -> Probs:
+def predict_all(
+    model: nn.Module,
+    variables: Any,
+    batches: Iterable[Batch],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    allow_control: bool = False,
+) -> Probs:
     """`predict` over padded batches, padding dropped: numpy Probs, one row for each example.
+
+    Args:
+      batches: with several processes, each one's own rows; all get the rows of all, process by process.
+      devices: share the rows of each batch evenly, their results equal to rounding; None for the default device.
 
     Raises:
       ValueError: the age head is fed one of `models.CONTROLS`, which know the label or mix up the examples, and
@@ -37,10 +48,15 @@ def predict_all(model: nn.Module, variables: Any, batches: Iterable[Batch], *, a
     feed, rows = models.feed_of(model), []
     if feed in models.CONTROLS and not allow_control:
         raise ValueError(f"a net that is fed {feed!r} is a control and predicts nothing; allow_control=True scores it")
+    spread = parallel.Spread(devices) if devices is not None and len(devices) > 1 else None
+    variables = spread.replicate(variables) if spread else variables
     for batch in batches:
-        gender = batch.gender if feed == "true" else None
-        probs, real = predict(model, variables, batch.image, gender), np.asarray(batch.mask) > 0
-        rows.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], probs))
+        image, gender, mask = batch.image, batch.gender if feed == "true" else None, batch.mask
+        if spread:
+            image, gender, mask = spread.split((image, gender, mask))
+        found = predict(model, variables, image, gender), mask
+        probs, mask = spread.gather(found) if spread else jax.tree.map(np.asarray, found)
+        rows.append(jax.tree.map(lambda x, real=mask > 0: x[real], probs))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 

@@ -1,4 +1,4 @@
-"""Two drivers of one per-device step: `shard_map` (default) and literal `pmap`.
+"""Two drivers of one per-device step, `shard_map` (default) and literal `pmap`, and batches spread over devices.
 
 The per-device step is `step(state, batch) -> state`, with collectives over the axis "data". The state is
 replicated, the batch split; both drivers are jit-compiled, donate the state and agree bit for bit.
@@ -15,13 +15,37 @@ AXIS = "data"
 NAMES = ("shard_map", "pmap")
 
 
-class ShardMap:
-    """`jit(shard_map(step))` over a one-dimensional mesh of devices of all processes."""
+class Spread:
+    """Arrays over a one-dimensional mesh of devices of all processes: whole on each, or split by rows."""
 
-    def __init__(self, step: Callable, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
         self.mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
         self._replicated = NamedSharding(self.mesh, PartitionSpec())
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        self._whole = jax.jit(lambda tree: tree, out_shardings=self._replicated)
+
+    def replicate(self, tree: Any) -> Any:
+        """The same host or device arrays, equal in all processes, on every device."""
+        if self._replicated.is_fully_addressable:
+            return jax.device_put(tree, self._replicated)
+        # device_put would have the processes compare every leaf
+        local = jax.tree.map(np.asarray, tree)
+        return jax.make_array_from_process_local_data(self._replicated, local)
+
+    def split(self, batch: Any) -> Any:
+        """This process's numpy rows as its part of the global batch."""
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._split, x), batch)
+
+    def gather(self, tree: Any) -> Any:
+        """The rows of all devices and processes as NumPy, in every process."""
+        return jax.tree.map(np.asarray, tree if self._split.is_fully_addressable else self._whole(tree))
+
+
+class ShardMap(Spread):
+    """`jit(shard_map(step))` over the mesh."""
+
+    def __init__(self, step: Callable, devices: Sequence[jax.Device] | None = None):
+        super().__init__(devices)
         # check_vma=True would sum gradients of replicated parameters before the step's own pmean
         mapped = jax.shard_map(
             step,
@@ -31,14 +55,6 @@ class ShardMap:
             check_vma=False,
         )
         self.step = jax.jit(mapped, donate_argnums=0)
-
-    def replicate(self, state: Any) -> Any:
-        """The same host or device state on every device."""
-        return jax.device_put(state, self._replicated)
-
-    def split(self, batch: Any) -> Any:
-        """This process's numpy rows as its part of the global batch."""
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._split, x), batch)
 
     def fetch(self, state: Any) -> Any:
         """The state without any device axis, to save or to evaluate."""

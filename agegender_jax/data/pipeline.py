@@ -64,11 +64,24 @@ def train_batches(
 
 
 def eval_batches(
-    images: np.ndarray, age: np.ndarray, gender: np.ndarray, *, indices: np.ndarray, batch_size: int
+    images: np.ndarray,
+    age: np.ndarray,
+    gender: np.ndarray,
+    *,
+    indices: np.ndarray,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The images at `indices` once and in order; the last batch is padded with the first ones, `mask` 0 there."""
+    """The images at `indices` once and in order; the last batch is padded with the first ones, `mask` 0 there.
+
+    Args:
+      batch_size: over all processes; each gets its own contiguous share of every batch.
+    """
+    share = batch_size // process_count
+    own = slice(process_index * share, (process_index + 1) * share)
     for start in range(0, len(indices), batch_size):
         rows = indices[start : start + batch_size]
         mask = (np.arange(batch_size) < len(rows)).astype(np.float32)
-        rows = np.concatenate([rows, np.resize(indices, batch_size - len(rows))])
-        yield Batch(images[rows], age[rows], gender[rows], mask)
+        rows = np.concatenate([rows, np.resize(indices, batch_size - len(rows))])[own]
+        yield Batch(images[rows], age[rows], gender[rows], mask[own])

@@ -55,11 +55,22 @@ class Faces:
     def eval_batches(
         self, split: str, image_size: int, batch_size: int, progress: Callable | None = None
     ) -> Iterator[Batch]:
-        """Every image of a split once, in order, the last batch padded and masked."""
+        """This process's share of batches with every image of a split once, in order, the last one padded and masked.
+
+        Args:
+          batch_size: over all devices of all processes; rounded up to a multiple of their number.
+        """
         faces, where = self.prepared, self.indices(split)
         size = min(batch_size, max(2, len(where)))
-        images = faces.images(image_size, progress)
-        return pipeline.eval_batches(images, faces.age, faces.gender, indices=where, batch_size=size)
+        return pipeline.eval_batches(
+            faces.images(image_size, progress),
+            faces.age,
+            faces.gender,
+            indices=where,
+            batch_size=-(-size // jax.device_count()) * jax.device_count(),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
 
 def load(config: ConfigDict, progress: Callable | None = None, on_bad: Callable | None = None) -> Faces:
