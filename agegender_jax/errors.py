@@ -8,9 +8,11 @@ class UserError(Exception):
       what: what is wrong, one line.
       where: the file, field or flag concerned, one line.
       fix: what to do, one line.
+      agreed: whether all processes of the run meet it, so that one tells it and they end together.
     """
 
     code = 2
+    agreed = False
 
     def __init__(self, what: str, where: str, fix: str):
         super().__init__(f"{what}\n  where: {where}\n  fix:   {fix}")
@@ -39,11 +41,26 @@ class NotFiniteError(UserError):
     """The loss is not finite."""
 
     code = 5
+    agreed = True  # the sums are the same in every process
 
 
 class Stopped(Exception):
     """Stopped by a signal after saving; the same command resumes. `code` is 75 or 130."""
 
+    agreed = True
+
     def __init__(self, code: int, step: int):
         super().__init__(f"stopped at step {step} after saving; the same command resumes")
         self.code, self.step = code, step
+
+
+class ToldElsewhere(Exception):
+    """The run ends with `code`; another process tells why."""
+
+    def __init__(self, code: int):
+        super().__init__(f"another process tells why the run ends with {code}")
+        self.code = code
+
+
+class Alone(Exception):
+    """Raised from an error that the other processes do not know of: tell it, and leave without waiting for them."""

@@ -6,6 +6,7 @@ import functools
 import importlib.machinery
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from agegender_jax.config import ConfigDict, default, fields_help, flat, nearest, validate
-from agegender_jax.errors import CheckpointError, ConfigError, Stopped, UserError
+from agegender_jax.errors import Alone, CheckpointError, ConfigError, Stopped, ToldElsewhere, UserError
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}
@@ -157,6 +158,10 @@ def _guard(action: Callable):
     except Stopped as error:
         print(error, file=sys.stderr)
         sys.exit(error.code)
+    except ToldElsewhere as error:
+        sys.exit(error.code)
+    except Alone as error:
+        _leave_alone(error.__cause__)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command starts again", file=sys.stderr)
         sys.exit(130)
@@ -176,6 +181,24 @@ def _leave(error: UserError, code: int) -> None:
     for line in (f"error: {error.what}", f"  where: {error.where}", f"  fix:   {error.fix}"):
         print(_printable(line), file=sys.stderr)
     sys.exit(code)
+
+
+def _leave_alone(cause: BaseException) -> None:
+    """Tells of an error, then ends the process at once: jax's own end would wait for the others, which wait for it."""
+
+    def action():
+        raise cause
+
+    code = 1
+    try:
+        _guard(action)
+    except SystemExit as left:
+        code = left.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _printable(text: str) -> str:

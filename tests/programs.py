@@ -6,6 +6,7 @@ import pathlib
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,42 @@ def run_until(step, how, workdir, *arguments):
         return process.returncode, errors
     finally:
         process.kill()
+
+
+def together(*arguments, own=((), ()), meanwhile=None, environments=None):
+    """launch.train in two processes that find each other; exit codes, stdouts and stderrs, process by process.
+
+    Args:
+      own: what each process is given besides.
+      meanwhile: called with the processes once they are started.
+      environments: variables for each, instead of the flags that say who it is.
+    """
+    flags = ("--num_processes=2", f"--coordinator=localhost:{free_port()}")
+    processes = []
+    for i in range(2):
+        given = (*arguments, *own[i], *(() if environments else (*flags, f"--process_id={i}")))
+        env = environment() | (environments[i] if environments else {})
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(command("train", *given), cwd=ROOT, env=env, text=True, **pipes))
+    try:
+        if meanwhile:
+            meanwhile(processes)
+        outputs = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], *zip(*map(_without_gloo, outputs), strict=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _without_gloo(outputs):
+    """XLA's transport between CPUs tells of every connection."""
+    return ["".join(line for line in text.splitlines(True) if not line.startswith("[Gloo]")) for text in outputs]
 
 
 def run_on_terminal(name, *arguments, columns=100):

@@ -3,12 +3,12 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import programs
 import pytest
 import tiny_training
 from tiny_training import RATE, train
@@ -53,10 +53,8 @@ def test_pmap_and_shard_map_agree_bit_for_bit(optimizer):
 
 @pytest.mark.timeout(300)
 def test_two_processes_train_like_one(one_device):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    env = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    address = f"localhost:{programs.free_port()}"
+    env = programs.environment() | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     program = pathlib.Path(tiny_training.__file__)
     workers = [
         subprocess.Popen([sys.executable, program, address, "2", str(i)], env=env, stdout=subprocess.PIPE, text=True)
@@ -67,5 +65,20 @@ def test_two_processes_train_like_one(one_device):
     finally:
         for worker in workers:
             worker.kill()
-    for output in outputs:
-        np.testing.assert_allclose(json.loads(output.splitlines()[-1]), one_device[0], rtol=1e-4)
+    for i, output in enumerate(outputs):
+        found = json.loads(output.splitlines()[-1])
+        np.testing.assert_allclose(found["shard_map"], one_device[0], rtol=1e-4)
+        assert found["pmap"] == found["shard_map"][: len(found["pmap"])]
+        assert found["gathered"] == ["first", "second"] and found["shared"] == {"of": 0}
+        assert found["broadcast"] == [[1.0, -0.0, 2.5], [7]] and found["largest"] == 130
+        assert found["failed"] == ["DataError: what (process 1)", "ToldElsewhere: 3"][i]
+        np.testing.assert_allclose(found["probs"], answers(None), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_devices", [2, 8])
+def test_many_devices_answer_like_one(num_devices):
+    np.testing.assert_allclose(answers(jax.devices()[:num_devices]), answers(None), rtol=1e-5)
+
+
+def answers(devices):
+    return tiny_training.answers(devices).age.tolist()

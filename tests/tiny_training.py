@@ -1,6 +1,7 @@
 """Ten steps of SGD on random images, in this process or, as a program, as one of several processes.
 
-python tests/tiny_training.py ADDRESS NUM_PROCESSES PROCESS_ID prints the losses as JSON.
+python tests/tiny_training.py ADDRESS NUM_PROCESSES PROCESS_ID prints as JSON the losses of both drivers, the answers of
+all devices, and what the processes tell each other.
 """
 
 import functools
@@ -14,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from agegender_jax import data, optim, parallel, training
+from agegender_jax import data, ensemble, optim, parallel, training
 from agegender_jax.config import default
+from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
+from agegender_jax.errors import DataError, ToldElsewhere
 from agegender_jax.models import layers
 from agegender_jax.models.agegender import AgeGenderNet
 from agegender_jax.models.resnet import INIT
+from agegender_jax.run import processes
 from agegender_jax.structs import Batch
 
 BATCH, SIZE, STEPS, RATE = 16, 32, 10, 0.1
@@ -49,12 +53,14 @@ class Smooth(nn.Module):
     """Three convolutions with synchronised BatchNorm and no kink: a ReLU that rounding flips moves gradients by
     per cents, and ten steps at this rate would amplify it."""
 
+    axis_name: str | None = parallel.AXIS
+
     @nn.compact
     def attend(self, images, *, train):
         x = images
         for i, stride in enumerate((2, 2, 1)):
             x = layers.conv(16, 3, stride, init=INIT, dtype=jnp.float32, name=f"conv{i}")(x)
-            x = nn.softplus(layers.norm(train, jnp.float32, parallel.AXIS)(name=f"bn{i}")(x))
+            x = nn.softplus(layers.norm(train, jnp.float32, self.axis_name)(name=f"bn{i}")(x))
         return x.mean((1, 2)), ()
 
 
@@ -84,10 +90,44 @@ def train(driver_name, devices, steps=STEPS, scale=1.0, optimizer="sgd"):
     return np.diff([0.0, *sums]), params
 
 
+def answers(devices):
+    """Probabilities for 19 images in batches of 8, five of the last one padding."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (19, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = np.zeros(19, np.int32)
+    model = AgeGenderNet(Smooth(axis_name=None), 12)
+    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(0), data.normalize(images), train=False)
+    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    batches = pipeline.eval_batches(images, labels, labels, indices=np.arange(19), batch_size=8, **share)
+    return ensemble.predict_all(model, variables, batches, devices=devices)
+
+
+def failing():
+    """What a DataError of process 1 becomes."""
+    try:
+        with processes.one_voice(), processes.together():
+            if not processes.is_first():
+                raise DataError("what", "where", "fix")
+    except DataError as error:
+        return f"DataError: {error.what}"
+    except ToldElsewhere as error:
+        return f"ToldElsewhere: {error.code}"
+
+
 def main(address, num_processes, process_id):
     jax.distributed.initialize(address, int(num_processes), int(process_id))
-    losses, _ = train("shard_map", jax.devices())
-    print(json.dumps(losses.tolist()), flush=True)
+    found = {name: train(name, jax.devices(), n)[0].tolist() for name, n in (("shard_map", STEPS), ("pmap", 3))}
+    found["probs"] = answers(jax.devices()).age.tolist()
+    first = processes.is_first()
+    found["gathered"] = processes.gather("first" if first else "second")
+    found["shared"] = processes.of_first({"of": jax.process_index()})
+    mine = (np.array([1, -0.0, 2.5], np.float32), np.array([7], np.int32))
+    found["broadcast"] = [x.tolist() for x in processes.broadcast(mine if first else processes.zeros(mine))]
+    with processes.together() as agreed:
+        agreed.value = 75 if first else 130
+    found["largest"] = agreed.value
+    found["failed"] = failing()
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,59 @@
 """What must hold before a run begins or goes on, and before anything of it is kept; each check raises a UserError."""
 
+import collections
+import hashlib
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax.errors import ConfigError, DataError, NotFiniteError
+from agegender_jax.run import processes
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.workdir import Workdir
+
+LOCAL = ("data.source", "data.cache_dir", "data.num_workers")  # may differ between the processes of a run
+SHOWN = 4  # processes in a message
+
+
+def same_config_everywhere(config: ConfigDict) -> None:
+    """Raises ConfigError, in every process, where a process has another config; where the data lie may differ."""
+    fields = {name: value for name, value in config_lib.flat(config) if name not in LOCAL}
+    digests = processes.gather(hashlib.sha256(repr(fields).encode()).hexdigest())
+    differing = [i for i, digest in enumerate(digests) if digest != digests[0]]
+    if differing:
+        raise ConfigError(
+            f"the processes have different configs: {_listed(differing)} not that of process 0",
+            "--config",
+            f"give every process the same command but for {', '.join(LOCAL)}",
+        )
+
+
+def same_data_everywhere(faces: Faces) -> None:
+    """Raises DataError, in every process, where a process has other images or another split."""
+    split = hashlib.sha256("\n".join(faces.assignment).encode()).hexdigest()
+    found = processes.gather(f"{faces.prepared.fingerprint} {split}")
+    differing = [i for i, text in enumerate(found) if text != found[0]]
+    if differing:
+        told = "; ".join(f"process {i}: fingerprint {found[i][:16]}" for i in (0, *differing[:SHOWN]))
+        raise DataError(
+            f"the processes have different data: {_listed(differing)} not those of process 0",
+            told,
+            "give every process the same files: the same names and bytes",
+        )
+
+
+def even_devices() -> None:
+    """Raises ConfigError unless every process drives as many devices."""
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        raise ConfigError(
+            f"the processes drive different numbers of devices: {', '.join(str(counts[i]) for i in sorted(counts))}",
+            "devices",
+            "give each process as many as the others, for example with CUDA_VISIBLE_DEVICES",
+        )
 
 
 def devices(config: ConfigDict) -> None:
@@ -70,3 +116,9 @@ def finite(step: int, values) -> None:
             "training",
             "lower --config.optimizer.lr or set --config.optimizer.clip_norm=1; the checkpoints before are good",
         )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """`process 1 has` or `processes 1, 2 and 5 more have`."""
+    shown = ", ".join(map(str, numbers[:SHOWN])) + (f" and {len(numbers) - SHOWN} more" if numbers[SHOWN:] else "")
+    return f"process {shown} has" if len(numbers) == 1 else f"processes {shown} have"

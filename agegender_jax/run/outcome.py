@@ -10,6 +10,7 @@ from rich.table import Table
 from agegender_jax import ensemble, files, models, report
 from agegender_jax.checkpoint import check_match, load_variables
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run import processes
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.logs import MetricsLog
 from agegender_jax.run.progress import Progress
@@ -24,24 +25,35 @@ def build_model(config: dict, axis_name: str | None = None):
 
 
 def member(place: Workdir, which: str | int, faces: Faces, split: str, name: str, progress: Progress) -> report.Member:
-    """The answers of a workdir's net, rebuilt from the workdir alone, to the images of a split.
+    """The answers of a workdir's net, rebuilt from the workdir alone, to the images of a split, by all devices.
+
+    Only process 0 reads the workdir; every process gets all answers.
 
     Raises:
       CheckpointError: no usable checkpoint, or one that its own config does not fit.
     """
-    variables, config, step = load_variables(place.checkpoints, which, progress.warn)
-    model, size = build_model(config), config["data"]["image_size"]
-    expected = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), np.zeros((1, size, size, 3), np.float32), train=False)
-    )
-    check_match(variables, expected, place.checkpoints / str(step))
+    variables = config = step = None
+    with processes.together():
+        if processes.is_first():
+            variables, config, step = load_variables(place.checkpoints, which, progress.warn)
+            check_match(variables, shapes(config), place.checkpoints / str(step))
+    config, step = processes.of_first((config, step))
+    variables = processes.broadcast(variables if processes.is_first() else processes.zeros(shapes(config)))
+    model = build_model(config)
     if len(faces.indices(split)):
+        size = config["data"]["image_size"]
         batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
-        probs = ensemble.predict_all(model, variables, batches, allow_control=True)
+        probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True)
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return report.Member(name, place.given, step, parameters, probs, model.gender_to_age)
+
+
+def shapes(config: dict):
+    """The variables of a config's net, as jax.ShapeDtypeStruct."""
+    model, size = build_model(config), config["data"]["image_size"]
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, size, size, 3), np.float32), train=False))
 
 
 def write(

@@ -25,11 +25,15 @@ class StatusBars(Bars):
 
 
 class Progress:
-    """Everything that a job says on stdout. When nobody reads any more (`| head`) it falls silent."""
+    """Everything that a job says on stdout. When nobody reads any more (`| head`) it falls silent.
 
-    def __init__(self):
-        self.terminal = sys.stdout is not None and sys.stdout.isatty()
-        self._open = sys.stdout is not None
+    Args:
+      silent: says nothing; for the processes of a run that do not speak for it.
+    """
+
+    def __init__(self, silent: bool = False):
+        self._open = sys.stdout is not None and not silent
+        self.terminal = self._open and sys.stdout.isatty()
         self._bars = self._task = None
         self._prepared_at, self._prepared_text = 0.0, ""
         self._epochs, self._steps_per_epoch = 0.0, 1

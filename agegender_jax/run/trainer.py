@@ -1,5 +1,9 @@
-"""The training job: prepares the data, trains, evaluates, saves, resumes, and tests the best at the end."""
+"""The training job: prepares the data, trains, evaluates, saves, resumes, and tests the best at the end.
 
+With several processes each one takes its share of every batch; process 0 alone holds the workdir and speaks.
+"""
+
+import contextlib
 import functools
 import time
 
@@ -12,7 +16,7 @@ from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
-from agegender_jax.run import checks, inputs, leaks, outcome
+from agegender_jax.run import checks, inputs, leaks, outcome, processes
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.signals import StopFlag
@@ -27,23 +31,33 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
     Raises:
       UserError: of the kind that interfaces and exit codes name.
       Stopped: after a signal, with everything saved.
+      ToldElsewhere, Alone: with several processes, as `processes.one_voice` says.
     """
     config_lib.validate(config)
-    checks.devices(config)
-    checks.feed(config)
-    with Workdir(workdir) as place, StopFlag() as stop, progress or Progress() as progress:
-        resuming = checks.same_run(place, config)
-        faces = inputs.load(config, progress.prepare, functools.partial(list_bad, place))
-        inputs.check_batch(faces, config)
-        checks.same_data(place, faces)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(processes.one_voice())
+        checks.even_devices()
+        first, place, resuming = processes.is_first(), Workdir(workdir), False
+        with processes.together():
+            checks.same_config_everywhere(config)
+        with processes.together():
+            checks.devices(config)
+            checks.feed(config)
+            if first:
+                stack.enter_context(place)
+                resuming = checks.same_run(place, config)
+        stop, progress = stack.enter_context(StopFlag()), stack.enter_context(progress or Progress(silent=not first))
+        with processes.together():
+            on_bad = functools.partial(list_bad, place) if first else lambda bad: str(place.bad_images)
+            faces = inputs.load(config, progress.prepare, on_bad)
+            inputs.check_batch(faces, config)
+            if first:
+                checks.same_data(place, faces)
+        with processes.together():
+            checks.same_data_everywhere(faces)
         job = Training(config, place, faces, progress, stop)
-        leaves = job.initial_leaves()
-        place.write_config(config_lib.to_dict(config))
-        place.write_run(command, faces.prepared.name, faces.prepared.fingerprint)
-        place.write_faces(faces.prepared, faces.assignment)
-        if bad := len(faces.prepared.bad):
-            total = bad + len(faces.assignment)
-            progress.note(f"{bad} of {total} files are unusable: {place.bad_images} lists them")
+        with processes.together():
+            leaves = job.begin(command) if first else {}
         job.run(resuming, leaves)
 
 
@@ -58,7 +72,7 @@ class Training:
 
     def __init__(self, config, place, faces, progress, stop):
         self.config, self.place, self.faces = config, place, faces
-        self.progress, self.stop = progress, stop
+        self.progress, self.stop, self.first = progress, stop, processes.is_first()
         self.steps_per_epoch = len(faces.indices("train")) // config.batch_size
         self.num_steps = config.num_steps or config.num_epochs * self.steps_per_epoch
         self.eval_every = config.eval.every_epochs * self.steps_per_epoch
@@ -78,6 +92,18 @@ class Training:
             ema=config.optimizer.ema > 0,
         )
 
+    def begin(self, command: list[str]) -> dict[str, np.ndarray]:
+        """Writes what is known before the first step; gives the weights to start from."""
+        place, faces = self.place, self.faces
+        leaves = self.initial_leaves()
+        place.write_config(config_lib.to_dict(self.config))
+        place.write_run(command, faces.prepared.name, faces.prepared.fingerprint)
+        place.write_faces(faces.prepared, faces.assignment)
+        if bad := len(faces.prepared.bad):
+            total = bad + len(faces.assignment)
+            self.progress.note(f"{bad} of {total} files are unusable: {place.bad_images} lists them")
+        return leaves
+
     def initial_leaves(self) -> dict[str, np.ndarray]:
         """The weights that `init_from` names, for a run that has saved nothing yet; notes what they have seen."""
         source = self.config.init_from
@@ -93,33 +119,43 @@ class Training:
         return leaves
 
     def run(self, resuming: bool, leaves: dict[str, np.ndarray]) -> None:
-        state = self.initial_state(resuming, leaves)
+        with processes.together():
+            state = self.initial_state(resuming, leaves) if self.first else processes.zeros(jax.eval_shape(self.init))
+        state = processes.broadcast(state)
         start = int(state.step)
-        if start >= self.num_steps and self.place.results.exists():
+        if processes.of_first(start >= self.num_steps and self.place.results.exists()):
             self.progress.note(f"already finished at step {start}; results in {self.place.results}")
             return
-        self.log.truncate_after(start)
-        self.place.results.unlink(missing_ok=True)  # a shorter run's; without it the test is still to be done
-        self.board = TensorBoard(self.place.path, start)
+        with processes.together():
+            if self.first:
+                self.log.truncate_after(start)
+                self.place.results.unlink(missing_ok=True)  # a shorter run's; without it the test is still to be done
+                self.board = TensorBoard(self.place.path, start)
         try:
             self.train(self.driver.replicate(state), start)
-            self.checkpoints.finish()
+            with processes.together():
+                self.checkpoints.finish()
             self.test()
         finally:
-            self.board.close()
+            if self.first:
+                self.board.close()
             self.checkpoints.close()
 
     def test(self) -> None:
         """Scores the best checkpoint on the test split; one process writes."""
-        if jax.process_index() == 0:
-            best = outcome.member(self.place, "best", self.faces, "test", self.place.path.name, self.progress)
-            leaked = len(leaks.find(self.place, self.faces, "test"))
-            if leaked:
-                self.progress.warn(
-                    f"{leaked} test images were trained or validated on by {self.config.init_from}: the results say "
-                    "allow_leak; the same data.source and data.split_seed as there, or other data, do not leak"
-                )
-            outcome.write(self.place.path, [best], self.faces, "test", self.progress, allow_leak=leaked > 0)
+        best = outcome.member(self.place, "best", self.faces, "test", self.place.path.name, self.progress)
+        with processes.together():
+            if self.first:
+                self.write_test(best)
+
+    def write_test(self, best) -> None:
+        leaked = len(leaks.find(self.place, self.faces, "test"))
+        if leaked:
+            self.progress.warn(
+                f"{leaked} test images were trained or validated on by {self.config.init_from}: the results say "
+                "allow_leak; the same data.source and data.split_seed as there, or other data, do not leak"
+            )
+        outcome.write(self.place.path, [best], self.faces, "test", self.progress, allow_leak=leaked > 0)
 
     def initial_state(self, resuming: bool, leaves: dict[str, np.ndarray]):
         """The newest good checkpoint, or step 0 from the seed and `leaves`."""
@@ -135,7 +171,8 @@ class Training:
         return state.replace(**filled, ema=ema)
 
     def train(self, state, start: int) -> None:
-        batches = self.faces.train_batches(self.config, start, self.num_steps, self.progress.prepare)
+        with processes.together():
+            batches = self.faces.train_batches(self.config, start, self.num_steps, self.progress.prepare)
         self.progress.start(start, self.num_steps, self.steps_per_epoch)
         self.restart_clock(start)
         batch = self.next_batch(batches)
@@ -160,18 +197,31 @@ class Training:
         evaluating = last or step % self.eval_every == 0
         if evaluating or step % config.log.every_steps == 0:
             state = self.log_training(step, state)
-        stopping = self.stop.code is not None
+        stopping = self.stopping(step)
         if evaluating or stopping or step % config.checkpoint.every_steps == 0:
             saved = self.driver.fetch(state)
             checks.finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
             scores = self.evaluate(step, saved) if evaluating else None
-            self.checkpoints.save(step, saved, config_lib.to_dict(config), scores)
+            with processes.together():
+                self.checkpoints.save(step, saved, config_lib.to_dict(config), scores)
             self.restart_clock(step) if evaluating else None
-        self.checkpoints.poll()
         if stopping and not last:
-            self.checkpoints.finish()
-            raise Stopped(self.stop.code, step)
+            with processes.together():
+                self.checkpoints.finish()
+            raise Stopped(stopping, step)
         return state
+
+    def stopping(self, step: int) -> int:
+        """The exit code of a signal that any process has received, else 0; a save that failed is an error.
+
+        Several processes ask each other where they wait for the devices anyhow.
+        """
+        if jax.process_count() > 1 and step % WAIT_EVERY:
+            return 0
+        with processes.together() as agreed:
+            self.checkpoints.poll()
+            agreed.value = self.stop.code or 0
+        return agreed.value
 
     def restart_clock(self, step: int) -> None:
         self.clock, self.clock_step, self.waited = time.perf_counter(), step, 0.0
@@ -203,7 +253,7 @@ class Training:
         variables = {"params": state.params if state.ema is None else state.ema, "batch_stats": state.batch_stats}
         variables = jax.device_put(jax.tree.map(np.asarray, variables), jax.local_devices()[0])
         batches = self.faces.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
-        probs = ensemble.predict_all(self.eval_model, variables, batches, allow_control=True)
+        probs = ensemble.predict_all(self.eval_model, variables, batches, devices=jax.devices(), allow_control=True)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
         checks.finite(step, [scores["loss"]])
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=2 * step >= self.num_steps)
@@ -221,7 +271,7 @@ class Training:
         return scores | {"val_loss": scores["loss"], "collapsed": collapsed}
 
     def write(self, row: dict) -> None:
-        if jax.process_index() == 0:
+        if self.first:
             self.log.append(row)
             self.board.append(row)
         self.progress.row(row)

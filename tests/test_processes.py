@@ -1,0 +1,252 @@
+"""launch.train in several processes: like one with as many devices, ended together, and mistakes told once."""
+
+import csv
+import json
+import signal
+import time
+
+import jax
+import numpy as np
+import programs
+import pytest
+
+from agegender_jax.checkpoint import load_variables
+from agegender_jax.data import synthetic
+from agegender_jax.errors import Alone, ConfigError, DataError
+from agegender_jax.run import processes
+from launch import processes as launching
+
+ONE_OF_TWO = ("--coordinator=localhost:29500", "--num_processes=2", "--process_id=1")
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """A net that compiles quickly, and dropout in it."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write_faces(folder / "faces", 240, seed=0, size=32)
+    given = [argument for argument in programs.SMALL if "num_steps" not in argument]
+    return (
+        *given,
+        "--config.num_steps=36",
+        "--config.model.name=levi_hassner",
+        "--config.eval.batch_size=9",  # rounded up to ten, the last one padded
+        f"--config.data.source={folder / 'faces'}",
+        f"--config.data.cache_dir={folder / 'cache'}",
+    )
+
+
+def signalled(number, which, workdir, step=5):
+    """For `programs.together`: the signal to process `which` once a line of `step` or later is logged."""
+
+    def act(started):
+        deadline = time.monotonic() + 120
+        while not any(row["step"] >= step for row in programs.rows(workdir)):
+            assert time.monotonic() < deadline and all(process.poll() is None for process in started)
+            time.sleep(0.02)
+        started[which].send_signal(number)
+
+    return act
+
+
+def assert_same_run(two, one):
+    """Lines, weights and predictions of two workdirs, to rounding; everything in `two` was written once."""
+    got, want = programs.lasting(two), programs.lasting(one)
+    assert [(row["step"], row["split"]) for row in got] == [(row["step"], row["split"]) for row in want]
+    np.testing.assert_allclose([row["loss"] for row in got], [row["loss"] for row in want], rtol=1e-4)
+    (a, _, step), (b, _, _) = (load_variables(place / "checkpoints", "latest") for place in (two, one))
+    assert step == want[-1]["step"]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), a, b)
+    a, b = (list(csv.reader((place / "predictions.csv").open())) for place in (two, one))
+    assert [row[:3] for row in a] == [row[:3] for row in b] and len(a) == 25
+    a, b = (np.array([row[5:] for row in rows[1:]], float) for rows in (a, b))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    names = {path.name.partition(".tfevents")[0] for path in two.iterdir()}
+    assert names == {path.name.partition(".tfevents")[0] for path in one.iterdir()}
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path):
+    two, one = tmp_path / "two", tmp_path / "one"
+    given = (*arguments, f"--workdir={two}")
+    codes, said, errors = programs.together(*given, meanwhile=signalled(signal.SIGTERM, 1, two))
+    assert codes == [75, 75] and said[1] == ""
+    assert "stopped at step " in errors[0] and "after saving" in errors[0] and "stopped at" not in errors[1], errors
+    step = max(int(path.name) for path in (two / "checkpoints").iterdir())
+    assert step % 4 == 0 and f"stopped at step {step} after" in errors[0]
+    codes, said, errors = programs.together(*given)
+    assert codes == [0, 0] and errors == ("", "") and said[1] == "", errors
+    assert f"resumed at step {step} of 36" in said[0] and "test split of faces, 24 images" in said[0]
+    starts = json.loads((two / "run.json").read_text())["starts"]
+    assert [start["devices"]["processes"] for start in starts] == [2, 2]
+    assert len(list(two.glob("events*"))) == 2
+    done = programs.run("train", *arguments, f"--workdir={one}", devices=2)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(two, one)
+
+
+@pytest.mark.timeout(120)
+def test_an_error_in_one_process_ends_both(arguments, tmp_path):
+    workdir = tmp_path / "run"
+    own = ((), ("--config.data.source=/nowhere",))
+    codes, said, errors = programs.together(*arguments, f"--workdir={workdir}", own=own)
+    assert codes == [3, 3] and errors[1] == "" and said == ("", "")
+    what, where, fix = errors[0].splitlines()
+    assert what == "error: no such data source: /nowhere (process 1)"
+    assert where.startswith("  where: looked for") and fix.startswith("  fix:   get UTKFace")
+    assert not (workdir / "config.json").exists()
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_processes_that_do_not_come(process, arguments):
+    flags = ("--num_processes=2", f"--process_id={process}", f"--coordinator=localhost:{programs.free_port()}")
+    begun = time.monotonic()
+    done = programs.run("train", *arguments, *flags, "--initialization_timeout=1")
+    programs.check(
+        done, 2, "not found each other within 1 s\n", f"process {process} of 2\n", "--initialization_timeout"
+    )
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize(
+    "given, what",
+    [
+        (("h:1", None, None), "--num_processes and --process_id are missing"),
+        ((None, 2, 0), "--coordinator is missing"),
+        ((None, None, 0), "--coordinator and --num_processes are missing"),
+        (("h", 2, 0), "'h' is not HOST:PORT"),
+        ((":1", 2, 0), "':1' is not HOST:PORT"),
+        (("h:x", 2, 0), "'h:x' is not HOST:PORT"),
+        (("h:65536", 2, 0), "'h:65536' is not HOST:PORT"),
+        (("h:1", 0, 0), "num_processes must be at least 1, got 0"),
+        (("h:1", 2, 2), "process_id must be between 0 and 1, got 2"),
+        (("h:1", 2, -1), "process_id must be between 0 and 1, got -1"),
+    ],
+)
+def test_impossible_flags(given, what):
+    with pytest.raises(ConfigError) as raised:
+        launching.join(*given, timeout=1)
+    assert raised.value.what == what
+
+
+def test_flags_that_are_not_numbers_or_lack_others():
+    some = programs.run("train", "--config=configs/ran.py", *ONE_OF_TWO[:2])
+    programs.check(some, 2, "--process_id is missing", "or none of them")
+    programs.check(programs.run("train", "--config=configs/ran.py", "--process_id=one"), 2, "--process_id=one")
+
+
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
+
+
+@pytest.mark.parametrize(
+    "variables, starts",
+    [
+        ({}, False),
+        (SLURM | {"SLURM_NTASKS": "2"}, True),
+        (SLURM | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}, True),
+        (SLURM | {"SLURM_NTASKS": "1"}, False),
+        (SLURM | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "1"}, False),  # a shell in an allocation of two tasks
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, False),  # a batch script without srun
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://n1:1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://n1:1", "OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, False),
+    ],
+)
+def test_what_a_cluster_says(variables, starts, monkeypatch):
+    calls = []
+    for name in {name for names in launching.CLUSTERS for name in names} | {"SLURM_STEP_NUM_TASKS"}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *place, **how: calls.append((place, how)))
+    launching.join(None, None, None, 300)
+    assert len(calls) == starts and all(place == () and "cluster_detection_method" not in how for place, how in calls)
+    launching.join("n1:1", 2, 1, 300)
+    assert calls[-1][0] == ("n1:1", 2, 1) and calls[-1][1]["cluster_detection_method"] == "deactivate"
+
+
+def test_an_error_of_jax_is_told_in_three_lines(monkeypatch):
+    def fail(*place, **how):
+        raise RuntimeError("no route\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(Alone) as raised:
+        launching.join("n1:1", 2, 1, 300)
+    assert raised.value.__cause__.what == "the processes have not found each other: no route"
+    assert raised.value.__cause__.where == "--coordinator=n1:1, process 1 of 2"
+
+
+def test_one_process_sends_nothing_and_changes_no_error(monkeypatch):
+    for name in ("process_allgather", "broadcast_one_to_all"):
+        monkeypatch.setattr(processes.multihost_utils, name, None)
+    error, tree = DataError("a", "b", "c"), {"x": np.ones(2)}
+    with pytest.raises(DataError) as raised, processes.one_voice(), processes.together():
+        raise error
+    assert raised.value is error and not error.agreed
+    assert processes.broadcast(tree) is tree and processes.of_first(error) is error and processes.gather("x") == ["x"]
+    with processes.together() as agreed:
+        agreed.value = 75
+    assert agreed.value == 75
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("driver", ["shard_map", "pmap"])
+def test_a_residual_net_through_ctrl_c_in_both_processes(arguments, driver, tmp_path):
+    changed = ("--config.model.name=resnet18", f"--config.parallel={driver}", "--config.optimizer.ema=0.9")
+    two, one = tmp_path / "two", tmp_path / "one"
+
+    def both(started):
+        signalled(signal.SIGINT, 0, two)(started)
+        started[1].send_signal(signal.SIGINT)
+
+    codes, _, errors = programs.together(*arguments, *changed, f"--workdir={two}", meanwhile=both)
+    assert codes == [130, 130] and "stopped at step" in errors[0], errors
+    codes, _, errors = programs.together(*arguments, *changed, f"--workdir={two}")
+    assert codes == [0, 0], errors
+    assert programs.run("train", *arguments, *changed, f"--workdir={one}", devices=2).returncode == 0
+    assert_same_run(two, one)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_other_and_one_goes_on(arguments, victim, tmp_path):
+    workdir = tmp_path / "run"
+    dies = signalled(signal.SIGKILL, victim, workdir)
+    begun = time.monotonic()
+    codes, _, _ = programs.together(*arguments, f"--workdir={workdir}", meanwhile=dies)
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] not in (0, 75), codes
+    print(f"process {1 - victim} ended with {codes[1 - victim]}, {time.monotonic() - begun:.0f} s after the start")
+    assert programs.run("train", *arguments, f"--workdir={workdir}").returncode == 0  # one process, one device
+    steps = [row["step"] for row in programs.rows(workdir) if row["split"] == "train"]
+    assert steps == sorted(set(steps)) and steps[-1] == 36
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_mistakes_are_told_by_process_0(arguments, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+
+    def told(code, *texts, own=((), ()), given=()):
+        codes, _, errors = programs.together(*arguments, workdir, *given, own=own)
+        assert codes == [code, code] and errors[1] == "" and len(errors[0].splitlines()) == 3, errors
+        for text in texts:
+            assert text in errors[0], errors[0]
+
+    synthetic.write_faces(tmp_path / "others", 60, seed=1, size=32)
+    told(2, "different configs: process 1 has not that of process 0", own=((), ("--config.seed=1",)))
+    told(3, "different data: process 1", own=((), (f"--config.data.source={tmp_path / 'others'}",)))
+    told(2, "batch_size 15 cannot be shared evenly by 2 devices", given=("--config.batch_size=15",))
+    told(2, "the workdir cannot be used", own=(("--workdir=/dev/null/run",), ()))
+    wild = ("--config.optimizer.name=sgd", "--config.optimizer.lr=1e30", "--config.optimizer.clip_norm=0")
+    told(5, "not finite", given=wild)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_slurm_needs_no_flags(arguments, tmp_path):
+    job = {"SLURM_JOB_ID": str(programs.free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    tasks = [job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+    codes, _, errors = programs.together(*arguments, f"--workdir={tmp_path / 'run'}", environments=tasks)
+    assert codes == [0, 0], errors
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"]["processes"] == 2
