@@ -39,7 +39,7 @@ def signalled(number, which, workdir, step=5):
     """For `programs.together`: the signal to process `which` once a line of `step` or later is logged."""
 
     def act(started):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         while not any(row["step"] >= step for row in programs.rows(workdir)):
             assert time.monotonic() < deadline and all(process.poll() is None for process in started)
             time.sleep(0.02)
