@@ -1,0 +1,155 @@
+"""What sharing one batch costs a training step: more devices, two processes, agreement among processes.
+
+python -m benchmarks.devices
+
+The same global batch on 1, 2, 4 and 8 forced CPU devices of one process under both drivers, and in two processes of
+one device each over loopback. Every setting is a process of its own, started again in each round; in a round they run
+one after the other, and ratios are of medians within a round. Writes benchmarks/results/devices.json.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import pathlib
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "devices.json"
+NET, WIDTH, SIZE, BATCH = "resnet18", 0.125, 32, 64
+BASE = "shard_map, 1 device"
+SETTINGS = {  # driver, processes, devices in each
+    f"{driver}, {devices} device{'s' * (devices > 1)}": (driver, 1, devices)
+    for driver in ("shard_map", "pmap")
+    for devices in (1, 2, 4, 8)
+} | {f"{driver}, 2 processes": (driver, 2, 1) for driver in ("shard_map", "pmap")}
+
+
+def measure(driver: str, steps: int) -> dict:
+    """Milliseconds of the median step, each waited for, and of one agreement among the processes."""
+    import jax
+    import numpy as np
+
+    from agegender_jax import config as config_lib
+    from agegender_jax import optim, parallel, training
+    from agegender_jax.run import outcome, processes, trainer
+    from agegender_jax.structs import Batch
+
+    config = config_lib.default()
+    config.update({"batch_size": BATCH, "parallel": driver})
+    config.model.update(name=NET, width=WIDTH)
+    model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
+    tx = optim.build(config.optimizer, steps)
+    share, rng = BATCH // jax.process_count(), np.random.default_rng(jax.process_index())
+    batch = Batch(
+        rng.integers(0, 256, (share, SIZE, SIZE, 3), dtype=np.uint8),
+        np.zeros((share, 2), np.int32),
+        np.zeros(share, np.int32),
+        np.ones(share, np.float32),
+    )
+    made = trainer.make_driver(config, model, tx)
+    state = made.replicate(jax.tree.map(np.array, training.init_state(model, tx, jax.random.key(0), SIZE)))
+
+    def timed(action) -> float:
+        begun = time.perf_counter()
+        action()
+        return 1e3 * (time.perf_counter() - begun)
+
+    def step() -> None:
+        nonlocal state
+        state = made.step(state, made.split(batch))
+        jax.block_until_ready(state.step)
+
+    def agree() -> None:
+        with processes.together() as agreed:
+            agreed.value = 0
+
+    for _ in range(3):
+        step()
+        agree()
+    return {
+        "step_ms": statistics.median(timed(step) for _ in range(steps)),
+        "agreement_ms": statistics.median(timed(agree) for _ in range(steps)),
+        "device": jax.devices()[0].device_kind,
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+    }
+
+
+def work(driver: str, steps: int, address: str, count: int, index: int) -> None:
+    """One process of a setting: prints what it measured."""
+    import jax
+
+    if count > 1:
+        jax.distributed.initialize(address, count, index)
+    print(json.dumps(measure(driver, steps)), flush=True)
+
+
+def run(driver: str, count: int, devices: int, steps: int, compiled: str) -> dict:
+    """What process 0 of a setting measures."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": compiled}
+    command = (sys.executable, "-m", "benchmarks.devices", "--work", driver, f"--steps={steps}")
+    started = [
+        subprocess.Popen(
+            (*command, f"--place={address},{count},{i}"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for i in range(count)
+    ]
+    outputs = [process.communicate(timeout=600)[0] for process in started]
+    return json.loads(outputs[0].splitlines()[-1])
+
+
+def summary(rounds: list[dict[str, dict]]) -> dict[str, dict]:
+    """Median step and agreement of each setting; its ratio to BASE in every round, and the median of these."""
+    found = {}
+    for name in rounds[0]:
+        ratios = [one[name]["step_ms"] / one[BASE]["step_ms"] for one in rounds]
+        found[name] = {
+            "step_ms": round(statistics.median(one[name]["step_ms"] for one in rounds), 2),
+            "agreement_ms": round(statistics.median(one[name]["agreement_ms"] for one in rounds), 2),
+            "ratio": round(statistics.median(ratios), 2),
+            "ratios": [round(ratio, 2) for ratio in ratios],
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--place", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work:
+        address, count, index = given.place.split(",")
+        work(given.work, given.steps, address, int(count), int(index))
+        return
+    rounds: list[dict[str, dict]] = [{} for _ in range(given.rounds)]
+    with tempfile.TemporaryDirectory() as compiled:
+        for one, (name, setting) in itertools.product(rounds, SETTINGS.items()):
+            one[name] = run(*setting, given.steps, compiled)
+            print(f"{name}: {one[name]['step_ms']:.1f} ms", flush=True)
+    facts = rounds[0][BASE]
+    told = {
+        "command": f"python -m benchmarks.devices --steps={given.steps} --rounds={given.rounds}",
+        "what": f"training step of {NET}, width {WIDTH:g}, {SIZE} pixels, global batch {BATCH}, float32, Adam",
+        "device": f"{facts['device']}, {os.cpu_count()} cores",
+        "versions": facts["versions"],
+        "ratio_to": BASE,
+        "settings": summary(rounds),
+    }
+    RESULT.write_text(json.dumps(told, indent=1) + "\n")
+    print(json.dumps(told["settings"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
