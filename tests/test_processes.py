@@ -89,7 +89,7 @@ def test_an_error_in_one_process_ends_both(arguments, tmp_path):
     workdir = tmp_path / "run"
     own = ((), ("--config.data.source=/nowhere",))
     codes, said, errors = programs.together(*arguments, f"--workdir={workdir}", own=own)
-    assert codes == [3, 3] and errors[1] == "" and said == ("", "")
+    assert codes == [3, 3] and errors[1] == said[1] == ""
     what, where, fix = errors[0].splitlines()
     assert what == "error: no such data source: /nowhere (process 1)"
     assert where.startswith("  where: looked for") and fix.startswith("  fix:   get UTKFace")
@@ -99,12 +99,10 @@ def test_an_error_in_one_process_ends_both(arguments, tmp_path):
 @pytest.mark.parametrize("process", [0, 1])
 def test_processes_that_do_not_come(process, arguments):
     flags = ("--num_processes=2", f"--process_id={process}", f"--coordinator=localhost:{programs.free_port()}")
-    begun = time.monotonic()
     done = programs.run("train", *arguments, *flags, "--initialization_timeout=1")
     programs.check(
         done, 2, "not found each other within 1 s\n", f"process {process} of 2\n", "--initialization_timeout"
     )
-    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(
