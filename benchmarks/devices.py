@@ -41,6 +41,7 @@ def measure(driver: str, steps: int) -> dict:
     from agegender_jax.run import outcome, processes, trainer
     from agegender_jax.structs import Batch
 
+    processes.meet()
     config = config_lib.default()
     config.update({"batch_size": BATCH, "parallel": driver})
     config.model.update(name=NET, width=WIDTH)

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from agegender_jax import parallel
 from agegender_jax.errors import (
     Alone,
     CheckpointError,
@@ -31,6 +33,17 @@ KINDS = {kind.code: kind for kind in (ConfigError, DataError, CheckpointError, N
 def is_first() -> bool:
     """Whether this process is the one that writes and tells."""
     return jax.process_index() == 0
+
+
+def meet() -> None:
+    """One sum over all devices of all processes, which connects them.
+
+    XLA's transport between CPUs gives the first collective of a set of devices 30 s to be reached by all, and
+    compilation of a step can take the processes longer apart.
+    """
+    if jax.process_count() > 1:
+        rows = parallel.Spread().split(np.zeros(jax.local_device_count(), np.float32))
+        jax.block_until_ready(jax.jit(jnp.sum)(rows))
 
 
 def gather(text: str) -> list[str]:

@@ -37,6 +37,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.one_voice())
         checks.even_devices()
+        processes.meet()
         first, place, resuming = processes.is_first(), Workdir(workdir), False
         with processes.together():
             checks.same_config_everywhere(config)
