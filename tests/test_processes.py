@@ -64,7 +64,7 @@ def assert_same_run(two, one):
     assert names == {path.name.partition(".tfevents")[0] for path in one.iterdir()}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
     given = (*arguments, f"--workdir={two}")
