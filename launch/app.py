@@ -19,6 +19,7 @@ from ml_collections import config_flags
 
 from agegender_jax.config import ConfigDict, default, fields_help, flat, nearest, validate
 from agegender_jax.errors import Alone, CheckpointError, ConfigError, Stopped, ToldElsewhere, UserError
+from agegender_jax.run import pages
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}
@@ -60,13 +61,19 @@ class ConfigFile(flags.ArgumentParser):
         return "config file"
 
 
-def run(main: Callable[[], None], help_text: str) -> None:
-    """Parses the flags and calls `main`. A user's mistake becomes three lines and its exit code."""
+def run(main: Callable[[], None], help_text: str, *, computes: bool = True) -> None:
+    """Parses the flags and calls `main`. A user's mistake becomes three lines and its exit code.
+
+    Args:
+      computes: the program works on large arrays, so it is given large pages.
+    """
     if HELP & set(sys.argv[1:]):
         print(f"{help_text.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.modules['__main__'])}\n")
         if "config" in flags.FLAGS:
             print(fields_help())
         sys.exit(0)
+    if computes:
+        pages.use_large()
     app.run(lambda _: _guard(functools.partial(_quietly, main)), flags_parser=lambda argv: _guard(lambda: _parse(argv)))
 
 

@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, computes=False)

@@ -63,6 +63,22 @@ def test_small_convolutions_are_lax_convolutions(size, kernel, stride):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
+@pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (32, 7, 2, 3), (17, 3, 2, 64)])
+def test_convolutions_in_parts_are_lax_convolutions(monkeypatch, size, kernel, stride, channels):
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (8, size, size, channels))
+    w = jax.random.normal(keys[1], (kernel, kernel, channels, 8))
+    pad, names = ((kernel // 2,) * 2,) * 2, ("NHWC", "HWIO", "NHWC")
+    theirs = value_and_grad(
+        lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=names), x, w
+    )
+    calls, convolve = [], lax.conv_general_dilated
+    monkeypatch.setattr(lax, "conv_general_dilated", lambda *args, **named: calls.append(1) or convolve(*args, **named))
+    ours = value_and_grad(lambda x, w: layers.conv_general(x, w, (stride,) * 2, pad, dimension_numbers=names), x, w)
+    assert calls.count(1) == 2 * layers.PARTS  # the value, and once more for the gradient
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
+
+
 def test_resize_keeps_both_ends_of_a_ramp():
     ramp = jnp.linspace(0.0, 1.0, 4)[None, :, None, None] * jnp.ones((1, 4, 4, 2))
     out = layers.resize_align_corners(ramp, (7, 7))

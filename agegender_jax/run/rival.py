@@ -13,6 +13,7 @@ import agegender_jax
 from agegender_jax import data
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run import pages
 
 ROOT = pathlib.Path(agegender_jax.__file__).parents[1]
 PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
@@ -49,6 +50,7 @@ class Rival:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.torch_steps"],
             cwd=ROOT,
+            env=pages.environment_before(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
