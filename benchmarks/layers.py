@@ -1,0 +1,164 @@
+"""Times every distinct convolution, pooling and resize of a net on its own, as the net does it and as lax does.
+
+python -m benchmarks.layers                  # benchmarks/results/layers.json, with a table of it
+python -m benchmarks.layers --table          # the table of what is there
+
+Value and both gradients in one program, the least of several tries that take turns. The bound is the larger of what
+the arithmetic takes at the rate of large matrix products and what reading and writing every operand once takes at the
+memory's bandwidth, both measured in the same run. Lax's resize is `jax.image.scale_and_translate`.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import time
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from agegender_jax import files, models
+from agegender_jax.models import layers
+from agegender_jax.run import provenance
+from benchmarks import campaign, limits
+
+NETS = ("resnet18", "resnet50", "ran56")
+SIZE, BATCH, TRIES = 128, 16, 9
+DIGITS = (2, 2, 2, 0, 2, 2)
+RESULTS = campaign.RESULTS / "layers.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One call: what kind, its operands' shapes, and its static arguments."""
+
+    kind: str
+    shapes: tuple[tuple[int, ...], ...]
+    options: tuple
+
+    def ours(self, *operands):
+        if self.kind == "convolution":
+            return layers.conv_general(*operands, *self.options, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return {"pool": layers.max_pool, "resize": layers.resize_align_corners}[self.kind](*operands, *self.options)
+
+    def lax(self, *operands):
+        if self.kind == "convolution":
+            return lax.conv_general_dilated(*operands, *self.options, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        if self.kind == "pool":
+            pad, window, stride = self.options
+            return nn.max_pool(*operands, (window,) * 2, (stride,) * 2, pad)
+        (x,), (shape,) = operands, self.options
+        scale = jnp.array([max(out - 1, 1) / max(n - 1, 1) for n, out in zip(x.shape[1:3], shape, strict=True)])
+        translation = 0.5 - 0.5 * scale
+        out = (x.shape[0], *shape, x.shape[3])
+        return jax.image.scale_and_translate(x, out, (1, 2), scale, translation, "linear", antialias=False)
+
+    def work(self) -> tuple[float, float]:
+        """GFLOP and GB of value and gradients: three products each; every array once in each."""
+        out = jax.eval_shape(self.ours, *(jax.ShapeDtypeStruct(shape, np.float32) for shape in self.shapes))
+        flops = 2 * out.size * int(np.prod(self.shapes[1][:3])) if self.kind == "convolution" else 0
+        return 3 * flops / 1e9, 3 * 4 * (out.size + sum(int(np.prod(shape)) for shape in self.shapes)) / 1e9
+
+
+def calls(name: str) -> collections.Counter:
+    """How often a net makes each distinct call, from its traced shapes."""
+    found, net = collections.Counter(), models.backbone(name)
+    convolve, pool, resize = layers.conv_general, layers.max_pool, layers.resize_align_corners
+
+    def convolved(x, kernel, strides, padding, **named):
+        found[Layer("convolution", (x.shape, kernel.shape), (tuple(strides), tuple(padding)))] += 1
+        return convolve(x, kernel, strides, padding, **named)
+
+    def pooled(x, pad, window=3, stride=2):
+        found[Layer("pool", (x.shape,), (pad, window, stride))] += 1
+        return pool(x, pad, window, stride)
+
+    def resized(x, shape):
+        if x.shape[1:3] != tuple(shape):
+            found[Layer("resize", (x.shape,), (tuple(shape),))] += 1
+        return resize(x, shape)
+
+    images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), np.float32)
+    with (
+        mock.patch.object(layers, "conv_general", convolved),
+        mock.patch.object(layers, "max_pool", pooled),
+        mock.patch.object(layers, "resize_align_corners", resized),
+    ):
+        jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    return found
+
+
+def measure(layer: Layer) -> dict[str, float]:
+    """Least milliseconds of value and gradients, ours and lax's."""
+    keys = jax.random.split(jax.random.key(0), len(layer.shapes) + 1)
+    operands = [jax.random.normal(key, shape) for key, shape in zip(keys, layer.shapes, strict=False)]
+    cotangent = jax.random.normal(keys[-1], jax.eval_shape(layer.ours, *operands).shape)
+    programs = {}
+    for name in ("ours", "lax"):
+
+        def value_and_gradients(cotangent, *operands, name=name):
+            value, pullback = jax.vjp(getattr(layer, name), *operands)
+            return value, pullback(cotangent)
+
+        programs[name] = jax.jit(value_and_gradients).lower(cotangent, *operands).compile()
+    least = dict.fromkeys(programs, np.inf)
+    for _ in range(TRIES):
+        for name, program in programs.items():
+            begun = time.perf_counter()
+            jax.block_until_ready(program(cotangent, *operands))
+            least[name] = min(least[name], 1e3 * (time.perf_counter() - begun))
+    return least
+
+
+def table(found: dict) -> str:
+    """Markdown: a row for each layer, a line of totals for each net."""
+    head = ["net", "calls", "layer", "ms, ours", "ms, lax", "lax / ours", "GFLOP/s", "bound ms", "bound / ours"]
+    rows = [head, ["---", "--:", "---", *["--:"] * 6]]
+    for net, entries in found["nets"].items():
+        for e in entries:
+            rate = e["gflop"] / e["ours"] * 1e3
+            numbers = (e["ours"], e["lax"], e["lax"] / e["ours"], rate, e["bound"], e["bound"] / e["ours"])
+            rows.append(
+                [net, str(e["calls"]), e["layer"], *(f"{n:.{d}f}" for n, d in zip(numbers, DIGITS, strict=True))]
+            )
+        ours, lax_, bound = (sum(e["calls"] * e[key] for e in entries) for key in ("ours", "lax", "bound"))
+        numbers = (f"{ours:.0f}", f"{lax_:.0f}", f"{lax_ / ours:.2f}", "", f"{bound:.0f}", f"{bound / ours:.2f}")
+        rows.append([f"**{net}**", str(sum(e["calls"] for e in entries)), "all", *numbers])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def told(layer: Layer) -> str:
+    _, height, width, channels = layer.shapes[0]
+    if layer.kind == "convolution":
+        (kernel, _, _, out), stride = layer.shapes[1], layer.options[0][0]
+        return f"{kernel}x{kernel}/{stride}, {height}x{width}, {channels} to {out}"
+    more = f" to {layer.options[0][0]}x{layer.options[0][1]}" if layer.kind == "resize" else ""
+    return f"{layer.kind}, {height}x{width}{more}, {channels}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--table", action="store_true", help="print the results and measure nothing")
+    if parser.parse_args().table:
+        print(table(json.loads(RESULTS.read_text())))
+        return
+    rates = limits.measure()["jax"]
+    found = {"command": "python -m benchmarks.layers", "image_size": SIZE, "batch_size": BATCH, "limits": rates}
+    found |= {"machine": campaign.machine(), "versions": provenance.versions(), "nets": {}}
+    for net in NETS:
+        entries = found["nets"][net] = []
+        for layer, count in calls(net).items():
+            gflop, gbyte = layer.work()
+            bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
+            entries.append({"layer": told(layer), "calls": count, "gflop": gflop, "bound": bound} | measure(layer))
+            print(net, json.dumps(entries[-1]), flush=True)
+    files.replace(RESULTS, json.dumps(found, indent=1) + "\n")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
