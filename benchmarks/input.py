@@ -1,0 +1,233 @@
+"""What feeds the step, measured: preparing, the start, training fed against the step alone, memory over 2,000 steps.
+
+python -m benchmarks.input [--source=crop_part1.tar] [--only=prepare,start,fed,memory]
+
+Faces are drawn: 10,000 of 200 pixels to prepare, 6,000 of 96 for the others, whose nets are the quickstart's. With
+--source the start is measured on that too. Writes benchmarks/results/input.json; other parts than --only stay there.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+
+from agegender_jax import optim, parallel, training
+from agegender_jax.data import pipeline, synthetic
+from agegender_jax.data.prepare import prepare
+from agegender_jax.run import inputs, outcome, trainer
+from configs import quickstart
+
+ROOT = pathlib.Path(__file__).parents[1]
+REPEATS = 3
+COMPILED = re.compile(
+    r"Finished (tracing|jaxpr to MLIR module conversion|XLA compilation of) (\S+).* in ([\d.e-]+) sec"
+)
+
+
+def measure_prepare(work: pathlib.Path) -> dict:
+    """Seconds and CPU seconds to prepare 10,000 drawn JPEGs of 200 pixels, and to decode them at 200 pixels."""
+    faces = work / "faces-10000"
+    if not faces.exists():
+        synthetic.write_faces(work / "drawing", 10_000, seed=0, size=200)
+        (work / "drawing").rename(faces)
+    rows = []
+    for _ in range(REPEATS):
+        shutil.rmtree(work / "prepared", ignore_errors=True)
+        before = time.perf_counter(), time.process_time()
+        prepared = prepare(str(faces), str(work / "prepared"))
+        middle = time.perf_counter(), time.process_time()
+        prepared.images(200)
+        after = time.perf_counter(), time.process_time()
+        rows.append(
+            {
+                **{"prepare_s": middle[0] - before[0], "prepare_cpu_s": middle[1] - before[1]},
+                **{"images_s": after[0] - middle[0], "images_cpu_s": after[1] - middle[1]},
+            }
+        )
+    return {"images": len(prepared.file), **spread(rows)}
+
+
+def measure_start(work: pathlib.Path, source: str, variant: str) -> dict:
+    """Seconds from the command to the first line of metrics.jsonl, on prepared data: all, and without compilation.
+
+    "cold" has no compiled programs yet, "warm" finds them in the cache. Compilation is JAX's own count of tracing,
+    lowering and XLA. The first run prepares the data and is dropped.
+    """
+    rows = {"preparing": [], "cold": [], "warm": []}
+    options = (f"--config=configs/quickstart.py:{variant}", "--config.log.every_steps=1")
+    for kind in ("preparing", "cold", *["warm"] * REPEATS):
+        if kind == "cold":
+            shutil.rmtree(work / "cache" / "agegender_jax" / "compiled", ignore_errors=True)
+        with Training(work, *options, f"--config.data.source={source}", JAX_LOG_COMPILES="1") as run:
+            run.wait_for(1)
+            seconds, cpu = time.perf_counter() - run.started, run.cpu_seconds()
+        rows[kind].append({"start_s": seconds, "besides_compilation_s": seconds - run.compiling(), "cpu_s": cpu})
+    return {kind: spread(rows[kind]) for kind in ("cold", "warm")}
+
+
+def measure_memory(work: pathlib.Path) -> dict:
+    """MiB of a small run's own memory (RssAnon) after steps; it evaluates and saves every 30 steps."""
+    small = ("--config.model.width=0.125", "--config.data.image_size=32", "--config.data.source=synthetic:600")
+    seen = {}
+    with Training(
+        work, "--config=configs/quickstart.py:resnet", *small, "--config.num_steps=2010", "--config.log.every_steps=10"
+    ) as run:
+        for step in (200, 500, 1000, 1500, 2000):
+            run.wait_for(step)
+            seen[step] = run.memory_mib()
+    return {"rss_anon_mib": seen, "growth_200_to_2000": seen[2000] / seen[200]}
+
+
+def measure_fed(work: pathlib.Path, variant: str, batch_size: int, seconds: float = 1.0, repeats: int = 7) -> dict:
+    """Blocks of steps on one batch that lies on the devices and on the pipeline's batches, in turns."""
+    config = quickstart.get_config(variant)
+    config.data.cache_dir, config.batch_size = str(work / "cache" / "agegender_jax"), batch_size
+    faces = inputs.load(config)
+    tx = optim.build(config.optimizer, 1000)
+    model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
+    driver = trainer.make_driver(config, model, tx)
+    state = driver.replicate(training.init_state(model, tx, jax.random.key(0), config.data.image_size))
+    batches = pipeline.train_batches(
+        faces.prepared.images(config.data.image_size),
+        faces.prepared.age,
+        faces.prepared.gender,
+        indices=faces.indices("train"),
+        seed=0,
+        batch_size=batch_size,
+        start=0,
+        num_steps=10**6,
+        num_workers=config.data.num_workers,
+    )
+    fixed = driver.split(next(batches))
+
+    def block(fed: bool, count: int) -> float:
+        nonlocal state
+        batch, before = fixed, time.perf_counter()
+        for step in range(count):
+            state = driver.step(state, batch)
+            if fed:  # as the trainer does
+                batch = driver.split(next(batches))
+            if step % trainer.WAIT_EVERY == 0:
+                jax.block_until_ready(state.step)
+        jax.block_until_ready(state.step)
+        return (time.perf_counter() - before) / count
+
+    block(True, 2)
+    count = max(4, int(seconds / block(False, 4)))
+    pairs = np.array([(block(False, count), block(True, count)) for _ in range(repeats)])  # [repeats, 2]
+    ratios = pairs[:, 0] / pairs[:, 1]
+    return {
+        **{"batch_size": batch_size, "steps_a_block": count, "blocks": repeats},
+        "alone_ms": rounded(1e3 * np.median(pairs[:, 0])),
+        "fed_ms": rounded(1e3 * np.median(pairs[:, 1])),
+        "fed_over_alone": {
+            "median": rounded(np.median(ratios)),
+            "min": rounded(min(ratios)),
+            "max": rounded(max(ratios)),
+        },
+        "best_fed_over_best_alone": rounded(pairs[:, 0].min() / pairs[:, 1].min()),
+    }
+
+
+class Training:
+    """launch.train as a process of its own, with its cache folder in `work`; killed at the end."""
+
+    def __init__(self, work: pathlib.Path, *options: str, **environment: str):
+        self.workdir = work / "run"
+        shutil.rmtree(self.workdir, ignore_errors=True)
+        self.metrics, self.errors = self.workdir / "metrics.jsonl", work / "errors.txt"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
+        command = (sys.executable, "-m", "launch.train", *options, f"--workdir={self.workdir}")
+        environment = kept | {"XDG_CACHE_HOME": str(work / "cache")} | environment
+        self.started = time.perf_counter()
+        with open(self.errors, "w") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+            )
+
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def wait_for(self, step: int) -> None:
+        """Until a line of `step` is logged."""
+        while not self.metrics.exists() or f'"step": {step},' not in self.metrics.read_text():
+            if self.process.poll() is not None:
+                raise RuntimeError(self.errors.read_text())
+            time.sleep(0.005)
+
+    def compiling(self) -> float:
+        """Seconds of tracing, lowering and compilation of what was compiled; inner functions count once."""
+        found = COMPILED.findall(self.errors.read_text())
+        outer = {name.removeprefix("jit(").removesuffix(")") for kind, name, _ in found if kind != "tracing"}
+        return sum(float(seconds) for kind, name, seconds in found if kind != "tracing" or name in outer)
+
+    def cpu_seconds(self) -> float:
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self) -> float:
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return rounded(int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1024)
+
+
+def rounded(value: float) -> float:
+    return round(float(value), 3)
+
+
+def spread(rows: list[dict]) -> dict:
+    """min, median and max of each column."""
+    return {
+        key: {f.__name__: rounded(f([row[key] for row in rows])) for f in (min, statistics.median, max)}
+        for key in rows[0]
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--source", help="real faces whose start is measured too")
+    parser.add_argument("--only", default="prepare,start,fed,memory", help="parts, with commas between")
+    parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "input")
+    given = parser.parse_args()
+    work, only = given.workdir.resolve(), given.only.split(",")
+    work.mkdir(parents=True, exist_ok=True)
+    path = ROOT / "benchmarks" / "results" / "input.json"
+    told = json.loads(path.read_text()) if path.exists() else {}
+    sources = {"synthetic:6000": "synthetic:6000"}
+    if given.source:
+        sources[pathlib.Path(given.source).name] = str(pathlib.Path(given.source).resolve())
+    nets = ("ran", "resnet")
+    parts = {
+        "prepare": lambda: measure_prepare(work),
+        "start": lambda: {
+            net: {name: measure_start(work, source, net) for name, source in sources.items()} for net in nets
+        },
+        "fed": lambda: {net: [measure_fed(work, net, size) for size in (16, 256)] for net in nets},
+        "memory": lambda: measure_memory(work),
+    }
+    told["command"] = "python -m benchmarks.input --source=crop_part1.tar"
+    told["device"] = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}"
+    told["versions"] = {"python": platform.python_version(), "jax": jax.__version__}
+    for name in only:
+        found, today = parts[name](), datetime.date.today().isoformat()
+        told[name] = found | {"measured": today, "load_average_15_min": rounded(os.getloadavg()[2])}
+        print(name, json.dumps(told[name], indent=1), flush=True)
+        path.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
