@@ -33,9 +33,21 @@ def test_max_pool_in_forward_mode():
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_max_pool_keeps_nan():
-    x = jnp.ones((1, 5, 5, 1)).at[0, 2, 2, 0].set(jnp.nan)
-    np.testing.assert_array_equal(layers._max_pool_indexed(x, ((0, 0), (0, 0)), 3, 2), nn.max_pool(x, (3, 3), (2, 2)))
+@pytest.mark.parametrize("seed", range(4))
+def test_max_pool_with_nan_is_lax_max_pool(seed):
+    x = jax.random.randint(jax.random.key(seed), (1, 9, 9, 2), 0, 4).astype(jnp.float32)  # ties too
+    x = jnp.where(jax.random.bernoulli(jax.random.key(seed + 9), 0.04, x.shape), jnp.nan, x)
+    assert jnp.isnan(x).any()
+    weight = jax.random.normal(jax.random.key(7), (1, 4, 4, 2))
+    ours, theirs = (
+        jax.vjp(pool, x)
+        for pool in (
+            lambda x: layers._max_pool_indexed(x, ((0, 0),) * 2, 3, 2),
+            lambda x: nn.max_pool(x, (3,) * 2, (2,) * 2),
+        )
+    )
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_allclose(ours[1](weight)[0], theirs[1](weight)[0], rtol=1e-6, atol=1e-6)
 
 
 # Caffe: out = ceil((n - 3) / 2) + 1

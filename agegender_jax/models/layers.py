@@ -131,12 +131,16 @@ def _views(x, fill, pad, window, stride):
 
 
 def _pooled_with_index(x, pad, window, stride):
-    best = index = None
+    """The maxima, NaN where a window has one, and which view lax's gradient goes to: after a NaN it goes on looking."""
+    best = chosen = index = None
     for k, view in enumerate(_views(x, -jnp.inf, pad, window, stride)):
         if best is None:
-            best, index = view, jnp.zeros(view.shape, jnp.uint8)
+            best = chosen = view
+            index = jnp.zeros(view.shape, jnp.uint8)
         else:
-            index = jnp.where(view > best, jnp.uint8(k), index)
+            keep = chosen >= view
+            index = jnp.where(keep, index, jnp.uint8(k))
+            chosen = jnp.where(keep, chosen, view)
             best = jnp.maximum(best, view)
     return best, index
 
