@@ -1,5 +1,6 @@
 """docs/models.md: its table is that of launch.models, its names those of the nets, its example runs."""
 
+import json
 import pathlib
 import re
 
@@ -12,6 +13,7 @@ from test_models import LONG, shapes_of
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
+from benchmarks import campaign
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
@@ -23,6 +25,11 @@ def test_the_table_is_what_launch_models_prints(name):
         assert row.split(" | ")[1] == f"{sizes.count(models.backbone(name), 32)[0]:,}"
     else:
         assert sizes.table([name]).splitlines()[-1] == row
+
+
+def test_the_cpu_table_is_what_the_campaign_measured():
+    found = json.loads((campaign.RESULTS / "cpu.json").read_text())
+    assert campaign.table(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
 def test_the_table_has_its_heading():
