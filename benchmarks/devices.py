@@ -40,7 +40,7 @@ def measure(driver: str, steps: int) -> dict:
     from agegender_jax import config as config_lib
     from agegender_jax import optim, parallel, training
     from agegender_jax.run import outcome, processes, trainer
-    from agegender_jax.structs import Batch
+    from agegender_jax.run import steps as steps_of
 
     processes.meet()
     config = config_lib.default()
@@ -48,13 +48,7 @@ def measure(driver: str, steps: int) -> dict:
     config.model.update(name=NET, width=WIDTH)
     model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
     tx = optim.build(config.optimizer, steps)
-    share, rng = BATCH // jax.process_count(), np.random.default_rng(jax.process_index())
-    batch = Batch(
-        rng.integers(0, 256, (share, SIZE, SIZE, 3), dtype=np.uint8),
-        np.zeros((share, 2), np.int32),
-        np.zeros(share, np.int32),
-        np.ones(share, np.float32),
-    )
+    batch = steps_of.random_batch(BATCH // jax.process_count(), SIZE)
     made = trainer.make_driver(config, model, tx)
     state = made.replicate(jax.tree.map(np.array, training.init_state(model, tx, jax.random.key(0), SIZE)))
 

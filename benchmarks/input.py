@@ -1,9 +1,10 @@
-"""What feeds the step, measured: preparing, the start, training fed against the step alone, memory over 2,000 steps.
+"""What comes before the step, and what stays: preparing, the start, memory over 2,000 steps.
 
-python -m benchmarks.input [--source=crop_part1.tar] [--only=prepare,start,fed,memory]
+python -m benchmarks.input [--source=crop_part1.tar] [--only=prepare,start,memory]
 
-Faces are drawn: 10,000 of 200 pixels to prepare, 6,000 of 96 for the others, whose nets are the quickstart's. With
---source the start is measured on that too. Writes benchmarks/results/input.json; other parts than --only stay there.
+Faces are drawn: 10,000 of 200 pixels to prepare, 6,000 of 96 for the start, whose nets are the quickstart's. With
+--source the start is measured on that too. What feeding costs a step: `launch.benchmark --what=fit`.
+Writes benchmarks/results/input.json; other parts than --only stay there.
 """
 
 import argparse
@@ -20,13 +21,9 @@ import sys
 import time
 
 import jax
-import numpy as np
 
-from agegender_jax import optim, parallel, training
-from agegender_jax.data import pipeline, synthetic
+from agegender_jax.data import synthetic
 from agegender_jax.data.prepare import prepare
-from agegender_jax.run import inputs, outcome, trainer
-from configs import quickstart
 
 ROOT = pathlib.Path(__file__).parents[1]
 REPEATS = 3
@@ -89,57 +86,6 @@ def measure_memory(work: pathlib.Path) -> dict:
     return {"rss_anon_mib": seen, "growth_200_to_2000": seen[2000] / seen[200]}
 
 
-def measure_fed(work: pathlib.Path, variant: str, batch_size: int, seconds: float = 1.0, repeats: int = 7) -> dict:
-    """Blocks of steps on one batch that lies on the devices and on the pipeline's batches, in turns."""
-    config = quickstart.get_config(variant)
-    config.data.cache_dir, config.batch_size = str(work / "cache" / "agegender_jax"), batch_size
-    faces = inputs.load(config)
-    tx = optim.build(config.optimizer, 1000)
-    model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
-    driver = trainer.make_driver(config, model, tx)
-    state = driver.replicate(training.init_state(model, tx, jax.random.key(0), config.data.image_size))
-    batches = pipeline.train_batches(
-        faces.prepared.images(config.data.image_size),
-        faces.prepared.age,
-        faces.prepared.gender,
-        indices=faces.indices("train"),
-        seed=0,
-        batch_size=batch_size,
-        start=0,
-        num_steps=10**6,
-        num_workers=config.data.num_workers,
-    )
-    fixed = driver.split(next(batches))
-
-    def block(fed: bool, count: int) -> float:
-        nonlocal state
-        batch, before = fixed, time.perf_counter()
-        for step in range(count):
-            state = driver.step(state, batch)
-            if fed:  # as the trainer does
-                batch = driver.split(next(batches))
-            if step % trainer.WAIT_EVERY == 0:
-                jax.block_until_ready(state.step)
-        jax.block_until_ready(state.step)
-        return (time.perf_counter() - before) / count
-
-    block(True, 2)
-    count = max(4, int(seconds / block(False, 4)))
-    pairs = np.array([(block(False, count), block(True, count)) for _ in range(repeats)])  # [repeats, 2]
-    ratios = pairs[:, 0] / pairs[:, 1]
-    return {
-        **{"batch_size": batch_size, "steps_a_block": count, "blocks": repeats},
-        "alone_ms": rounded(1e3 * np.median(pairs[:, 0])),
-        "fed_ms": rounded(1e3 * np.median(pairs[:, 1])),
-        "fed_over_alone": {
-            "median": rounded(np.median(ratios)),
-            "min": rounded(min(ratios)),
-            "max": rounded(max(ratios)),
-        },
-        "best_fed_over_best_alone": rounded(pairs[:, 0].min() / pairs[:, 1].min()),
-    }
-
-
 class Training:
     """launch.train as a process of its own, with its cache folder in `work`; killed at the end."""
 
@@ -200,7 +146,7 @@ def spread(rows: list[dict]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", help="real faces whose start is measured too")
-    parser.add_argument("--only", default="prepare,start,fed,memory", help="parts, with commas between")
+    parser.add_argument("--only", default="prepare,start,memory", help="parts, with commas between")
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "input")
     given = parser.parse_args()
     work, only = given.workdir.resolve(), given.only.split(",")
@@ -216,7 +162,6 @@ def main() -> None:
         "start": lambda: {
             net: {name: measure_start(work, source, net) for name, source in sources.items()} for net in nets
         },
-        "fed": lambda: {net: [measure_fed(work, net, size) for size in (16, 256)] for net in nets},
         "memory": lambda: measure_memory(work),
     }
     told["command"] = "python -m benchmarks.input --source=crop_part1.tar"

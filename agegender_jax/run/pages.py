@@ -12,9 +12,9 @@ KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def use_large() -> None:
     """Starts this program again, in the same process, with pages of 2 MiB for large arrays.
 
-    XLA takes the memory of a step from the operating system and gives it back after it: 190,000 page faults a step
-    for Attention-56 at 96 pixels and batch 16, which cost a quarter of its time; a thousand with large pages. A
-    GLIBC_TUNABLES that speaks of `glibc.malloc.hugetlb` is left as it is.
+    XLA takes the memory of a step from the operating system and gives it back after it, so that every step pays for
+    page faults; large pages need few. What that saves: benchmarks/README.md. A GLIBC_TUNABLES that speaks of
+    `glibc.malloc.hugetlb` is left as it is.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc.hugetlb" in given or not _offered():
