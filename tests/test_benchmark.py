@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import statistics
 import subprocess
 
 import jax
@@ -15,7 +14,7 @@ from programs import check
 from agegender_jax import models
 from agegender_jax.data import synthetic
 from agegender_jax.errors import ConfigError
-from agegender_jax.run import benchmark, rival, timing
+from agegender_jax.run import benchmark, feeding, rival, timing
 from benchmarks import campaign, job, kernels
 from configs import ran
 
@@ -53,13 +52,14 @@ def test_the_line(what, config):
     step = line["step_ms"]
     assert 0 < step["min"] <= step["median"] <= step["max"]
     assert line["ratio_to_torch"] is None and line["versions"]["jax"] == jax.__version__
-    assert line["steps"] == 3 and line["images_per_second"] > 0 and line["peak_memory_mb"] > 0
+    assert line["steps"] == (feeding.LOG_LINES if what == "fit" else 3)
+    assert line["images_per_second"] > 0 and line["peak_memory_mb"] > 0
     if what in ("train", "evaluate"):
         assert line["images_per_second"] == pytest.approx(1000 * line["batch_size"] / step["median"])
         assert line["gflops"] > 0 and line["compile_s"] > 0
     if what == "fit":
-        alone = statistics.mean(line["step_alone"].values())
-        assert line["of_step_alone"] == pytest.approx(line["images_per_second"] / alone)
+        ratios = line["block_ratios"]
+        assert 0 < ratios["min"] <= line["of_step_alone"] <= ratios["max"]
         assert 0 <= line["data_wait"] <= 1 and line["compile_s"] > 0 and line["start_s"] > 0
 
 

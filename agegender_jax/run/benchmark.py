@@ -11,7 +11,8 @@
 | ratio_to_torch    | our images_per_second over PyTorch's; block_ratios: the least and the largest of a block  |
 | gflops            | of one step, counted by XLA in the program before it is optimised; null where unknown     |
 | gflops_per_second | that over the median step                                                                 |
-| of_step_alone     | fit: images_per_second over that of the step alone (mean of before and after)             |
+| of_step_alone     | fit: images_per_second over that of the step alone, with which it takes turns; the median |
+|                   | of log lines, each against the blocks on both sides of it; block_ratios as above          |
 | start_s           | fit: from the start of the process to the first step, without compilation                 |
 """
 
@@ -43,7 +44,7 @@ def measure(
     | train    | the step that training runs, over all devices, on one random batch that lies there already      |
     | evaluate | `ensemble.predict` on random images that lie on the device, `eval.batch_size` at a time         |
     | input    | `data.source` through the pipeline and the copy to the devices, no step                         |
-    | fit      | `trainer.fit` on `data.source`, beside the step alone before and after it in the same process   |
+    | fit      | `trainer.fit` on `data.source`, taking turns with the step alone in the same process            |
 
     Args:
       against_torch: takes turns with the same net in PyTorch; train and evaluate only.

@@ -15,7 +15,7 @@ from agegender_jax.run import inputs, steps, trainer
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.timing import WARMUP, Compilations, Timed, process_age, seconds_of
 
-LOG_LINES = 3  # of a measured job, besides the first
+LOG_LINES = 12  # of a measured job, besides the first; so often it takes turns with the step alone
 
 
 def measure_input(config: ConfigDict, count: int) -> tuple[list[float], dict]:
@@ -38,17 +38,18 @@ class Enough(Exception):
     """A measured job has logged what was wanted."""
 
 
-class Watch(Progress):
-    """Ends the job once its train lines tell of `count` steps after the first line.
+class Turns(Progress):
+    """Runs the step alone for as many steps after each train line of a job as the line tells of; then ends the job.
 
     Attributes:
-      rows: the train lines.
+      rows: the train lines; alone: the seconds of the steps alone after each of them.
       first_step: when the first step was on its way, by time.perf_counter.
     """
 
-    def __init__(self, count: int):
+    def __init__(self, step: Timed, every: int):
         super().__init__()
-        self.rows, self.first_step, self._count = [], 0.0, count
+        self.rows, self.alone, self.first_step = [], [], 0.0
+        self._step, self._every = step, every
 
     def step(self, step: int) -> None:
         super().step(step)
@@ -57,12 +58,13 @@ class Watch(Progress):
     def row(self, row: dict) -> None:
         super().row(row)
         self.rows.append(row)
-        if row["step"] - self.rows[0]["step"] >= self._count:
+        self.alone.append(self._step.run(self._every))
+        if len(self.rows) > LOG_LINES:
             raise Enough
 
 
 def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dict]:
-    """Trains on `data.source` for `count` steps after the first log line, and the step alone before and after.
+    """Trains on `data.source` for `count` steps after the first log line, taking turns with the step alone.
 
     Returns the seconds of a step, for each log line; the step alone; and more keys of the line. Validation is left
     out, as it is from the images_per_second that a job logs. start_s counts from the start of the process to the
@@ -70,28 +72,27 @@ def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dic
     """
     jax.devices()  # starting the backend belongs to the start
     age = process_age()
-    alone = Timed(*steps.train(config))
-    before = config.batch_size / statistics.median(alone.run(count))
-    job, every = copy.deepcopy(config), -(-count // LOG_LINES)
+    every = -(-count // LOG_LINES)
+    timed = Timed(*steps.train(config))
+    turns = Turns(timed, every)
+    job = copy.deepcopy(config)
     job.num_steps, job.log.every_steps, job.eval.every_epochs = every * (LOG_LINES + 1) + 1, every, 10**9
-    watch = Watch(count)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, Compilations() as compilations:
         begun = time.perf_counter()
         with contextlib.suppress(Enough):
-            trainer.fit(job, f"{folder}/run", ["launch.benchmark"], watch)
-    after = config.batch_size / statistics.median(alone.run(count))
-    rows = watch.rows[1:]
-    sizes = np.diff([row["step"] for row in watch.rows])
-    seconds = sizes * config.batch_size / [row["images_per_second"] for row in rows]
-    rate = float(config.batch_size * sizes.sum() / seconds.sum())
+            trainer.fit(job, f"{folder}/run", ["launch.benchmark"], turns)
+    rows = turns.rows[1:]
+    seconds = config.batch_size / np.array([row["images_per_second"] for row in rows])
+    alone = np.array([statistics.mean(block) for block in turns.alone])
+    shares = (alone[:-1] + alone[1:]) / 2 / seconds  # of each line, by the blocks on both sides of it
     more = {
-        "steps": int(sizes.sum()),
-        "images_per_second": rate,
+        "steps": every * len(rows),
+        "images_per_second": float(config.batch_size / seconds.mean()),
         "compile_s": compilations.seconds,
         "compile_cached": compilations.cached,
         "data_wait": float(np.average([row["data_wait"] for row in rows], weights=seconds)),
-        "step_alone": {"before": before, "after": after},
-        "of_step_alone": rate / statistics.mean((before, after)),
-        "start_s": age + watch.first_step - begun - compilations.seconds,
+        "of_step_alone": float(np.median(shares)),
+        "block_ratios": {"min": float(shares.min()), "max": float(shares.max())},
+        "start_s": age + turns.first_step - begun - compilations.seconds,
     }
-    return (seconds / sizes).tolist(), alone, more
+    return seconds.tolist(), timed, more
