@@ -71,6 +71,14 @@ def mean_probs(members: Sequence[Probs]) -> Probs:
     return jax.tree.map(lambda *parts: sum(jnp.asarray(p) for p in parts) / len(parts), *members)
 
 
+def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -> Probs:
+    """p^(1/T), normalised, for each head: softmax(logits / T) of the logits behind the probabilities."""
+    return Probs(
+        jax.nn.softmax(jnp.log(probs.age) / age_temperature),
+        jax.nn.softmax(jnp.log(probs.gender) / gender_temperature),
+    )
+
+
 def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float]:
     """Scores of the averaged probabilities: age_accuracy, gender_accuracy, aabd (see `metrics.scores`).
 

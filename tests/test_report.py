@@ -1,5 +1,7 @@
 import csv
+import dataclasses
 import io
+import json
 import re
 
 import numpy as np
@@ -11,22 +13,34 @@ from agegender_jax.structs import Probs
 
 N = 24
 AGE = np.stack([np.arange(N) % 12] * 2, 1)
-GENDER, RACE = np.arange(N) % 2, np.arange(N) % 5
+GENDER, RACE, YEARS = np.arange(N) % 2, np.arange(N) % 5, 10 * AGE[:, 0] + 3
 SCORES = {"age_accuracy", "gender_accuracy", "aabd"}
+MORE = {
+    "adjacent_accuracy",
+    "age_mae",
+    "cs5",
+    "age_kappa",
+    "gender_balanced_accuracy",
+    "gender_auc",
+    "minors_as_adults",
+}
+YEARS_OF_BUCKET = [10 * i + 4.5 for i in range(12)]
 
 
 def member(name, seed, count=N):
     rng = np.random.default_rng(seed)
     probs = Probs(rng.dirichlet(np.ones(12), count).astype(np.float32), rng.dirichlet(np.ones(2), count).astype("f4"))
-    return report.Member(name, f"runs/{name}", 7, 1234, probs, "probs")
+    return report.Member(name, f"runs/{name}", 7, 1234, probs, "probs", YEARS_OF_BUCKET)
 
 
-def results(members, count=N, source="faces"):
+def results(members, count=N, source="faces", years=YEARS):
     return report.results(
         members,
         AGE[:count],
         GENDER[:count],
         RACE[:count],
+        age_years=years[:count],
+        age_text=years[:count].astype(str),
         split="test",
         source={"name": source, "fingerprint": "f" * 64},
         allow_leak=False,
@@ -38,12 +52,14 @@ def test_results_of_one_member_have_the_promised_form():
     assert (found["schema"], found["split"], found["n"], found["allow_leak"]) == (1, "test", N, False)
     assert found["age_buckets"] == list(AGE_BUCKETS)
     (model,) = found["models"]
-    assert set(model) == {"name", "workdir", "step", "parameters", "gender_to_age", "collapsed", "ci95"} | SCORES
-    for name in SCORES:
+    facts = {"name", "workdir", "step", "parameters", "gender_to_age", "collapsed", "n_minors", "calibration", "ci95"}
+    assert set(model) == facts | SCORES | MORE and set(model["ci95"]) == SCORES | MORE
+    for name in SCORES | MORE:
         low, high = model["ci95"][name]
-        assert low <= model[name] <= high
-    assert set(found["groups"]) == {"gender", "race", "age"}
-    assert set(found["groups"]["gender"]["female"]) == {"n"} | SCORES
+        assert low - 1e-9 <= model[name] <= high + 1e-9
+    assert set(found["groups"]) == {"gender", "race", "age", "cells", "gaps"}
+    assert set(found["groups"]["gender"]["female"]) == {"n", "small", "ci95"} | SCORES
+    assert set(found["groups"]["cells"][0]) == {"age", "gender", "race", "n", "small", "ci95"} | SCORES
     assert sum(group["n"] for group in found["groups"]["race"].values()) == N
 
 
@@ -54,10 +70,50 @@ def test_the_ensemble_stands_last_and_averages():
     assert found["models"][-1]["members"] == ["ran", "resnet"]
     averaged = (members[0].probs.age + members[1].probs.age) / 2
     assert found["models"][-1]["age_accuracy"] == pytest.approx((averaged.argmax(1) == AGE[:, 0]).mean())
-    for pair, model in zip(found["paired"], found["models"], strict=False):
-        difference = found["models"][-1]["aabd"] - model["aabd"]
-        assert (pair["a"], pair["b"]) == ("ensemble", model["name"])
-        assert pair["aabd"]["difference"] == pytest.approx(difference)
+    by_name = {model["name"]: model for model in found["models"]}
+    expected = [("ensemble", "ran"), ("ensemble", "resnet"), ("ran", "resnet")]
+    assert [(pair["a"], pair["b"]) for pair in found["paired"]] == expected
+    for pair in found["paired"]:
+        assert set(pair) == {"a", "b", "adjacent_accuracy", "age_mae", "cs5"} | SCORES
+        for name in set(pair) - {"a", "b"}:
+            assert pair[name]["difference"] == pytest.approx(by_name[pair["a"]][name] - by_name[pair["b"]][name])
+
+
+def test_calibration_is_told_before_and_after_and_members_are_calibrated_before_averaging():
+    plain, warm = member("ran", 0), member("resnet", 1).calibrate(2.0, 0.5)
+    found = results([plain, warm])
+    assert found["calibrated"] is True
+    ran, resnet, both = (model["calibration"]["age"] for model in found["models"])
+    assert (ran["temperature"], ran["after"], ran["reliability"]["after"]) == (None, None, None)
+    assert resnet["temperature"] == 2.0 and resnet["before"] != resnet["after"]
+    assert found["models"][1]["calibration"]["gender"]["temperature"] == 0.5
+    root = np.sqrt(warm.raw.age)
+    averaged = (plain.probs.age + root / root.sum(1, keepdims=True)) / 2
+    right = (np.arange(N), AGE[:, 0])
+    assert both["temperature"] is None and both["after"]["nll"] == pytest.approx(-np.log(averaged[right]).mean(), 1e-5)
+    before = -np.log((plain.probs.age + warm.raw.age)[right] / 2).mean()
+    assert both["before"]["nll"] == pytest.approx(before, 1e-5)
+    assert sum(b["n"] for b in both["reliability"]["after"]) == N and len(both["reliability"]["before"]) == 15
+    plain = results([plain])
+    assert plain["calibrated"] is False and plain["models"][0]["calibration"]["gender"]["after"] is None
+
+
+def test_the_ensemble_takes_the_mean_of_the_members_bucket_years_or_none():
+    first, second = member("ran", 0), member("resnet", 1)
+    older = dataclasses.replace(second, bucket_years=[y + 2 for y in YEARS_OF_BUCKET])
+    found = results([first, older])["models"][-1]
+    expected = report.answers([first, older]).age @ (np.array(YEARS_OF_BUCKET) + 1)
+    assert found["age_mae"] == pytest.approx(np.abs(expected - YEARS).mean(), 1e-5)
+    found = results([first, dataclasses.replace(second, bucket_years=None)])
+    assert [model["age_mae"] is None for model in found["models"]] == [False, True, True]
+    assert report.details(found)[1][1:3] == ("n/a", "n/a")
+
+
+def test_results_of_nobody_and_of_labels_without_years_are_json():
+    members = [member("ran", 0, 0).calibrate(1.5, 1.5), member("resnet", 1, 0)]
+    for found in (results(members, 0), results([member("ran", 0), member("b", 1)], years=np.full(N, -1))):
+        assert "NaN" not in json.dumps(found)
+        assert found["models"][-1]["age_mae"] is None and found["paired"][0]["cs5"]["ci95"] is None
 
 
 def test_predictions_are_sorted_and_exact():

@@ -1,0 +1,56 @@
+"""What probabilities are worth: scores, their intervals, calibration, groups, and the alarm for collapsed heads.
+
+numpy, and scipy for one minimum. Where there is nothing to say, a score and its interval are None, never NaN.
+"""
+
+from agegender_jax.metrics import calibration
+from agegender_jax.metrics.accuracy import (
+    SCORES,
+    confusion,
+    losses,
+    majority,
+    nearest_bucket,
+    outcomes,
+    range_name,
+    right_ages,
+    right_genders,
+    scores,
+)
+from agegender_jax.metrics.agreement import auc, balanced_accuracy, kappa
+from agegender_jax.metrics.alarm import collapsed
+from agegender_jax.metrics.comparison import COMPARED, PROPORTIONS, paired, per_example, scored
+from agegender_jax.metrics.groups import SMALL, age_bands, by_group
+from agegender_jax.metrics.intervals import RESAMPLES, bootstrap, bootstrap_means, wilson
+from agegender_jax.metrics.years import bucket_years, expected_age
+
+__all__ = [
+    "COMPARED",
+    "PROPORTIONS",
+    "RESAMPLES",
+    "SCORES",
+    "SMALL",
+    "age_bands",
+    "auc",
+    "balanced_accuracy",
+    "bootstrap",
+    "bootstrap_means",
+    "bucket_years",
+    "by_group",
+    "calibration",
+    "collapsed",
+    "confusion",
+    "expected_age",
+    "kappa",
+    "losses",
+    "majority",
+    "nearest_bucket",
+    "outcomes",
+    "paired",
+    "per_example",
+    "range_name",
+    "right_ages",
+    "right_genders",
+    "scored",
+    "scores",
+    "wilson",
+]

@@ -1,0 +1,73 @@
+"""Scores that are no mean over examples: kappa of the age buckets, balanced accuracy and AUC of gender."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights
+
+
+def kappa(counts: np.ndarray) -> Estimate:
+    """Cohen's kappa with quadratic weights (Cohen 1968), in [-1, 1], and its interval.
+
+    1 - sum_ij n_ij (i - j)^2 / sum_ij e_ij (i - j)^2, e the counts that chance gives these rows and columns. None
+    where labels and answers are all of one and the same class.
+
+    Args:
+      counts: int [A, A], labels by row and answers by column, as `confusion` gives them.
+    """
+    place = np.arange(len(counts))
+
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        shares = drawn.reshape(*drawn.shape[:-1], *counts.shape) / drawn.sum(-1)[..., None, None]
+        observed = (shares * (place[:, None] - place) ** 2).sum((-2, -1))
+        truth, told = shares.sum(-1), shares.sum(-2)
+        chance = truth @ place**2 + told @ place**2 - 2 * (truth @ place) * (told @ place)
+        return 1 - observed / np.where(chance > 1e-12, chance, np.nan)
+
+    return from_counts(counts.reshape(-1), statistic)
+
+
+def balanced_accuracy(counts: np.ndarray) -> Estimate:
+    """The mean of the classes' recalls, and its interval; None where a class has no example.
+
+    Args:
+      counts: int [G, G], labels by row and answers by column.
+    """
+
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        table = drawn.reshape(*drawn.shape[:-1], *counts.shape)
+        return (np.diagonal(table, axis1=-2, axis2=-1) / table.sum(-1)).mean(-1)
+
+    return from_counts(counts.reshape(-1), statistic)
+
+
+def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
+    """Area under the ROC curve of each of K scores, with intervals from the same redraws of the examples.
+
+    The share of pairs of a positive and a negative example whose scores are in that order, ties counting half. None
+    where one of the two is missing.
+
+    Args:
+      scores: K times [N]. positive: bool [N].
+    """
+    ranked = [_ranks(np.asarray(score), positive) for score in scores]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return np.stack([_area(weights, *ranks) for ranks in ranked], -1)
+
+    return from_weights(len(positive), statistic) or [(None, None)] * len(scores)
+
+
+def _ranks(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Positives and negatives, both by rising score, and for each negative how many positives are below, and at most
+    its equals."""
+    up, down = (chosen[np.argsort(score[chosen])] for chosen in (np.flatnonzero(positive), np.flatnonzero(~positive)))
+    return up, down, *(np.searchsorted(score[up], score[down], side) for side in ("left", "right"))
+
+
+def _area(weights: np.ndarray, up: np.ndarray, down: np.ndarray, below: np.ndarray, at_most: np.ndarray) -> np.ndarray:
+    of_up, of_down = np.zeros((len(weights), len(up) + 1)), weights[:, down]
+    np.cumsum(weights[:, up], axis=1, out=of_up[:, 1:])
+    above = of_up[:, -1:] - (of_up[:, below] + of_up[:, at_most]) / 2
+    return (of_down * above).sum(1) / (of_up[:, -1] * of_down.sum(1))

@@ -1,0 +1,78 @@
+"""The scores inside groups of faces, and how far groups are apart."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from agegender_jax.labels import GENDERS, RACES
+from agegender_jax.metrics.accuracy import SCORES, outcomes, range_name
+from agegender_jax.metrics.intervals import bootstrap, wilson
+
+SMALL = 30  # a group of fewer says little
+BANDS = (0, 18, 30, 45, 60)  # years, the first of each; the last has no end
+
+
+def by_group(age_probs, gender_probs, age, gender, race, bands: Sequence[str]) -> dict:
+    """Scores by gender, race and age group, in the order of the codes, in cells of all three, and their largest gaps.
+
+    Args:
+      race: int [N], index into RACES. bands: [N], the age band of the cells, as `age_bands` gives them.
+      The rest as `outcomes`.
+
+    Returns:
+      "gender", "race", "age": {name: row}; "cells": rows with "age", "gender" and "race"; of groups with examples. A
+      row is n, small (n < SMALL), the scores and "ci95". "gaps": as `gaps`, of each of the four.
+    """
+    found = outcomes(age_probs, gender_probs, age, gender)
+    age, gender, race, bands = (np.asarray(x) for x in (age, gender, race, bands))
+
+    def row(of: np.ndarray) -> dict:
+        values = {name: values[of] for name, values in found.items()}
+        means = {name: float(inside.mean()) for name, inside in values.items()}
+        intervals = {name: bootstrap(v) if name == "aabd" else wilson(v) for name, v in values.items()}
+        return {"n": int(of.sum()), "small": bool(of.sum() < SMALL), **means, "ci95": intervals}
+
+    groups = {
+        "gender": {name: row(gender == i) for i, name in enumerate(GENDERS) if (gender == i).any()},
+        "race": {name: row(race == i) for i, name in enumerate(RACES) if (race == i).any()},
+        "age": {range_name(*r): row((age == r).all(-1)) for r in np.unique(age, axis=0)},
+    }
+    cells = [
+        {"age": band, "gender": GENDERS[g], "race": RACES[r]} | row(inside)
+        for band in sorted(set(bands.tolist()), key=_years)
+        for g in range(len(GENDERS))
+        for r in range(len(RACES))
+        if (inside := (bands == band) & (gender == g) & (race == r)).any()
+    ]
+    named = {", ".join((cell["age"], cell["gender"], cell["race"])): cell for cell in cells}
+    apart = {kind: gaps(rows) for kind, rows in (groups | {"cells": named}).items()}
+    return groups | {"cells": cells, "gaps": apart}
+
+
+def gaps(rows: Mapping[str, dict]) -> dict[str, dict | None]:
+    """For each score how far the groups that are not small are apart: highest minus lowest, and their names.
+
+    Returns:
+      {score: {"largest": float, "between": [highest, lowest]}}, None where fewer than two groups are left.
+    """
+    large = {name: row for name, row in rows.items() if not row["small"]}
+    if len(large) < 2:
+        return dict.fromkeys(SCORES)
+    apart = {}
+    for score in SCORES:
+        low, *_, high = sorted(large, key=lambda name: large[name][score])
+        apart[score] = {"largest": large[high][score] - large[low][score], "between": [high, low]}
+    return apart
+
+
+def age_bands(age_years: np.ndarray, age_text: Sequence[str]) -> list[str]:
+    """[N] names of age bands, "0-17" to "60+"; the label's own text where years are unknown (-1)."""
+    names = [f"{a}-{b - 1}" for a, b in zip(BANDS, BANDS[1:], strict=False)] + [f"{BANDS[-1]}+"]
+    place = np.searchsorted(BANDS, age_years, side="right") - 1
+    return [names[i] if i >= 0 else str(text) for i, text in zip(place, age_text, strict=True)]
+
+
+def _years(band: str) -> tuple[int, str]:
+    """Bands in the order of the first number in them."""
+    digits = "".join(c if c.isdigit() else " " for c in band).split()
+    return (int(digits[0]) if digits else 0, band)

@@ -1,0 +1,71 @@
+"""Scores inside groups, cells of three, and gaps."""
+
+import numpy as np
+import pytest
+
+from agegender_jax import metrics
+from agegender_jax.labels import GENDERS, RACES
+
+
+def grouped(count=400, seed=0):
+    rng = np.random.default_rng(seed)
+    years, gender, race = rng.integers(0, 90, count), rng.integers(0, 2, count), rng.integers(0, 4, count)
+    race[:10] = 4
+    age = np.stack([years // 10] * 2, 1)
+    told = rng.dirichlet(np.ones(12), count), rng.dirichlet(np.ones(2), count), age, gender
+    return told, race, years
+
+
+def test_rows_are_the_scores_of_the_group():
+    told, race, years = grouped()
+    found = metrics.by_group(*told, race, metrics.age_bands(years, years.astype(str)))
+    assert set(found["race"]) == set(RACES) and found["race"]["Others"]["small"] and not found["race"]["White"]["small"]
+    women = told[3] == 1
+    row = found["gender"]["female"]
+    expected = metrics.scores(*(x[women] for x in told))
+    assert {name: row[name] for name in metrics.SCORES} == expected and row["n"] == women.sum()
+    inside = {name: values[women] for name, values in metrics.outcomes(*told).items()}
+    assert row["ci95"]["age_accuracy"] == metrics.wilson(inside["age_accuracy"])
+    assert row["ci95"]["aabd"] == metrics.bootstrap(inside["aabd"])
+    assert list(found["age"]) == [f"{a}-{a + 9}" for a in range(0, 90, 10)]
+
+
+def test_cells_hold_every_face_once():
+    told, race, years = grouped()
+    cells = metrics.by_group(*told, race, metrics.age_bands(years, years.astype(str)))["cells"]
+    assert sum(cell["n"] for cell in cells) == 400 and all(cell["n"] for cell in cells)
+    names = [(cell["age"], cell["gender"], cell["race"]) for cell in cells]
+    bands = ["0-17", "18-29", "30-44", "45-59", "60+"]
+    assert names == sorted(set(names), key=lambda n: (bands.index(n[0]), GENDERS.index(n[1]), RACES.index(n[2])))
+    cell = next(c for c in cells if (c["age"], c["gender"], c["race"]) == ("30-44", "male", "Black"))
+    of = (years >= 30) & (years <= 44) & (told[3] == 0) & (race == 1)
+    assert cell["n"] == of.sum() and cell["aabd"] == pytest.approx(metrics.scores(*(x[of] for x in told))["aabd"])
+
+
+def test_gaps_leave_small_groups_out():
+    told, race, years = grouped()
+    found = metrics.by_group(*told, race, metrics.age_bands(years, years.astype(str)))
+    large = {name: row["age_accuracy"] for name, row in found["race"].items() if name != "Others"}
+    gap = found["gaps"]["race"]["age_accuracy"]
+    assert gap["largest"] == max(large.values()) - min(large.values())
+    assert [large[name] for name in gap["between"]] == [max(large.values()), min(large.values())]
+    few = metrics.by_group(*(x[:40] for x in told), race[:40], ["all"] * 40)
+    assert few["gaps"]["gender"] == few["gaps"]["cells"] == dict.fromkeys(metrics.SCORES)
+
+
+def test_bands_by_years_or_the_labels_own_text():
+    years, text = [0, 17, 18, 29, 30, 59, 60, 116, -1], [""] * 8 + ["more than 70"]
+    expected = ["0-17", "0-17", "18-29", "18-29", "30-44", "45-59", "60+", "60+", "more than 70"]
+    assert metrics.age_bands(np.array(years), text) == expected
+    told, race, _ = grouped(6)
+    cells = metrics.by_group(*told, race, ["more than 70", "0-2", "3-9", "10-19", "0-2", "60-69"])["cells"]
+    assert list(dict.fromkeys(cell["age"] for cell in cells)) == ["0-2", "3-9", "10-19", "60-69", "more than 70"]
+
+
+def test_ranges_and_nobody():
+    age, gender, race = np.array([[2, 2], [2, 2], [7, 11]]), np.array([1, 1, 0]), np.array([0, 0, 4])
+    told = np.eye(12)[[2, 3, 8]], np.eye(2)[[1, 1, 0]], age, gender
+    found = metrics.by_group(*told, race, ["20-29", "20-29", "more than 70"])
+    assert found["age"]["70+"]["age_accuracy"] == 1 and found["gender"]["female"]["aabd"] == 0.5
+    empty = metrics.by_group(*(x[:0] for x in told), race[:0], [])
+    assert empty["cells"] == [] and empty["gender"] == {} and empty["gaps"]["age"]["aabd"] is None

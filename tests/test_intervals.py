@@ -1,0 +1,198 @@
+"""Intervals against published values and plain resampling; scores of models and pairs against scikit-learn."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from agegender_jax import metrics
+from agegender_jax.structs import Probs
+
+YEARS_OF_BUCKET = list(10 * np.arange(12) + 4.0)
+
+
+def plain(count, statistic, seed=1):
+    """2,000 redraws in a loop; `statistic` of their indices."""
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [statistic(rng.integers(0, count, count)) for _ in range(metrics.RESAMPLES)]
+    return np.nanquantile(found, [0.025, 0.975])
+
+
+def near(got, want):
+    """Both ends within a tenth of the interval's width: the redraws are others."""
+    np.testing.assert_allclose(got, want, atol=0.1 * (want[1] - want[0]))
+
+
+def faces(count, seed=0):
+    """Labels, and answers that know something of them, ties included: age, gender, age_years, probs."""
+    rng = np.random.default_rng(seed)
+    years, gender = rng.integers(0, 100, count), rng.integers(0, 2, count)
+    bucket = years // 10
+    logits = rng.normal(size=(count, 12))
+    logits[np.arange(count), bucket] += 2
+    age_probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    female = np.round(np.clip(0.5 + 0.3 * (gender - 0.5) + 0.3 * rng.normal(size=count), 0, 1), 2)
+    probs = Probs(age_probs, np.stack([1 - female, female], 1))
+    return np.stack([bucket, bucket], 1), gender, years, probs
+
+
+def one(probs, age, gender, years, of_bucket=YEARS_OF_BUCKET):
+    return metrics.scored([probs], [of_bucket], age, gender, years)[0]
+
+
+@pytest.mark.parametrize(
+    "right, count, expected",
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_wilson_as_published_and_mirrored(right, count, expected):
+    low, high = expected  # Newcombe 1998, Table I, method 3
+    values = np.repeat([1, 0], [right, count - right])
+    assert metrics.wilson(values) == pytest.approx([low, high], abs=5e-5)
+    assert metrics.wilson(1 - values) == pytest.approx([1 - high, 1 - low], abs=5e-5)
+
+
+@pytest.mark.parametrize("kind", ["few integers", "many numbers"])
+def test_bootstrap_is_plain_resampling_and_repeats(kind):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 4, 400) if kind == "few integers" else rng.exponential(size=400)
+    found = metrics.bootstrap(values)
+    near(found, plain(400, lambda i: values[i].mean()))
+    assert metrics.bootstrap(values) == found
+
+
+def test_columns_share_their_redraws():
+    x = np.random.default_rng(0).normal(size=300)
+    (low, high), shifted, doubled = metrics.bootstrap_means(np.stack([x, x + 5, -2 * x], 1))
+    assert shifted == pytest.approx([low + 5, high + 5]) and doubled == pytest.approx([-2 * high, -2 * low])
+
+
+def test_scores_are_scikit_learns():
+    age, gender, years, probs = faces(500)
+    found = one(probs, age, gender, years)
+    bucket, answer = probs.age.argmax(1), probs.gender.argmax(1)
+    expected = (probs.age * np.array(YEARS_OF_BUCKET)).sum(1)
+    assert found["age_mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(years, expected))
+    assert found["age_kappa"] == pytest.approx(
+        sklearn_metrics.cohen_kappa_score(age[:, 0], bucket, weights="quadratic", labels=range(12))
+    )
+    assert found["gender_balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(gender, answer))
+    assert len(np.unique(probs.gender[:, 1])) < 200  # ties
+    assert found["gender_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(gender, probs.gender[:, 1]))
+    assert found["cs5"] == np.mean([abs(e - y) <= 5 for e, y in zip(expected, years, strict=True)])
+    assert found["adjacent_accuracy"] == np.mean(np.abs(bucket - age[:, 0]) <= 1)
+    assert found["n_minors"] == (years < 18).sum()
+    assert found["minors_as_adults"] == np.mean(expected[years < 18] >= 18)
+    assert set(found["ci95"]) == set(found) - {"n_minors", "ci95"}
+
+
+def test_intervals_are_plain_resampling():
+    age, gender, years, probs = faces(150)
+    found = one(probs, age, gender, years)["ci95"]
+    bucket, answer, female = probs.age.argmax(1), probs.gender.argmax(1), probs.gender[:, 1]
+    error = np.abs(metrics.expected_age(probs.age, YEARS_OF_BUCKET) - years)
+    right, distance = answer == gender, np.abs(bucket - age[:, 0])
+    near(found["aabd"], plain(150, lambda i: distance[i].mean()))
+    near(found["age_mae"], plain(150, lambda i: error[i].mean()))
+    near(
+        found["gender_balanced_accuracy"],
+        plain(150, lambda i: np.mean([right[i][gender[i] == g].mean() for g in (0, 1)])),
+    )
+
+    def kappa(i):
+        truth, told = age[i, 0], bucket[i]
+        return 1 - ((truth - told) ** 2).mean() / ((truth[:, None] - told) ** 2).mean()
+
+    def auc(i):
+        up, down = female[i][gender[i] == 1], female[i][gender[i] == 0]
+        return (np.sign(up[:, None] - down) / 2 + 0.5).mean()
+
+    near(found["age_kappa"], plain(150, kappa))
+    near(found["gender_auc"], plain(150, auc))
+    for name in ("age_accuracy", "gender_accuracy", "adjacent_accuracy", "cs5", "minors_as_adults"):
+        low, high = found[name]
+        assert 0 <= low < high <= 1
+
+
+def test_pairs_differ_by_what_the_models_differ_and_intervals_are_paired():
+    age, gender, years, probs = faces(200)
+    other = faces(200, seed=5)[3]
+    mixed = Probs((3 * probs.age + other.age) / 4, (3 * probs.gender + other.gender) / 4)
+    models, of_bucket = [probs, mixed, probs], [YEARS_OF_BUCKET] * 3
+    alone = metrics.scored(models, of_bucket, age, gender, years)
+    pairs = metrics.paired(models, of_bucket, [(0, 1), (0, 2)], age, gender, years)
+    assert set(pairs[0]) == set(metrics.COMPARED)
+    for name in metrics.COMPARED:
+        assert pairs[0][name]["difference"] == pytest.approx(alone[0][name] - alone[1][name])
+        assert pairs[1][name] == {"difference": 0.0, "ci95": [0.0, 0.0]}
+    values = [metrics.per_example(p, YEARS_OF_BUCKET, age, gender, years) for p in (probs, mixed)]
+    for name in ("age_accuracy", "aabd", "age_mae"):
+        difference = values[0][name] - values[1][name]
+        near(pairs[0][name]["ci95"], plain(200, lambda i, d=difference: d[i].mean()))
+
+
+def test_without_years_everything_in_years_is_none():
+    age, gender, years, probs = faces(80)
+    in_years = {"age_mae", "cs5", "minors_as_adults"}
+    unlabelled = one(probs, age, gender, np.full(80, -1))
+    unknown = one(probs, age, gender, years, of_bucket=None)
+    for found in (unlabelled, unknown):
+        assert {name for name in found["ci95"] if found[name] is None} == in_years
+        assert {name for name, interval in found["ci95"].items() if interval is None} == in_years
+    assert unlabelled["n_minors"] is None and unknown["n_minors"] == (years < 18).sum()
+    (pair,) = metrics.paired([probs, probs], [YEARS_OF_BUCKET, None], [(0, 1)], age, gender, years)
+    assert pair["age_mae"] == pair["cs5"] == {"difference": None, "ci95": None} and pair["aabd"]["difference"] == 0
+
+
+def test_years_that_some_labels_carry():
+    age, gender, years, probs = faces(120)
+    some = np.where(np.arange(120) < 50, years, -1)
+    found, half = (
+        one(probs, age, gender, some),
+        one(Probs(probs.age[:50], probs.gender[:50]), age[:50], gender[:50], years[:50]),
+    )
+    for name in ("age_mae", "cs5", "minors_as_adults", "n_minors"):
+        assert found[name] == half[name]
+    assert found["ci95"]["age_mae"] == half["ci95"]["age_mae"]
+
+
+def test_one_gender_one_face_or_none():
+    age, _, years, probs = faces(30)
+    found = one(probs, age, np.ones(30, int), years)
+    for name in ("gender_balanced_accuracy", "gender_auc"):
+        assert found[name] is None and found["ci95"][name] is None
+    for count in (0, 1):
+        few = one(Probs(probs.age[:count], probs.gender[:count]), age[:count], np.ones(count, int), years[:count])
+        assert not [x for x in few.values() if isinstance(x, float) and np.isnan(x)]
+        assert (few["aabd"] is None) == (few["age_mae"] is None) == (count == 0)
+    right = np.eye(12)[np.full(9, 3)]
+    assert metrics.kappa(metrics.confusion(right, np.eye(2)[[0] * 9], np.full((9, 2), 3), [0] * 9)["age"]) == (
+        None,
+        None,
+    )
+
+
+def test_redraws_that_say_nothing_are_left_out():
+    ((value, interval),) = metrics.auc([np.array([0.1, 0.9])], np.array([False, True]))  # half of them lack a gender
+    assert (value, interval) == (1.0, [1.0, 1.0])
+
+
+def test_kappa_takes_the_bucket_of_a_range_that_is_nearest_to_the_answer():
+    age, bucket = np.array([[7, 11], [7, 11], [2, 2], [3, 3]]), np.array([9, 5, 2, 4])
+    counts = metrics.confusion(np.eye(12)[bucket], np.eye(2)[[0] * 4], age, np.zeros(4, int))
+    expected = sklearn_metrics.cohen_kappa_score([9, 7, 2, 3], bucket, weights="quadratic", labels=range(12))
+    assert metrics.kappa(counts["age"])[0] == pytest.approx(expected)
+
+
+def test_bucket_years_are_means_or_middles():
+    age = np.array([[2, 2], [2, 2], [7, 7], [0, 0], [7, 11]])
+    found = metrics.bucket_years(age, np.array([21, 24, 77, 3, -1]))
+    assert found[0] == 3 and found[2] == 22.5 and found[7] == 77 and found[3] == 34.5 and found[11] == 114.5
+    assert metrics.bucket_years(age, np.full(5, -1)) is None
