@@ -17,6 +17,7 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's
 OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined by +> if not given.")
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
+CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
 
 
 def main() -> None:
@@ -34,6 +35,7 @@ def main() -> None:
         out=OUT.value,
         allow_leak=ALLOW_LEAK.value,
         allow_control=ALLOW_CONTROL.value,
+        calibrate=CALIBRATE.value,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.report.results import ENSEMBLE
+from agegender_jax.report.members import ENSEMBLE
 from agegender_jax.run import inputs, leaks, outcome
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir
@@ -21,6 +21,7 @@ def evaluate(
     out: str | None,
     allow_leak: bool,
     allow_control: bool = False,
+    calibrate: bool = True,
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
 
@@ -31,6 +32,7 @@ def evaluate(
       out: folder; reports/<names joined by +> if None.
       allow_leak: score images that a member was trained on.
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
+      calibrate: apply the temperatures that the members' trainings fitted on val.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
@@ -53,7 +55,7 @@ def evaluate(
             for place in places:
                 _check_leak(place, faces, split)
         members = [
-            outcome.member(place, checkpoint, faces, split, name, progress)
+            outcome.member(place, checkpoint, faces, split, name, progress, calibrate)
             for place, name in zip(places, names, strict=True)
         ]
         return outcome.write(folder, members, faces, split, progress, allow_leak)

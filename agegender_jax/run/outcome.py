@@ -10,7 +10,7 @@ from rich.table import Table
 from agegender_jax import ensemble, files, models, report
 from agegender_jax.checkpoint import check_match, load_variables
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.run import processes
+from agegender_jax.run import calibration, processes
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.logs import MetricsLog
 from agegender_jax.run.progress import Progress
@@ -24,20 +24,32 @@ def build_model(config: dict, axis_name: str | None = None):
     return models.build(fields.pop("name"), num_age_classes=NUM_AGE_BUCKETS, axis_name=axis_name, **fields)
 
 
-def member(place: Workdir, which: str | int, faces: Faces, split: str, name: str, progress: Progress) -> report.Member:
+def member(
+    place: Workdir,
+    which: str | int,
+    faces: Faces,
+    split: str,
+    name: str,
+    progress: Progress,
+    calibrate: bool = True,
+) -> report.Member:
     """The answers of a workdir's net, rebuilt from the workdir alone, to the images of a split, by all devices.
 
     Only process 0 reads the workdir; every process gets all answers.
 
+    Args:
+      calibrate: apply the temperatures of the workdir's calibration.json, where it has one.
+
     Raises:
-      CheckpointError: no usable checkpoint, or one that its own config does not fit.
+      CheckpointError: no usable checkpoint, one that its own config does not fit, or a damaged calibration.json.
     """
-    variables = config = step = None
+    variables = config = step = fitted = None
     with processes.together():
         if processes.is_first():
             variables, config, step = load_variables(place.checkpoints, which, progress.warn)
             check_match(variables, shapes(config), place.checkpoints / str(step))
-    config, step = processes.of_first((config, step))
+            fitted = calibration.read(place)
+    config, step, fitted = processes.of_first((config, step, fitted))
     variables = processes.broadcast(variables if processes.is_first() else processes.zeros(shapes(config)))
     model = build_model(config)
     if len(faces.indices(split)):
@@ -47,7 +59,8 @@ def member(place: Workdir, which: str | int, faces: Faces, split: str, name: str
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return report.Member(name, place.given, step, parameters, probs, model.gender_to_age)
+    raw = report.Member(name, place.given, step, parameters, probs, model.gender_to_age)
+    return calibration.apply(fitted, raw, calibrate, progress.note)
 
 
 def shapes(config: dict):
@@ -64,7 +77,15 @@ def write(
     age, gender = faces.targets(split)
     source = {"name": prepared.name, "fingerprint": prepared.fingerprint}
     found = report.results(
-        members, age, gender, prepared.race[where], split=split, source=source, allow_leak=allow_leak
+        members,
+        age,
+        gender,
+        prepared.race[where],
+        age_years=prepared.age_years[where],
+        age_text=prepared.age_text[where],
+        split=split,
+        source=source,
+        allow_leak=allow_leak,
     )
     last = report.answers(members)
     curves = [report.Curve(m.name, MetricsLog(Workdir(m.workdir).metrics).read()) for m in members]
@@ -78,15 +99,28 @@ def write(
     files.replace(out / "report.html", report.page(found, drawn))
     write_json(out / "results.json", found)
     progress.show(table(found))
+    progress.show(details(found))
     progress.note(f"report: {out / 'report.html'}")
     return found
 
 
 def table(found: dict) -> Table:
     """The models of a results dict, for a terminal."""
-    shown = Table(title=f"{found['split']} split of {found['source']['name']}, {found['n']} images, 95 % intervals")
-    for i, heading in enumerate(("model", "parameters", "age accuracy", "gender accuracy", "AABD")):
+    title = f"{found['split']} split of {found['source']['name']}, {found['n']} images, 95 % intervals"
+    return _table(title, ("model", "parameters", "age accuracy", "gender accuracy", "AABD"), report.rows(found))
+
+
+def details(found: dict) -> Table:
+    """More scores of the models, for a terminal."""
+    heads = ("model", "MAE, years", "CS@5", "adjacent", "gender AUC", "age ECE", "gender ECE")
+    title = "years from the expected age; calibration error" + " before -> after" * found["calibrated"]
+    return _table(title, heads, report.details(found))
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    shown = Table(title=title)
+    for i, heading in enumerate(headings):
         shown.add_column(heading, justify="right" if i else "left")
-    for row in report.rows(found):
+    for row in rows:
         shown.add_row(*row)
     return shown

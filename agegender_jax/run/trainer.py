@@ -16,7 +16,7 @@ from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
-from agegender_jax.run import checks, inputs, leaks, outcome, processes
+from agegender_jax.run import calibration, checks, inputs, leaks, outcome, processes
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.signals import StopFlag
@@ -124,16 +124,21 @@ class Training:
             state = self.initial_state(resuming, leaves) if self.first else processes.zeros(jax.eval_shape(self.init))
         state = processes.broadcast(state)
         start = int(state.step)
-        if processes.of_first(start >= self.num_steps and self.place.results.exists()):
-            self.progress.note(f"already finished at step {start}; results in {self.place.results}")
+        results, fitted = self.place.results, self.place.calibration
+        if processes.of_first(start >= self.num_steps and results.exists() and fitted.exists()):
+            self.progress.note(f"already finished at step {start}; results in {results}")
             return
         with processes.together():
             if self.first:
                 self.log.truncate_after(start)
-                self.place.results.unlink(missing_ok=True)  # a shorter run's; without it the test is still to be done
+                for path in (results, fitted):  # a shorter run's; without them the test is still to be done
+                    path.unlink(missing_ok=True)
                 self.board = TensorBoard(self.place.path, start)
         try:
-            self.train(self.driver.replicate(state), start)
+            if start < self.num_steps:
+                self.train(self.driver.replicate(state), start)
+            else:
+                self.progress.note(f"trained to step {start} already; calibration and test are made anew")
             with processes.together():
                 self.checkpoints.finish()
             self.test()
@@ -143,8 +148,13 @@ class Training:
             self.checkpoints.close()
 
     def test(self) -> None:
-        """Scores the best checkpoint on the test split; one process writes."""
-        best = outcome.member(self.place, "best", self.faces, "test", self.place.path.name, self.progress)
+        """Fits the temperatures of the best checkpoint on val, then scores it on the test split; one process writes."""
+        told = {"name": self.place.path.name, "progress": self.progress}
+        best = outcome.member(self.place, "best", self.faces, "val", calibrate=False, **told)
+        with processes.together():
+            if self.first:
+                calibration.write(self.place, calibration.fit(best, self.faces))
+        best = outcome.member(self.place, "best", self.faces, "test", **told)
         with processes.together():
             if self.first:
                 self.write_test(best)

@@ -37,6 +37,7 @@ class Workdir:
         self.bad_images = self.path / "bad_images.csv"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.calibration = self.path / "calibration.json"
         self.results = self.path / "results.json"
         self.predictions = self.path / "predictions.csv"
         self.report = self.path / "report.html"

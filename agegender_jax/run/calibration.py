@@ -1,0 +1,90 @@
+"""calibration.json of a workdir: temperatures fitted on val, and the mean age of each bucket in train."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+
+from agegender_jax import metrics, report
+from agegender_jax.errors import CheckpointError
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run.inputs import Faces
+from agegender_jax.run.workdir import Workdir, write_json
+
+
+def fit(member: report.Member, faces: Faces) -> dict:
+    """What calibration.json of a run holds.
+
+    {"age_temperature", "gender_temperature": 1.0 where val has too few images, "n": of val, 0 where too few, "step":
+    of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train}
+
+    Args:
+      member: its raw answers to the val split of `faces`.
+    """
+    age, gender = faces.targets("val")
+    train = faces.indices("train")
+    enough = len(gender) >= metrics.calibration.ENOUGH
+    fitted = metrics.calibration.fit_temperature
+    return {
+        "age_temperature": fitted(member.probs.age, metrics.right_ages(age)) if enough else 1.0,
+        "gender_temperature": fitted(member.probs.gender, metrics.right_genders(gender)) if enough else 1.0,
+        "n": len(gender) if enough else 0,
+        "step": member.step,
+        "bucket_years": metrics.bucket_years(faces.prepared.age[train], faces.prepared.age_years[train]),
+    }
+
+
+def write(place: Workdir, found: dict) -> None:
+    write_json(place.calibration, found)
+
+
+def read(place: Workdir) -> dict | None:
+    """calibration.json of a workdir; None where there is none.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    try:
+        found = json.loads(place.calibration.read_bytes())
+        if _usable(found):
+            return found
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise CheckpointError(
+        "calibration.json of the workdir is damaged",
+        str(place.calibration),
+        "delete it; training's command again fits it anew, and launch.evaluate does without",
+    )
+
+
+def apply(found: dict | None, raw: report.Member, calibrate: bool, note: Callable[[str], None]) -> report.Member:
+    """A member with what its workdir's calibration.json says, the temperatures only if `calibrate`; notes oddities."""
+    if found is None:
+        if calibrate:
+            note(f"{raw.name} has no calibration.json, so it is not calibrated; training's command again would fit it")
+        return raw
+    member = dataclasses.replace(raw, bucket_years=found["bucket_years"])
+    if not calibrate:
+        return member
+    if found["step"] != raw.step:
+        note(f"the temperatures of {raw.name} were fitted at step {found['step']}, its answers are of step {raw.step}")
+    return member.calibrate(found["age_temperature"], found["gender_temperature"])
+
+
+def _usable(found: object) -> bool:
+    if not isinstance(found, dict):
+        return False
+    years, step = found.get("bucket_years"), found.get("step")
+    numbers = [found.get("age_temperature"), found.get("gender_temperature"), *(years if _is_list(years) else ())]
+    return (
+        all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
+        and min(numbers[:2]) > 0
+        and isinstance(step, int)
+        and (years is None or (_is_list(years) and len(years) == NUM_AGE_BUCKETS))
+    )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)

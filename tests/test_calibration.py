@@ -1,0 +1,210 @@
+"""Calibration measures against scikit-learn and loops; temperatures on logits, in a training, and in evaluations."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from agegender_jax import ensemble, metrics
+from agegender_jax.config import default
+from agegender_jax.data import synthetic
+from agegender_jax.errors import CheckpointError
+from agegender_jax.metrics import calibration
+from agegender_jax.run import evaluator, trainer
+from agegender_jax.structs import Probs
+
+
+def softmax(logits):
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def drawn(count, temperature, num=12, seed=0):
+    """Logits, and labels drawn from softmax(logits / temperature)."""
+    rng = np.random.default_rng(seed)
+    logits = 3 * rng.normal(size=(count, num))
+    label = (softmax(logits / temperature).cumsum(1) > rng.random((count, 1))).argmax(1)
+    return logits, label
+
+
+def ages(first, last=None):
+    return metrics.right_ages(np.stack([first, first if last is None else last], 1))
+
+
+def ece_by_loop(probs, right):
+    total = 0
+    for low in np.arange(15) / 15:
+        rows = [(p.max(), r[p.argmax()]) for p, r in zip(probs, right, strict=True) if low < p.max() <= low + 1 / 15]
+        if rows:
+            total += len(rows) * abs(np.mean([hit for _, hit in rows]) - np.mean([p for p, _ in rows]))
+    return total / len(probs)
+
+
+def test_measures_agree_with_scikit_learn_and_a_loop():
+    logits, label = drawn(400, 2.0)
+    probs = softmax(logits)
+    found = calibration.measures(probs, ages(label))
+    assert found["nll"] == pytest.approx(sklearn_metrics.log_loss(label, probs, labels=range(12)))
+    assert found["brier"] == pytest.approx(((probs - np.eye(12)[label]) ** 2).sum(1).mean())
+    assert found["ece"] == pytest.approx(ece_by_loop(probs, ages(label)))
+    logits, label = drawn(400, 2.0, num=2)
+    probs = softmax(logits)
+    found = calibration.measures(probs, metrics.right_genders(label))
+    assert found["brier"] == pytest.approx(2 * sklearn_metrics.brier_score_loss(label, probs[:, 1]))
+    assert found["ece"] == pytest.approx(ece_by_loop(probs, metrics.right_genders(label)))
+
+
+def test_a_range_is_one_class():
+    probs = np.array([[0.1, 0.2, 0.3, 0.4]])
+    right = np.array([[False, False, True, True]])
+    assert calibration.nll(probs, right) == pytest.approx(-np.log(0.7))
+    assert calibration.brier(probs, right) == pytest.approx(0.1**2 + 0.2**2 + 0.3**2)
+    (full,) = (b for b in calibration.reliability(probs, right) if b["n"])
+    assert full == {"n": 1, "confidence": pytest.approx(0.4), "accuracy": 1.0}
+
+
+def test_bins_hold_their_upper_edge_and_all_examples():
+    top = np.array([1 / 15, 1 / 3, 0.5, 2 / 3, 1.0, 1.0])
+    probs = np.stack([top, np.zeros(6)], 1)
+    bins = calibration.reliability(probs, np.tile([True, False], (6, 1)))
+    assert [i for i, b in enumerate(bins) if b["n"]] == [0, 4, 7, 9, 14] and bins[14]["n"] == 2
+    assert bins[1] == {"n": 0, "confidence": None, "accuracy": None}
+    nothing = calibration.measures(np.zeros((0, 2)), np.zeros((0, 2), bool))
+    assert nothing == {"nll": None, "brier": None, "ece": None}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found(temperature):
+    logits, label = drawn(20_000, temperature)
+    assert calibration.fit_temperature(softmax(logits), ages(label)) == pytest.approx(temperature, rel=0.03)
+    first = label - label % 3
+    found = calibration.fit_temperature(softmax(logits), ages(first, first + 2))  # says less, but of the same
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_temperature_never_worsens_nll_and_is_a_minimum(seed):
+    logits, label = drawn(50, 1.0, num=2, seed=seed)
+    probs, right = softmax(logits), metrics.right_genders(label)
+    found = calibration.fit_temperature(probs, right)
+
+    def loss(t):
+        return calibration.nll(softmax(np.log(probs) / t), right)
+
+    assert loss(found) <= min(loss(t) for t in (1, 0.98 * found, 1.02 * found)) + 1e-12
+    assert calibration.fit_temperature(np.full((50, 2), 0.5), right) == 1.0
+
+
+def test_certain_answers_stay_inside_the_bounds():
+    right = metrics.right_genders(np.array([0, 1] * 20))
+    sure = calibration.fit_temperature(np.where(right, 0.7, 0.3), right)
+    wrong = calibration.fit_temperature(np.where(right, 0.0, 1.0), right)
+    assert (sure, wrong) == pytest.approx((calibration.COLDEST, calibration.HOTTEST), rel=1e-3)
+
+
+def test_calibrate_is_the_softmax_of_cooler_logits():
+    (age, _), (gender, _) = drawn(50, 1.0), drawn(50, 1.0, num=2)
+    probs = Probs(*(softmax(x).astype(np.float32) for x in (age, gender)))
+    for calibrate in (ensemble.calibrate, jax.jit(ensemble.calibrate)):
+        found = calibrate(probs, 2.0, 0.7)
+        np.testing.assert_allclose(found.age, softmax(age / 2.0), rtol=2e-5)
+        np.testing.assert_allclose(found.gender, softmax(gender / 0.7), rtol=2e-5, atol=1e-7)
+    certain = ensemble.calibrate(Probs(np.eye(12, dtype=np.float32), np.eye(2, dtype=np.float32)), 3.0, 0.1)
+    np.testing.assert_array_equal(certain.age, np.eye(12))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write_faces(folder / "faces", 360, seed=0, size=32)
+    config = default()
+    config.model.update(name="levi_hassner", width=0.125)
+    config.data.update(source=str(folder / "faces"), cache_dir=str(folder / "cache"), image_size=32)
+    config.num_steps = 2
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    trainer.fit(config, str(workdir), ["test"])
+    return workdir
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+def evaluate(run, out, **given):
+    told = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False}
+    return evaluator.evaluate([str(run)], out=str(out), **told | given)
+
+
+def probabilities(folder):
+    rows = np.loadtxt(folder / "predictions.csv", delimiter=",", skiprows=1, usecols=range(5, 18))
+    return rows[:, 0], rows[:, 1:]
+
+
+def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path):
+    told = load(run / "calibration.json")
+    assert set(told) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years"}
+    splits = [line.split(",")[:2] for line in (run / "splits.csv").read_text().splitlines()[1:]]
+    assert told["n"] == sum(split == "val" for _, split in splits) >= 30 and told["step"] == 2
+    years = [int(file.split("_")[0]) for file, split in splits if split == "train"]
+    assert told["bucket_years"][2] == pytest.approx(np.mean([y for y in years if y // 10 == 2]))
+    (model,) = load(run / "results.json")["models"]
+    assert model["calibration"]["age"]["temperature"] == told["age_temperature"] != 1.0
+    raw = evaluate(run, tmp_path / "raw", calibrate=False)
+    assert raw["calibrated"] is False and raw["models"][0]["calibration"]["age"]["after"] is None
+    assert raw["models"][0]["calibration"]["age"]["temperature"] is None and raw["models"][0]["age_mae"] is not None
+    for head in ("age", "gender"):
+        assert raw["models"][0]["calibration"][head]["before"] == model["calibration"][head]["before"]
+    for column, name in enumerate(("gender", "age")):
+        warm, plain = probabilities(run)[column], probabilities(tmp_path / "raw")[column]
+        both = [np.stack([1 - p, p], 1) if name == "gender" else p for p in (warm, plain)]
+        np.testing.assert_allclose(both[0], softmax(np.log(both[1]) / told[f"{name}_temperature"]), atol=2e-5)
+    on_val = evaluate(run, tmp_path / "val", split="val", allow_leak=True)["models"][0]["calibration"]
+    for head in ("age", "gender"):
+        assert on_val[head]["after"]["nll"] <= on_val[head]["before"]["nll"] + 1e-6
+
+
+def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run, config, tmp_path, capsys):
+    older = shutil.copytree(run, tmp_path / "run")
+    (older / "calibration.json").unlink()
+    found = evaluate(older, tmp_path / "out")
+    assert "run has no calibration.json, so it is not calibrated; training's command" in capsys.readouterr().out
+    assert found["calibrated"] is False and found["models"][0]["age_mae"] is None
+    trainer.fit(config, str(older), ["test"])
+    assert "trained to step 2 already" in capsys.readouterr().out
+    for name in ("calibration.json", "predictions.csv"):
+        assert (older / name).read_bytes() == (run / name).read_bytes()
+    trainer.fit(config, str(older), ["test"])
+    assert "already finished at step 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"age_temperature": 0}', None])
+def test_damaged_calibration_is_refused(run, tmp_path, text):
+    broken = shutil.copytree(run, tmp_path / "run")
+    told = load(run / "calibration.json")
+    (broken / "calibration.json").write_text(text or json.dumps(told | {"bucket_years": [1, None]}))
+    with pytest.raises(CheckpointError, match="calibration.json of the workdir is damaged"):
+        evaluate(broken, tmp_path / "out")
+
+
+def test_temperatures_of_another_step_are_told(run, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "run")
+    (other / "calibration.json").write_text(json.dumps(load(run / "calibration.json") | {"step": 1}))
+    assert evaluate(other, tmp_path / "out")["calibrated"] is True
+    assert "were fitted at step 1, its answers are of step 2" in capsys.readouterr().out
+
+
+def test_too_few_faces_in_val_leave_the_temperature_at_one(config, tmp_path):
+    few = config.copy_and_resolve_references()
+    synthetic.write_faces(tmp_path / "faces", 60, seed=1, size=32)
+    few.data.source = str(tmp_path / "faces")
+    trainer.fit(few, str(tmp_path / "run"), ["test"])
+    told = load(tmp_path / "run" / "calibration.json")
+    assert (told["age_temperature"], told["gender_temperature"], told["n"]) == (1.0, 1.0, 0)
