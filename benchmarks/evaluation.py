@@ -1,0 +1,99 @@
+"""What metrics and predictions cost beside the bare forward passes, figures aside.
+
+python -m benchmarks.evaluation [--images=10000]
+
+ResNet-18 at 128 pixels with random weights, batches of 256, on drawn faces that are prepared before the clock starts.
+In turns: `ensemble.predict` on batches that lie on the device already; and what launch.evaluate does from prepared data
+to the text of results.json and predictions.csv, with temperatures. Both are compiled before. Writes
+benchmarks/results/evaluation.json, unless --images says that it is a trial.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import time
+
+import jax
+
+from agegender_jax import config as config_lib
+from agegender_jax import data, ensemble, files, metrics, report
+from agegender_jax.run import inputs, outcome
+from benchmarks.input import REPEATS, ROOT, rounded, spread
+
+IMAGES, SIZE, NET = 10_000, 128, "resnet18"
+
+
+def measure(images: int, work: pathlib.Path) -> dict:
+    """Seconds of the bare passes, of the whole, and of the part of the whole that comes after the passes."""
+    config = config_lib.default()
+    config.model.name, config.data.image_size = NET, SIZE
+    config.data.update(source=f"synthetic:{images}", cache_dir=str(work))
+    faces = inputs.load(config)
+    prepared, model = faces.prepared, outcome.build_model(config.to_dict())
+    variables = jax.jit(lambda key: model.init(key, data.normalize(prepared.images(SIZE)[:1]), train=False))(
+        jax.random.key(0)
+    )
+    years = metrics.bucket_years(prepared.age, prepared.age_years)
+
+    def batches():
+        return faces.eval_batches("all", SIZE, config.eval.batch_size)
+
+    on_device = [jax.device_put(batch.image) for batch in batches()]
+
+    def bare() -> None:
+        jax.block_until_ready([ensemble.predict(model, variables, image) for image in on_device])
+
+    def whole() -> float:
+        probs = ensemble.predict_all(model, variables, batches(), devices=jax.devices())
+        predicted = time.perf_counter()
+        member = report.Member(NET, "", 0, 0, probs, "probs", years).calibrate(1.1, 0.9)
+        found = report.results(
+            [member],
+            prepared.age,
+            prepared.gender,
+            prepared.race,
+            age_years=prepared.age_years,
+            age_text=prepared.age_text,
+            split="all",
+            source={"name": prepared.name, "fingerprint": prepared.fingerprint},
+            allow_leak=False,
+        )
+        files.to_json(found)
+        report.predictions(prepared.file, prepared.age_text, prepared.gender, report.answers([member]))
+        return time.perf_counter() - predicted
+
+    bare(), whole()
+    rows = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        bare()
+        middle = time.perf_counter()
+        after = whole()
+        took = time.perf_counter() - middle
+        rows.append({"bare_s": middle - begun, "whole_s": took, "after_s": after, "ratio": took / (middle - begun)})
+    return {"images": images, "net": NET, "image_size": SIZE, "batch_size": config.eval.batch_size, **spread(rows)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "evaluation")
+    given = parser.parse_args()
+    told = {
+        "command": "python -m benchmarks.evaluation",
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
+        "versions": {"python": platform.python_version(), "jax": jax.__version__},
+        **measure(given.images, given.workdir.resolve()),
+        "measured": datetime.date.today().isoformat(),
+        "load_average_15_min": rounded(os.getloadavg()[2]),
+    }
+    print(json.dumps(told, indent=1))
+    if given.images == IMAGES:
+        (ROOT / "benchmarks" / "results" / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
