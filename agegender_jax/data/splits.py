@@ -34,6 +34,13 @@ def near_duplicates(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np
     return np.concatenate(pairs)
 
 
+def near_pairs(hashes: np.ndarray, limit: int = HASH_LIMIT) -> np.ndarray:
+    """Pairs (i, j) [K, 2], i < j, of hashes uint8 [N, 32] that differ in at most `limit` bits."""
+    pairs = [near_duplicates(hashes[i : i + BLOCK], hashes[i:], limit) + i for i in range(0, len(hashes), BLOCK)]
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
 def _signs(hashes: np.ndarray) -> np.ndarray:
     return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
 
@@ -42,8 +49,7 @@ def groups(sha256: Sequence[str], hashes: np.ndarray) -> np.ndarray:
     """Number of each image's group, int32 [N]."""
     count = len(sha256)
     _, first, inverse = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
-    near = [near_duplicates(hashes[i : i + BLOCK], hashes[i:]) + i for i in range(0, count, BLOCK)]  # no pair backwards
-    pairs = np.concatenate([*near, np.stack([np.arange(count), first[inverse]], 1)])
+    pairs = np.concatenate([near_pairs(hashes), np.stack([np.arange(count), first[inverse]], 1)])
     graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int32)
 

@@ -22,6 +22,7 @@ KNOWN = {
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DATE = re.compile(r"[0-9]+(?:jpe?g|png)?")  # `55_0_0_20170116232725357jpg` lacks the dot
+DATE_DIGITS = 17  # year to millisecond
 
 
 def parse_utkface_name(name: str) -> Label | str:
@@ -49,6 +50,20 @@ def parse_utkface_name(name: str) -> Label | str:
         if not 0 <= value <= last:
             return f"{word} {value} is outside 0 to {last}"
     return _label(*values)
+
+
+def remark(name: str) -> str | None:
+    """What is unusual about a name that carries a label all the same, in one line; None for a plain one."""
+    stem = name.split(".", 1)[0]
+    date = stem.rpartition("_")[2].strip()
+    if stem.strip() in KNOWN:
+        age, gender, race = KNOWN[stem.strip()]
+        return f"malformed, known to be {age}, {GENDERS[gender]}, {RACES[race]}"
+    if stem != stem.strip():
+        return "a space beside the label"
+    if not date.isdecimal():
+        return "no dot before the suffix"
+    return None if len(date) == DATE_DIGITS else f"date of {len(date)} digits, not {DATE_DIGITS}"
 
 
 def _label(age: int, gender: int, race: int) -> Label:

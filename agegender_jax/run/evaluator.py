@@ -9,7 +9,7 @@ from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.report.members import ENSEMBLE
 from agegender_jax.run import inputs, leaks, outcome
 from agegender_jax.run.progress import Progress
-from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.workdir import Workdir, make_out
 
 
 def evaluate(
@@ -40,13 +40,13 @@ def evaluate(
     if not workdirs:
         raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
     places = [Workdir(path) for path in workdirs]
-    configs = [_config(place) for place in places]
+    configs = [read_config(place) for place in places]
     if not allow_control:
         for place, config in zip(places, configs, strict=True):
             _check_feed(place, config)
     names = member_names([place.path.name for place in places])
     folder = Path(out or f"reports/{'+'.join(names)}").expanduser().resolve()
-    _make(folder)
+    make_out(folder)
     with Progress() as progress:
         faces = inputs.load(_data_config(places, configs, source), progress.prepare)
         if not len(faces.indices(split)):
@@ -73,7 +73,8 @@ def member_names(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _config(place: Workdir) -> dict:
+def read_config(place: Workdir) -> dict:
+    """The config of the run in a workdir, as plain dicts; CheckpointError where there is none."""
     config = place.read_config() if place.path.is_dir() else None
     if config is None:
         raise CheckpointError(
@@ -121,15 +122,6 @@ def _fingerprint(place: Workdir) -> str:
     """Of the source that a run was trained on; where run.json does not say, one that no other run has."""
     found = (place.read_run() or {}).get("source")
     return (found.get("fingerprint") if isinstance(found, dict) else None) or str(place.path)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
-        ) from None
 
 
 def _check_leak(place: Workdir, faces: inputs.Faces, split: str) -> None:

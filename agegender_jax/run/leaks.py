@@ -1,6 +1,7 @@
 """Which images a run has seen, in training or to choose its best step, itself or through the weights it began with."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def inherit(place: Workdir, source: str) -> None:
         write_csv(place.inherited, ("dhash",), [[bits.tobytes().hex()] for bits in seen])
 
 
+def kept(place: Workdir) -> list[np.ndarray]:
+    """The split a run keeps to, from its splits.csv: split [M], sha256 [M], dhash uint8 [M, 32].
+
+    Raises:
+      DataError: splits.csv is missing or damaged.
+    """
+    return _columns(place.splits, ("split", "sha256", "dhash"))
+
+
 def _trained(place: Workdir) -> np.ndarray:
     """Difference hashes uint8 [M, 32] of the images in a run's train and val splits."""
     return _hashes(place.splits, lambda row: row["split"] != "test")
@@ -40,10 +50,16 @@ def _inherited(place: Workdir) -> np.ndarray:
 
 
 def _hashes(path: Path, chosen) -> np.ndarray:
+    return _columns(path, ("dhash",), chosen)[0]
+
+
+def _columns(path: Path, names: Sequence[str], chosen=lambda row: True) -> list[np.ndarray]:
+    """Columns of the chosen rows: dhash as uint8 [M, 32], others as [M] str."""
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            hashes = [bytes.fromhex(row["dhash"]) for row in csv.DictReader(file) if chosen(row)]
-            return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
+            rows = [{name: row[name] for name in names} for row in csv.DictReader(file) if chosen(row)]
+        hashes = np.frombuffer(bytes.fromhex("".join(row["dhash"] for row in rows)), np.uint8).reshape(len(rows), 32)
+        return [hashes if name == "dhash" else np.array([row[name] for row in rows], str) for name in names]
     except (OSError, KeyError, TypeError, ValueError):
         raise DataError(
             f"without the run's {path.name} nobody can say whether it was trained on these images",

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ class Workdir:
             str(error.filename or self.path),
             "use another --workdir: a folder, new or your own, that can be written",
         )
+
+
+def make_out(folder: Path) -> None:
+    """Makes the folder that --out names; ConfigError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

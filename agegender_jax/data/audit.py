@@ -1,0 +1,139 @@
+"""What is wrong with a prepared source: duplicates, labels that contradict each other, leaks, odd names.
+
+Two files hold the same picture *exactly* where their decoded pixels are equal, and *nearly* where only their
+difference hashes are at most 30 of 256 bits apart: re-encoded or re-cropped copies, and sometimes other persons.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.sparse.csgraph import minimum_spanning_tree
+
+from agegender_jax.data import splits
+from agegender_jax.data.prepare import Prepared
+from agegender_jax.data.utkface import remark
+
+COPY_BITS = 16  # closer pairs are copies: of the 41 of crop_part1 at 11 to 16 bits, one shows other persons
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Pairs (i, j), i < j, of files that hold the same picture.
+
+    Attributes:
+      exact: int [K, 2], equal pixels. near: int [L, 2], other pixels; distance: int [L], in bits.
+    """
+
+    exact: np.ndarray
+    near: np.ndarray
+    distance: np.ndarray
+
+    def all(self) -> np.ndarray:
+        """Both kinds, int [K + L, 2]: what may not stand on two sides of a split."""
+        return np.concatenate([self.exact, self.near])
+
+
+def find_pairs(content: np.ndarray, dhash: np.ndarray) -> Pairs:
+    """All pairs among N files. `content`: [N], equal for equal pictures; `dhash`: uint8 [N, 32]."""
+    i, j = pairs = splits.near_pairs(dhash).T
+    exact = np.asarray(content)[i] == np.asarray(content)[j]
+    near = pairs.T[~exact]
+    return Pairs(pairs.T[exact], near, _distance(dhash, near))
+
+
+def exact_groups(faces: Prepared) -> list[np.ndarray]:
+    """The files of every picture that several files hold, int [M] each."""
+    return _groups(faces.content)
+
+
+def near_groups(faces: Prepared) -> list[np.ndarray]:
+    """The files of every group that holds nearly equal pictures, int [M] each; a chain of such is one group."""
+    return [files for files in _groups(faces.group) if len(set(faces.content[files].tolist())) > 1]
+
+
+def links(faces: Prepared, files: np.ndarray) -> list[tuple[int, int, int]]:
+    """(file, file, distance in bits): the shortest links between the distinct pictures of a group of files.
+
+    Each picture is named by its first file; M pictures have M - 1 links.
+    """
+    files = files[np.sort(np.unique(faces.content[files], return_index=True)[1])]
+    bits = np.unpackbits(faces.dhash[files], axis=1).astype(np.int32)
+    apart = bits @ (1 - bits).T
+    tree = minimum_spanning_tree(apart + apart.T + 1).tocoo()  # 0 would mean no link
+    found = zip(files[tree.row].tolist(), files[tree.col].tolist(), (tree.data - 1).astype(int).tolist(), strict=True)
+    return sorted((min(i, j), max(i, j), bits) for i, j, bits in found)
+
+
+def disagreements(faces: Prepared, pairs: np.ndarray) -> dict[str, np.ndarray]:
+    """How the labels of each pair (int [K, 2]) differ.
+
+    Returns:
+      bucket, gender, race: bool [K]; a label with a range differs where the ranges do not overlap.
+      buckets_apart: int [K], 0 where they overlap. years_apart: float [K], NaN where years are not known.
+    """
+    i, j = pairs.T
+    age, years = faces.age, np.where(faces.age_years < 0, np.nan, faces.age_years)
+    apart = np.maximum(np.maximum(age[i, 0] - age[j, 1], age[j, 0] - age[i, 1]), 0)
+    return {
+        "bucket": apart > 0,
+        "gender": faces.gender[i] != faces.gender[j],
+        "race": faces.race[i] != faces.race[j],
+        "buckets_apart": apart,
+        "years_apart": np.abs(years[i] - years[j]),
+    }
+
+
+def label_of(faces: Prepared, file: int) -> tuple[str, int, int]:
+    """A file's label: age as text, gender and race as codes."""
+    return str(faces.age_text[file]), int(faces.gender[file]), int(faces.race[file])
+
+
+def independent(faces: Prepared, pairs: np.ndarray) -> np.ndarray:
+    """Which of the pairs (int [K, 2]) hold two labels, bool [K]: a file copied with its name has one label only."""
+    stems = np.array([file.rpartition("/")[2].partition(".")[0].strip() for file in faces.file.tolist()])
+    i, j = pairs.T
+    same = (faces.age_text[i] == faces.age_text[j]) & (faces.gender[i] == faces.gender[j])
+    return ~(same & (faces.race[i] == faces.race[j]) & (stems[i] == stems[j]))
+
+
+def pairs_across(pairs: np.ndarray, split: np.ndarray) -> int:
+    """How many of the pairs (int [K, 2]) have their files in different splits ([N] str)."""
+    return int((split[pairs[:, 0]] != split[pairs[:, 1]]).sum())
+
+
+def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:
+    """What a split that draws single files at random, 80/10/10 without regard to duplicates, leaks in expectation.
+
+    With n_s of N files in split s, a pair is torn with probability 1 - sum n_s (n_s - 1) / (N (N - 1)). A test file
+    with m twins is safe if all of them are in test too: the product over k < m of (n_test - 1 - k) / (N - 1 - k).
+
+    Returns:
+      pairs: expected number of pairs in different splits.
+      test_files: expected number of test files that have a twin in train or val; test: number of test files.
+    """
+    sizes = {name: int(share * count) for name, share in splits.SHARES}
+    test, sizes = sizes["test"], [*sizes.values(), count - sum(sizes.values())]
+    torn = 1 - sum(n * (n - 1) for n in sizes) / max(count * (count - 1), 1)
+    twins = np.bincount(pairs.ravel(), minlength=count)
+    k = np.arange(twins.max(initial=0))
+    safe = np.concatenate([[1.0], np.cumprod(np.maximum(test - 1 - k, 0) / np.maximum(count - 1 - k, 1))])
+    seen = (1 - safe[twins]).sum() * test / max(count, 1)
+    return {"pairs": float(len(pairs) * torn), "test_files": float(seen), "test": test}
+
+
+def remarks(faces: Prepared) -> list[tuple[str, str]]:
+    """(file, what is unusual) of names that carry their label all the same; labels from a CSV need no name."""
+    told = [(file, remark(file.rpartition("/")[2])) for file in faces.file[faces.age_years >= 0].tolist()]
+    return sorted((file, text) for file, text in told if text)
+
+
+def _groups(number: np.ndarray) -> list[np.ndarray]:
+    """Places of each value that stands there more than once, in the order of the places."""
+    _, inverse, counts = np.unique(number, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    return sorted((part for part in parts if len(part) > 1), key=lambda part: part[0])
+
+
+def _distance(dhash: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.bitwise_count(dhash[pairs[:, 0]] ^ dhash[pairs[:, 1]]).sum(1, dtype=int)

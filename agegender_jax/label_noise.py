@@ -1,0 +1,81 @@
+"""How well labels can be predicted at all, judged from pictures that were labelled more than once.
+
+The one assumption: the labels of a picture are independent draws from that picture's own distribution p over K
+classes, whatever it is. Two labels then disagree at the rate d = 1 - E[sum p_k^2], and whoever sees the picture can at
+best answer its likeliest class: accuracy E[max p_k]. From max p >= sum p_k^2 and Jensen's inequality
+
+    1 - d  <=  E[max p_k]  <=  (1 + sqrt((K - 1) (K (1 - d) - 1))) / K,
+
+which is Cover and Hart's bound (1967) read backwards: the second label is the answer of an ideal nearest neighbour.
+Both ends are reached: the lower where pictures are either plain or a coin's toss, the upper where all are equally
+hard. For gender and symmetric errors of rate e, d = 2 e (1 - e) and the upper end is 1 - e.
+
+For a mean absolute difference, the best answer is the median of p, and the triangle inequality gives
+E|a - b| / 2 <= E|a - median| <= E|a - b| for two labels a and b.
+"""
+
+import math
+
+import numpy as np
+
+from agegender_jax import metrics
+
+
+def ceiling(disagreement: float, classes: int) -> tuple[float, float]:
+    """The bounds above on the best accuracy, for labels that disagree at the rate `disagreement` in [0, 1]."""
+    agreement = 1 - disagreement
+    return agreement, (1 + math.sqrt((classes - 1) * max(classes * agreement - 1, 0.0))) / classes
+
+
+def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> dict:
+    """The best accuracy that labels allow, estimated from pairs of labels.
+
+    Args:
+      differ: bool [K], whether the two labels of a pair differ. picture: int [K], which picture a pair is of.
+      classes: how many labels there are.
+
+    Returns:
+      pairs, pictures: counts. disagreement: mean over pictures of the share of differing pairs, ci95: Wilson's with
+      the number of pictures as n, for pairs of one picture are not independent. ceiling: [lower, upper] bound at that
+      rate; ceiling_ci95: the lower bound at the interval's upper end, the upper bound at its lower end.
+      None where there is no pair.
+    """
+    shares = _by_picture(differ, picture)
+    counts = {"pairs": len(differ), "pictures": len(shares)}
+    if not len(shares):
+        return counts | dict.fromkeys(("disagreement", "ci95", "ceiling", "ceiling_ci95"))
+    rate, (low, high) = float(shares.mean()), metrics.wilson(shares)
+    bounds = [ceiling(high, classes)[0], ceiling(low, classes)[1]]
+    return counts | {
+        "disagreement": rate,
+        "ci95": [low, high],
+        "ceiling": list(ceiling(rate, classes)),
+        "ceiling_ci95": bounds,
+    }
+
+
+def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict:
+    """The least mean absolute error that labels allow, in the unit of `apart` (float [K], NaN for pairs to leave out).
+
+    Returns:
+      pairs, pictures: counts. difference: mean over pictures of the mean over pairs, ci95: bootstrap over pictures.
+      floor: [lower, upper] bound; floor_ci95: the same at the interval's ends. None where there is no pair.
+    """
+    known = ~np.isnan(apart)
+    means = _by_picture(apart[known], picture[known])
+    counts = {"pairs": int(known.sum()), "pictures": len(means)}
+    if not len(means):
+        return counts | dict.fromkeys(("difference", "ci95", "floor", "floor_ci95"))
+    mean, (low, high) = float(means.mean()), metrics.bootstrap(means)
+    return counts | {
+        "difference": mean,
+        "ci95": [low, high],
+        "floor": [mean / 2, mean],
+        "floor_ci95": [low / 2, high],
+    }
+
+
+def _by_picture(values: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """The mean of the values [K] of each picture [K]."""
+    _, inverse, counts = np.unique(picture, return_inverse=True, return_counts=True)
+    return np.bincount(inverse, np.asarray(values, float), len(counts)) / counts

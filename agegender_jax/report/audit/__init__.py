@@ -1,0 +1,7 @@
+"""What an audit leaves: audit.json, audit.html with contact sheets and figures, and a summary."""
+
+from agegender_jax.report.audit.figures import draw
+from agegender_jax.report.audit.findings import findings, summary
+from agegender_jax.report.audit.page import page
+
+__all__ = ["draw", "findings", "page", "summary"]

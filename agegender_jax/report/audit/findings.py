@@ -1,0 +1,205 @@
+"""audit.json: what an audit has found, as a dict, and its summary for a terminal. docs/audit.md has its fields."""
+
+from collections import Counter
+
+import numpy as np
+
+from agegender_jax import label_noise, metrics
+from agegender_jax.data import audit
+from agegender_jax.data.looks import Looks
+from agegender_jax.data.prepare import Prepared
+from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, RACES
+
+SCHEMA = 1
+LABELS = ("bucket", "gender", "race")
+
+
+def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, command: list[str]) -> dict:
+    """audit.json as a dict.
+
+    Args:
+      leakage: what `run.auditor` says about splits.
+    """
+    name = faces.file.tolist()
+    exact = [_exact(faces, files) for files in audit.exact_groups(faces)]
+    near = [_near(faces, files) for files in audit.near_groups(faces)]
+    size = {i: {"width": int(looks.width[i]), "height": int(looks.height[i])} for i in range(len(name))}
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "source": {"name": faces.name, "fingerprint": faces.fingerprint},
+        "n": len(name),
+        "unusable": [{"file": file, "reason": reason} for file, reason in faces.bad],
+        "remarks": [{"file": file, "remark": text} for file, text in audit.remarks(faces)],
+        "exact": _kind(faces, pairs.exact, exact),
+        "near": _kind(faces, pairs.near, near) | {"distances": _counts(pairs.distance)},
+        "leakage": leakage,
+        "label_noise": _noise(faces, pairs),
+        "images": {
+            "sizes": [{"width": width, "height": height, "n": n} for width, height, n in looks.sizes()],
+            "odd_size": [{"file": name[i]} | size[i] for i in looks.odd_sizes()],
+            "tiny": [{"file": name[i]} | size[i] for i in looks.tiny()],
+            "blank": [{"file": name[i], "spread": round(float(looks.spread[i]), 2)} for i in looks.blank()],
+        },
+        "labels": _labels(faces),
+    }
+
+
+def described(faces: Prepared, file: int) -> dict:
+    """A file with its label."""
+    age, gender, race = audit.label_of(faces, file)
+    return {"file": str(faces.file[file]), "age": age, "gender": GENDERS[gender], "race": RACES[race]}
+
+
+def _exact(faces: Prepared, files: np.ndarray) -> dict:
+    return {"files": [described(faces, i) for i in files.tolist()], **_differ(faces, files)}
+
+
+def _near(faces: Prepared, files: np.ndarray) -> dict:
+    links = [[str(faces.file[i]), str(faces.file[j]), bits] for i, j, bits in audit.links(faces, files)]
+    return _exact(faces, files) | {"links": links}
+
+
+def _differ(faces: Prepared, files: np.ndarray) -> dict:
+    """Which labels are not the same all over a group, and the largest difference of ages in years."""
+    age, years = faces.age[files], faces.age_years[files]
+    differ = {
+        "bucket": age[:, 0].max() > age[:, 1].min(),  # ranges that overlap pairwise have a bucket in common
+        "gender": len(set(faces.gender[files].tolist())) > 1,
+        "race": len(set(faces.race[files].tolist())) > 1,
+    }
+    known = years[years >= 0]
+    apart = int(known.max() - known.min()) if len(known) > 1 else None
+    return {"differ": [name for name in LABELS if differ[name]], "years_apart": apart}
+
+
+def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
+    """Counts of pairs, exact or near, and all groups, those with the gravest contradictions first."""
+    found = audit.disagreements(faces, pairs)
+    apart = found["years_apart"][~np.isnan(found["years_apart"])]
+    differing = {name: int(found[name].sum()) for name in LABELS}
+    years = {"n": len(apart), "mean": float(apart.mean()), "largest": int(apart.max())} if len(apart) else None
+    contradicting = np.flatnonzero(found["bucket"] | found["gender"])
+    order = sorted(groups, key=lambda group: (-len(group["differ"]), -(group["years_apart"] or 0)))
+    return {
+        "pairs": len(pairs),
+        "files": sum(len(group["files"]) for group in groups),
+        "differing": differing | {"any": int((found["bucket"] | found["gender"] | found["race"]).sum())},
+        "years_apart": years,
+        "years_apart_counts": _counts(apart.astype(int)),
+        "recurring": _recurring(faces, pairs[contradicting]),
+        "groups": order,
+    }
+
+
+def _recurring(faces: Prepared, pairs: np.ndarray) -> dict | None:
+    """The label that stands in most of these pairs: one label given to a whole batch of files shows up here."""
+    labels = Counter(label for pair in pairs.tolist() for label in {audit.label_of(faces, i) for i in pair})
+    if not labels:
+        return None
+    (age, gender, race), count = min(labels.items(), key=lambda item: (-item[1], item[0]))
+    return {"age": age, "gender": GENDERS[gender], "race": RACES[race], "pairs": count, "of": len(pairs)}
+
+
+def _noise(faces: Prepared, pairs: audit.Pairs) -> dict:
+    """Ceilings from exact pairs, from those without the label that recurs most in them, and from near copies."""
+    exact = pairs.exact[audit.independent(faces, pairs.exact)]
+    found = audit.disagreements(faces, exact)
+    recurring = _recurring(faces, exact[found["bucket"] | found["gender"]])
+    copies = pairs.near[pairs.distance <= audit.COPY_BITS]
+    kinds = {
+        "exact": exact,
+        "exact_without_recurring": exact[~_holds(faces, exact, recurring)],
+        "near_copies": copies[audit.independent(faces, copies)],
+    }
+    return {name: _ceilings(faces, chosen) for name, chosen in kinds.items()}
+
+
+def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray:
+    """Whether a pair has a file of this label, bool [K]."""
+    if label is None:
+        return np.zeros(len(pairs), bool)
+    same = faces.age_text == label["age"]
+    same &= faces.gender == GENDERS.index(label["gender"])
+    same &= faces.race == RACES.index(label["race"])
+    return same[pairs].any(1)
+
+
+def _ceilings(faces: Prepared, pairs: np.ndarray) -> dict:
+    found, picture = audit.disagreements(faces, pairs), faces.group[pairs[:, 0]]
+    return {
+        "age_accuracy": label_noise.accuracy_ceiling(found["bucket"], picture, NUM_AGE_BUCKETS),
+        "gender_accuracy": label_noise.accuracy_ceiling(found["gender"], picture, len(GENDERS)),
+        "aabd": label_noise.distance_floor(found["buckets_apart"].astype(float), picture),
+        "age_mae": label_noise.distance_floor(found["years_apart"], picture),
+    }
+
+
+def _labels(faces: Prepared) -> dict:
+    """Histograms; a label with a range counts under the range's name."""
+    ranges, of = np.unique(faces.age, axis=0, return_inverse=True)
+    names = [metrics.range_name(*r) for r in ranges]
+    cells = Counter(zip(of.ravel().tolist(), faces.gender.tolist(), faces.race.tolist(), strict=True))
+    return {
+        "age_years": _counts(faces.age_years[faces.age_years >= 0]),
+        "age": {name: int((of.ravel() == i).sum()) for i, name in enumerate(names)},
+        "gender": {name: int((faces.gender == i).sum()) for i, name in enumerate(GENDERS)},
+        "race": {name: int((faces.race == i).sum()) for i, name in enumerate(RACES)},
+        "cells": [
+            {"age": names[age], "gender": GENDERS[gender], "race": RACES[race], "n": n}
+            for (age, gender, race), n in sorted(cells.items())
+        ],
+    }
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    """How often each integer occurs."""
+    found, counts = np.unique(values, return_counts=True)
+    return {str(value): count for value, count in zip(found.tolist(), counts.tolist(), strict=True)}
+
+
+def summary(found: dict) -> list[tuple[str, str]]:
+    """The findings in short: (what, how many)."""
+    split, runs = found["leakage"]["split"], found["leakage"]["runs"]
+    rows = [
+        ("usable images", f"{found['n']:,}"),
+        ("unusable files", f"{len(found['unusable']):,}"),
+        ("unusual names", f"{len(found['remarks']):,}"),
+    ]
+    for kind, title in (("exact", "equal pictures"), ("near", "nearly equal pictures")):
+        of = found[kind]
+        differ = of["differing"]
+        rows += [
+            (title, f"{len(of['groups']):,} groups, {of['files']:,} files, {of['pairs']:,} pairs"),
+            (f"{title} that differ", ", ".join(f"{name} {differ[name]:,}" for name in LABELS)),
+        ]
+    images = found["images"]
+    rows += [
+        ("odd sizes, tiny, blank", ", ".join(f"{len(images[k]):,}" for k in ("odd_size", "tiny", "blank"))),
+        (f"pairs across splits, seed {split['split_seed']}", f"{split['across']['exact'] + split['across']['near']:,}"),
+        (
+            "test files that a random split leaks",
+            f"{split['random']['all']['test_files']:.1f} of {split['random']['all']['test']}",
+        ),
+    ]
+    for run in runs:
+        seen = run["seen"]
+        rows += [
+            (f"pairs across splits of {run['workdir']}", f"{run['across']['exact'] + run['across']['near']:,}"),
+            (
+                f"seen by {run['workdir']}",
+                ", ".join(f"{name} {seen[name]['seen']:,} of {seen[name]['n']:,}" for name in seen),
+            ),
+        ]
+    noise = found["label_noise"]["exact"]
+    for name, title in (("age_accuracy", "ceiling of age accuracy"), ("gender_accuracy", "ceiling of gender accuracy")):
+        rows.append((title, bounds(noise[name], "ceiling")))
+    return rows
+
+
+def bounds(estimate: dict, name: str) -> str:
+    """ "0.749 to 0.864 [0.642, 0.912]": the two bounds, and the 95 % interval that holds both."""
+    if estimate[name] is None:
+        return "n/a"
+    (low, high), (least, most) = estimate[name], estimate[f"{name}_ci95"]
+    return f"{low:.3f} to {high:.3f} [{least:.3f}, {most:.3f}]"
