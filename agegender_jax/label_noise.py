@@ -59,20 +59,20 @@ def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict:
 
     Returns:
       pairs, pictures: counts. difference: mean over pictures of the mean over pairs, ci95: bootstrap over pictures.
-      floor: [lower, upper] bound; floor_ci95: the same at the interval's ends. None where there is no pair.
+      floor: [lower, upper] bound; floor_ci95: the same at the interval's ends. None where there is no pair, and the
+      intervals where all differences are the same: resampling them tells nothing.
     """
     known = ~np.isnan(apart)
     means = _by_picture(apart[known], picture[known])
     counts = {"pairs": int(known.sum()), "pictures": len(means)}
     if not len(means):
         return counts | dict.fromkeys(("difference", "ci95", "floor", "floor_ci95"))
-    mean, (low, high) = float(means.mean()), metrics.bootstrap(means)
-    return counts | {
-        "difference": mean,
-        "ci95": [low, high],
-        "floor": [mean / 2, mean],
-        "floor_ci95": [low / 2, high],
-    }
+    mean = float(means.mean())
+    found = counts | {"difference": mean, "ci95": None, "floor": [mean / 2, mean], "floor_ci95": None}
+    if np.ptp(means) > 0:
+        low, high = metrics.bootstrap(means)
+        found |= {"ci95": [low, high], "floor_ci95": [low / 2, high]}
+    return found
 
 
 def _by_picture(values: np.ndarray, picture: np.ndarray) -> np.ndarray:

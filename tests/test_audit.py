@@ -21,7 +21,7 @@ from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.run import auditor
 from agegender_jax.run.workdir import Workdir
 
-DOCS = (Path(__file__).parents[1] / "docs" / "audit.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
 DATE = "20170116174525125"
 COPIES = ("a/25_0_0", "a/40_1_0", "a/25_0_1")  # one picture, three labels
 BAD = {"a/who.png": "1 of the 4 parts", f"a/20_0_0_{DATE}.png": "truncated"}
@@ -248,7 +248,7 @@ def test_every_field_is_documented(found):
             for item in value.values():
                 yield from keys(item)
 
-    documented = set(re.findall(r"[a-z][a-z_0-9]*", " ".join(re.findall(r"`([^`]*)`", DOCS))))
+    documented = set(re.findall(r"[a-z][a-z_0-9]*", " ".join(re.findall(r"`([^`]*)`", DOCS.read_text()))))
     assert set(keys({**found, "labels": {name: {} for name in found["labels"]}})) <= documented
 
 
@@ -274,6 +274,14 @@ def test_grouped_labels_beside_years(tmp_path):
     assert found["labels"]["age"]["70+"] == 2 and found["labels"]["age_years"]["75"] == 1
     found = inspect(str(groups), tmp_path / "out")
     assert found["labels"]["age_years"] == {} and found["exact"]["groups"] == []
+
+
+def test_one_picture_is_a_source_too(tmp_path):
+    save(tmp_path / "one", f"25_0_0_{DATE}.png", picture(0))
+    found = inspect(str(tmp_path / "one"), tmp_path / "out")
+    assert found["n"] == 1 and found["exact"]["pairs"] == found["near"]["pairs"] == 0
+    assert found["label_noise"]["exact"]["gender_accuracy"]["ceiling"] is None and found["exact"]["recurring"] is None
+    assert found["leakage"]["split"]["random"]["all"] == {"pairs": 0.0, "test_files": 0.0, "test": 0}
 
 
 def test_links_hold_a_chain_together(faces):
@@ -329,10 +337,12 @@ DATA = Path(os.environ.get("AGEGENDER_DATA", ""))
 
 @pytest.mark.skipif(not DATA.is_file(), reason="AGEGENDER_DATA names no crop_part1.tar")
 def test_the_real_chips(tmp_path):
-    faces = prepare(str(DATA), str(tmp_path), 1.0)
-    groups = audit.exact_groups(faces)
-    assert (len(groups), sum(map(len, groups))) == (77, 160)
-    pairs = audit.find_pairs(faces.content, faces.dhash)
-    differ = audit.disagreements(faces, pairs.exact)
-    assert (len(pairs.exact), differ["bucket"].sum(), differ["gender"].sum()) == (89, 22, 12)
-    assert audit.pairs_across(pairs.all(), splits.assign(faces.group, faces.content, 0)) == 0
+    found = inspect(str(DATA), tmp_path / "out")
+    exact = found["exact"]
+    assert (len(exact["groups"]), exact["files"], exact["pairs"]) == (77, 160, 89)
+    assert (exact["differing"]["bucket"], exact["differing"]["gender"]) == (22, 12)
+    assert exact["recurring"] == {"age": "21", "gender": "male", "race": "Others", "pairs": 11, "of": 31}
+    assert found["leakage"]["split"]["across"] == {"exact": 0, "near": 0}
+    measured = json.loads((DOCS.parents[1] / "benchmarks" / "results" / "audit_crop_part1.json").read_text())
+    for name in ("source", "n", "unusable", "remarks", "exact", "near", "label_noise", "images", "labels"):
+        assert found[name] == measured[name], name

@@ -102,6 +102,7 @@ def test_the_best_guess_of_years_lies_between_the_bounds(noise):
 def test_pairs_without_years_are_left_out():
     found = label_noise.distance_floor(np.array([1.0, np.nan, 3.0]), np.array([0, 1, 0]))
     assert (found["pairs"], found["pictures"], found["floor"]) == (2, 1, [1.0, 2.0])
+    assert found["ci95"] is None and found["floor_ci95"] is None
 
 
 def test_without_pairs_nothing_is_said():

@@ -38,7 +38,9 @@ def train(place, *arguments, devices=1):
     return programs.run("train", *given, *arguments, devices=devices)
 
 
-@pytest.mark.parametrize("name, flag", [("train", "workdir"), ("evaluate", "workdir"), ("benchmark", "what")])
+@pytest.mark.parametrize(
+    "name, flag", [("train", "workdir"), ("evaluate", "workdir"), ("benchmark", "what"), ("audit", "source")]
+)
 def test_help_is_quick_and_needs_no_jax(name, flag):
     begun = time.perf_counter()
     done = programs.run(name, "--help")

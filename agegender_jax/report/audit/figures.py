@@ -5,7 +5,7 @@ import io
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from agegender_jax.data.audit import COPY_BITS
 from agegender_jax.data.prepare import Prepared
@@ -33,7 +33,7 @@ def _labels(faces: Prepared, labels: dict) -> Figure:
         counts = [_histogram(faces.age_years[faces.gender == g], edges) for g in range(len(GENDERS))]
         _stack(by_age, np.arange(len(edges) - 1), counts, width=1.0)
         by_age.set(xlabel="age (years)", ylabel="images a year of age", title=f"Ages, n = {known:,}")
-        by_age.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        by_age.xaxis.set_major_locator(MultipleLocator(10))
     else:
         names = list(labels["age"])
         counts = [_cells(labels, "age", names, gender) for gender in GENDERS]

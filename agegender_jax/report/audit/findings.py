@@ -74,13 +74,12 @@ def _differ(faces: Prepared, files: np.ndarray) -> dict:
 
 
 def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
-    """Counts of pairs, exact or near, and all groups, those with the gravest contradictions first."""
+    """Counts of pairs, exact or near, and all groups, the gravest first."""
     found = audit.disagreements(faces, pairs)
     apart = found["years_apart"][~np.isnan(found["years_apart"])]
     differing = {name: int(found[name].sum()) for name in LABELS}
     years = {"n": len(apart), "mean": float(apart.mean()), "largest": int(apart.max())} if len(apart) else None
     contradicting = np.flatnonzero(found["bucket"] | found["gender"])
-    order = sorted(groups, key=lambda group: (-len(group["differ"]), -(group["years_apart"] or 0)))
     return {
         "pairs": len(pairs),
         "files": sum(len(group["files"]) for group in groups),
@@ -88,8 +87,14 @@ def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
         "years_apart": years,
         "years_apart_counts": _counts(apart.astype(int)),
         "recurring": _recurring(faces, pairs[contradicting]),
-        "groups": order,
+        "groups": sorted(groups, key=_gravity),
     }
+
+
+def _gravity(group: dict) -> tuple:
+    """Sorts groups: copies before what may be other persons, and what contradicts itself most first."""
+    farthest = max((bits for *_, bits in group.get("links", [])), default=0)
+    return farthest > audit.COPY_BITS, -len(group["differ"]), -(group["years_apart"] or 0)
 
 
 def _recurring(faces: Prepared, pairs: np.ndarray) -> dict | None:
@@ -107,12 +112,12 @@ def _noise(faces: Prepared, pairs: audit.Pairs) -> dict:
     found = audit.disagreements(faces, exact)
     recurring = _recurring(faces, exact[found["bucket"] | found["gender"]])
     copies = pairs.near[pairs.distance <= audit.COPY_BITS]
-    kinds = {
-        "exact": exact,
-        "exact_without_recurring": exact[~_holds(faces, exact, recurring)],
-        "near_copies": copies[audit.independent(faces, copies)],
+    rest, copies = exact[~_holds(faces, exact, recurring)], copies[audit.independent(faces, copies)]
+    return {
+        "exact": _ceilings(faces, exact, faces.content),
+        "exact_without_recurring": _ceilings(faces, rest, faces.content),
+        "near_copies": _ceilings(faces, copies, faces.group),
     }
-    return {name: _ceilings(faces, chosen) for name, chosen in kinds.items()}
 
 
 def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray:
@@ -125,8 +130,9 @@ def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray
     return same[pairs].any(1)
 
 
-def _ceilings(faces: Prepared, pairs: np.ndarray) -> dict:
-    found, picture = audit.disagreements(faces, pairs), faces.group[pairs[:, 0]]
+def _ceilings(faces: Prepared, pairs: np.ndarray, same: np.ndarray) -> dict:
+    """What the labels allow, from pairs of labels; `same`: [N], equal for files of one picture."""
+    found, picture = audit.disagreements(faces, pairs), same[pairs[:, 0]]
     return {
         "age_accuracy": label_noise.accuracy_ceiling(found["bucket"], picture, NUM_AGE_BUCKETS),
         "gender_accuracy": label_noise.accuracy_ceiling(found["gender"], picture, len(GENDERS)),
@@ -178,7 +184,7 @@ def summary(found: dict) -> list[tuple[str, str]]:
         ("odd sizes, tiny, blank", ", ".join(f"{len(images[k]):,}" for k in ("odd_size", "tiny", "blank"))),
         (f"pairs across splits, seed {split['split_seed']}", f"{split['across']['exact'] + split['across']['near']:,}"),
         (
-            "test files that a random split leaks",
+            "test files that a random split leaks, expected",
             f"{split['random']['all']['test_files']:.1f} of {split['random']['all']['test']}",
         ),
     ]
@@ -193,7 +199,7 @@ def summary(found: dict) -> list[tuple[str, str]]:
         ]
     noise = found["label_noise"]["exact"]
     for name, title in (("age_accuracy", "ceiling of age accuracy"), ("gender_accuracy", "ceiling of gender accuracy")):
-        rows.append((title, bounds(noise[name], "ceiling")))
+        rows.append((title, f"{bounds(noise[name], 'ceiling')}, {noise[name]['pictures']} pictures"))
     return rows
 
 
@@ -201,5 +207,5 @@ def bounds(estimate: dict, name: str) -> str:
     """ "0.749 to 0.864 [0.642, 0.912]": the two bounds, and the 95 % interval that holds both."""
     if estimate[name] is None:
         return "n/a"
-    (low, high), (least, most) = estimate[name], estimate[f"{name}_ci95"]
-    return f"{low:.3f} to {high:.3f} [{least:.3f}, {most:.3f}]"
+    told, interval = "{:.3f} to {:.3f}".format(*estimate[name]), estimate[f"{name}_ci95"]
+    return told + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")
