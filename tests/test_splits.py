@@ -27,6 +27,12 @@ def test_near_means_at_most_thirty_bits(bits, near):
     assert len(pairs) == near
 
 
+def test_pairs_among_themselves_come_once(faces, monkeypatch):
+    monkeypatch.setattr(splits, "BLOCK", 7)
+    assert sorted(map(tuple, splits.near_pairs(faces[1]).tolist())) == [(i, i + 1) for i in range(0, 60, 2)]
+    assert splits.near_pairs(faces[1][:0]).shape == (0, 2)
+
+
 def test_difference_hash_of_a_ramp():
     ramp = np.repeat(np.tile(np.arange(170, dtype=np.uint8), (160, 1))[..., None], 3, 2)
     assert np.unpackbits(splits.dhash(ramp)).all() and not np.unpackbits(splits.dhash(ramp[:, ::-1])).any()

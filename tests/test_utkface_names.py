@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from agegender_jax.data.utkface import parse_utkface_name
+from agegender_jax.data.utkface import parse_utkface_name, remark
 from agegender_jax.labels import RACES, Label
 
 DATE = "20170116174525125"
@@ -77,6 +77,21 @@ def test_well_formed_names(name):
 @pytest.mark.parametrize("stem", MALFORMED)
 def test_malformed_names_of_the_distributed_sets(stem, suffix):
     assert parse_utkface_name(stem + suffix) == expected(*MALFORMED[stem])
+
+
+@pytest.mark.parametrize("suffix", ["", ".jpg", ".jpg.chip.jpg"])
+@pytest.mark.parametrize("stem", MALFORMED)
+def test_malformed_names_are_remarked_upon(stem, suffix):
+    told = {"24": "a space beside the label", "55": "no dot before the suffix"}
+    assert remark(stem + suffix) == told.get(stem[:2]) or remark(stem + suffix).startswith(
+        f"malformed, known to be {stem[:2]}, "
+    )
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_of_plain_names_only_odd_dates_are_remarked_upon(name):
+    odd = {"14_0_0_2017": "date of 16 digits, not 17", "28_1_2_2017": "date of 18 digits, not 17"}
+    assert remark(name) == odd.get(name[:11])
 
 
 @pytest.mark.parametrize("name", REJECTED)
