@@ -16,7 +16,7 @@
 | model.dtype              | of the convolutions: float32 or bfloat16                            |
 | model.stem               | imagenet (7x7/2 and pooling), small (3x3/1), or the net's default   |
 | model.attention          | of the RAN's masks: mixed, channel or spatial                       |
-| model.learning           | of the RAN's masks: residual, (1 + mask) * trunk, or naive          |
+| model.learning           | of the RAN's masks: residual, (1 + mask) * trunk; naive; none       |
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
@@ -113,7 +113,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.stem": ("default", "imagenet", "small"),
     "model.attention": ("mixed", "channel", "spatial"),
-    "model.learning": ("residual", "naive"),
+    "model.learning": ("residual", "naive", "none"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
 }

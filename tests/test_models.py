@@ -273,6 +273,20 @@ def test_a_zero_mask_head_gives_one_and_a_half_trunks():
     np.testing.assert_array_equal(out, 1.5 * trunk)
     out, _ = module.clone(learning="naive").apply({**variables, "params": params}, x, train=False)
     np.testing.assert_array_equal(out, 0.5 * trunk)
+    out, mask = module.clone(learning="none").apply({**variables, "params": params}, x, train=False)
+    np.testing.assert_array_equal(out, trunk)
+    assert mask is None
+
+
+def test_without_attention_the_net_is_the_same_but_for_its_masks():
+    net = models.build("ran56", num_age_classes=12, learning="none")
+    with_masks = tree.named_leaves(shapes_of(models.build("ran56", num_age_classes=12)))
+    expected = {path: leaf.shape for path, leaf in with_masks.items() if "/mask/" not in path}
+    assert {path: leaf.shape for path, leaf in tree.named_leaves(shapes_of(net)).items()} == expected
+    assert sizes.count(net.backbone, 64) == (22_804_160, 369_295_360)
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    outputs = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False)[0], images)
+    assert outputs.attention == ()
 
 
 def test_three_kinds_of_attention():
@@ -299,6 +313,7 @@ CIFAR = models.CIFAR | {"channels": (64,), "modules": (1,)}
 SMALL_CIFAR = (
     ResidualAttentionNet(**CIFAR, depths=(2,), p=2, r=2, attention="channel"),
     ResidualAttentionNet(**CIFAR, depths=(0,), attention="spatial", learning="naive"),
+    ResidualAttentionNet(**CIFAR, depths=(2,), learning="none"),
 )
 
 

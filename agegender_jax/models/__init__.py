@@ -55,7 +55,8 @@ def backbone(
       stem: "imagenet" (7x7/2 and pooling), "small" (3x3/1: maps four times as wide, about 16 times the work), or
         "default": small for the CIFAR nets, imagenet for the others.
       attention: "mixed", "channel" or "spatial", of Residual Attention Networks.
-      learning: "residual" for (1 + mask) * trunk, "naive" for mask * trunk, of Residual Attention Networks.
+      learning: "residual" for (1 + mask) * trunk, "naive" for mask * trunk, "none" for the trunk alone, without mask
+        branches, of Residual Attention Networks.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 

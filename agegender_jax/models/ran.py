@@ -56,9 +56,10 @@ def spatial(x):
 
 
 ATTENTION = {"mixed": mixed, "channel": channel, "spatial": spatial}
-LEARNING: dict[str, Callable] = {
+LEARNING: dict[str, Callable | None] = {
     "residual": lambda mask, trunk: (1 + mask) * trunk,  # equation 3
     "naive": lambda mask, trunk: mask * trunk,  # equation 1
+    "none": None,  # H = T(u): no attention, no mask branch
 }
 
 
@@ -143,7 +144,8 @@ class AttentionModule(nn.Module):
 
     Attributes:
       attention: "mixed", "channel" or "spatial": the mask's activation.
-      learning: "residual", or "naive" for H = M(u) * T(u).
+      learning: "residual", "naive" for H = M(u) * T(u), or "none" for H = T(u): then there is no mask branch, and
+        None in place of the mask.
     """
 
     features: int
@@ -168,6 +170,8 @@ class AttentionModule(nn.Module):
 
         u = units(x, "pre", self.p)
         trunk = units(u, "trunk", self.t)
+        if LEARNING[self.learning] is None:
+            return units(trunk, "post", self.p), None
         mask = SoftMask(self.features, self.depth, self.r, self.attention, name="mask", **shared)(u, train=train)
         return units(LEARNING[self.learning](mask.astype(trunk.dtype), trunk), "post", self.p), mask
 
@@ -185,7 +189,7 @@ class ResidualAttentionNet(nn.Module):
       stem_channels: of the first convolution.
       stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1, none; for small faces, 16 times the work).
       p, t, r: units before and after, in the trunk and in the mask of each module.
-      attention: "mixed", "channel" or "spatial"; learning: "residual" or "naive", see AttentionModule.
+      attention: "mixed", "channel" or "spatial"; learning: "residual", "naive" or "none", see AttentionModule.
       width: channel multiplier.
       dtype: of the convolutions; parameters, statistics, masks and features stay float32.
       axis_name: the mapped axis over which BatchNorm is synchronised, or None.
@@ -213,7 +217,7 @@ class ResidualAttentionNet(nn.Module):
 
     @nn.compact
     def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and one soft mask [B, h, w, C] for each attention module."""
+        """Features [B, F] and one soft mask [B, h, w, C] for each attention module; none where learning is "none"."""
         layers.check_images(images)
         shared = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
         kinds = {"p": self.p, "t": self.t, "r": self.r, "attention": self.attention, "learning": self.learning}
@@ -239,4 +243,4 @@ class ResidualAttentionNet(nn.Module):
             stride = 2 if j == 1 else 1
             x = PreActUnit(self.final_channels, stride=stride, name=f"final_res{j}", **shared)(x, train=train)
         x = nn.relu(norm(name="final_bn")(x))
-        return x.astype(jnp.float32).mean((1, 2)), tuple(masks)
+        return x.astype(jnp.float32).mean((1, 2)), tuple(mask for mask in masks if mask is not None)
