@@ -41,7 +41,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -202,6 +202,17 @@ def nearest(name: str, known: Any) -> str:
     """A hint: the nearest known name, or all of them."""
     close = difflib.get_close_matches(str(name), list(known), 1)
     return f"did you mean {close[0]}?" if close else f"one of: {', '.join(known)}"
+
+
+def nearest_field(wanted: str, known: Iterable[str]) -> str:
+    """A hint: the dotted name that is most alike, in the whole of it and in its last part."""
+
+    def likeness(name: str) -> float:
+        pairs = ((wanted, name), (wanted.rpartition(".")[2], name.rpartition(".")[2]))
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    best = max(known, key=likeness)
+    return f"did you mean {best}?" if likeness(best) > 0.75 else "see --help for all fields"
 
 
 def to_dict(config: ConfigDict) -> dict:

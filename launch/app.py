@@ -1,6 +1,5 @@
 """Flags in, exit code out: what every program here shares. Imports nothing heavy, so that --help is quick."""
 
-import difflib
 import errno
 import functools
 import importlib.machinery
@@ -17,7 +16,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from agegender_jax.config import ConfigDict, default, fields_help, flat, nearest, validate
+from agegender_jax.config import ConfigDict, default, fields_help, flat, nearest, nearest_field, validate
 from agegender_jax.errors import Alone, CheckpointError, ConfigError, Stopped, ToldElsewhere, UserError
 from agegender_jax.run import pages
 
@@ -143,7 +142,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise
     except (AttributeError, KeyError) as error:  # a field that the config does not have
         name = _unknown_field(argv) or _one_line(error)
-        raise ConfigError(f"unknown config field {name}", "command line", _near_field(name)) from error
+        raise ConfigError(f"unknown config field {name}", "command line", nearest_field(name, _fields())) from error
     except Exception as error:  # ml_collections and absl raise many kinds
         raise ConfigError(_one_line(error) or type(error).__name__, "command line", "see --help") from error
     if len(rest) > 1:
@@ -228,14 +227,3 @@ def _unknown_field(argv: list[str]) -> str:
     """The first NAME of a --config.NAME that no field has, or nothing."""
     given = (re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv)
     return next((found[1] for found in given if found and found[1] not in _fields()), "")
-
-
-def _near_field(wanted: str) -> str:
-    """A hint: the field that is most alike, in its whole name and in the last part of it."""
-
-    def likeness(name: str) -> float:
-        pairs = ((wanted, name), (wanted.rpartition(".")[2], name.rpartition(".")[2]))
-        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
-
-    best = max(_fields(), key=likeness)
-    return f"did you mean {best}?" if likeness(best) > 0.75 else "see --help for all fields"
