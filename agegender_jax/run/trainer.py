@@ -279,7 +279,13 @@ class Training:
         )
         for head in collapsed:
             self.progress.warn(f"the {head} head has collapsed: it tells the classes apart no better than a constant")
-        return scores | {"val_loss": scores["loss"], "collapsed": collapsed}
+        return scores | {"val_loss": self.val_loss(scores), "collapsed": collapsed}
+
+    def val_loss(self, scores: dict) -> float:
+        """What chooses the best step: the cross-entropies of the heads that are trained, unweighted."""
+        weights = self.config.loss.age_weight, self.config.loss.gender_weight
+        losses = scores["loss_age"], scores["loss_gender"]
+        return sum(loss for loss, weight in zip(losses, weights, strict=True) if weight)
 
     def write(self, row: dict) -> None:
         if self.first:
