@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = {
     0: ("errors", "structs", "labels", "config", "files"),
-    1: ("models", "data", "losses", "metrics", "optim", "parallel"),
+    1: ("models", "data", "losses", "metrics", "comparison", "optim", "parallel"),
     2: ("training", "ensemble", "checkpoint", "report", "label_noise"),
     3: ("run",),
 }

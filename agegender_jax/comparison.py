@@ -1,0 +1,49 @@
+"""Two ways to train, compared over seeds and images at once. numpy only."""
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> dict:
+    """How far the outcomes of a way a to train lie above those of a way b: the mean of a - b, and what it rests on.
+
+    Args:
+      a, b: int [S, N], an outcome (see metrics.outcomes) of every image for every seed. Row s of both was trained
+        with the same seed, column i is of the same image everywhere.
+
+    Returns:
+      {"difference": float, "ci95": [low, high], "by_seed": S floats, "range": [least, largest of by_seed]}; None and
+      [] where there is no image.
+    """
+    differences = np.asarray(a) - np.asarray(b)
+    if not differences.size:
+        return {"difference": None, "ci95": None, "by_seed": [], "range": None}
+    by_seed = differences.mean(1)
+    return {
+        "difference": float(differences.mean()),
+        "ci95": crossed_bootstrap(differences),
+        "by_seed": by_seed.tolist(),
+        "range": [float(by_seed.min()), float(by_seed.max())],
+    }
+
+
+def crossed_bootstrap(values: np.ndarray) -> list[float]:
+    """Percentile bootstrap 95 % interval of the mean of integers [S, N] whose rows and columns are both samples.
+
+    Each resample draws S seeds and N images with replacement, and takes the mean over the drawn rows and columns: all
+    seeds see the same images, so an image that is drawn twice counts twice in every row (Owen 2007, The pigeonhole
+    bootstrap, Annals of Applied Statistics 1). With one row it is the bootstrap over images. It covers a little
+    more than 95 % where seed and image interact, and less with few rows, which it can only repeat: three seeds
+    that differ much more than images do are covered by about seven intervals in ten.
+
+    Drawing columns draws the count of each distinct column from a multinomial, so the cost does not grow with N.
+    The same input gives the same interval.
+    """
+    seeds, images = values.shape
+    columns, counts = np.unique(values, axis=1, return_counts=True)
+    rng = np.random.default_rng(0)
+    drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    drawn_images = rng.multinomial(images, counts / images, size=RESAMPLES)
+    means = ((drawn_seeds @ columns) * drawn_images).sum(1) / values.size
+    return np.quantile(means, [0.025, 0.975]).tolist()
