@@ -49,17 +49,21 @@ def check(done, code, *texts):
         assert text in done.stderr, done.stderr
 
 
-def run_until(step, how, workdir, *arguments):
-    """Trains, sends the signal `how` once a line of `step` or later is logged; the exit code and stderr."""
+def run_until(step, how, workdir, *arguments, name="train", watched=None):
+    """Trains, sends the signal `how` once a line of `step` or later is logged; the exit code and stderr.
+
+    Args:
+      watched: the workdir of the run whose log counts, where the program has several.
+    """
     process = subprocess.Popen(
-        command("train", *arguments, f"--workdir={workdir}"),
+        command(name, *arguments, f"--workdir={workdir}"),
         cwd=ROOT,
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        while process.poll() is None and not any(row["step"] >= step for row in rows(workdir)):
+        while process.poll() is None and not any(row["step"] >= step for row in rows(watched or workdir)):
             time.sleep(0.02)
         process.send_signal(getattr(signal, how))
         _, errors = process.communicate(timeout=120)

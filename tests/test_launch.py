@@ -39,7 +39,8 @@ def train(place, *arguments, devices=1):
 
 
 @pytest.mark.parametrize(
-    "name, flag", [("train", "workdir"), ("evaluate", "workdir"), ("benchmark", "what"), ("audit", "source")]
+    "name, flag",
+    [("train", "workdir"), ("evaluate", "workdir"), ("ablate", "vary"), ("audit", "source"), ("benchmark", "what")],
 )
 def test_help_is_quick_and_needs_no_jax(name, flag):
     begun = time.perf_counter()

@@ -25,8 +25,18 @@ from agegender_jax.run.workdir import Workdir, write_csv
 WAIT_EVERY = 4  # steps in flight at most, so that batches do not pile up on the device
 
 
-def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress | None = None) -> None:
-    """Trains `config` in `workdir`, or goes on where the same command stopped; `progress` is told what happens.
+def fit(
+    config: ConfigDict,
+    workdir: str,
+    command: list[str],
+    progress: Progress | None = None,
+    stop: StopFlag | None = None,
+) -> None:
+    """Trains `config` in `workdir`, or goes on where the same command stopped.
+
+    Args:
+      progress: is told what happens.
+      stop: the entered flag of a job with several runs, which then asks it between them; None for one of its own.
 
     Raises:
       UserError: of the kind that interfaces and exit codes name.
@@ -47,7 +57,8 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
             if first:
                 stack.enter_context(place)
                 resuming = checks.same_run(place, config)
-        stop, progress = stack.enter_context(StopFlag()), stack.enter_context(progress or Progress(silent=not first))
+        stop = stop or stack.enter_context(StopFlag())
+        progress = stack.enter_context(progress or Progress(silent=not first))
         with processes.together():
             on_bad = functools.partial(list_bad, place) if first else lambda bad: str(place.bad_images)
             faces = inputs.load(config, progress.prepare, on_bad)

@@ -1,0 +1,264 @@
+"""Variants over seeds: which there are, how they are trained and resumed, and what is said of them."""
+
+import csv
+import json
+import types
+
+import numpy as np
+import programs
+import pytest
+from programs import check
+
+from agegender_jax import config as config_lib
+from agegender_jax.data import synthetic
+from agegender_jax.errors import ConfigError, DataError, Stopped
+from agegender_jax.labels import AGE_BUCKETS
+from agegender_jax.run import ablation, contrasts, finished, trainer, variants
+from agegender_jax.run.logs import MetricsLog
+from agegender_jax.run.workdir import Workdir
+
+BASE, OTHER = "model.gender_to_age=probs", "model.gender_to_age=shuffled"
+VARY = ["model.gender_to_age=probs,shuffled"]
+NAMES = ("age_accuracy", "gender_accuracy", "aabd")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Fields of a small job on 160 drawn faces."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write_faces(folder / "faces", 160, seed=0, size=32)
+    fields = {"model.name": "levi_hassner", "model.width": 0.125, "data.image_size": 32, "num_steps": 60}
+    fields |= {"log.every_steps": 5, "checkpoint.every_steps": 10}
+    return fields | {"data.source": str(folder / "faces"), "data.cache_dir": str(folder / "cache")}
+
+
+@pytest.fixture
+def config(settings):
+    config = config_lib.default()
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+@pytest.fixture(scope="module")
+def place(settings, tmp_path_factory):
+    """An ablation of two variants and two seeds that was stopped in its second run and given again."""
+    folder = tmp_path_factory.mktemp("ablation") / "feed"
+    given = ["--config=configs/ran.py", *(f"--config.{name}={value}" for name, value in settings.items())]
+    given += [f"--vary={VARY[0]}", "--seeds=0,1", "--ensemble"]
+    code, errors = programs.run_until(5, "SIGTERM", folder, *given, name="ablate", watched=folder / OTHER / "seed0")
+    assert code == 75 and "after saving; the same command resumes" in errors, errors
+    assert json.loads((folder / "ablation.json").read_text())["differences"] == []
+    assert (folder / BASE / "seed0" / "results.json").exists() and not (folder / BASE / "seed1").exists()
+    done = programs.run("ablate", *given, f"--workdir={folder}")
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    return folder
+
+
+def ablate(config, place, seeds=(0, 1), vary=VARY):
+    return ablation.ablate(config, vary, seeds, str(place), ["test"], ensemble=True)
+
+
+def rows(place, name, seed):
+    with open(place / name / f"seed{seed}" / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def right(row):
+    """age_accuracy, gender_accuracy and aabd of a line, from its answer as text."""
+    distance = abs(AGE_BUCKETS.index(row["age_bucket"]) - int(row["true_age"]) // 10)
+    return distance == 0, row["gender"] == row["true_gender"], distance
+
+
+def averaged(members):
+    """The line of an ensemble, from its members' lines."""
+    female = np.mean([float(row["p_female"]) for row in members])
+    ages = [np.mean([float(row[f"p_age_{i}"]) for row in members]) for i in range(len(AGE_BUCKETS))]
+    answer = {"age_bucket": AGE_BUCKETS[int(np.argmax(ages))], "gender": "female" if female > 0.5 else "male"}
+    return members[0] | answer
+
+
+@pytest.mark.timeout(300)
+def test_a_stopped_ablation_goes_on_and_ends_with_every_run(place, settings):
+    told = (place / "stdout").read_text()
+    assert f"run 1 of 4: {BASE}, seed 0: finished before" in told and "resumed at step" in told
+    assert f"run 4 of 4: {OTHER}, seed 1; about" in told
+    found = json.loads((place / "ablation.json").read_text())
+    assert [(run["variant"], run["seed"]) for run in found["runs"]] == [(BASE, 0), (OTHER, 0), (BASE, 1), (OTHER, 1)]
+    for run in found["runs"]:
+        folder = place / run["workdir"]
+        config = json.loads((folder / "config.json").read_text())
+        assert config["seed"] == run["seed"] and run["variant"].endswith("=" + config["model"]["gender_to_age"])
+        assert config["num_steps"] == programs.rows(folder)[-1]["step"] == settings["num_steps"]
+        assert [path.name for path in (folder / "checkpoints").iterdir()] == [str(run["step"])]  # the best alone
+        assert run["seconds"] > 0
+    assert found["config"]["model"]["name"] == "levi_hassner" and "seed" not in found["config"]
+    assert found["versions"]["jax"] and found["vary"] == {"model.gender_to_age": ["probs", "shuffled"]}
+
+
+def test_scores_and_differences_are_those_of_the_predictions(place):
+    found = json.loads((place / "ablation.json").read_text())
+    lines = {name: [rows(place, name, seed) for seed in (0, 1)] for name in (BASE, OTHER)}
+    lines["ensemble"] = [[averaged(pair) for pair in zip(*of, strict=True)] for of in zip(*lines.values(), strict=True)]
+    outcomes = {name: np.array([[right(row) for row in run] for run in of], float) for name, of in lines.items()}
+    assert [row["name"] for row in found["variants"]] == list(outcomes)
+    for row in found["variants"]:
+        means = outcomes[row["name"]].mean(1)  # [seed, score]
+        assert [row[name] for name in NAMES] == pytest.approx(means.mean(0).tolist())
+        assert [row["by_seed"][name] for name in NAMES] == [pytest.approx(x) for x in means.T.tolist()]
+        assert row["control"] == (row["name"] != BASE)
+    for run in found["runs"]:
+        tested = json.loads((place / run["workdir"] / "results.json").read_text())["models"][0]
+        row = next(row for row in found["variants"] if row["name"] == run["variant"])
+        assert [row["by_seed"][name][run["seed"]] for name in NAMES] == pytest.approx([tested[n] for n in NAMES])
+    pairs = [(OTHER, BASE), ("ensemble", BASE), ("ensemble", OTHER)]
+    assert [(each["a"], each["b"]) for each in found["differences"]] == pairs
+    for each in found["differences"]:
+        by_hand = (outcomes[each["a"]] - outcomes[each["b"]]).mean(1)
+        for i, name in enumerate(NAMES):
+            assert each[name]["by_seed"] == pytest.approx(by_hand[:, i].tolist())
+            assert each[name]["ci95"][0] <= each[name]["difference"] <= each[name]["ci95"][1]
+
+
+def test_the_terminal_gets_a_table_for_each_pair_and_what_it_rests_on(place):
+    told = " ".join((place / "stdout").read_text().split())
+    assert f"{OTHER} (a control) against {BASE}" in told and f"ensemble (a control) against {BASE}" in told
+    assert "16 images, seeds 0, 1" in told and "so few seeds say little about others" in told
+    assert told.count("│ AABD │") == 3 and told.count(" by 0.") == 9
+
+
+def test_given_again_it_trains_nothing_and_says_the_same(place, config, monkeypatch):
+    monkeypatch.setattr(trainer, "fit", lambda *given, **named: pytest.fail("trained"))
+    before = (place / "ablation.json").read_bytes()
+    ablate(config, place)
+    assert (place / "ablation.json").read_bytes() == before
+
+
+def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, config, monkeypatch):
+    asked = []
+
+    def fit(config, workdir, command, stop):
+        asked.append((config.seed, Workdir(workdir).path.relative_to(place).as_posix()))
+        Workdir(workdir).path.mkdir(parents=True)
+        (Workdir(workdir).path / "results.json").write_text('{"models": [{"step": 7}]}')
+        stop.code = 75
+
+    monkeypatch.setattr(trainer, "fit", fit)
+    with pytest.raises(Stopped, match="step 7") as raised:
+        ablate(config, place, seeds=(0, 2, 1))
+    assert raised.value.code == 75 and asked == [(2, f"{BASE}/seed2")]
+
+
+@pytest.mark.parametrize(
+    "vary, seeds, texts",
+    [
+        ([], [0], ["--vary is missing"]),
+        (["model.gender_to_agee=probs,none"], [0], ["field model.gender_to_agee", "did you mean model.gender_to_age?"]),
+        (["lr=1,2"], [0], ["field lr", "did you mean optimizer.lr?"]),
+        (["model=a,b"], [0], ["unknown config field model"]),
+        (["model.gender_to_age"], [0], ["one value"]),
+        (["model.gender_to_age=probs"], [0], ["one value", "--vary=model.gender_to_age=a,b"]),
+        (["model.width=0.5,.5"], [0], ["the same value twice"]),
+        (["optimizer.lr=0.1,much"], [0], ["of type float, got 'much'", "the default is 0.005"]),
+        (["augment.flip=true,no"], [0], ["true or false, got 'no'"]),
+        (["model.name=ran56,ran57"], [0], ["unknown model.name 'ran57'", "variant model.name=ran57", "did you mean"]),
+        (["optimizer.lr=0.1,-1"], [0], ["optimizer.lr must be at least 0", "variant optimizer.lr=-1"]),
+        (["seed=0,1"], [0], ["seed cannot vary", "--seeds"]),
+        (["data.split_seed=0,1"], [0], ["data.split_seed cannot vary"]),
+        (["num_steps=1,2", "num_steps=1,3"], [0], ["num_steps varies twice"]),
+        (["init_from=a/b,a-b"], [0], ["share a folder"]),
+        (VARY, [], ["there are no seeds"]),
+        (VARY, [1, 1], ["a seed stands twice"]),
+        (VARY, [-1], ["between 0 and"]),
+        (["model.learning=residual,none"], [0], ["levi_hassner has no learning", "variant model.learning=none"]),
+        (["batch_size=16,20"], [0], ["batch_size 20"]),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(vary, seeds, texts, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "fit", lambda *given, **named: pytest.fail("trained"))
+    with pytest.raises(ConfigError) as raised:
+        ablate(config, tmp_path / "x", seeds, vary)
+    for text in texts:
+        assert text in str(raised.value)
+
+
+@pytest.mark.parametrize("arguments, text", [([], "--workdir is missing"), (["--workdir=x", "--seeds=0,b"], "a seed")])
+def test_mistakes_in_flags(arguments, text):
+    check(programs.run("ablate", "--config=configs/ran.py", f"--vary={VARY[0]}", *arguments), 2, text)
+
+
+def test_another_ablation_in_the_folder_is_refused(place, config):
+    with pytest.raises(ConfigError, match=r"another ablation: --vary: .*shuffled.* -> .*none"):
+        ablate(config, place, vary=["model.gender_to_age=probs,none"])
+    config.num_steps, config.optimizer.lr = 61, 0.1
+    with pytest.raises(ConfigError, match=r"optimizer.lr: 0.005 -> 0.1; num_steps: 60 -> 61"):
+        ablate(config, place)
+    with pytest.raises(ConfigError, match="holds a run"):
+        ablate(config, place / BASE / "seed0")
+    (place.parent / "torn").mkdir()
+    (place.parent / "torn" / "ablation.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        ablate(config, place.parent / "torn")
+
+
+def test_variants_differ_from_the_base_in_one_field_each(config):
+    given = ["optimizer.lr=0.01,0.002", "augment.flip=true,false", "model.name=ran56,resnet18,levi_hassner"]
+    base, *rest = variants.parse(config, given)
+    assert base.name == "optimizer.lr=0.01,augment.flip=true,model.name=ran56" == base.folder
+    names = ["optimizer.lr=0.002", "augment.flip=false", "model.name=resnet18", "model.name=levi_hassner"]
+    assert [variant.name for variant in rest] == names
+    for variant in rest:
+        ((field, value),) = variant.fields.items()
+        first, own = (dict(config_lib.flat(of.config)) for of in (base, variant))
+        assert own[field] == value and {name for name in own if own[name] != first[name]} == {field}
+    assert variants.parse(config, ["init_from=,runs/a b"])[1].folder == "init_from=runs-a-b"
+
+
+def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):
+    ways = variants.parse(config, ["loss.age_weight=1,0", "loss.gender_weight=1,0"])
+    assert [way.heads for way in ways] == [("age", "gender"), ("gender",), ("age",)]
+    rng = np.random.default_rng(0)
+    probs = types.SimpleNamespace(age=rng.random((5, 12)), gender=rng.random((5, 2)))
+    faces = types.SimpleNamespace(targets=lambda split: (np.full((5, 2), 3), np.ones(5, int)))
+    found = contrasts.results(ways, [[probs]] * 3, faces, together=False)
+    compared = [[name for name in NAMES if each[name] is not None] for each in found["differences"]]
+    assert compared == [["gender_accuracy"], ["age_accuracy", "aabd"]]
+    assert found["variants"][1]["age_accuracy"] is None and found["variants"][1]["by_seed"]["aabd"] is None
+
+
+def test_the_best_step_of_one_task_does_not_look_at_the_other(config):
+    job, scores = types.SimpleNamespace(config=config), {"loss_age": 2.0, "loss_gender": 0.5}
+    assert trainer.Training.val_loss(job, scores) == 2.5
+    config.loss.gender_weight = 0.0
+    assert trainer.Training.val_loss(job, scores) == 2.0
+    config.loss.update(age_weight=0.0, gender_weight=0.1)
+    assert trainer.Training.val_loss(job, scores) == 0.5
+
+
+def test_words_and_signs_of_a_difference():
+    found = {"difference": -0.012, "ci95": [-0.03, 0.01], "range": [-0.02, -0.0001]}
+    assert contrasts._cells(found, less_is_better=True) == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    assert contrasts._cells(found, less_is_better=False) == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    found = {"difference": 0.012, "ci95": [-0.03, 0.04], "range": [-0.02, 0.03]}
+    assert contrasts._cells(found, less_is_better=False) == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
+    assert "another seed" in contrasts.caution(1) and "so few" in contrasts.caution(4)
+    assert "few" not in contrasts.caution(5)
+
+
+def test_seconds_are_those_of_the_steps_that_were_not_repeated(tmp_path):
+    run, log = Workdir(tmp_path), MetricsLog(tmp_path / "metrics.jsonl")
+    run.write_config({"batch_size": 16})
+    for step, speed in ((5, 8.0), (10, 16.0), (12, 32.0)):
+        log.append({"step": step, "split": "train", "images_per_second": speed})
+        log.append({"step": step, "split": "val"})
+    assert finished.seconds(run) == 5 * 16 / 8 + 5 * 16 / 16 + 2 * 16 / 32
+
+
+def test_damaged_answers_say_which_run_to_train_anew(place, config):
+    kept = (place / OTHER / "seed1" / "predictions.csv").read_text()
+    try:
+        (place / OTHER / "seed1" / "predictions.csv").write_text(kept[: len(kept) // 2])
+        with pytest.raises(DataError, match="delete .*shuffled/seed1"):
+            ablate(config, place)
+    finally:
+        (place / OTHER / "seed1" / "predictions.csv").write_text(kept)
