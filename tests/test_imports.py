@@ -8,12 +8,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = {
     0: ("errors", "structs", "labels", "config", "files"),
-    1: ("models", "data", "losses", "metrics", "comparison", "optim", "parallel"),
-    2: ("training", "ensemble", "checkpoint", "report", "label_noise"),
+    1: ("models", "data", "losses", "metrics", "optim", "parallel"),
+    2: ("training", "ensemble", "checkpoint", "report"),
     3: ("run",),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-BESIDE = {("config", "errors"), ("report", "ensemble"), ("report", "label_noise")}
+BESIDE = {("config", "errors"), ("report", "ensemble")}
 ONLY_IN = {
     "absl": ("launch",),
     "orbax": ("agegender_jax/checkpoint",),

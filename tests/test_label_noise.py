@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from agegender_jax import label_noise, metrics
+from agegender_jax import metrics
+from agegender_jax.metrics import label_noise
 
 PICTURES = 20000
 

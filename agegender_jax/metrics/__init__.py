@@ -3,7 +3,7 @@
 numpy, and scipy for one minimum. Where there is nothing to say, a score and its interval are None, never NaN.
 """
 
-from agegender_jax.metrics import calibration
+from agegender_jax.metrics import calibration, label_noise
 from agegender_jax.metrics.accuracy import (
     SCORES,
     confusion,
@@ -21,6 +21,7 @@ from agegender_jax.metrics.alarm import collapsed
 from agegender_jax.metrics.comparison import COMPARED, PROPORTIONS, paired, per_example, scored
 from agegender_jax.metrics.groups import SMALL, age_bands, by_group
 from agegender_jax.metrics.intervals import RESAMPLES, bootstrap, bootstrap_means, wilson
+from agegender_jax.metrics.over_seeds import compare, crossed_bootstrap
 from agegender_jax.metrics.years import bucket_years, expected_age
 
 __all__ = [
@@ -38,9 +39,12 @@ __all__ = [
     "by_group",
     "calibration",
     "collapsed",
+    "compare",
     "confusion",
+    "crossed_bootstrap",
     "expected_age",
     "kappa",
+    "label_noise",
     "losses",
     "majority",
     "nearest_bucket",

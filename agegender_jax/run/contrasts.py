@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from agegender_jax import comparison, ensemble, metrics
+from agegender_jax import ensemble, metrics
 from agegender_jax.report.results import ENSEMBLE
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.progress import Progress
@@ -26,7 +26,7 @@ def results(variants: Sequence[Variant], answers: Sequence[Sequence[Probs]], fac
     Returns:
       variants: name, what it sets (of the ensemble its members), heads trained, whether it is a control, the scores'
         means over the seeds, and by_seed, for each score S floats.
-      differences: a, b and for each score `comparison.compare` of a's outcomes with b's: every variant against the
+      differences: a, b and for each score `metrics.compare` of a's outcomes with b's: every variant against the
         base, then the ensemble against every variant.
       Scores of a head that is not trained are None.
     """
@@ -57,7 +57,7 @@ def _outcomes(answers: Sequence[Probs], heads: Sequence[str], faces: Faces) -> d
 
 
 def _compare(a: np.ndarray | None, b: np.ndarray | None) -> dict | None:
-    return None if a is None or b is None else comparison.compare(a, b)
+    return None if a is None or b is None else metrics.compare(a, b)
 
 
 def show(found: dict, progress: Progress) -> None:

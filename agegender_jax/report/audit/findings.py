@@ -4,11 +4,12 @@ from collections import Counter
 
 import numpy as np
 
-from agegender_jax import label_noise, metrics
+from agegender_jax import metrics
 from agegender_jax.data import audit
 from agegender_jax.data.looks import Looks
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, RACES
+from agegender_jax.metrics import label_noise
 
 SCHEMA = 1
 LABELS = ("bucket", "gender", "race")

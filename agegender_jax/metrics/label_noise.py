@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from agegender_jax import metrics
+from agegender_jax.metrics.intervals import bootstrap, wilson
 
 
 def ceiling(disagreement: float, classes: int) -> tuple[float, float]:
@@ -44,7 +44,7 @@ def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> d
     counts = {"pairs": len(differ), "pictures": len(shares)}
     if not len(shares):
         return counts | dict.fromkeys(("disagreement", "ci95", "ceiling", "ceiling_ci95"))
-    rate, (low, high) = float(shares.mean()), metrics.wilson(shares)
+    rate, (low, high) = float(shares.mean()), wilson(shares)
     bounds = [ceiling(high, classes)[0], ceiling(low, classes)[1]]
     return counts | {
         "disagreement": rate,
@@ -70,7 +70,7 @@ def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict:
     mean = float(means.mean())
     found = counts | {"difference": mean, "ci95": None, "floor": [mean / 2, mean], "floor_ci95": None}
     if np.ptp(means) > 0:
-        low, high = metrics.bootstrap(means)
+        low, high = bootstrap(means)
         found |= {"ci95": [low, high], "floor_ci95": [low / 2, high]}
     return found
 

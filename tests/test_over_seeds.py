@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agegender_jax import comparison
+from agegender_jax import metrics
 
 
 def by_hand(values, resamples=4000):
@@ -21,7 +21,7 @@ def test_the_interval_is_that_of_a_loop(seeds, images):
     rng = np.random.default_rng(seeds)
     values = rng.integers(-2, 3, (1, images)) + rng.integers(-1, 2, (seeds, images)) + np.arange(seeds)[:, None]
     low, high = by_hand(values)
-    np.testing.assert_allclose(comparison.crossed_bootstrap(values), [low, high], atol=0.06 * (high - low))
+    np.testing.assert_allclose(metrics.crossed_bootstrap(values), [low, high], atol=0.06 * (high - low))
 
 
 def worlds(count, seeds, images, of_seed, of_image):
@@ -34,7 +34,7 @@ def worlds(count, seeds, images, of_seed, of_image):
 
 
 def covered(*world):
-    found = [comparison.crossed_bootstrap(values) for values in worlds(200, *world)]
+    found = [metrics.crossed_bootstrap(values) for values in worlds(200, *world)]
     return np.mean([low <= 0 <= high for low, high in found])
 
 
@@ -53,14 +53,14 @@ def test_coverage(world, least, most):
 
 def test_resampling_images_alone_would_promise_too_much():
     """Six seeds as one long row, as if every image of every seed were a new one."""
-    found = [comparison.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(200, 6, 100, 0.3, 0.5)]
+    found = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(200, 6, 100, 0.3, 0.5)]
     assert np.mean([low <= 0 <= high for low, high in found]) < 0.7
 
 
 def test_compare_tells_the_difference_of_each_seed():
     a, b = np.array([[1, 1, 0, 1], [1, 0, 0, 1]]), np.array([[1, 0, 0, 0], [0, 1, 0, 1]])
-    found = comparison.compare(a, b)
+    found = metrics.compare(a, b)
     assert found["difference"] == 0.25 and found["by_seed"] == [0.5, 0.0] and found["range"] == [0.0, 0.5]
     assert found["ci95"][0] <= 0.25 <= found["ci95"][1]
-    assert comparison.compare(a, a) == {"difference": 0.0, "ci95": [0, 0], "by_seed": [0, 0], "range": [0, 0]}
-    assert comparison.compare(a[:, :0], b[:, :0])["difference"] is None
+    assert metrics.compare(a, a) == {"difference": 0.0, "ci95": [0, 0], "by_seed": [0, 0], "range": [0, 0]}
+    assert metrics.compare(a[:, :0], b[:, :0])["difference"] is None

@@ -1,8 +1,8 @@
-"""Two ways to train, compared over seeds and images at once. numpy only."""
+"""Two ways to train, compared over seeds and images at once."""
 
 import numpy as np
 
-RESAMPLES = 2000
+from agegender_jax.metrics.intervals import RESAMPLES
 
 
 def compare(a: np.ndarray, b: np.ndarray) -> dict:
