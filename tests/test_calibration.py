@@ -185,7 +185,7 @@ def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run,
     assert "already finished at step 2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"age_temperature": 0}', None])
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"age_temperature": 1}', None])
 def test_damaged_calibration_is_refused(run, tmp_path, text):
     broken = shutil.copytree(run, tmp_path / "run")
     told = load(run / "calibration.json")

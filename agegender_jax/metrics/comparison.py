@@ -53,7 +53,7 @@ def scored(
     share of those under 18 whose expected age is 18 or more.
 
     Args:
-      probs, bucket_years: one for each model; else as `per_example`.
+      probs, bucket_years: one for each model; the rest as `per_example`.
     """
     examples = [per_example(p, years, age, gender, age_years) for p, years in zip(probs, bucket_years, strict=True)]
     errors = _intervals([e["age_mae"] for e in examples])
@@ -90,7 +90,7 @@ def paired(
     """For each pair (i, j) the COMPARED scores of model i minus those of model j on the same examples.
 
     Args:
-      as `scored`.
+      probs, bucket_years: one for each model; the rest as `per_example`.
 
     Returns:
       For each pair {score: {"difference": float, "ci95": [low, high]}}, by paired bootstrap; both None where a model

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 from agegender_jax import metrics, report
 from agegender_jax.errors import CheckpointError
@@ -73,18 +74,14 @@ def apply(found: dict | None, raw: report.Member, calibrate: bool, note: Callabl
     return member.calibrate(found["age_temperature"], found["gender_temperature"])
 
 
-def _usable(found: object) -> bool:
-    if not isinstance(found, dict):
+def _usable(found: Any) -> bool:
+    try:
+        temperatures, years = (found["age_temperature"], found["gender_temperature"]), found["bucket_years"]
+        return (
+            all(math.isfinite(x) for x in (*temperatures, *(years or ())))
+            and min(temperatures) > 0
+            and isinstance(found["step"], int)
+            and (years is None or len(years) == NUM_AGE_BUCKETS)
+        )
+    except (KeyError, TypeError):
         return False
-    years, step = found.get("bucket_years"), found.get("step")
-    numbers = [found.get("age_temperature"), found.get("gender_temperature"), *(years if _is_list(years) else ())]
-    return (
-        all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
-        and min(numbers[:2]) > 0
-        and isinstance(step, int)
-        and (years is None or (_is_list(years) and len(years) == NUM_AGE_BUCKETS))
-    )
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)

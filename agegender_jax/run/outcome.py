@@ -113,7 +113,8 @@ def table(found: dict) -> Table:
 def details(found: dict) -> Table:
     """More scores of the models, for a terminal."""
     heads = ("model", "MAE, years", "CS@5", "adjacent", "gender AUC", "age ECE", "gender ECE")
-    title = "years from the expected age; calibration error" + " before -> after" * found["calibrated"]
+    title = "MAE and CS@5 of the expected age; calibration error (ECE)"
+    title += " before -> after temperatures" if found["calibrated"] else ", no temperatures"
     return _table(title, heads, report.details(found))
 
 
