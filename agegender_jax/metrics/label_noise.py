@@ -8,7 +8,8 @@ best answer its likeliest class: accuracy E[max p_k]. From max p >= sum p_k^2 an
 
 which is Cover and Hart's bound (1967) read backwards: the second label is the answer of an ideal nearest neighbour.
 Both ends are reached: the lower where pictures are either plain or a coin's toss, the upper where all are equally
-hard. For gender and symmetric errors of rate e, d = 2 e (1 - e) and the upper end is 1 - e.
+hard and errors fall evenly on the other classes; for gender and symmetric errors of rate e, d = 2 e (1 - e) and the
+upper end is 1 - e.
 
 For a mean absolute difference, the best answer is the median of p, and the triangle inequality gives
 E|a - b| / 2 <= E|a - median| <= E|a - b| for two labels a and b.

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from collections.abc import Callable
 
 import numpy as np
@@ -36,6 +37,7 @@ def page(found: dict, figures: dict[str, bytes], picture: Callable[[str], np.nda
     ]
     return ENVIRONMENT.get_template("audit.html.jinja").render(
         a=found,
+        command=shlex.join(found["command"]),
         summary=summary(found),
         bounds=bounds,
         images=images,
