@@ -1,4 +1,4 @@
-"""audit.json: what an audit has found, as a dict, and its summary for a terminal. docs/audit.md has its fields."""
+"""audit.json: what an audit has found, as a dict. docs/audit.md has its fields."""
 
 from collections import Counter
 
@@ -8,8 +8,8 @@ from agegender_jax import metrics
 from agegender_jax.data import audit
 from agegender_jax.data.looks import Looks
 from agegender_jax.data.prepare import Prepared
-from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, RACES
-from agegender_jax.metrics import label_noise
+from agegender_jax.labels import GENDERS, RACES
+from agegender_jax.report.audit.noise import noise, recurring
 
 SCHEMA = 1
 LABELS = ("bucket", "gender", "race")
@@ -19,7 +19,8 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
     """audit.json as a dict.
 
     Args:
-      leakage: what `run.auditor` says about splits.
+      pairs, looks: what was found in `faces`. leakage: what `run.auditor` says about splits.
+      command: that asked for it.
     """
     name = faces.file.tolist()
     exact = [_exact(faces, files) for files in audit.exact_groups(faces)]
@@ -35,7 +36,7 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
         "exact": _kind(faces, pairs.exact, exact),
         "near": _kind(faces, pairs.near, near) | {"distances": _counts(pairs.distance)},
         "leakage": leakage,
-        "label_noise": _noise(faces, pairs),
+        "label_noise": noise(faces, pairs),
         "images": {
             "sizes": [{"width": width, "height": height, "n": n} for width, height, n in looks.sizes()],
             "odd_size": [{"file": name[i]} | size[i] for i in looks.odd_sizes()],
@@ -87,7 +88,7 @@ def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
         "differing": differing | {"any": int((found["bucket"] | found["gender"] | found["race"]).sum())},
         "years_apart": years,
         "years_apart_counts": _counts(apart.astype(int)),
-        "recurring": _recurring(faces, pairs[contradicting]),
+        "recurring": recurring(faces, pairs[contradicting]),
         "groups": sorted(groups, key=_gravity),
     }
 
@@ -96,50 +97,6 @@ def _gravity(group: dict) -> tuple:
     """Sorts groups: copies before what may be other persons, and what contradicts itself most first."""
     farthest = max((bits for *_, bits in group.get("links", [])), default=0)
     return farthest > audit.COPY_BITS, -len(group["differ"]), -(group["years_apart"] or 0)
-
-
-def _recurring(faces: Prepared, pairs: np.ndarray) -> dict | None:
-    """The label that stands in most of these pairs: one label given to a whole batch of files shows up here."""
-    labels = Counter(label for pair in pairs.tolist() for label in {audit.label_of(faces, i) for i in pair})
-    if not labels:
-        return None
-    (age, gender, race), count = min(labels.items(), key=lambda item: (-item[1], item[0]))
-    return {"age": age, "gender": GENDERS[gender], "race": RACES[race], "pairs": count, "of": len(pairs)}
-
-
-def _noise(faces: Prepared, pairs: audit.Pairs) -> dict:
-    """Ceilings from exact pairs, from those without the label that recurs most in them, and from near copies."""
-    exact = pairs.exact[audit.independent(faces, pairs.exact)]
-    found = audit.disagreements(faces, exact)
-    recurring = _recurring(faces, exact[found["bucket"] | found["gender"]])
-    copies = pairs.near[pairs.distance <= audit.COPY_BITS]
-    rest, copies = exact[~_holds(faces, exact, recurring)], copies[audit.independent(faces, copies)]
-    return {
-        "exact": _ceilings(faces, exact, faces.content),
-        "exact_without_recurring": _ceilings(faces, rest, faces.content),
-        "near_copies": _ceilings(faces, copies, faces.group),
-    }
-
-
-def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray:
-    """Whether a pair has a file of this label, bool [K]."""
-    if label is None:
-        return np.zeros(len(pairs), bool)
-    same = faces.age_text == label["age"]
-    same &= faces.gender == GENDERS.index(label["gender"])
-    same &= faces.race == RACES.index(label["race"])
-    return same[pairs].any(1)
-
-
-def _ceilings(faces: Prepared, pairs: np.ndarray, same: np.ndarray) -> dict:
-    """What the labels allow, from pairs of labels; `same`: [N], equal for files of one picture."""
-    found, picture = audit.disagreements(faces, pairs), same[pairs[:, 0]]
-    return {
-        "age_accuracy": label_noise.accuracy_ceiling(found["bucket"], picture, NUM_AGE_BUCKETS),
-        "gender_accuracy": label_noise.accuracy_ceiling(found["gender"], picture, len(GENDERS)),
-        "aabd": label_noise.distance_floor(found["buckets_apart"].astype(float), picture),
-        "age_mae": label_noise.distance_floor(found["years_apart"], picture),
-    }
 
 
 def _labels(faces: Prepared) -> dict:
@@ -163,50 +120,3 @@ def _counts(values: np.ndarray) -> dict[str, int]:
     """How often each integer occurs."""
     found, counts = np.unique(values, return_counts=True)
     return {str(value): count for value, count in zip(found.tolist(), counts.tolist(), strict=True)}
-
-
-def summary(found: dict) -> list[tuple[str, str]]:
-    """The findings in short: (what, how many)."""
-    split, runs = found["leakage"]["split"], found["leakage"]["runs"]
-    rows = [
-        ("usable images", f"{found['n']:,}"),
-        ("unusable files", f"{len(found['unusable']):,}"),
-        ("unusual names", f"{len(found['remarks']):,}"),
-    ]
-    for kind, title in (("exact", "equal pictures"), ("near", "nearly equal pictures")):
-        of = found[kind]
-        differ = of["differing"]
-        rows += [
-            (title, f"{len(of['groups']):,} groups, {of['files']:,} files, {of['pairs']:,} pairs"),
-            (f"{title} that differ", ", ".join(f"{name} {differ[name]:,}" for name in LABELS)),
-        ]
-    images = found["images"]
-    rows += [
-        ("odd sizes, tiny, blank", ", ".join(f"{len(images[k]):,}" for k in ("odd_size", "tiny", "blank"))),
-        (f"pairs across splits, seed {split['split_seed']}", f"{split['across']['exact'] + split['across']['near']:,}"),
-        (
-            "test files that a random split leaks, expected",
-            f"{split['random']['all']['test_files']:.1f} of {split['random']['all']['test']}",
-        ),
-    ]
-    for run in runs:
-        seen = run["seen"]
-        rows += [
-            (f"pairs across splits of {run['workdir']}", f"{run['across']['exact'] + run['across']['near']:,}"),
-            (
-                f"seen by {run['workdir']}",
-                ", ".join(f"{name} {seen[name]['seen']:,} of {seen[name]['n']:,}" for name in seen),
-            ),
-        ]
-    noise = found["label_noise"]["exact"]
-    for name, title in (("age_accuracy", "ceiling of age accuracy"), ("gender_accuracy", "ceiling of gender accuracy")):
-        rows.append((title, f"{bounds(noise[name], 'ceiling')}, {noise[name]['pictures']} pictures"))
-    return rows
-
-
-def bounds(estimate: dict, name: str) -> str:
-    """ "0.749 to 0.864 [0.642, 0.912]": the two bounds, and the 95 % interval that holds both."""
-    if estimate[name] is None:
-        return "n/a"
-    told, interval = "{:.3f} to {:.3f}".format(*estimate[name]), estimate[f"{name}_ci95"]
-    return told + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from agegender_jax.report.audit.findings import bounds, summary
+from agegender_jax.report.audit.summary import bounds, summary
 from agegender_jax.report.page import ENVIRONMENT
 
 SHOWN = 60  # groups or files in a list, and the rest is in audit.json
