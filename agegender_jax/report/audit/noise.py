@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 
-from agegender_jax.metrics import label_noise
 from agegender_jax.data import audit
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, RACES
+from agegender_jax.metrics import label_noise
 
 
 def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
