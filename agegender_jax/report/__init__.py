@@ -1,8 +1,24 @@
-"""What an evaluation leaves for people and scripts: results.json, predictions.csv, figures and report.html."""
+"""What an evaluation leaves for people and scripts: results.json, predictions.csv, figures, report.html, the card."""
 
-from agegender_jax.report.figures import Curve, draw
+from agegender_jax.report.card import card
+from agegender_jax.report.figures import Examples, Population, attention, draw, png
 from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import Member, answers, results, rows
+from agegender_jax.report.runs import Run
 
-__all__ = ["Curve", "Member", "answers", "draw", "page", "predictions", "results", "rows"]
+__all__ = [
+    "Examples",
+    "Member",
+    "Population",
+    "Run",
+    "answers",
+    "attention",
+    "card",
+    "draw",
+    "page",
+    "png",
+    "predictions",
+    "results",
+    "rows",
+]

@@ -21,6 +21,7 @@ def evaluate(
     out: str | None,
     allow_leak: bool,
     allow_control: bool = False,
+    command: Sequence[str] = (),
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
 
@@ -31,6 +32,7 @@ def evaluate(
       out: folder; reports/<names joined by +> if None.
       allow_leak: score images that a member was trained on.
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
+      command: the program's arguments, for the report.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
@@ -56,7 +58,7 @@ def evaluate(
             outcome.member(place, checkpoint, faces, split, name, progress)
             for place, name in zip(places, names, strict=True)
         ]
-        return outcome.write(folder, members, faces, split, progress, allow_leak)
+        return outcome.write(folder, members, faces, split, progress, allow_leak, command)
 
 
 def member_names(names: Sequence[str]) -> list[str]:
