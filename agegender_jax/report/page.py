@@ -61,7 +61,8 @@ CAPTIONS = {  # file: caption, what a person who cannot see it should know
 }
 ATTENTION = (
     "Soft masks of {}, mean over channels, one row for each attention module (the paper's Figs. 1 and 15). Linear "
-    "up-sampling with aligned corners, the net's own. Each row has its own scale, given above it.",
+    "up-sampling with aligned corners, the net's own. Each picture has its own scale, dark to bright, given below it: "
+    "where the two ends are near each other, the mask hardly varies.",
     "Faces, and below them the same faces under the mask of each attention module.",
 )
 LARGE = 300_000  # bytes; photographs as PNG are many times as large as they need be

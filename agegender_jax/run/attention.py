@@ -23,9 +23,12 @@ def has_masks(model: nn.Module) -> bool:
 def draw(model: nn.Module, variables, pictures: Sequence[np.ndarray], labels: Sequence[str], image_size: int) -> bytes:
     """PNG of the pictures (uint8 RGB [H, W, 3], cropped as the net's input is) under the masks of each module."""
     images = np.stack([resize(picture, image_size) for picture in pictures])
-    names = [f"module {name.removeprefix('stage').replace('_att', '.')}" for name in modules(variables)]
-    found = dict(zip(names, map(np.asarray, masks(model, variables, images, SIDE)), strict=True))
-    return report.png(report.attention([resize(picture, SIDE) for picture in pictures], found, labels))
+    shown = {}
+    for name, mask in zip(modules(variables), masks(model, variables, images), strict=True):
+        height, width = mask.shape[1:]
+        number = name.removeprefix("stage").replace("_att", ".")
+        shown[f"module {number}, mask of {height} x {width}"] = np.asarray(upsampled(mask, SIDE))
+    return report.png(report.attention([resize(picture, SIDE) for picture in pictures], shown, labels))
 
 
 def modules(variables) -> list[str]:
@@ -33,12 +36,9 @@ def modules(variables) -> list[str]:
     return sorted(name for name in variables["params"]["backbone"] if "_att" in name)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def masks(model: nn.Module, variables, images: jax.Array, side: int) -> tuple[jax.Array, ...]:
-    """Mean over channels of each module's soft mask, float32 [B, side, side].
-
-    Up-sampled by the net's own resize, linear with aligned corners: corner values stay at the corners, and between
-    the values of the mask nothing is added that a straight line would not give.
+@functools.partial(jax.jit, static_argnums=0)
+def masks(model: nn.Module, variables, images: jax.Array) -> tuple[jax.Array, ...]:
+    """Mean over channels of each module's soft mask, float32 [B, h, w].
 
     Args:
       images: uint8 RGB [B, H, W, 3], as the net sees them.
@@ -48,4 +48,9 @@ def masks(model: nn.Module, variables, images: jax.Array, side: int) -> tuple[ja
         return net.backbone.attend(normalized, train=False)[1]
 
     found = model.apply(variables, data.normalize(images), method=attend)
-    return tuple(resize_align_corners(mask.mean(-1, keepdims=True), (side, side))[..., 0] for mask in found)
+    return tuple(mask.mean(-1) for mask in found)
+
+
+def upsampled(mask: jax.Array, side: int) -> jax.Array:
+    """[B, h, w] -> [B, side, side] by the net's own resize: linear, the corners' values at the corners."""
+    return resize_align_corners(mask[..., None], (side, side))[..., 0]

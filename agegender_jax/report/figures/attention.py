@@ -13,7 +13,7 @@ STRENGTH = 0.55  # of the colours over the grey picture
 
 
 def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
-    """The faces, then for each module its mask over them; one colour scale a module, its ends in the heading.
+    """The faces, then for each module its mask over them; each picture has its own colour scale, its ends below.
 
     Args:
       faces: n pictures, uint8 RGB [h, w, 3]; labels: a line for each.
@@ -21,10 +21,13 @@ def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labe
     """
     rows = [Row([Tile(face, below=text) for face, text in zip(faces, labels, strict=True)])]
     for name, mask in masks.items():
-        low, high = float(mask.min()), float(mask.max())
-        scaled = (mask - low) / max(high - low, 1e-9)
-        tiles = [Tile(overlay(face, one)) for face, one in zip(faces, scaled, strict=True)]
-        rows.append(Row(tiles, f"{name}: dark {low:.3f}, bright {high:.3f}"))
+        low, high = mask.min((1, 2)), mask.max((1, 2))
+        scaled = (mask - low[:, None, None]) / np.maximum(high - low, 1e-9)[:, None, None]
+        tiles = [
+            Tile(overlay(face, one), below=f"{dark:.3f} to {bright:.3f}")
+            for face, one, dark, bright in zip(faces, scaled, low, high, strict=True)
+        ]
+        rows.append(Row(tiles, name))
     return mosaic(rows, SIDE)
 
 
