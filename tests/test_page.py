@@ -10,9 +10,9 @@ from agegender_jax import report
 COMMAND = ["/somewhere/launch/evaluate.py", "--workdir=runs/ran", "--out=a b"]
 SECTION = {
     "title": "Deletion",
-    "text": "Removed in the order of the map.",
-    "figures": [("explanations_ran.png", "Maps of ran")],
-    "header": ["method", "area"],
+    "text": ["Removed in the order of the map.", "Less is better."],
+    "figures": {"explanations_ran.png": "Maps of ran"},
+    "headings": ["method", "area"],
     "rows": [["grad_cam", "0.123 [0.101, 0.145]"]],
 }
 

@@ -12,8 +12,8 @@ from agegender_jax.report.runs import Run, command_line
 
 CAPTIONS = {  # file: caption, what a person who cannot see it should know
     "curves.png": (
-        "Learning curves. Train points are means since the point before, val points are evaluations; "
-        "a ring marks the checkpoint that is scored here.",
+        "Learning curves. Train points are means since the point before, label smoothing included where there is any; "
+        "val points are evaluations. A ring marks the checkpoint that is scored here.",
         "Line plots over epochs of loss, age accuracy and gender accuracy, train and val, one colour for each member.",
     ),
     "ages.png": (
@@ -95,8 +95,8 @@ def page(
       figures: PNG bytes by file name; those of CAPTIONS and attention_<member>.png have their places, the others are
         shown where a section names them.
       runs: of the members. command: arguments of the program that scored them.
-      sections: further ones, each {"title": str, "text": str, "figures": [(file name, caption)], "header": [str],
-        "rows": [[str]]}, all but the title optional.
+      sections: further ones, each {"title": str, "text": [paragraph], "figures": {file name: caption},
+        "headings": [str], "rows": [[str]]}, all but the title optional.
     """
     images = {}
     for name, data in figures.items():

@@ -43,10 +43,15 @@ class Run:
         return total or None
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """What to type for a program's arguments: `python -m launch.train --config=...`."""
+def command_line(argv: Sequence[str], width: int = 100) -> str:
+    """What to type for a program's arguments: `python -m launch.train --config=...`, long ones on several lines."""
     if not argv:
         return ""
     path = PurePath(argv[0])
-    program = f"python -m launch.{path.stem}" if path.parent.name == "launch" else shlex.quote(argv[0])
-    return " ".join([program, *map(shlex.quote, argv[1:])])
+    lines = [f"python -m launch.{path.stem}" if path.parent.name == "launch" else shlex.quote(argv[0])]
+    for argument in map(shlex.quote, argv[1:]):
+        if len(lines[-1]) + 1 + len(argument) > width - 2:
+            lines.append(f"    {argument}")
+        else:
+            lines[-1] += f" {argument}"
+    return " \\\n".join(lines)
