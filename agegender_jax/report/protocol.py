@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from agegender_jax.report import paper
 from agegender_jax.report.runs import Run
-from agegender_jax.report.words import plain
 
 DRAWN = "synthetic"  # name of the source that the library draws
 FEW_IMAGES = 300
@@ -12,6 +11,7 @@ FEW_IMAGES = 300
 
 def beside_paper(found: dict, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     """(what, the paper, here) for every fact of the paper's protocol."""
+    collapsed = [model["name"] for model in found["models"] if "gender" in model["collapsed"]]
     here: dict[str, Callable[[Run], str]] = {
         "images": lambda r: f"{sum(r.splits.values()):,} of {_source(r)}" if r.splits else "not recorded",
         "split": _split,
@@ -23,14 +23,9 @@ def beside_paper(found: dict, runs: Sequence[Run]) -> list[tuple[str, str, str]]
         "epochs": _length,
         "augmentation": lambda r: ", ".join(f"{k} {v}" for k, v in r.config["augment"].items()),
         "device": _device,
-        "gender head of the attention net": lambda r: "",
+        "gender head": lambda r: f"collapsed: {', '.join(collapsed)}" if collapsed else "none collapsed",
     }
-    rows = [(what, said, joined(runs, here[what])) for what, said in paper.PROTOCOL.items()]
-    collapsed = [m["name"] for m in found["models"] if "gender" in m["collapsed"]]
-    return [
-        *rows[:-1],
-        (*rows[-1][:2], f"collapsed: {', '.join(collapsed)}" if collapsed else "no gender head collapsed"),
-    ]
+    return [(what, said, joined(runs, here[what])) for what, said in paper.PROTOCOL.items()]
 
 
 def joined(runs: Sequence[Run], of: Callable[[Run], str]) -> str:
@@ -46,8 +41,6 @@ def warnings(found: dict, runs: Sequence[Run]) -> list[str]:
     told = []
     if found["allow_leak"]:
         told.append("Leakage was allowed: images here may have been trained on. These are not test results.")
-    if found["split"] in ("train", "val", "all"):
-        told.append(f"These are images of the {found['split']} split, not test results.")
     for model in found["models"]:
         if model["collapsed"]:
             heads = ", ".join(model["collapsed"])
@@ -61,14 +54,19 @@ def warnings(found: dict, runs: Sequence[Run]) -> list[str]:
             told.append(f"{run.name} was trained on another source: {run.run['source'].get('name')}.")
     if 0 < found["n"] < FEW_IMAGES:
         told.append(f"Only {found['n']} images: the intervals are wide, and groups wider still.")
-    if found["n"] and not found.get("calibrated", False):
-        told.append("Probabilities are as the nets gave them: no temperature was applied to any of them.")
+    raw = [model["name"] for model in found["models"] if "members" not in model and not _temperature(model)]
+    if raw:
+        told.append(f"{', '.join(raw)}: no temperature was applied; the probabilities are as the net gave them.")
     if is_drawn(found["source"]["name"]):
         told.append("The faces are drawn by the library: nothing here says how well real faces are judged.")
     small = sum(row.get("small", False) for kind in ("gender", "race", "age") for row in found["groups"][kind].values())
     if small:
         told.append(f"{small} of the groups by gender, race or age have fewer than 30 images.")
     return told
+
+
+def _temperature(model: dict) -> float | None:
+    return model.get("calibration", {}).get("age", {}).get("temperature")
 
 
 def _source(run: Run) -> str:
@@ -97,7 +95,7 @@ def _optimiser(run: Run) -> str:
 
 def _length(run: Run) -> str:
     steps = run.config["num_steps"]
-    whole = f"{steps:,} steps" if steps else f"{plain(run.config['num_epochs'])}"
+    whole = f"{steps:,} steps" if steps else f"{run.config['num_epochs']}"
     return f"{whole}, scored at step {run.step:,}"
 
 
