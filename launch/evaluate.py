@@ -5,6 +5,8 @@ python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PAT
 Writes results.json, predictions.csv, figures/ and report.html.
 """
 
+import sys
+
 from absl import flags
 
 from agegender_jax.errors import ConfigError
@@ -36,6 +38,7 @@ def main() -> None:
         allow_leak=ALLOW_LEAK.value,
         allow_control=ALLOW_CONTROL.value,
         calibrate=CALIBRATE.value,
+        command=sys.argv,
     )
 
 

@@ -2,7 +2,6 @@ import csv
 import dataclasses
 import io
 import json
-import re
 
 import numpy as np
 import pytest
@@ -130,36 +129,3 @@ def test_predictions_are_sorted_and_exact():
     assert rows[0]["age_bucket"] == AGE_BUCKETS[probs.age[1].argmax()]
     for row in rows:
         assert sum(float(row[f"p_age_{i}"]) for i in range(12)) == pytest.approx(1, abs=1e-5)
-
-
-def page(count, source="faces"):
-    members = [member("ran", 0, count), member("resnet", 1, count)]
-    rows = [
-        {"step": s, "epoch": s, "split": split, "loss": 1 / s, "age_accuracy": 0.5, "gender_accuracy": None}
-        for s in (1, 2)
-        for split in ("train", "val")
-    ]
-    picture = np.zeros((40, 30, 3), np.uint8)
-    last = report.answers(members)
-    curves = [report.Curve("ran", rows)]
-    drawn = report.draw(last, AGE[:count], GENDER[:count], lambda i: picture, curves, "ensemble")
-    return report.page(results(members, count, source), drawn), drawn
-
-
-def test_the_page_stands_alone():
-    text, drawn = page(N)
-    assert set(drawn) == {"curves.png", "samples.png", "confusion_age.png", "confusion_gender.png"}
-    assert all(png.startswith(b"\x89PNG") for png in drawn.values())
-    assert len(re.findall(r'src="data:image/png;base64,', text)) == 4
-    assert not re.findall(r'(?:src|href)="(?!data:)', text) and "@import" not in text and "url(" not in text
-    assert len(text) < 8_000_000
-
-
-def test_names_are_escaped():
-    assert "<script>alert" not in page(N, "<script>alert(1)</script>")[0]
-
-
-def test_one_face_or_none_make_a_page_too():
-    assert "1 images" in page(1)[0]
-    text, drawn = page(0)
-    assert "0 images" in text and set(drawn) == {"curves.png"}

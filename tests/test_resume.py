@@ -64,9 +64,11 @@ def test_metrics_have_every_step_once(undisturbed):
 
 def test_the_same_command_on_a_finished_run_does_nothing(arguments, undisturbed):
     before = (undisturbed / "results.json").stat().st_mtime_ns
+    (undisturbed / "MODEL_CARD.md").unlink()  # as of a run of before there were cards
     done = programs.run("train", *arguments, f"--workdir={undisturbed}")
     assert done.returncode == 0 and "already finished" in done.stdout
     assert (undisturbed / "results.json").stat().st_mtime_ns == before
+    assert (undisturbed / "MODEL_CARD.md").exists()
 
 
 def test_more_steps_and_another_driver_go_on(arguments, undisturbed, tmp_path):

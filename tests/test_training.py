@@ -1,5 +1,6 @@
 """The step and the job in this process: moving average, alarm, variants, saved sums."""
 
+import collections
 import functools
 import json
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import tiny_training
+from tracing import untraced
 
 from agegender_jax import models, parallel, training
 from agegender_jax.checkpoint import load_variables
@@ -127,11 +129,16 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
         "results.json",
         "predictions.csv",
         "report.html",
+        "MODEL_CARD.md",
     }
     assert any(name.startswith("events.out.tfevents") for name in names)
     told = json.loads((one_step / "run.json").read_text())
     assert told["command"] == ["python", "-m", "launch.train"] and told["devices"]["count"] == jax.device_count()
     assert len(told["source"]["fingerprint"]) == 64 and told["versions"]["jax"] == jax.__version__
+    read = {name: json.loads((one_step / f"{name}.json").read_text()) for name in ("config", "run", "results")}
+    splits = collections.Counter(row.split(",")[1] for row in (one_step / "splits.csv").read_text().splitlines()[1:])
+    card = (one_step / "MODEL_CARD.md").read_text()
+    assert untraced(card, read, dict(splits), lines(one_step), default().to_dict()) == set()
     assert [path.name for path in (one_step / "checkpoints").iterdir()] == ["1"]
     assert [(row["step"], row["split"]) for row in lines(one_step)] == [(1, "train"), (1, "val")]
     assert json.loads((one_step / "results.json").read_text())["models"][0]["step"] == 1

@@ -1,9 +1,27 @@
-"""What an evaluation leaves for people and scripts: results.json, predictions.csv, figures and report.html."""
+"""What an evaluation leaves for people and scripts: results.json, predictions.csv, figures, report.html, the card."""
 
-from agegender_jax.report.figures import Curve, draw
-from agegender_jax.report.members import Member, answers
+from agegender_jax.report.card import card
+from agegender_jax.report.figures import Examples, Population, attention, draw, png
+from agegender_jax.report.members import Member, answers, bucket_years
 from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows
+from agegender_jax.report.runs import Run
 
-__all__ = ["Curve", "Member", "answers", "details", "draw", "page", "predictions", "results", "rows"]
+__all__ = [
+    "Examples",
+    "Member",
+    "Population",
+    "Run",
+    "answers",
+    "attention",
+    "bucket_years",
+    "card",
+    "details",
+    "draw",
+    "page",
+    "png",
+    "predictions",
+    "results",
+    "rows",
+]

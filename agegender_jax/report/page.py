@@ -1,26 +1,127 @@
 """report.html: one file that loads nothing from elsewhere."""
 
 import base64
+import io
+from collections.abc import Mapping, Sequence
 
 import jinja2
+from PIL import Image
 
-from agegender_jax.report.results import rows
+from agegender_jax.report import paper, protocol, words
+from agegender_jax.report.runs import Run, command_line
 
-CAPTIONS = {
-    "curves.png": "Learning curves. Train points are means since the point before; val points are evaluations.",
-    "samples.png": "Sample predictions; wrong ones are orange. The label is below each picture.",
-    "confusion_age.png": "Age buckets: counts, coloured by the share of the true class.",
-    "confusion_gender.png": "Gender: counts, coloured by the share of the true class.",
+CAPTIONS = {  # file: caption, what a person who cannot see it should know
+    "curves.png": (
+        "Learning curves. Train points are means since the point before, label smoothing included where there is any; "
+        "val points are evaluations. A ring marks the checkpoint that is scored here.",
+        "Line plots over epochs of loss, age accuracy and gender accuracy, train and val, one colour for each member.",
+    ),
+    "ages.png": (
+        "Ages of all images of the source, by gender (the paper's Fig. 9).",
+        "Bar charts: images of each year and of each age group, stacked by gender, with counts.",
+    ),
+    "grid.png": (
+        "Faces of the evaluated split across the age groups, with their labels' years (the paper's Fig. 10).",
+        "A grid of faces: age groups from left to right, men in the upper rows, women in the lower ones.",
+    ),
+    "samples.png": (
+        "Sample predictions; wrong ones are orange and bold. The label is below each picture (the paper's Fig. 12).",
+        "Faces with the predicted gender and age bucket above each and the label below.",
+    ),
+    "mistakes.png": (
+        "The surest wrong answers of each head, with their probabilities. Some of these labels may be wrong.",
+        "Faces whose answer was wrong with the highest probability, answer above and label below.",
+    ),
+    "scores.png": (
+        "P(female) of the images of each true class (the paper's Fig. 11). The vertical scale is a root, so that rare "
+        "scores show too.",
+        "Histogram of the predicted probability of female for male and female faces.",
+    ),
+    "expected_age.png": (
+        "Expected age (bucket probabilities times the buckets' mean train ages) against the label, and its errors.",
+        "Density plot of expected against true age with the identity line, and mean errors of five age bands.",
+    ),
+    "confusion_age.png": (
+        "Age buckets, counts and shares of the true class (the paper's Fig. 13). Buckets that never occur are absent.",
+        "Two confusion matrices of the age buckets.",
+    ),
+    "confusion_gender.png": (
+        "Gender, counts and shares of the true class (the paper's Fig. 14).",
+        "Two confusion matrices of the two genders.",
+    ),
+    "reliability.png": (
+        "Reliability: accuracy of the answers in each bin of confidence, before and after the temperatures, and how "
+        "many images each bin holds.",
+        "Curves of accuracy against confidence for the age and the gender head, above histograms of confidence.",
+    ),
+    "groups.png": (
+        "Scores of each group with 95 % intervals; hollow where it has fewer than 30 images.",
+        "Dot plot of age accuracy, gender accuracy and AABD by gender, race and age group.",
+    ),
 }
+ATTENTION = (
+    "Soft masks of {}, mean over channels, one row for each attention module (the paper's Figs. 1 and 15). Linear "
+    "up-sampling with aligned corners, the net's own. Each picture has its own scale, dark to bright, given below it: "
+    "where the two ends are near each other, the mask hardly varies.",
+    "Faces, and below them the same faces under the mask of each attention module.",
+)
+LARGE = 300_000  # bytes; photographs as PNG are many times as large as they need be
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("agegender_jax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+ENVIRONMENT.filters |= {"number": words.number, "plain": words.plain}
+ENVIRONMENT.globals |= {
+    "SCORES": words.SCORES,
+    "MAIN": words.MAIN,
+    "paper": paper,
+    "estimate": words.estimate,
+    "interval": words.interval,
+    "difference": words.difference,
+    "is_clear": words.is_clear,
+    "command_line": command_line,
+}
 
 
-def page(results: dict, figures: dict[str, bytes]) -> str:
-    """The report of a results dict, figures (PNG bytes by name) inside."""
-    images = [
-        {"caption": CAPTIONS[name], "uri": "data:image/png;base64," + base64.b64encode(data).decode()}
-        for name, data in figures.items()
-    ]
-    return ENVIRONMENT.get_template("report.html.jinja").render(r=results, rows=rows(results), images=images)
+def page(
+    found: dict,
+    figures: Mapping[str, bytes],
+    runs: Sequence[Run],
+    command: Sequence[str] = (),
+    sections: Sequence[Mapping] = (),
+) -> str:
+    """The report of a results dict.
+
+    Args:
+      figures: PNG bytes by file name; those of CAPTIONS and attention_<member>.png have their places, the others are
+        shown where a section names them.
+      runs: of the members. command: arguments of the program that scored them.
+      sections: further ones, each {"title": str, "text": [paragraph], "figures": {file name: caption},
+        "headings": [str], "rows": [[str]]}, all but the title optional.
+    """
+    images = {}
+    for name, data in figures.items():
+        member = name.removeprefix("attention_").removesuffix(".png")
+        caption, alt = CAPTIONS.get(name) or (ATTENTION[0].format(member), ATTENTION[1])
+        images[name] = {"uri": _uri(data), "caption": caption, "alt": alt, "name": name}
+    return ENVIRONMENT.get_template("report.html.jinja").render(
+        r=found,
+        last=found["models"][-1],
+        images=images,
+        runs=runs,
+        command=command,
+        sections=sections,
+        masks=[name for name in figures if name.startswith("attention_")],
+        warnings=protocol.warnings(found, runs),
+        protocol=protocol.beside_paper(found, runs),
+        drawn=protocol.is_drawn(found["source"]["name"]),
+    )
+
+
+def _uri(png: bytes) -> str:
+    """A data URI: small figures as they are, large ones as JPEG."""
+    kind, data = "png", png
+    if len(png) > LARGE:
+        out = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert("RGB").save(out, "JPEG", quality=88, subsampling=0)
+        kind, data = "jpeg", out.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

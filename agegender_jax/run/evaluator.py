@@ -22,6 +22,7 @@ def evaluate(
     allow_leak: bool,
     allow_control: bool = False,
     calibrate: bool = True,
+    command: Sequence[str] = (),
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
 
@@ -33,6 +34,7 @@ def evaluate(
       allow_leak: score images that a member was trained on.
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
       calibrate: apply the temperatures that the members' trainings fitted on val.
+      command: the program's arguments, for the report.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
@@ -58,7 +60,7 @@ def evaluate(
             outcome.member(place, checkpoint, faces, split, name, progress, calibrate)
             for place, name in zip(places, names, strict=True)
         ]
-        return outcome.write(folder, members, faces, split, progress, allow_leak)
+        return outcome.write(folder, members, faces, split, progress, allow_leak, command)
 
 
 def member_names(names: Sequence[str]) -> list[str]:

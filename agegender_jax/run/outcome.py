@@ -10,9 +10,8 @@ from rich.table import Table
 from agegender_jax import ensemble, files, models, report
 from agegender_jax.checkpoint import check_match, load_variables
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.run import calibration, processes
+from agegender_jax.run import attention, calibration, facts, processes
 from agegender_jax.run.inputs import Faces
-from agegender_jax.run.logs import MetricsLog
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir, write_json
 from agegender_jax.structs import Probs
@@ -70,9 +69,19 @@ def shapes(config: dict):
 
 
 def write(
-    out: Path, members: Sequence[report.Member], faces: Faces, split: str, progress: Progress, allow_leak: bool = False
+    out: Path,
+    members: Sequence[report.Member],
+    faces: Faces,
+    split: str,
+    progress: Progress,
+    allow_leak: bool = False,
+    command: Sequence[str] = (),
 ) -> dict:
-    """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table."""
+    """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
+
+    Args:
+      command: arguments of the program that scores the members, for the report.
+    """
     where, prepared = faces.indices(split), faces.prepared
     age, gender = faces.targets(split)
     source = {"name": prepared.name, "fingerprint": prepared.fingerprint}
@@ -88,20 +97,56 @@ def write(
         allow_leak=allow_leak,
     )
     last = report.answers(members)
-    curves = [report.Curve(m.name, MetricsLog(Workdir(m.workdir).metrics).read()) for m in members]
-    drawn = report.draw(last, age, gender, lambda i: faces.picture(where[i]), curves, found["models"][-1]["name"])
+    runs = [facts.read(Workdir(m.workdir), m.name, m.step) for m in members]
+    drawn = figures(members, found, last, runs, faces, split)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in drawn.items():
         files.replace(out / "figures" / name, png)
     files.replace(
         out / "predictions.csv", report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
     )
-    files.replace(out / "report.html", report.page(found, drawn))
+    files.replace(out / "report.html", report.page(found, drawn, runs, command))
     write_json(out / "results.json", found)
     progress.show(table(found))
     progress.show(details(found))
     progress.note(f"report: {out / 'report.html'}")
     return found
+
+
+def figures(
+    members: Sequence[report.Member],
+    found: dict,
+    last: Probs,
+    runs: Sequence[report.Run],
+    faces: Faces,
+    split: str,
+) -> dict[str, bytes]:
+    """PNG bytes by file name: `report.draw`, and the masks of each member that has any over a few faces."""
+    where, prepared = faces.indices(split), faces.prepared
+    scored = np.zeros(len(prepared.gender), bool)
+    scored[where] = True
+    years, (age, gender) = prepared.age_years, faces.targets(split)
+    people = report.Population(prepared.name, years, prepared.age, prepared.gender, scored)
+    examples = report.Examples(
+        found["models"][-1]["name"],
+        last,
+        years[where],
+        age,
+        gender,
+        lambda i: faces.picture(where[i]),
+        report.bucket_years(members),
+    )
+    drawn = report.draw(examples, people, found, runs)
+    chosen = examples.across_ages(attention.FACES)
+    pictures, labels = [examples.picture(i) for i in chosen], [examples.label(i) for i in chosen]
+    for member in members if pictures else ():
+        place = Workdir(member.workdir)
+        model = build_model(place.read_config())
+        if attention.has_masks(model):
+            variables, config, _ = load_variables(place.checkpoints, member.step)
+            size = config["data"]["image_size"]
+            drawn[f"attention_{member.name}.png"] = attention.draw(model, variables, pictures, labels, size)
+    return drawn
 
 
 def table(found: dict) -> Table:

@@ -16,7 +16,7 @@ from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
-from agegender_jax.run import calibration, checks, inputs, leaks, outcome, processes
+from agegender_jax.run import calibration, checks, facts, inputs, leaks, outcome, processes
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.signals import StopFlag
@@ -138,6 +138,8 @@ class Training:
         results, fitted = self.place.results, self.place.calibration
         if processes.of_first(start >= self.num_steps and results.exists() and fitted.exists()):
             self.progress.note(f"already finished at step {start}; results in {results}")
+            if self.first and not self.place.card.exists():  # a run of before the cards
+                facts.write_card(self.place)
             return
         with processes.together():
             if self.first:
@@ -178,6 +180,7 @@ class Training:
                 "allow_leak; the same data.source and data.split_seed as there, or other data, do not leak"
             )
         outcome.write(self.place.path, [best], self.faces, "test", self.progress, allow_leak=leaked > 0)
+        facts.write_card(self.place)
 
     def initial_state(self, resuming: bool, leaves: dict[str, np.ndarray]):
         """The newest good checkpoint, or step 0 from the seed and `leaves`."""

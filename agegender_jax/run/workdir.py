@@ -42,6 +42,7 @@ class Workdir:
         self.results = self.path / "results.json"
         self.predictions = self.path / "predictions.csv"
         self.report = self.path / "report.html"
+        self.card = self.path / "MODEL_CARD.md"
         self._lock: io.FileIO | None = None
 
     def __enter__(self) -> "Workdir":
@@ -82,6 +83,14 @@ class Workdir:
     def read_run(self) -> dict | None:
         """run.json; None before the first start."""
         return self._read(self.run)
+
+    def read_calibration(self) -> dict | None:
+        """calibration.json; None where no temperature was fitted."""
+        return self._read(self.calibration)
+
+    def read_results(self) -> dict | None:
+        """results.json; None before the run's end."""
+        return self._read(self.results)
 
     def write_config(self, config: dict) -> None:
         write_json(self.config, config)

@@ -1,0 +1,38 @@
+"""Attention masks over faces (arXiv 2010.03791, Figs. 1 and 15)."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
+
+SIDE = 150  # pixels
+STRENGTH = 0.55  # of the colours over the grey picture
+
+
+def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
+    """The faces, then for each module its mask over them; each picture has its own colour scale, its ends below.
+
+    Args:
+      faces: n pictures, uint8 RGB [h, w, 3]; labels: a line for each.
+      masks: by the module's name, float [n, h, w], at the size of the faces.
+    """
+    rows = [Row([Tile(face, below=text) for face, text in zip(faces, labels, strict=True)])]
+    for name, mask in masks.items():
+        low, high = mask.min((1, 2)), mask.max((1, 2))
+        scaled = (mask - low[:, None, None]) / np.maximum(high - low, 1e-9)[:, None, None]
+        tiles = [
+            Tile(overlay(face, one), below=f"{dark:.3f} to {bright:.3f}")
+            for face, one, dark, bright in zip(faces, scaled, low, high, strict=True)
+        ]
+        rows.append(Row(tiles, name))
+    return mosaic(rows, SIDE)
+
+
+def overlay(face: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A mask in [0, 1], [h, w], in colours over the grey picture: uint8 [h, w, 3]."""
+    grey = face @ np.array([0.299, 0.587, 0.114])
+    colours = 255 * matplotlib.colormaps["viridis"](mask)[..., :3]
+    return ((1 - STRENGTH) * grey[..., None] + STRENGTH * colours).round().astype(np.uint8)

@@ -1,0 +1,84 @@
+"""Distributions: ages of the data and gender scores of each class (arXiv 2010.03791, Figs. 9 and 11)."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from agegender_jax import metrics
+from agegender_jax.labels import GENDERS
+from agegender_jax.report.figures import style
+from agegender_jax.report.figures.examples import Examples, Population
+
+SCORE_BINS = np.linspace(0, 1, 26)
+
+
+def ages(people: Population) -> Figure:
+    """Images by years, where those are known, and by age group, stacked by gender."""
+    known = people.years >= 0
+    figure = style.new(11, 7 if known.any() else 3.6)
+    axes = figure.subplots(2 if known.any() else 1, 1, squeeze=False)[:, 0]
+    if known.any():
+        _by_years(axes[0], people, known)
+    groups = [(range_, (people.age == range_).all(-1)) for range_ in np.unique(people.age, axis=0)]
+    axis, base = axes[-1], np.zeros(len(groups), int)
+    for i, name in enumerate(GENDERS):
+        counts = np.array([int((of & (people.gender == i)).sum()) for _, of in groups])
+        told = f"{name}, n = {counts.sum():,}"
+        axis.bar(range(len(groups)), counts, bottom=base, color=style.OF_GENDER[i], label=told, width=0.8)
+        base += counts
+    for place, (_, of) in enumerate(groups):
+        axis.annotate(
+            f"{base[place]:,}\n({int((of & people.scored).sum()):,})",
+            (place, base[place]),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axis.set_xticks(range(len(groups)), [metrics.range_name(*range_) for range_, _ in groups])
+    axis.set(xlabel="age group (years); above each bar: images (of these, evaluated here)", ylabel="images")
+    axis.margins(y=0.2)
+    axis.legend(fontsize=9)
+    style.grid(axis)
+    figure.suptitle(f"Ages in {people.name}: {len(people.gender):,} images", fontsize=11)
+    return figure
+
+
+def _by_years(axis, people: Population, known: np.ndarray) -> None:
+    last = int(people.years.max())
+    bins = np.arange(last + 2) - 0.5
+    parts = [people.years[known & (people.gender == i)] for i in range(len(GENDERS))]
+    axis.hist(parts, bins, stacked=True, color=style.OF_GENDER, label=GENDERS, rwidth=0.9)
+    for edge in range(10, last + 1, 10):
+        axis.axvline(edge - 0.5, color=style.GREY, linewidth=0.6, linestyle=":")
+    axis.set_xticks(range(0, last + 1, 10))
+    told = "" if known.all() else f"; known for {int(known.sum()):,} of {len(known):,}"
+    axis.set(
+        xlabel=f"age (years; dotted: edges of the age buckets{told})", ylabel="images of each year", xlim=(-1, last + 1)
+    )
+    axis.legend(fontsize=9, loc="upper right")
+    style.grid(axis)
+
+
+def scores(examples: Examples) -> Figure:
+    """P(female) of each true class, as shares of the class."""
+    figure = style.new(8, 3.8)
+    axis = figure.subplots()
+    for i, name in enumerate(GENDERS):
+        of = examples.gender == i
+        if of.any():
+            right = float((examples.answer[of] == i).mean())
+            look = {"color": style.OF_GENDER[i], "label": f"true {name}, n = {int(of.sum()):,}, right {right:.3f}"}
+            p, weights = examples.probs.gender[of, 1], np.full(int(of.sum()), 1 / of.sum())
+            axis.hist(p, SCORE_BINS, weights=weights, alpha=0.35, **(look | {"label": None}))
+            axis.hist(p, SCORE_BINS, weights=weights, histtype="step", linewidth=1.8, **look)
+    axis.axvline(0.5, color=style.GREY, linestyle="--", linewidth=1)
+    axis.set_yscale("function", functions=(np.sqrt, np.square))
+    axis.set_yticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1])
+    axis.set_ylim(0, min(1, 1.3 * axis.dataLim.ymax))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set(xlabel="P(female); dashed: the decision", ylabel="share of the true class (root scale)", xlim=(0, 1))
+    axis.set_title(f"Gender scores, {examples.name}", fontsize=11)
+    axis.legend(fontsize=9, loc="upper center")
+    style.grid(axis)
+    return figure

@@ -1,0 +1,66 @@
+"""Expected age against true age, in years."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from agegender_jax.report.figures import style
+from agegender_jax.report.figures.examples import Examples
+
+BANDS = ((0, 17), (18, 29), (30, 44), (45, 59), (60, 200))
+FEW = 30  # as in the results' groups
+CELLS = 34
+
+
+def expected_age(examples: Examples) -> Figure | None:
+    """Density of (true, expected) age, and the errors of each age band; None where no years are known."""
+    known = examples.years >= 0
+    if examples.bucket_years is None or not known.any():
+        return None
+    true = examples.years[known]
+    expected = examples.probs.age[known] @ np.asarray(examples.bucket_years)
+    figure = style.new(11, 4.6)
+    left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
+    _density(figure, left, true, expected)
+    _errors(right, true, expected - true)
+    figure.suptitle(f"Expected age, {examples.name}, n = {len(true):,}", fontsize=11)
+    return figure
+
+
+def _density(figure: Figure, axis, true: np.ndarray, expected: np.ndarray) -> None:
+    last = float(max(true.max(), expected.max())) + 3
+    cells = axis.hexbin(true, expected, gridsize=CELLS, extent=(0, last, 0, last), mincnt=1, bins="log", cmap="cividis")
+    figure.colorbar(cells, ax=axis, label="images (log scale)", format="%d")
+    axis.plot([0, last], [0, last], color=style.VERMILION, linewidth=1.2, label="expected = true")
+    axis.set(xlabel="true age (years)", ylabel="expected age (years)", xlim=(0, last), ylim=(0, last), aspect="equal")
+    axis.legend(fontsize=8, loc="upper left")
+
+
+def _errors(axis, true: np.ndarray, error: np.ndarray) -> None:
+    bands = [(low, high, (low <= true) & (true <= high)) for low, high in BANDS]
+    bands = [(low, high, error[of]) for low, high, of in bands if of.any()]
+    kinds = (
+        ("mean |error|", np.abs, style.BLUE, -0.12),
+        ("mean error (expected - true)", np.asarray, style.VERMILION, 0.12),
+    )
+    for name, of, colour, aside in kinds:
+        points = [_mean(of(values)) for _, _, values in bands]
+        few = [len(values) < FEW for _, _, values in bands]
+        style.dots(axis, np.arange(len(bands)) + aside, points, few, colour, vertical=True)
+        axis.plot([], [], "o-", color=colour, label=name)
+    axis.axhline(0, color=style.GREY, linewidth=0.8)
+    names = [f"{low}+" if high == BANDS[-1][1] else f"{low}-{high}" for low, high, _ in bands]
+    ticks = [f"{name}\nn = {len(values):,}" for name, (_, _, values) in zip(names, bands, strict=True)]
+    axis.set_xticks(range(len(bands)), ticks)
+    axis.set(xlabel=f"true age (years); bars: 95 % of the mean; hollow: n < {FEW}", ylabel="years")
+    axis.margins(y=0.14)
+    axis.legend(fontsize=8, loc="upper center", ncols=2)
+    style.grid(axis)
+
+
+def _mean(values: np.ndarray) -> tuple[float, tuple[float, float] | None]:
+    """The mean and its normal 95 % interval."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return mean, (mean - half, mean + half)

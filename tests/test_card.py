@@ -1,0 +1,82 @@
+import dataclasses
+import json
+
+import pytest
+import yaml
+from reporting import everything
+from tracing import untraced
+
+from agegender_jax import report
+from agegender_jax.config import default
+from agegender_jax.run import facts
+from agegender_jax.run.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def finished():
+    found, (run,), *_ = everything(names=("ran",))
+    return run, found
+
+
+def files(run, found):
+    return run.config, run.run, run.splits, run.rows, run.calibration, found, default().to_dict()
+
+
+def test_every_number_of_the_card_stands_in_a_file(finished):
+    run, found = finished
+    text = report.card(run, found)
+    assert untraced(text, *files(run, found)) == set()
+    assert len(untraced(text)) > 100  # what there was to trace
+
+
+def test_a_number_without_a_file_is_found(finished):
+    run, found = finished
+    text = report.card(run, found) + "\nIt reaches 0.9876 on 12,345 faces."
+    assert untraced(text, *files(run, found)) == {"0.9876", "12,345"}
+
+
+def test_the_front_matter_is_what_hubs_read(finished):
+    run, found = finished
+    _, front, _ = report.card(run, found).split("---\n", 2)
+    told = yaml.safe_load(front)
+    assert told["license"] == "apache-2.0" and "age-estimation" in told["tags"] and told["datasets"] == ["synthetic"]
+    (model,) = told["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == "ran" and result["dataset"]["split"] == "test"
+    values = {metric["name"]: metric["value"] for metric in result["metrics"]}
+    assert values["age accuracy"] == pytest.approx(found["models"][-1]["age_accuracy"], abs=5e-4)
+    assert values["age MAE (years)"] == pytest.approx(found["models"][-1]["age_mae"], abs=5e-3)
+
+
+def test_real_faces_bind_the_weights(finished):
+    run, found = finished
+    text = report.card(run, found | {"source": {"name": "crop_part1", "fingerprint": "f" * 64}})
+    told = yaml.safe_load(text.split("---\n", 2)[1])
+    assert (told["license"], told["license_name"]) == ("other", "research-only")
+    assert "for research only" in text and "drawn by the library" not in text
+
+
+def test_what_is_missing_is_not_measured(finished):
+    run, found = finished
+    model = {key: value for key, value in found["models"][-1].items() if key not in ("calibration", "age_mae", "cs5")}
+    groups = {key: value for key, value in found["groups"].items() if key != "gaps"}
+    bare = dataclasses.replace(run, run={}, splits={}, rows=[], calibration=None)
+    text = report.card(bare, found | {"models": [model], "groups": groups})
+    assert "images: not measured" in text and "| CS@5: share within 5 years | not measured |" in text
+    assert "Largest differences between groups: not measured." in text and "Not measured." in text
+    assert "command: not recorded" in text and "git revision: not recorded" in text
+    assert "None" not in text and "undefined" not in text.lower()
+
+
+def test_the_card_of_a_workdir_is_of_its_files(finished, tmp_path):
+    run, found = finished
+    place = Workdir(tmp_path)
+    place.config.write_text(json.dumps({"model": {"width": 0.25}}))  # of a time with fewer fields
+    place.splits.write_text("file,split\na,train\nb,train\nc,test\n")
+    place.metrics.write_text('{"step": 700, "split": "val", "loss": 1.25}\n')
+    place.run.write_text("{damaged")
+    place.results.write_text(json.dumps(found))
+    facts.write_card(place)
+    text = place.card.read_text()
+    assert "images: train 2, val 0, test 1" in text and "on val: 1.250 nats" in text and "width 0.25" in text
+    assert "git revision: not recorded" in text

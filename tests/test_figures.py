@@ -1,0 +1,202 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from reporting import BUCKET_YEARS, everything
+
+from agegender_jax import report
+from agegender_jax.labels import AGE_BUCKETS
+from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
+from agegender_jax.report.figures.attention import attention, overlay
+from agegender_jax.report.figures.confusion import confusion
+from agegender_jax.report.figures.examples import spread
+from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
+
+N = 200
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return everything(N)
+
+
+def pixels(figure):
+    return np.asarray(Image.open(io.BytesIO(report.png(figure))).convert("RGB"))
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts if text.get_text()]
+
+
+def heights(axis):
+    return [bar.get_height() for bar in axis.patches]
+
+
+def test_every_figure_is_a_png_and_the_same_twice(shown):
+    found, runs, examples, people = shown
+    drawn = report.draw(examples, people, found, runs)
+    assert set(drawn) == {f"{name}.png" for name in (
+        *("curves", "ages", "grid", "samples", "mistakes", "scores", "expected_age"),
+        *("confusion_age", "confusion_gender", "reliability", "groups"),
+    )}  # fmt: skip
+    for png in drawn.values():
+        assert min(Image.open(io.BytesIO(png)).size) > 200
+    assert report.png(groups.groups(found)) == drawn["groups.png"]
+
+
+def test_what_cannot_be_drawn_is_left_out():
+    found, runs, examples, people = everything(0)
+    assert set(report.draw(examples, people, found, runs)) == {"curves.png"}
+
+
+def test_ages_count_every_image_once(shown):
+    *_, people = shown
+    by_years, by_group = distributions.ages(people).axes
+    last = people.years.max()
+    wanted = [np.bincount(people.years[people.gender == g], minlength=last + 1) for g in (0, 1)]
+    assert heights(by_years) == [*wanted[0], *wanted[1]]
+    buckets = np.unique(people.age[:, 0])
+    assert heights(by_group) == [
+        ((people.age[:, 0] == b) & (people.gender == g)).sum() for g in (0, 1) for b in buckets
+    ]
+    assert texts(by_group)[0] == "{0}\n({0})".format((people.age[:, 0] == buckets[0]).sum())
+
+
+def test_ages_without_years_are_of_groups(shown):
+    *_, people = shown
+    ranges = np.array([[2, 2], [7, 11]])[people.gender]
+    grouped = report.Population("faces", np.full(N, -1), ranges, people.gender, np.arange(N) < 50)
+    (axis,) = distributions.ages(grouped).axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["20-29", "70+"]
+    men = (people.gender == 0).sum()
+    assert texts(axis)[0] == f"{men}\n({(people.gender[:50] == 0).sum()})"
+
+
+def test_scores_are_shares_of_the_true_class(shown):
+    _, _, examples, _ = shown
+    (axis,) = distributions.scores(examples).axes
+    filled = [patch for patch in axis.patches if hasattr(patch, "get_height")]
+    female = examples.probs.gender[examples.gender == 1, 1]
+    wanted = np.histogram(female, np.linspace(0, 1, 26))[0] / len(female)
+    np.testing.assert_allclose([bar.get_height() for bar in filled][25:50], wanted)
+
+
+def test_expected_age_and_its_errors(shown):
+    _, _, examples, _ = shown
+    figure = years.expected_age(examples)
+    left, right = figure.axes[:2]
+    assert left.collections[0].get_array().sum() == N
+    expected = examples.probs.age @ np.array(BUCKET_YEARS)
+    minors = examples.years < 18
+    error = (expected - examples.years)[minors]
+    drawn = [line.get_ydata()[0] for line in right.lines if len(line.get_ydata()) == 1]
+    assert drawn[0] == pytest.approx(np.abs(error).mean(), rel=1e-5)
+    assert drawn[5] == pytest.approx(error.mean(), rel=1e-5)
+    assert right.get_xticklabels()[0].get_text() == f"0-17\nn = {minors.sum()}"
+
+
+def test_expected_age_needs_years(shown):
+    _, _, examples, _ = shown
+    without = report.Examples("x", examples.probs, np.full(N, -1), examples.age, examples.gender, examples.picture)
+    assert years.expected_age(without) is None
+
+
+def test_confusion_shows_counts_and_shares_of_what_occurs():
+    counts = np.zeros((12, 12), int)
+    counts[0, 0], counts[0, 2], counts[2, 2] = 3, 1, 10
+    left, right, _ = confusion(counts, AGE_BUCKETS, "age").axes
+    assert texts(left) == ["3", "1", "10"] and texts(right) == ["0.750", "0.250", "1.000"]
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["0-9  (n = 4)", "20-29  (n = 10)"]
+
+
+def test_reliability_draws_the_bins_of_the_results(shown):
+    found, *_ = shown
+    top = calibration.reliability(found["models"][-1]).axes[0]
+    bins = [row for row in found["models"][-1]["calibration"]["age"]["reliability"]["before"] if row["n"]]
+    before = top.lines[1]
+    assert before.get_label() == "before temperature, ECE 0.085"
+    np.testing.assert_array_equal(before.get_xydata(), [(row["confidence"], row["accuracy"]) for row in bins])
+    assert calibration.reliability({"name": "ran"}) is None
+
+
+def test_small_groups_are_hollow(shown):
+    found, *_ = shown
+    axis = groups.groups(found).axes[0]
+    points = [line for line in axis.lines if len(line.get_xdata()) == 1]
+    rows = [row for kind in ("gender", "race", "age") for row in found["groups"][kind].values()]
+    assert [line.get_xdata()[0] for line in points] == [row["age_accuracy"] for row in rows]
+    assert [line.get_markerfacecolor() == "white" for line in points] == [row["n"] < 30 for row in rows]
+    assert axis.get_yticklabels()[0].get_text() == f"gender male  (n = {rows[0]['n']})"
+
+
+def test_curves_ring_the_scored_step(shown):
+    _, runs, *_ = shown
+    loss = curves.curves(runs[:1]).axes[0]
+    train, val, ring = loss.lines
+    assert list(ring.get_xdata()) == [7.0] and ring.get_ydata()[0] == val.get_ydata()[-1] == runs[0].rows[-1]["loss"]
+    assert train.get_ydata()[0] == runs[0].rows[0]["loss"]
+
+
+def test_mistakes_are_the_surest(shown):
+    _, _, examples, _ = shown
+    wrong = np.flatnonzero(examples.probs.gender.argmax(1) != examples.gender)
+    sure = examples.probs.gender.max(1)[wrong]
+    said = texts(faces.mistakes(examples).axes[0])
+    start = said.index(f"gender: 8 surest of {len(wrong)} wrong answers, n = {N}")
+    wanted = [f"({p:.3f})" for p in sorted(sure, reverse=True)[:8]]
+    assert [said[k].split()[-1] for k in range(start + 1, start + 17, 2)] == wanted
+
+
+def test_samples_mark_what_is_wrong(shown):
+    _, _, examples, _ = shown
+    chosen = spread(np.arange(N), faces.SAMPLES)
+    bucket, answer = examples.probs.age.argmax(1), examples.probs.gender.argmax(1)
+    wrong = (bucket[chosen] != examples.age[chosen, 0]) | (answer[chosen] != examples.gender[chosen])
+    axis = faces.samples(examples).axes[0]
+    said = [text for text in axis.texts if text.get_text() and not text.get_text().startswith("is ")]
+    assert [text.get_weight() == "bold" for text in said] == list(wrong) and len(said) == 16
+
+
+def test_the_grid_has_two_of_each_gender_and_age():
+    picture = np.random.default_rng(0).integers(0, 256, (92, 92, 3), dtype=np.uint8)
+    found, runs, examples, people = everything(N, picture=lambda i: picture)
+    said = texts(faces.grid(examples).axes[0])
+    groups_of_both = [len(np.unique(examples.age[examples.gender == g, 0])) for g in (0, 1)]
+    assert said.count("male") == said.count("female") == 1
+    assert sum(text.isdecimal() for text in said) <= 2 * sum(groups_of_both) <= 48
+
+
+def test_a_mosaic_shows_pictures_pixel_for_pixel():
+    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    shown = pixels(mosaic([Row([None, Tile(picture)]), Row([Tile(picture)])], 20))
+    np.testing.assert_array_equal(shown[8:28, 36:56], picture)
+    np.testing.assert_array_equal(shown[36:56, 8:28], picture)
+    assert (shown[8:28, 8:28] == 255).all()
+
+
+def test_wide_pictures_are_shown_whole():
+    picture = np.full((10, 40, 3), 7, np.uint8)
+    shown = pixels(mosaic([Row([Tile(picture)])], 20))[8:28, 8:28]
+    assert (shown[8:12] == 7).all() and (shown[:6] == 255).all()
+
+
+def test_overlays_run_from_dark_to_bright_over_the_grey_picture():
+    mask = np.array([[0.0, 1.0]])
+    white, black = (overlay(np.full((1, 2, 3), value, np.uint8), mask) for value in (255, 0))
+    assert white[0, 1].sum() > white[0, 0].sum() and black[0, 1].sum() > black[0, 0].sum()
+    assert (white.astype(int) - black == round(0.45 * 255)).all() or np.abs(
+        white.astype(int) - black - 114.75
+    ).max() <= 1
+
+
+def test_attention_tells_the_ends_of_each_scale():
+    face = np.zeros((30, 30, 3), np.uint8)
+    masks = {"module 1.1": np.linspace(0.25, 0.75, 1800).reshape(2, 30, 30), "module 2.1": np.full((2, 30, 30), 0.5)}
+    said = texts(attention([face, face], masks, ["female 3", "male 80"]).axes[0])
+    ends = [
+        f"{low:.3f} to {high:.3f}"
+        for low, high in zip(*np.linspace(0.25, 0.75, 1800)[[[0, 900], [899, 1799]]], strict=True)
+    ]
+    assert said[:5] == ["female 3", "male 80", "module 1.1", *ends]
+    assert said[5:] == ["module 2.1", "0.500 to 0.500", "0.500 to 0.500"]

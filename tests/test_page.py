@@ -1,0 +1,121 @@
+import re
+
+import numpy as np
+import pytest
+from browser import MISSING, Browser, find
+from reporting import everything
+
+from agegender_jax import report
+
+COMMAND = ["/somewhere/launch/evaluate.py", "--workdir=runs/ran", "--out=a b"]
+SECTION = {
+    "title": "Deletion",
+    "text": ["Removed in the order of the map.", "Less is better."],
+    "figures": {"explanations_ran.png": "Maps of ran"},
+    "headings": ["method", "area"],
+    "rows": [["grad_cam", "0.123 [0.101, 0.145]"]],
+}
+
+
+def noise(i):
+    return np.random.default_rng(i).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The page with everything in it, of the largest pictures: noise."""
+    found, runs, examples, people = everything(picture=noise)
+    drawn = report.draw(examples, people, found, runs)
+    masks = {f"module {k}.1": np.random.default_rng(k).random((7, 150, 150)) for k in (1, 2, 3)}
+    faces = [noise(i)[:150, :150] for i in range(7)]
+    drawn["attention_ran.png"] = report.png(report.attention(faces, masks, ["female 3"] * 7))
+    drawn["explanations_ran.png"] = drawn["groups.png"]
+    return report.page(found, drawn, runs, COMMAND, [SECTION]), found, drawn
+
+
+def page(count=24, source="faces", **changed):
+    found, runs, *_ = everything(count, source=source)
+    return report.page(found | changed, {}, runs)
+
+
+def test_the_page_stands_alone(whole):
+    text, _, drawn = whole
+    assert len(re.findall(r'<img src="data:image/(?:png|jpeg);base64,', text)) == len(drawn) == 13
+    assert not re.findall(r'src="(?!data:)', text) and "@import" not in text and "url(" not in text
+    assert not re.findall(r'<link [^>]*href="(?!data:,")', text)
+    assert len(text) < 8_000_000
+
+
+def test_its_numbers_are_those_of_the_results(whole):
+    text, found, _ = whole
+    for model in found["models"]:
+        for name in ("age_accuracy", "gender_accuracy", "aabd", "cs5", "gender_auc"):
+            assert f"{model[name]:.3f}" in text
+            assert "[{:.3f}, {:.3f}]".format(*model["ci95"][name]) in text
+        assert f"{model['age_mae']:.2f}" in text
+    for pair in found["paired"]:
+        assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(pair["aabd"]["difference"], *pair["aabd"]["ci95"]) in text
+    for cell in found["groups"]["cells"]:
+        told = f"{cell['age']}, {cell['gender']}, {cell['race']}{' (small)' if cell['small'] else ''}"
+        assert f'<th scope="row">{told}</th><td>{cell["n"]}</td><td>{cell["age_accuracy"]:.3f}' in text
+
+
+def test_the_page_tells_what_was_run_and_how_to_run_it_again(whole):
+    text, *_ = whole
+    assert "num_epochs 7 (default 100)" in text and "train 4,800, val 600, test 600 images" in text
+    assert "python -m launch.train --config=configs/quickstart.py:ran --workdir=runs/ran" in text
+    assert "python -m launch.evaluate --workdir=runs/ran &#39;--out=a b&#39;" in text
+
+
+def test_further_sections_have_their_place(whole):
+    text, *_ = whole
+    assert "<h3>Deletion</h3>" in text and "grad_cam" in text and "<figcaption>Maps of ran</figcaption>" in text
+
+
+def test_the_paper_stands_beside_its_protocol(whole):
+    text, *_ = whole
+    assert "paper: Attention CNN" in text and "9,780 of UTKFace" in text and "they say nothing about each other" in text
+    assert "not comparable with ours" in page()
+
+
+def test_warnings():
+    assert "Leakage was allowed" in page(allow_leak=True)
+    found, runs, *_ = everything(24)
+    assert "no temperature was applied" not in report.page(found, {}, runs)
+    del found["models"][1]["calibration"]
+    assert "resnet: no temperature was applied" in report.page(found, {}, runs)
+    assert "Only 24 images" in page()
+
+
+def test_names_are_escaped():
+    assert "<script>alert" not in page(source="<script>alert(1)</script>")
+
+
+def test_one_face_or_none_make_a_page_too():
+    assert "0 images of the test split" in page(0)
+    found, runs, examples, people = everything(1)
+    text = report.page(found, report.draw(examples, people, found, runs), runs)
+    assert "1 images of the test split" in text and text.count("<img") > 8
+
+
+def test_results_without_the_later_fields_make_a_page():
+    found, runs, *_ = everything(24)
+    for model in found["models"]:
+        del model["calibration"], model["age_mae"]
+    del found["groups"]["cells"], found["groups"]["gaps"]
+    assert "Not measured." in report.page(found, {}, runs)
+
+
+@pytest.mark.skipif(not find(), reason=MISSING)
+def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(whole, tmp_path):
+    text, _, drawn = whole
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    with Browser(find(), tmp_path / "profile") as browser:
+        for width, dark in ((360, False), (360, True), (1280, False), (1280, True)):
+            seen = browser.open(path.as_uri(), width, 800, dark)
+            assert browser.complaints() == [] and browser.requests() == [path.as_uri()]
+            assert seen["inner"] == width and seen["document"] <= width
+            assert len(seen["images"]) == len(drawn) and min(seen["images"]) > 0
+            assert all(seen["alts"]) and all(seen["captions"]) and len(seen["links"]) == 10 and all(seen["links"])
+            assert seen["dark"] == dark and (seen["ground"] == "rgb(255, 255, 255)") != dark
