@@ -13,7 +13,7 @@ FLOORS = {
     3: ("run",),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-BESIDE = {("config", "errors"), ("report", "ensemble")}
+BESIDE = {("config", "errors"), ("report", "ensemble"), ("explain", "ensemble")}
 ONLY_IN = {
     "absl": ("launch",),
     "orbax": ("agegender_jax/checkpoint",),
