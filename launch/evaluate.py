@@ -2,12 +2,12 @@
 
 python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PATH] [--split=test] [--out=reports/both]
 
-Writes results.json, predictions.csv, figures/ and report.html.
+Writes results.json, predictions.csv, figures/ and report.html. --explain=N adds what the nets looked at in N images
+spread over the split, and how far that can be believed; it takes minutes.
 """
 
 from absl import flags
 
-from agegender_jax.errors import ConfigError
 from launch import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; once for each member.")
@@ -17,12 +17,11 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's
 OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined by +> if not given.")
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
+EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
 
 
 def main() -> None:
-    which = CHECKPOINT.value
-    if which not in ("best", "latest") and not which.isdecimal():
-        raise ConfigError(f"unknown checkpoint {which!r}", "--checkpoint", "use best, latest or a step's number")
+    app.check_checkpoint(CHECKPOINT)
     from agegender_jax.run import compiled, evaluator  # imports jax
 
     compiled.keep()
@@ -30,10 +29,11 @@ def main() -> None:
         WORKDIR.value,
         source=SOURCE.value,
         split=SPLIT.value,
-        checkpoint=which,
+        checkpoint=CHECKPOINT.value,
         out=OUT.value,
         allow_leak=ALLOW_LEAK.value,
         allow_control=ALLOW_CONTROL.value,
+        explain=EXPLAIN.value,
     )
 
 

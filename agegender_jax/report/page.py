@@ -1,6 +1,7 @@
 """report.html: one file that loads nothing from elsewhere."""
 
 import base64
+from collections.abc import Sequence
 
 import jinja2
 
@@ -17,10 +18,17 @@ ENVIRONMENT = jinja2.Environment(
 )
 
 
-def page(results: dict, figures: dict[str, bytes]) -> str:
-    """The report of a results dict, figures (PNG bytes by name) inside."""
-    images = [
-        {"caption": CAPTIONS[name], "uri": "data:image/png;base64," + base64.b64encode(data).decode()}
-        for name, data in figures.items()
-    ]
-    return ENVIRONMENT.get_template("report.html.jinja").render(r=results, rows=rows(results), images=images)
+def page(results: dict, figures: dict[str, bytes], sections: Sequence[dict] = ()) -> str:
+    """The report of a results dict, figures (PNG bytes by name) inside.
+
+    Args:
+      sections: as `explanations` gives them, with figures of their own.
+    """
+    images = [_image(figures[name], caption) for name, caption in CAPTIONS.items() if name in figures]
+    sections = [s | {"images": [_image(figures[name], text) for name, text in s["figures"].items()]} for s in sections]
+    template = ENVIRONMENT.get_template("report.html.jinja")
+    return template.render(r=results, rows=rows(results), images=images, sections=sections)
+
+
+def _image(png: bytes, caption: str) -> dict[str, str]:
+    return {"caption": caption, "uri": "data:image/png;base64," + base64.b64encode(png).decode()}

@@ -7,7 +7,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.report.results import ENSEMBLE
-from agegender_jax.run import inputs, leaks, outcome
+from agegender_jax.run import evidence, inputs, leaks, outcome
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir
 
@@ -21,6 +21,7 @@ def evaluate(
     out: str | None,
     allow_leak: bool,
     allow_control: bool = False,
+    explain: int = 0,
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
 
@@ -31,20 +32,21 @@ def evaluate(
       out: folder; reports/<names joined by +> if None.
       allow_leak: score images that a member was trained on.
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
+      explain: how many of the images to explain, see `evidence`.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
     """
-    if not workdirs:
-        raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
-    places = [Workdir(path) for path in workdirs]
-    configs = [_config(place) for place in places]
+    places, configs = read_runs(workdirs)
+    if explain:
+        for place, config in zip(places, configs, strict=True):
+            evidence.check_no_control(place, config)
     if not allow_control:
         for place, config in zip(places, configs, strict=True):
             _check_feed(place, config)
     names = member_names([place.path.name for place in places])
     folder = Path(out or f"reports/{'+'.join(names)}").expanduser().resolve()
-    _make(folder)
+    make_folder(folder)
     with Progress() as progress:
         faces = inputs.load(_data_config(places, configs, source), progress.prepare)
         if not len(faces.indices(split)):
@@ -56,7 +58,20 @@ def evaluate(
             outcome.member(place, checkpoint, faces, split, name, progress)
             for place, name in zip(places, names, strict=True)
         ]
-        return outcome.write(folder, members, faces, split, progress, allow_leak)
+        explained = evidence.explain(places, names, checkpoint, faces, split, explain, progress) if explain else None
+        return outcome.write(folder, members, faces, split, progress, allow_leak, explained)
+
+
+def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:
+    """The runs and their configs, as plain dicts.
+
+    Raises:
+      ConfigError, CheckpointError: no workdir is given, or one is not that of a run.
+    """
+    if not workdirs:
+        raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
+    places = [Workdir(path) for path in workdirs]
+    return places, [_config(place) for place in places]
 
 
 def member_names(names: Sequence[str]) -> list[str]:
@@ -121,7 +136,8 @@ def _fingerprint(place: Workdir) -> str:
     return (found.get("fingerprint") if isinstance(found, dict) else None) or str(place.path)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The folder of --out. ConfigError where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

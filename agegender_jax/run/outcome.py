@@ -57,7 +57,13 @@ def shapes(config: dict):
 
 
 def write(
-    out: Path, members: Sequence[report.Member], faces: Faces, split: str, progress: Progress, allow_leak: bool = False
+    out: Path,
+    members: Sequence[report.Member],
+    faces: Faces,
+    split: str,
+    progress: Progress,
+    allow_leak: bool = False,
+    explained: report.Explained | None = None,
 ) -> dict:
     """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table."""
     where, prepared = faces.indices(split), faces.prepared
@@ -69,13 +75,17 @@ def write(
     last = report.answers(members)
     curves = [report.Curve(m.name, MetricsLog(Workdir(m.workdir).metrics).read()) for m in members]
     drawn = report.draw(last, age, gender, lambda i: faces.picture(where[i]), curves, found["models"][-1]["name"])
+    sections = []
+    if explained:
+        found["explanations"], drawn = explained.results, drawn | explained.figures
+        sections.append(report.explanations(explained.results))
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in drawn.items():
         files.replace(out / "figures" / name, png)
     files.replace(
         out / "predictions.csv", report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
     )
-    files.replace(out / "report.html", report.page(found, drawn))
+    files.replace(out / "report.html", report.page(found, drawn, sections))
     write_json(out / "results.json", found)
     progress.show(table(found))
     progress.note(f"report: {out / 'report.html'}")
