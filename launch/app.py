@@ -60,11 +60,13 @@ class ConfigFile(flags.ArgumentParser):
         return "config file"
 
 
-def run(main: Callable[[], None], help_text: str, *, computes: bool = True) -> None:
+def run(main: Callable[..., None], help_text: str, *, computes: bool = True, takes_arguments: bool = False) -> None:
     """Parses the flags and calls `main`. A user's mistake becomes three lines and its exit code.
 
     Args:
       computes: the program works on large arrays, so it is given large pages.
+      takes_arguments: `main` is called with the list of what is no flag, before, between or after the flags; without,
+        such an argument is a mistake.
     """
     if HELP & set(sys.argv[1:]):
         print(f"{help_text.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.modules['__main__'])}\n")
@@ -73,7 +75,13 @@ def run(main: Callable[[], None], help_text: str, *, computes: bool = True) -> N
         sys.exit(0)
     if computes:
         pages.use_large()
-    app.run(lambda _: _guard(functools.partial(_quietly, main)), flags_parser=lambda argv: _guard(lambda: _parse(argv)))
+    if takes_arguments:
+        flags.FLAGS.set_gnu_getopt()
+
+    def call(argv: list[str]) -> None:
+        _guard(lambda: _quietly(functools.partial(main, argv[1:]) if takes_arguments else main))
+
+    app.run(call, flags_parser=lambda argv: _guard(lambda: _parse(argv, takes_arguments)))
 
 
 def config_of(holder: flags.FlagHolder) -> ConfigDict:
@@ -89,6 +97,13 @@ def config_name(holder: flags.FlagHolder) -> str:
     path, _, variants = flags.FLAGS[holder.name].config_filename.partition(":")
     stem = path.rpartition("/")[2].removesuffix(".py")
     return "-".join([stem, *filter(None, variants.split(","))])
+
+
+def check_checkpoint(holder: flags.FlagHolder) -> None:
+    """Raises ConfigError unless the flag's value is best, latest or a step's number."""
+    which = holder.value
+    if which not in ("best", "latest") and not which.isdecimal():
+        raise ConfigError(f"unknown checkpoint {which!r}", "--checkpoint", "use best, latest or a step's number")
 
 
 def _missing() -> ConfigError:
@@ -133,7 +148,7 @@ def _one_line(error: Exception) -> str:
     return textwrap.shorten(text, 200, placeholder=" …")
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], takes_arguments: bool = False) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -145,7 +160,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise ConfigError(f"unknown config field {name}", "command line", nearest_field(name, _fields())) from error
     except Exception as error:  # ml_collections and absl raise many kinds
         raise ConfigError(_one_line(error) or type(error).__name__, "command line", "see --help") from error
-    if len(rest) > 1:
+    if len(rest) > 1 and not takes_arguments:
         raise ConfigError(f"unexpected argument {rest[1]!r}", "command line", "flags are --name=value, without spaces")
     return rest
 

@@ -2,14 +2,14 @@
 
 python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PATH] [--split=test] [--out=reports/both]
 
-Writes results.json, predictions.csv, figures/ and report.html.
+Writes results.json, predictions.csv, figures/ and report.html. --explain=N adds what the nets looked at in N images
+spread over the split, and how far that can be believed; it takes minutes.
 """
 
 import sys
 
 from absl import flags
 
-from agegender_jax.errors import ConfigError
 from launch import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; once for each member.")
@@ -20,12 +20,11 @@ OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined 
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
 CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
+EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
 
 
 def main() -> None:
-    which = CHECKPOINT.value
-    if which not in ("best", "latest") and not which.isdecimal():
-        raise ConfigError(f"unknown checkpoint {which!r}", "--checkpoint", "use best, latest or a step's number")
+    app.check_checkpoint(CHECKPOINT)
     from agegender_jax.run import compiled, evaluator  # imports jax
 
     compiled.keep()
@@ -33,12 +32,13 @@ def main() -> None:
         WORKDIR.value,
         source=SOURCE.value,
         split=SPLIT.value,
-        checkpoint=which,
+        checkpoint=CHECKPOINT.value,
         out=OUT.value,
         allow_leak=ALLOW_LEAK.value,
         allow_control=ALLOW_CONTROL.value,
         calibrate=CALIBRATE.value,
         command=sys.argv,
+        explain=EXPLAIN.value,
     )
 
 

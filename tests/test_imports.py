@@ -9,11 +9,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = {
     0: ("errors", "structs", "labels", "config", "files"),
     1: ("models", "data", "losses", "metrics", "optim", "parallel"),
-    2: ("training", "ensemble", "checkpoint", "report"),
+    2: ("training", "ensemble", "explain", "checkpoint", "report"),
     3: ("run",),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-BESIDE = {("config", "errors"), ("report", "ensemble")}
+BESIDE = {("config", "errors"), ("report", "ensemble"), ("explain", "ensemble")}
 ONLY_IN = {
     "absl": ("launch",),
     "orbax": ("agegender_jax/checkpoint",),

@@ -1,8 +1,10 @@
 """What an evaluation leaves for people and scripts: results.json, predictions.csv, figures, report.html, the card."""
 
 from agegender_jax.report.card import card
+from agegender_jax.report.explanations import Explained, explanations
 from agegender_jax.report.figures import Examples, Population, attention, draw, png
 from agegender_jax.report.members import Member, answers, bucket_years
+from agegender_jax.report.overlays import explanation_grid, overlays
 from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows
@@ -10,6 +12,7 @@ from agegender_jax.report.runs import Run
 
 __all__ = [
     "Examples",
+    "Explained",
     "Member",
     "Population",
     "Run",
@@ -19,6 +22,9 @@ __all__ = [
     "card",
     "details",
     "draw",
+    "explanation_grid",
+    "explanations",
+    "overlays",
     "page",
     "png",
     "predictions",

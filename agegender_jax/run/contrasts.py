@@ -6,7 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from agegender_jax import ensemble, metrics
-from agegender_jax.report.results import ENSEMBLE
+from agegender_jax.report.members import ENSEMBLE
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.variants import Variant

@@ -7,7 +7,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.report.members import ENSEMBLE
-from agegender_jax.run import inputs, leaks, outcome
+from agegender_jax.run import evidence, inputs, leaks, outcome
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir, make_out
 
@@ -23,6 +23,7 @@ def evaluate(
     allow_control: bool = False,
     calibrate: bool = True,
     command: Sequence[str] = (),
+    explain: int = 0,
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
 
@@ -35,14 +36,15 @@ def evaluate(
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
       calibrate: apply the temperatures that the members' trainings fitted on val.
       command: the program's arguments, for the report.
+      explain: how many of the images to explain, see `evidence`.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
     """
-    if not workdirs:
-        raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
-    places = [Workdir(path) for path in workdirs]
-    configs = [read_config(place) for place in places]
+    places, configs = read_runs(workdirs)
+    if explain:
+        for place, config in zip(places, configs, strict=True):
+            evidence.check_no_control(place, config)
     if not allow_control:
         for place, config in zip(places, configs, strict=True):
             _check_feed(place, config)
@@ -60,7 +62,20 @@ def evaluate(
             outcome.member(place, checkpoint, faces, split, name, progress, calibrate)
             for place, name in zip(places, names, strict=True)
         ]
-        return outcome.write(folder, members, faces, split, progress, allow_leak, command)
+        explained = evidence.explain(places, names, checkpoint, faces, split, explain, progress) if explain else None
+        return outcome.write(folder, members, faces, split, progress, allow_leak, command, explained)
+
+
+def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:
+    """The runs and their configs, as plain dicts.
+
+    Raises:
+      ConfigError, CheckpointError: no workdir is given, or one is not that of a run.
+    """
+    if not workdirs:
+        raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
+    places = [Workdir(path) for path in workdirs]
+    return places, [read_config(place) for place in places]
 
 
 def member_names(names: Sequence[str]) -> list[str]:

@@ -76,11 +76,13 @@ def write(
     progress: Progress,
     allow_leak: bool = False,
     command: Sequence[str] = (),
+    explained: report.Explained | None = None,
 ) -> dict:
     """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
 
     Args:
       command: arguments of the program that scores the members, for the report.
+      explained: maps of some images and what they are worth, see `evidence`.
     """
     where, prepared = faces.indices(split), faces.prepared
     age, gender = faces.targets(split)
@@ -99,13 +101,17 @@ def write(
     last = report.answers(members)
     runs = [facts.read(Workdir(m.workdir), m.name, m.step) for m in members]
     drawn = figures(members, found, last, runs, faces, split)
+    sections = []
+    if explained:
+        found["explanations"], drawn = explained.results, drawn | explained.figures
+        sections.append(report.explanations(explained.results))
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in drawn.items():
         files.replace(out / "figures" / name, png)
     files.replace(
         out / "predictions.csv", report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
     )
-    files.replace(out / "report.html", report.page(found, drawn, runs, command))
+    files.replace(out / "report.html", report.page(found, drawn, runs, command, sections))
     write_json(out / "results.json", found)
     progress.show(table(found))
     progress.show(details(found))

@@ -1,0 +1,72 @@
+"""What the attention modules weigh: their soft masks, brought to the size of the picture."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from agegender_jax import data
+from agegender_jax.explain import decision
+from agegender_jax.models.layers import resize_align_corners
+
+STRONGEST = 4
+
+
+@flax.struct.dataclass
+class AttentionMaps:
+    """One module's soft mask over the picture.
+
+    Attributes:
+      name: the module's, such as "stage1_att1".
+      mean: float32 [B, H, W], the mean over all channels.
+      channels: float32 [B, K, H, W], the strongest channels, strongest first.
+      indices: int32 [B, K], which channels these are.
+    """
+
+    name: str = flax.struct.field(pytree_node=False)
+    mean: jax.Array
+    channels: jax.Array
+    indices: jax.Array
+
+
+def attention(
+    net: nn.Module, variables: Any, images: jax.Array, strongest: int = STRONGEST
+) -> tuple[AttentionMaps, ...]:
+    """The soft mask of every attention module, first module first; () for a net without any.
+
+    A mask of h x w positions is resized linearly with corners aligned: pixel (i, j) of H x W lies at
+    (i (h - 1) / (H - 1), j (w - 1) / (W - 1)) of the mask. The net brings its masks to the trunk's size in the same
+    way, and with the same function.
+
+    The strongest channels are those with the largest product of mean and standard deviation over the positions: a
+    channel that is open everywhere weighs much and shows nothing, one that is shut nearly everywhere shows much and
+    weighs nothing. Masks are in (0, 1), of channel attention in [-1, 1].
+
+    Args:
+      images: uint8 RGB [B, H, W, 3].
+      strongest: K, at most the channels of the narrowest mask.
+
+    Raises:
+      ValueError: as `attribute`.
+    """
+    decision.check(net, images, "age", None)
+    return _attention(net, strongest, variables, images)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _attention(net, strongest, variables, images):
+    masks = net.apply(variables, data.normalize(images), train=False).attention
+    counts = getattr(net.backbone, "modules", ())
+    names = [f"stage{i}_att{k}" for i, count in enumerate(counts, 1) for k in range(1, count + 1)]
+    return tuple(_maps(name, mask, strongest, images.shape[1:3]) for name, mask in zip(names, masks, strict=True))
+
+
+def _maps(name, mask, strongest, shape):
+    strength = mask.mean((1, 2)) * mask.std((1, 2))
+    indices = jax.lax.top_k(strength, strongest)[1]
+    channels = resize_align_corners(jnp.take_along_axis(mask, indices[:, None, None], -1), shape)
+    mean = resize_align_corners(mask.mean(-1, keepdims=True), shape)
+    return AttentionMaps(name, mean[..., 0], jnp.moveaxis(channels, -1, 1), indices)

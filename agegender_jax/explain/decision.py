@@ -1,0 +1,54 @@
+"""The decision that is explained: the logit of one class of one head, as a function of the normalised picture."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax import models
+from agegender_jax.models.layers import check_images
+
+HEADS = ("age", "gender")
+PREDICTED = -1  # as a target: the class that the net answers
+
+
+def check(net: nn.Module, images, head: str, target) -> np.ndarray:
+    """The targets as int32 [B], PREDICTED where `target` is None.
+
+    Raises:
+      ValueError: the net has not both heads or is a control, the head is unknown, images are not uint8 RGB
+        [B, H, W, 3], or the targets are not one class of the head for each image.
+    """
+    if not isinstance(net, models.AgeGenderNet):
+        raise ValueError(f"explanations are of nets by models.build, not of a {type(net).__name__}")
+    if net.gender_to_age in models.CONTROLS:
+        raise ValueError(f"a net that is fed {net.gender_to_age!r} is a control: without labels it decides nothing")
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
+    check_images(images)
+    if images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 RGB, not {images.dtype}")
+    if target is None:
+        return np.full(len(images), PREDICTED, np.int32)
+    target = np.asarray(target)
+    classes = net.num_age_classes if head == "age" else 2
+    if target.shape != (len(images),) or target.dtype.kind not in "iu" or ((target < 0) | (target >= classes)).any():
+        raise ValueError(f"target must be one of {classes} classes for each of {len(images)} images, got {target}")
+    return target.astype(np.int32)
+
+
+def logits(net: nn.Module, variables: Any, x: jax.Array, head: str) -> jax.Array:
+    """The head's logits, float32 [B, A] or [B, 2], of normalised images [B, H, W, 3]."""
+    return getattr(net.apply(variables, x, train=False), f"{head}_logits")
+
+
+def resolve(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """The targets, int32 [B], the answered class where they are PREDICTED."""
+    return jnp.where(target == PREDICTED, logits.argmax(-1), target)
+
+
+def chosen(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """The target's logit, [B]."""
+    return jnp.take_along_axis(logits, resolve(logits, target)[:, None], -1)[:, 0]

@@ -1,0 +1,116 @@
+"""The report's section on explanations: what the maps' scores are, in one table for all nets and decisions."""
+
+import dataclasses
+
+from agegender_jax.report import overlays
+
+TITLE = "What the nets looked at, and how far the maps can be believed"
+HEADINGS = (
+    "net",
+    "decision",
+    "map",
+    "deletion",
+    "minus random",
+    "minus blob",
+    "insertion",
+    "minus random",
+    "minus blob",
+    "rank correlation with a random net's map",
+)
+ON_DRAWN = ("share inside cues", "minus area", "largest inside", "by chance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """`results`: the value of results.json's "explanations". `figures`: PNG bytes by file name."""
+
+    results: dict
+    figures: dict[str, bytes]
+
+
+def explanations(results: dict) -> dict:
+    """A section of the report, from the value of results.json's "explanations".
+
+    Returns:
+      "title"; "text", a list of paragraphs; "figures": file name -> caption; "headings"; "rows", lists of cells.
+    """
+    known = any("localisation" in row for _, _, _, row in _maps(results))
+    figures = {
+        f"explanations_{name}.png": f"{name}: which pixels spoke for its answers, given above each picture (red) and "
+        "against them (blue); Grad-CAM has no sign. Each map is scaled by itself."
+        for name in results["members"]
+    }
+    text = [
+        f"{results['n']} images at even distances over the split; intervals are 95 %, bootstrap over images. Deletion "
+        "replaces the picture's cells by its mean colour, those first that the map names first; insertion puts them "
+        "into the blurred picture. The figure is the mean probability of the net's answer along the way: a map that "
+        "finds what the answer rests on has a low deletion and a high insertion. A random map and a centred blob know "
+        "nothing of the net; a map that is not better than both shows nothing that they do not.",
+        "The last column of them is the rank correlation of a map with the same net's map after all weights were drawn "
+        "anew (the larger of the map's and its absolute value's): a map that stays alike shows the picture, not what "
+        "the net has learned.",
+        *_accounts(results),
+    ]
+    if known:
+        text.append(
+            "The faces are drawn, so it is known where age and gender show. The share of positive relevance inside of "
+            "these regions stands beside their share of the picture, and the rate at which the largest value lies "
+            "inside beside that of a pixel drawn by chance. Weak cues, such as the jaw's line, are not in the regions."
+        )
+    rows = [
+        [net, head, overlays.name(name), *_cells(row), *(_inside(row["localisation"]) if known else ())]
+        for net, head, name, row in _maps(results)
+    ]
+    return {
+        "title": TITLE,
+        "text": text,
+        "figures": figures,
+        "headings": [*HEADINGS, *(ON_DRAWN if known else ())],
+        "rows": rows,
+    }
+
+
+def _maps(results: dict):
+    for net, told in results["members"].items():
+        for head in ("age", "gender"):
+            for name, row in told[head]["maps"].items():
+                yield net, head, name, row
+
+
+def _accounts(results: dict) -> list[str]:
+    parts = [
+        f"{net}, {head} {told[head]['lrp_account']['error']:.1%} (at most {told[head]['lrp_account']['worst']:.1%})"
+        for net, told in results["members"].items()
+        for head in ("age", "gender")
+    ]
+    return [f"LRP's conservation error, mean of its size over that of the logit: {'; '.join(parts)}."]
+
+
+def _cells(row: dict) -> list[str]:
+    cells = []
+    for kind in ("deletion", "insertion"):
+        cells.append(f"{row[kind]['mean']:.3f}")
+        for control in ("minus_random", "minus_blob"):
+            cells.append(_difference(row[control][kind]) if control in row else "")
+    if "sanity" not in row:
+        return [*cells, ""]
+    last = row["sanity"]["levels"][-1]
+    alike = max(last["spearman"]["mean"], last["spearman_of_size"]["mean"])
+    return [*cells, f"{alike:.2f}" + ("" if row["sanity"]["passes"] else " (fails)")]
+
+
+def _inside(found: dict) -> list[str]:
+    if found["share"]["mean"] is None:
+        return ["n/a", "n/a", f"{found['pointing']['mean']:.2f}", f"{found['pointing_by_chance']:.2f}"]
+    low, high = found["pointing"]["ci95"]
+    return [
+        f"{found['share']['mean']:.3f}",
+        _difference(found["minus_area"]),
+        f"{found['pointing']['mean']:.2f} [{low:.2f}, {high:.2f}]",
+        f"{found['pointing_by_chance']:.2f}",
+    ]
+
+
+def _difference(found: dict) -> str:
+    low, high = found["ci95"]
+    return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
