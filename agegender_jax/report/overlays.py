@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.report.figures import _png
+from agegender_jax.report.figures.style import png
 
 NAMES = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients", "lrp": "LRP", "blob": "centred blob"}
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
@@ -60,7 +60,7 @@ def overlays(picture: np.ndarray, drawn, i: int, answer: dict[str, dict]) -> byt
         rows.append([Panel(picture, title, module.mean[i], "mask")])
         for index, channel in zip(module.indices[i], module.channels[i], strict=True):
             rows[-1].append(Panel(picture, f"channel {index}\n{_range(channel)}", channel, "mask"))
-    return _png(draw(rows))
+    return png(draw(rows))
 
 
 def explanation_grid(images: np.ndarray, drawn, age: np.ndarray, gender: np.ndarray) -> bytes:
@@ -78,7 +78,7 @@ def explanation_grid(images: np.ndarray, drawn, age: np.ndarray, gender: np.ndar
             answer = f"{CLASSES[head][chosen]}, p = {getattr(drawn.probs, head)[i, chosen]:.2f}"
             for method, maps in attributions.items():
                 rows[-1].append(Panel(images[i], f"{name(method)}\n{answer}", maps[i], scale(method)))
-    return _png(draw(rows))
+    return png(draw(rows))
 
 
 def name(key: str) -> str:
