@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import programs
 import pytest
+from browser import MISSING, Browser, find
 from PIL import Image
 
 from agegender_jax import config
@@ -232,6 +233,18 @@ def test_the_page_shows_every_group_and_stands_alone(source, found):
             assert all(row["file"] in text for row in group["files"])
     assert "<b>40</b>" in text and "<b>female</b>" in text and "<b>31</b>" not in text
     assert all(file in text for file in BAD) and text.count("data:image/jpeg") == 3 + 2 + 1 + 1 + 1
+
+
+@pytest.mark.skipif(not find(), reason=MISSING)
+def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(source, found, tmp_path):
+    path = source.parent / "out" / "audit.html"
+    with Browser(find(), tmp_path / "profile") as browser:
+        for width, dark in ((360, False), (360, True), (1280, False), (1280, True)):
+            seen = browser.open(path.as_uri(), width, 800, dark)
+            assert browser.complaints() == [] and browser.requests() == [path.as_uri()]
+            assert seen["inner"] == width and seen["document"] <= width
+            assert len(seen["images"]) == 2 + 8 and min(seen["images"]) > 0 and all(seen["alts"])
+            assert all(seen["captions"]) and len(seen["links"]) == 7 and all(seen["links"])
 
 
 def test_the_terminal_is_told(done, source):

@@ -1,32 +1,26 @@
 """Figures of an audit, as PNG: who is in the source, and how copies of a picture differ."""
 
-import io
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from agegender_jax.data.audit import COPY_BITS
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.labels import GENDERS, RACES
-
-OF_GENDER = ("#0072b2", "#e69f00")  # Okabe and Ito 2008
-PLAIN, SHADE = "#009e73", "#595959"
-DPI = 110
+from agegender_jax.report.figures import style
 
 
 def draw(faces: Prepared, found: dict) -> dict[str, bytes]:
     """PNG bytes by name: labels.png always, copies.png where there are duplicates."""
-    drawn = {"labels.png": _png(_labels(faces, found["labels"]))}
+    drawn = {"labels.png": style.png(_labels(faces, found["labels"]))}
     if found["exact"]["pairs"] or found["near"]["pairs"]:
-        drawn["copies.png"] = _png(_copies(found))
+        drawn["copies.png"] = style.png(_copies(found))
     return drawn
 
 
 def _labels(faces: Prepared, labels: dict) -> Figure:
     """Ages in years, or groups where years are not known, and races; bars stacked by gender."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = style.new(11, 3.6)
     by_age, by_race = figure.subplots(1, 2, width_ratios=(2.2, 1))
     if known := (faces.age_years >= 0).sum():
         edges = np.arange(0, faces.age_years.max() + 2) - 0.5
@@ -49,7 +43,7 @@ def _labels(faces: Prepared, labels: dict) -> Figure:
 
 def _copies(found: dict) -> Figure:
     """How far the ages of equal pictures lie apart, and how far the hashes of near-duplicates."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    figure = style.new(11, 3.2)
     years, bits = figure.subplots(1, 2)
     counts = found["exact"]["years_apart_counts"]
     _bars(years, counts)
@@ -57,7 +51,7 @@ def _copies(found: dict) -> Figure:
     years.set_title(f"Equal pictures, {sum(counts.values()):,} pairs with years")
     counts = found["near"]["distances"]
     _bars(bits, counts)
-    bits.axvline(COPY_BITS + 0.5, color=SHADE, linestyle="--", linewidth=1)
+    bits.axvline(COPY_BITS + 0.5, color=style.GREY, linestyle="--", linewidth=1)
     bits.text(
         COPY_BITS + 0.8, 0.97, "other persons more likely →", transform=bits.get_xaxis_transform(), va="top", fontsize=8
     )
@@ -67,24 +61,18 @@ def _copies(found: dict) -> Figure:
 
 
 def _bars(axis, counts: dict[str, int]) -> None:
-    axis.bar([int(value) for value in counts], list(counts.values()), color=PLAIN)
+    axis.bar([int(value) for value in counts], list(counts.values()), color=style.GREEN)
     for locator in (axis.xaxis, axis.yaxis):
         locator.set_major_locator(MaxNLocator(integer=True))
-    _tidy(axis)
+    style.grid(axis)
 
 
 def _stack(axis, places: np.ndarray, counts: list[np.ndarray], width: float = 0.8) -> None:
     below = np.zeros(len(places), int)
-    for name, colour, count in zip(GENDERS, OF_GENDER, counts, strict=True):
+    for name, colour, count in zip(GENDERS, style.OF_GENDER, counts, strict=True):
         axis.bar(places, count, width, bottom=below, color=colour, label=f"{name} (n = {count.sum():,})")
         below = below + count
-    _tidy(axis)
-
-
-def _tidy(axis) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", alpha=0.3)
-    axis.set_axisbelow(True)
+    style.grid(axis)
 
 
 def _histogram(years: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -93,10 +81,3 @@ def _histogram(years: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _cells(labels: dict, by: str, names, gender: str) -> np.ndarray:
     return np.array([sum(c["n"] for c in labels["cells"] if c[by] == name and c["gender"] == gender) for name in names])
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(out, dpi=DPI, metadata={"Software": None})
-    return out.getvalue()
