@@ -1,15 +1,13 @@
-"""Answers to drawn labels, and a results dict with everything that a report can show."""
+"""Answers to drawn labels, and what a report is made of."""
 
 import numpy as np
 
 from agegender_jax import report
 from agegender_jax.config import default
-from agegender_jax.labels import GENDERS, RACES, age_bucket
+from agegender_jax.labels import age_bucket
 from agegender_jax.structs import Probs
 
-BANDS = ("0-17", "18-29", "30-44", "45-59", "60+")
 BUCKET_YEARS = [10 * b + 4.5 for b in range(12)]
-EDGES = np.array([18, 30, 45, 60])
 
 
 def labels(count, seed=0):
@@ -30,109 +28,22 @@ def member(name, age, gender, seed):
     probs = Probs(
         (of_age / of_age.sum(1, keepdims=True)).astype(np.float32), np.stack([1 - p, p], 1).astype(np.float32)
     )
-    return report.Member(name, f"runs/{name}", 700, 1882710, probs, "probs")
+    raw = report.Member(name, f"runs/{name}", 700, 1882710, probs, "probs", BUCKET_YEARS)
+    return raw.calibrate(1.7, 1.2)
 
 
 def results(members, years, age, gender, race, source="synthetic", split="test"):
-    """`report.results` and the fields that come with calibration, years and cells, computed the plain way."""
-    found = report.results(
+    return report.results(
         members,
         age,
         gender,
         race,
+        age_years=years,
+        age_text=[str(y) for y in years],
         split=split,
         source={"name": source, "fingerprint": "9b867f4213a8da6a" + "0" * 48},
         allow_leak=False,
     )
-    probs = [m.probs for m in members] + ([report.answers(members)] if len(members) > 1 else [])
-    for model, p in zip(found["models"], probs, strict=True):
-        model |= more_scores(p, years, age, gender)
-        model["calibration"] = {
-            "age": calibration(p.age.max(-1), p.age.argmax(-1) == age[:, 0], "members" in model),
-            "gender": calibration(p.gender.max(-1), p.gender.argmax(-1) == gender, "members" in model),
-        }
-    found["calibrated"] = True
-    for pair in found["paired"]:
-        pair |= {name: {"difference": 0.01, "ci95": [-0.02, 0.04]} for name in ("adjacent_accuracy", "age_mae", "cs5")}
-    add_groups(found["groups"], probs[-1], years, age, gender, race)
-    return found
-
-
-def more_scores(p, years, age, gender):
-    away = np.abs(p.age.argmax(-1) - age[:, 0])
-    error = np.abs(p.age @ np.array(BUCKET_YEARS) - years)
-    values = {
-        "adjacent_accuracy": np.mean(away <= 1) if len(years) else None,
-        "age_mae": error.mean() if len(years) else None,
-        "cs5": np.mean(error <= 5) if len(years) else None,
-        "age_kappa": 0.8 if len(years) else None,
-        "gender_balanced_accuracy": np.mean(p.gender.argmax(-1) == gender) if len(years) else None,
-        "gender_auc": 0.95 if len(years) else None,
-        "minors_as_adults": 0.25 if len(years) else None,
-    }
-    ends = {
-        name: None if value is None else [float(value) * 0.95, float(value) * 1.02] for name, value in values.items()
-    }
-    numbers = {name: None if value is None else float(value) for name, value in values.items()}
-    return numbers | {"n_minors": int((years < 18).sum()), "ci95": _ci(p, age, gender) | ends}
-
-
-def _ci(p, age, gender):
-    from agegender_jax import metrics
-
-    return metrics.intervals(p.age, p.gender, age, gender)
-
-
-def calibration(sure, right, is_ensemble):
-    at = np.minimum((sure * 15).astype(int), 14)
-    bins = [
-        {
-            "n": int((at == b).sum()),
-            "confidence": float(sure[at == b].mean()) if (at == b).any() else None,
-            "accuracy": float(right[at == b].mean()) if (at == b).any() else None,
-        }
-        for b in range(15)
-    ]
-    after = [row | {"accuracy": row["accuracy"] and 0.5 * (row["accuracy"] + row["confidence"])} for row in bins]
-    return {
-        "temperature": None if is_ensemble else 1.7,
-        "before": {"nll": 1.05, "brier": 0.52, "ece": 0.085},
-        "after": {"nll": 0.98, "brier": 0.5, "ece": 0.021},
-        "reliability": {"before": bins, "after": after},
-    }
-
-
-def add_groups(groups, p, years, age, gender, race):
-    from agegender_jax import metrics
-
-    def row(of):
-        told = (p.age[of], p.gender[of], age[of], gender[of])
-        return {
-            "n": int(of.sum()),
-            "small": bool(of.sum() < 30),
-            **metrics.scores(*told),
-            "ci95": metrics.intervals(*told),
-        }
-
-    masks = {
-        "gender": {name: gender == i for i, name in enumerate(GENDERS)},
-        "race": {name: race == i for i, name in enumerate(RACES)},
-        "age": {metrics.range_name(*r): (age == r).all(-1) for r in np.unique(age, axis=0)},
-    }
-    for kind, named in masks.items():
-        groups[kind] = {name: row(of) for name, of in named.items() if of.any()}
-    band = np.searchsorted(EDGES, years, "right")
-    groups["cells"] = [
-        {"age": BANDS[b], "gender": GENDERS[g], "race": RACES[r]} | row(of)
-        for b in range(5)
-        for g in range(2)
-        for r in range(5)
-        if (of := (band == b) & (gender == g) & (race == r)).any()
-    ]
-    gap = {"largest": 0.123, "between": ["male", "female"]}
-    groups["gaps"] = {
-        kind: {"age_accuracy": gap, "gender_accuracy": gap, "aabd": None} for kind in ("gender", "race", "age", "cells")
-    }
 
 
 def run(name):

@@ -115,7 +115,8 @@ def test_reliability_draws_the_bins_of_the_results(shown):
     top = calibration.reliability(found["models"][-1]).axes[0]
     bins = [row for row in found["models"][-1]["calibration"]["age"]["reliability"]["before"] if row["n"]]
     before = top.lines[1]
-    assert before.get_label() == "before temperature, ECE 0.085"
+    ece = found["models"][-1]["calibration"]["age"]["before"]["ece"]
+    assert before.get_label() == f"before temperature, ECE {ece:.3f}"
     np.testing.assert_array_equal(before.get_xydata(), [(row["confidence"], row["accuracy"]) for row in bins])
     assert calibration.reliability({"name": "ran"}) is None
 
