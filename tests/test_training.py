@@ -126,6 +126,7 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
         "bad_images.csv",
         "metrics.jsonl",
         "checkpoints",
+        "calibration.json",
         "results.json",
         "predictions.csv",
         "report.html",
