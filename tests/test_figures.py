@@ -8,7 +8,7 @@ from reporting import BUCKET_YEARS, everything
 from agegender_jax import report
 from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
-from agegender_jax.report.figures.attention import attention, overlay
+from agegender_jax.report.figures.attention import SIDE, attention, overlay
 from agegender_jax.report.figures.confusion import confusion
 from agegender_jax.report.figures.examples import spread
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
@@ -189,6 +189,14 @@ def test_overlays_run_from_dark_to_bright_over_the_grey_picture():
     assert (white.astype(int) - black == round(0.45 * 255)).all() or np.abs(
         white.astype(int) - black - 114.75
     ).max() <= 1
+
+
+def test_a_constant_mask_is_one_colour_whatever_its_rounding():
+    face = np.full((30, 30, 3), 100, np.uint8)
+    noise = 0.5 + 1e-7 * np.random.default_rng(0).random((1, 30, 30))
+    shown = pixels(attention([face], {"module 3.1": noise}, [""]))
+    first = shown.shape[0] - 8 - 15 - SIDE  # above the gap and the line of numbers
+    assert (np.ptp(shown[first : first + SIDE, 8 : 8 + SIDE], axis=(0, 1)) == 0).all()
 
 
 def test_attention_tells_the_ends_of_each_scale():

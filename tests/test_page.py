@@ -44,6 +44,7 @@ def test_the_page_stands_alone(whole):
     assert not re.findall(r'src="(?!data:)', text) and "@import" not in text and "url(" not in text
     assert not re.findall(r'<link [^>]*href="(?!data:,")', text)
     assert len(text) < 8_000_000
+    assert 'style="max-width: 752px"' in text  # no figure is blown up
 
 
 def test_its_numbers_are_those_of_the_results(whole):

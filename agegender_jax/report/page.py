@@ -98,11 +98,7 @@ def page(
       sections: further ones, each {"title": str, "text": [paragraph], "figures": {file name: caption},
         "headings": [str], "rows": [[str]]}, all but the title optional.
     """
-    images = {}
-    for name, data in figures.items():
-        member = name.removeprefix("attention_").removesuffix(".png")
-        caption, alt = CAPTIONS.get(name) or (ATTENTION[0].format(member), ATTENTION[1])
-        images[name] = {"uri": _uri(data), "caption": caption, "alt": alt, "name": name}
+    images = {name: _image(name, png) for name, png in figures.items()}
     return ENVIRONMENT.get_template("report.html.jinja").render(
         r=found,
         last=found["models"][-1],
@@ -117,11 +113,16 @@ def page(
     )
 
 
-def _uri(png: bytes) -> str:
-    """A data URI: small figures as they are, large ones as JPEG."""
-    kind, data = "png", png
+def _image(name: str, png: bytes) -> dict:
+    """What the template needs of a figure: small ones go in as they are, large ones as JPEG."""
+    caption, alt = CAPTIONS.get(name, ("", ""))
+    if name.startswith("attention_"):
+        member = name.removeprefix("attention_").removesuffix(".png")
+        caption, alt = ATTENTION[0].format(member), ATTENTION[1]
+    kind, data, picture = "png", png, Image.open(io.BytesIO(png))
     if len(png) > LARGE:
         out = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").save(out, "JPEG", quality=88, subsampling=0)
+        picture.convert("RGB").save(out, "JPEG", quality=88, subsampling=0)
         kind, data = "jpeg", out.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return {"uri": uri, "caption": caption, "alt": alt, "width": picture.width}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 
 SIDE = 150  # pixels
+FLAT = 1e-3  # a mask that varies less is one colour: what is told of it has three digits
 STRENGTH = 0.55  # of the colours over the grey picture
 
 
@@ -22,7 +23,7 @@ def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labe
     rows = [Row([Tile(face, below=text) for face, text in zip(faces, labels, strict=True)])]
     for name, mask in masks.items():
         low, high = mask.min((1, 2)), mask.max((1, 2))
-        scaled = (mask - low[:, None, None]) / np.maximum(high - low, 1e-9)[:, None, None]
+        scaled = (mask - low[:, None, None]) / np.maximum(high - low, FLAT)[:, None, None]
         tiles = [
             Tile(overlay(face, one), below=f"{dark:.3f} to {bright:.3f}")
             for face, one, dark, bright in zip(faces, scaled, low, high, strict=True)
