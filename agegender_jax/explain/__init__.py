@@ -38,7 +38,7 @@ def attribute(
     | integrated_gradients | shares of the rise from the mean colour (`integrated`)      | signed |
     | lrp                  | shares of the logit, epsilon rule (`relevance`)             | signed |
 
-    Maps of one picture do not depend on the others of the batch. Compiled once for a method, net, head and shape.
+    A picture's map does not depend on the others of the batch. A method is compiled once for a net, head and shape.
 
     Args:
       method: one of METHODS.

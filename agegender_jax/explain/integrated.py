@@ -50,22 +50,27 @@ def integrated(
     Raises:
       ValueError: as `attribute`.
     """
-    return _integrated(net, head, steps, variables, images, decision.check(net, images, head, target))
+    target = decision.check(net, images, head, target)
+    x, baseline, target, rise = _ends(net, head, variables, images, target)
+    slopes = jnp.zeros_like(x)
+    for part in range(steps):  # on CPU 5 to 8 times faster than the same step inside lax.scan
+        slopes = _add_slope(net, head, variables, baseline, x, (part + 0.5) / steps, target, slopes)
+    pixels = ((x - baseline) * slopes / steps).sum(-1)
+    return Integrated(pixels, rise, rise - pixels.sum((1, 2)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _integrated(net, head, steps, variables, images, target):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _ends(net, head, variables, images, target):
     x = data.normalize(images)
     baseline = jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape)
-    logits = functools.partial(decision.logits, net, variables, head=head)
-    ends = jnp.split(logits(jnp.concatenate([x, baseline])), 2)
-    target = decision.resolve(ends[0], target)
-    slope = jax.grad(lambda x: decision.chosen(logits(x), target).sum())
+    last, first = jnp.split(decision.logits(net, variables, jnp.concatenate([x, baseline]), head), 2)
+    target = decision.resolve(last, target)
+    return x, baseline, target, decision.chosen(last, target) - decision.chosen(first, target)
 
-    def add(total, part):
-        return total + slope(baseline + (part + 0.5) / steps * (x - baseline)), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(x), jnp.arange(steps, dtype=x.dtype))
-    pixels = ((x - baseline) * total / steps).sum(-1)
-    rise = decision.chosen(ends[0], target) - decision.chosen(ends[1], target)
-    return Integrated(pixels, rise, rise - pixels.sum((1, 2)))
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=7)
+def _add_slope(net, head, variables, baseline, x, share, target, slopes):
+    def logit(x):
+        return decision.chosen(decision.logits(net, variables, x, head), target).sum()
+
+    return slopes + jax.grad(logit)(baseline + share * (x - baseline))
