@@ -21,19 +21,25 @@ class AttentionMaps:
 
     Attributes:
       name: the module's, such as "stage1_att1".
+      size: (h, w) of the mask before it was resized.
       mean: float32 [B, H, W], the mean over all channels.
       channels: float32 [B, K, H, W], the strongest channels, strongest first.
       indices: int32 [B, K], which channels these are.
     """
 
     name: str = flax.struct.field(pytree_node=False)
+    size: tuple[int, int] = flax.struct.field(pytree_node=False)
     mean: jax.Array
     channels: jax.Array
     indices: jax.Array
 
 
 def attention(
-    net: nn.Module, variables: Any, images: jax.Array, strongest: int = STRONGEST
+    net: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    strongest: int = STRONGEST,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[AttentionMaps, ...]:
     """The soft mask of every attention module, first module first; () for a net without any.
 
@@ -48,20 +54,22 @@ def attention(
     Args:
       images: uint8 RGB [B, H, W, 3].
       strongest: K, at most the channels of the narrowest mask.
+      shape: (H, W) of the maps; that of the images if None.
 
     Raises:
-      ValueError: as `attribute`.
+      ValueError: as `attribute`; controls have masks like any net.
     """
-    decision.check(net, images, "age", None)
-    return _attention(net, strongest, variables, images)
+    decision.check_pictures(net, images)
+    return _attention(net, strongest, shape or images.shape[1:3], variables, images)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _attention(net, strongest, variables, images):
-    masks = net.apply(variables, data.normalize(images), train=False).attention
-    counts = getattr(net.backbone, "modules", ())
-    names = [f"stage{i}_att{k}" for i, count in enumerate(counts, 1) for k in range(1, count + 1)]
-    return tuple(_maps(name, mask, strongest, images.shape[1:3]) for name, mask in zip(names, masks, strict=True))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _attention(net, strongest, shape, variables, images):
+    masks = net.apply(variables, images, method=lambda net, x: net.backbone.attend(data.normalize(x), train=False)[1])
+    if not masks:
+        return ()
+    names = [f"stage{i}_att{k}" for i, count in enumerate(net.backbone.modules, 1) for k in range(1, count + 1)]
+    return tuple(_maps(name, mask, strongest, shape) for name, mask in zip(names, masks, strict=True))
 
 
 def _maps(name, mask, strongest, shape):
@@ -69,4 +77,4 @@ def _maps(name, mask, strongest, shape):
     indices = jax.lax.top_k(strength, strongest)[1]
     channels = resize_align_corners(jnp.take_along_axis(mask, indices[:, None, None], -1), shape)
     mean = resize_align_corners(mask.mean(-1, keepdims=True), shape)
-    return AttentionMaps(name, mean[..., 0], jnp.moveaxis(channels, -1, 1), indices)
+    return AttentionMaps(name, mask.shape[1:3], mean[..., 0], jnp.moveaxis(channels, -1, 1), indices)

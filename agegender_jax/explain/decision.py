@@ -14,22 +14,27 @@ HEADS = ("age", "gender")
 PREDICTED = -1  # as a target: the class that the net answers
 
 
+def check_pictures(net: nn.Module, images) -> None:
+    """Raises ValueError unless the net has both heads and images are uint8 RGB [B, H, W, 3]."""
+    if not isinstance(net, models.AgeGenderNet):
+        raise ValueError(f"explanations are of nets by models.build, not of a {type(net).__name__}")
+    check_images(images)
+    if images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 RGB, not {images.dtype}")
+
+
 def check(net: nn.Module, images, head: str, target) -> np.ndarray:
     """The targets as int32 [B], PREDICTED where `target` is None.
 
     Raises:
-      ValueError: the net has not both heads or is a control, the head is unknown, images are not uint8 RGB
-        [B, H, W, 3], or the targets are not one class of the head for each image.
+      ValueError: as `check_pictures`; or the net is a control, the head is unknown, or the targets are not one class
+        of the head for each image.
     """
-    if not isinstance(net, models.AgeGenderNet):
-        raise ValueError(f"explanations are of nets by models.build, not of a {type(net).__name__}")
+    check_pictures(net, images)
     if net.gender_to_age in models.CONTROLS:
         raise ValueError(f"a net that is fed {net.gender_to_age!r} is a control: without labels it decides nothing")
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
-    check_images(images)
-    if images.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 RGB, not {images.dtype}")
     if target is None:
         return np.full(len(images), PREDICTED, np.int32)
     target = np.asarray(target)
