@@ -26,6 +26,7 @@ def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Ite
     """
     image = jnp.zeros((1, size, size, 3))
     fresh = jax.jit(lambda key: net.init(key, image, train=False))(key)
+    fresh = jax.device_put(fresh, jax.local_devices()[0])  # where loaded weights are: nothing is compiled again
     heads, body = _modules(net, variables, image)
     levels = [heads, *(part for part in np.array_split(np.array(body[::-1], object), LEVELS) if len(part))]
     done: set[tuple[str, ...]] = set()

@@ -73,13 +73,13 @@ def areas(
         axis=1,
     )
     ends = np.cumsum([len(group) for group in keyed.values()])[:-1]
-    rows: dict[str, dict[str, dict]] = {head: {} for head in found.targets}
+    told: dict[str, dict[str, dict]] = {head: {} for head in found.targets}
     for head, kinds in whole.items():
-        parts = {kind: np.split(values, ends) for kind, values in kinds.items()}
-        for i, (of, name) in enumerate(keyed):
-            if of in (None, head):
-                rows[head][name] = {kind: part[i].mean(0) for kind, part in parts.items()}
-    return rows
+        parts = {kind: dict(zip(keyed, np.split(values, ends), strict=True)) for kind, values in kinds.items()}
+        for name in (*found.of(head), *CONTROLS):
+            key = (head if name in found.attributions[head] else None, name)
+            told[head][name] = {kind: part[key].mean(0) for kind, part in parts.items()}
+    return told
 
 
 def faithfulness_of(rows: dict[str, dict[str, np.ndarray]], name: str) -> dict:
@@ -92,15 +92,15 @@ def faithfulness_of(rows: dict[str, dict[str, np.ndarray]], name: str) -> dict:
 
 
 def account(relevance: Any) -> dict[str, float]:
-    """LRP's account, means over pictures: shares of |logit| in the pixels, biases and feed, and what was lost.
+    """LRP's account, in shares of the mean |logit|: what pixels, biases and feed tell for the logit, and what was lost.
 
-    `error` is the mean of |error| / |logit|, `worst` its largest value.
+    `error` is the mean of |error|, `worst` its largest value; pixels + absorbed + feed is 1 but for the error.
     """
-    size = np.maximum(np.abs(relevance.logit), 1e-12)
+    size = np.abs(relevance.logit).mean()
     parts = {"pixels": relevance.pixels.sum((1, 2)), "absorbed": relevance.absorbed, "feed": relevance.feed}
+    shares = {name: float((part * np.sign(relevance.logit)).mean() / size) for name, part in parts.items()}
     lost = np.abs(relevance.error) / size
-    means = {name: float((part * np.sign(relevance.logit) / size).mean()) for name, part in parts.items()}
-    return means | {"error": float(lost.mean()), "worst": float(lost.max())}
+    return shares | {"error": float(lost.mean()), "worst": float(lost.max())}
 
 
 def _localisation(map_: np.ndarray, cover: np.ndarray) -> dict:
