@@ -40,7 +40,14 @@ def train(place, *arguments, devices=1):
 
 @pytest.mark.parametrize(
     "name, flag",
-    [("train", "workdir"), ("evaluate", "workdir"), ("ablate", "vary"), ("audit", "source"), ("benchmark", "what")],
+    [
+        ("train", "workdir"),
+        ("evaluate", "workdir"),
+        ("explain", "head"),
+        ("ablate", "vary"),
+        ("audit", "source"),
+        ("benchmark", "what"),
+    ],
 )
 def test_help_is_quick_and_needs_no_jax(name, flag):
     begun = time.perf_counter()

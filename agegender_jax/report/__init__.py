@@ -4,7 +4,7 @@ from agegender_jax.report.card import card
 from agegender_jax.report.explanations import Explained, explanations
 from agegender_jax.report.figures import Examples, Population, attention, draw, png
 from agegender_jax.report.members import Member, answers, bucket_years
-from agegender_jax.report.overlays import explanation_grid, overlays
+from agegender_jax.report.overlay import explanation_grid, overlays
 from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from agegender_jax.report import overlays
+from agegender_jax.report import overlay
 
 TITLE = "What the nets looked at, and how far the maps can be believed"
 HEADINGS = (
@@ -58,7 +58,7 @@ def explanations(results: dict) -> dict:
             "inside beside that of a pixel drawn by chance. Weak cues, such as the jaw's line, are not in the regions."
         )
     rows = [
-        [net, head, overlays.name(name), *_cells(row), *(_inside(row["localisation"]) if known else ())]
+        [net, head, overlay.name(name), *_cells(row), *(_inside(row["localisation"]) if known else ())]
         for net, head, name, row in _maps(results)
     ]
     return {
@@ -83,7 +83,7 @@ def _accounts(results: dict) -> list[str]:
         for net, told in results["members"].items()
         for head in ("age", "gender")
     ]
-    return [f"LRP's conservation error, mean of its size over that of the logit: {'; '.join(parts)}."]
+    return [f"LRP's conservation error, its mean size over that of the logit: {'; '.join(parts)}."]
 
 
 def _cells(row: dict) -> list[str]:

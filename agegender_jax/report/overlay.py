@@ -75,7 +75,7 @@ def explanation_grid(images: np.ndarray, drawn, age: np.ndarray, gender: np.ndar
         rows.append([Panel(images[i], f"label:\n{GENDERS[gender[i]]} {metrics.range_name(*age[i])}")])
         for head, attributions in drawn.attributions.items():
             chosen = drawn.targets[head][i]
-            answer = f"{CLASSES[head][chosen]}, p = {getattr(drawn.probs, head)[i, chosen]:.2f}"
+            answer = f"{head}: {CLASSES[head][chosen]}, p = {getattr(drawn.probs, head)[i, chosen]:.2f}"
             for method, maps in attributions.items():
                 rows[-1].append(Panel(images[i], f"{name(method)}\n{answer}", maps[i], scale(method)))
     return png(draw(rows))

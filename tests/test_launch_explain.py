@@ -1,0 +1,202 @@
+"""launch.explain, and launch.evaluate --explain: files, arrays, figures, messages."""
+
+import io
+import json
+
+import numpy as np
+import programs
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from programs import check
+
+from agegender_jax import explain, report
+from agegender_jax.data import synthetic
+from agegender_jax.data.decoding import resize
+from agegender_jax.errors import CheckpointError, ConfigError, DataError
+from agegender_jax.explain import maps
+from agegender_jax.explain.attention import AttentionMaps
+from agegender_jax.report import overlay
+from agegender_jax.run import evaluator, explainer, photos
+from agegender_jax.structs import Probs
+
+UNICODE = "Zoë 李.png"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with 60 drawn faces, a run trained on them, and two pictures of other sizes and kinds."""
+    folder = tmp_path_factory.mktemp("explain")
+    synthetic.write_faces(folder / "faces", 60, seed=0, size=32)
+    done = programs.run(
+        "train",
+        *programs.SMALL,
+        "--config.num_steps=1",
+        f"--config.data.source={folder / 'faces'}",
+        f"--config.data.cache_dir={folder / 'cache'}",
+        f"--workdir={folder / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "photos" / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (50, 40, 4), dtype=np.uint8)).save(folder / "photos" / UNICODE)
+    Image.fromarray(rng.integers(0, 256, (33, 60), dtype=np.uint8)).save(folder / "photos" / "deep" / "grey.jpg")
+    return folder
+
+
+def in_process(place, paths, workdirs=None, **options):
+    given = {"methods": [], "heads": explain.HEADS, "checkpoint": "best", "out": str(place / "out"), "scores": False}
+    workdirs = [str(place / "run")] if workdirs is None else workdirs
+    return explainer.explain_photos([str(path) for path in paths], workdirs, **given | options)
+
+
+def test_explain_writes_overlays_and_arrays(place):
+    out = place / "explained"
+    given = (place / "photos", f"--workdir={place / 'run'}", place / "photos" / UNICODE, "--scores", f"--out={out}")
+    done = programs.run("explain", *given)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    found = json.loads((out / "explanations.json").read_text())
+    names = ["Zoë 李", "grey", "Zoë 李-2"]  # the folder's, in order of their paths, and one of them again
+    assert [image["name"] for image in found["images"]] == names
+    assert [image["file"] for image in found["images"]] == [
+        str(place / "photos" / name) for name in (UNICODE, "deep/grey.jpg", UNICODE)
+    ]
+    assert found["members"] == [{"name": "run", "workdir": str(place / "run"), "step": 1, "image_size": 32}]
+    for image, name in zip(found["images"], names, strict=True):
+        with np.load(out / "run" / f"{name}.npz") as arrays:
+            kinds = {f"{method}_{head}" for method in explain.METHODS for head in explain.HEADS}
+            assert set(arrays) == kinds | {"picture"}  # a ResNet has no attention
+            assert all(arrays[kind].shape == (32, 32) and arrays[kind].dtype == np.float32 for kind in kinds)
+            assert arrays["picture"].shape == (32, 32, 3)
+            pixels = {head: arrays[f"lrp_{head}"].sum() for head in explain.HEADS}
+        assert Image.open(out / "run" / f"{name}.png").width > 400
+        for head, answer in image["answers"]["run"].items():
+            assert answer["probability"] == max(answer["probabilities"])
+            account = answer["lrp"]
+            assert account["pixels"] == pytest.approx(pixels[head], rel=1e-3, abs=1e-5)
+            whole = sum(account[part] for part in ("pixels", "absorbed", "feed", "error"))
+            assert account["logit"] == pytest.approx(whole, rel=1e-3, abs=1e-5)
+            assert set(answer["areas"]) == {*explain.METHODS, "random", "blob"}
+            assert all(0 <= area <= 1 for areas in answer["areas"].values() for area in areas.values())
+    first, again = (found["images"][i]["answers"]["run"]["age"] for i in (0, 2))
+    del first["areas"]["random"], again["areas"]["random"]  # each row has noise of its own
+    assert first == again
+
+
+def test_pictures_are_prepared_as_for_training(place):
+    (photo,) = photos.read([str(place / "photos" / UNICODE)], {32, 40})
+    rgba = Image.open(place / "photos" / UNICODE)
+    white = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+    for size in (32, 40):
+        np.testing.assert_array_equal(photo.sized[size], resize(white, size))
+
+
+def test_names_that_differ_in_case_only_do_not_collide(place):
+    for name in ("A.png", "a.jpg"):
+        (place / "case").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32)).save(place / "case" / name)
+    assert [photo.name for photo in photos.read([str(place / "case")], {32})] == ["A", "a-2"]
+
+
+def test_mistakes(place, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "out").write_text("")
+    picture = place / "photos" / UNICODE
+    cases = [
+        (DataError, "there is no such image", [tmp_path / "nowhere.jpg"], {}),
+        (DataError, "no image in the folder", [tmp_path / "empty"], {}),
+        (DataError, "the image cannot be used", [picture, tmp_path / "broken.jpg"], {}),
+        (ConfigError, "no image is named", [], {}),
+        (ConfigError, "--workdir is missing", [picture], {"workdirs": []}),
+        (ConfigError, "unknown method 'lpr'", [picture], {"methods": ["lpr"]}),
+        (ConfigError, "--out cannot be used", [picture], {"out": str(tmp_path / "out")}),
+        (CheckpointError, "there is no run", [picture], {"workdirs": [str(tmp_path)]}),
+        (CheckpointError, "step 7", [picture], {"checkpoint": "7"}),
+    ]
+    for kind, text, paths, options in cases:
+        with pytest.raises(kind, match=text):
+            in_process(place, paths, **options)
+
+
+def test_controls_are_refused(place):
+    config = json.loads((place / "run" / "config.json").read_text())
+    control = place / "control"
+    control.mkdir()
+    config["model"]["gender_to_age"] = "true"
+    (control / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="fed the true gender: a control"):
+        in_process(place, [place / "photos"], workdirs=[str(control)])
+    with pytest.raises(ConfigError, match="fed the true gender: a control"):
+        options = {"source": None, "split": "test", "checkpoint": "best", "out": None, "allow_leak": False}
+        evaluator.evaluate([str(control)], **options, allow_control=True, explain=1)
+
+
+def test_exit_codes_and_help(place):
+    done = programs.run("explain", place / "nowhere.jpg", f"--workdir={place / 'run'}")
+    check(done, 3, "there is no such image", f"  where: {place / 'nowhere.jpg'}\n")
+    check(programs.run("explain", "x.jpg", "--checkpoint=beast"), 2, "unknown checkpoint 'beast'")
+
+
+def test_evaluate_explains(place):
+    out = place / "evaluated"
+    done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--out={out}", "--explain=3")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "results.json").read_text())["explanations"]
+    assert found["n"] == 3 and list(found["members"]) == ["run"] and found["members"]["run"]["seconds"] > 0
+    for head in explain.HEADS:
+        rows = found["members"]["run"][head]["maps"]
+        assert set(rows) == {*explain.METHODS, "random", "blob"}
+        assert all("localisation" in row for row in rows.values())  # the faces are drawn
+        for method in explain.METHODS:
+            low, high = rows[method]["minus_blob"]["insertion"]["ci95"]
+            assert low <= rows[method]["minus_blob"]["insertion"]["mean"] <= high
+            assert isinstance(rows[method]["sanity"]["passes"], bool)
+    assert (out / "figures" / "explanations_run.png").stat().st_size > 10_000
+    page = (out / "report.html").read_text()
+    assert report.explanations(found)["title"] in page and "integrated gradients" in page
+
+
+def drawn(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
+    """Maps as a net of two attention modules would give them."""
+    rng = np.random.default_rng(0)
+    probs = Probs(rng.dirichlet(np.ones(12), count), rng.dirichlet(np.ones(2), count))
+    attributions = {m: rng.normal(size=(count, size, size)) for m in explain.METHODS}
+    attributions["grad_cam"] = np.abs(attributions["grad_cam"])
+    masks = rng.random((count, size, size))
+    attention = [
+        AttentionMaps(m, masks, np.stack([masks] * 4, 1), np.arange(count * 4).reshape(-1, 4)) for m in modules
+    ]
+    attention[-1] = attention[-1].replace(mean=np.full_like(masks, 0.5))
+    targets = {head: np.asarray(getattr(probs, head)).argmax(-1) for head in explain.HEADS}
+    return maps.Maps(probs, targets, tuple(attention), {head: attributions for head in explain.HEADS}, {})
+
+
+@pytest.mark.parametrize("areas", [False, True])
+def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
+    figures = []
+    monkeypatch.setattr(overlay, "_png", lambda figure: figures.append(figure) or b"")
+    found, image = drawn(), np.zeros((2, 32, 32, 3), np.uint8)
+    names = [*found.of("age"), "random"]
+    told = {"areas": {name: {"deletion": 0.12, "insertion": 0.34} for name in names}} if areas else {}
+    answer = {"age": {"class": "100-109", "probability": 1.0} | told, "gender": {"class": "female", "probability": 0.5}}
+    overlay.overlays(image[0], found, 0, answer)
+    overlay.explanation_grid(image, found, np.array([[10, 10], [7, 11]]), np.array([0, 1]))
+    for figure in figures:
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        width, height = figure.bbox.size
+        axes = [axis for part in figure.subfigs for axis in part.axes]
+        boxes = [axis.title.get_window_extent(renderer) for axis in axes if axis.get_title()]
+        assert len(boxes) in (18, 14)
+        assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_a_constant_mask_is_called_so():
+    found = drawn()
+    assert overlay._range(found.attention[1].mean[0]) == "constant 0.50"
+    assert (found.of("age")["attention_stage3_att2"] == 1).all()
+    picture = np.zeros((32, 32, 3), np.uint8)
+    png = overlay.overlays(picture, found, 1, {"age": {"class": "0-9", "probability": 0.3}})
+    assert Image.open(io.BytesIO(png)).format == "PNG"
