@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from agegender_jax import data, models
+from agegender_jax.models.agegender import AgeGenderNet
+from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.run import attention
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
@@ -13,7 +15,8 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.ui
 
 @pytest.fixture(scope="module")
 def net():
-    model = models.build("ran56", num_age_classes=12, width=0.125, gender_to_age="true")
+    body = ResidualAttentionNet((2, 1), channels=(32, 64), depths=(2, 1), final_units=0, stem_channels=8, width=0.5)
+    model = AgeGenderNet(body, 12, gender_to_age="true")
     images = data.normalize(PICTURES[:, 4:36])
     return model, jax.jit(model.init, static_argnames="train")(jax.random.key(0), images, train=False)
 

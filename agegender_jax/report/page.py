@@ -29,7 +29,7 @@ CAPTIONS = {  # file: caption, what a person who cannot see it should know
         "Faces with the predicted gender and age bucket above each and the label below.",
     ),
     "mistakes.png": (
-        "The surest wrong answers of each head, with their probabilities. Some of these labels may be wrong.",
+        "The surest wrong answers of each head, with their probabilities. Real faces' labels may be wrong too.",
         "Faces whose answer was wrong with the highest probability, answer above and label below.",
     ),
     "scores.png": (
