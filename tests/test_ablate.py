@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import types
 
 import numpy as np
@@ -16,6 +17,7 @@ from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.run import ablation, contrasts, finished, trainer, variants
 from agegender_jax.run.logs import MetricsLog
 from agegender_jax.run.workdir import Workdir
+from launch import app
 
 BASE, OTHER = "model.gender_to_age=probs", "model.gender_to_age=shuffled"
 VARY = ["model.gender_to_age=probs,shuffled"]
@@ -212,6 +214,20 @@ def test_variants_differ_from_the_base_in_one_field_each(config):
         first, own = (dict(config_lib.flat(of.config)) for of in (base, variant))
         assert own[field] == value and {name for name in own if own[name] != first[name]} == {field}
     assert variants.parse(config, ["init_from=,runs/a b"])[1].folder == "init_from=runs-a-b"
+
+
+def test_the_script_of_benchmarks_asks_for_variants_that_there_are():
+    text = (programs.ROOT / "benchmarks" / "ablations.sh").read_text().replace("\\\n", "")
+    commands = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("ablate ")]
+    counts = {}
+    for name, file, *rest in commands:
+        config = app.ConfigFile().parse(file.removeprefix("--config="))
+        fields = dict(item.removeprefix("--config.").split("=") for item in rest if item.startswith("--config."))
+        defaults = dict(config_lib.flat(config))
+        config.update_from_flattened_dict({field: type(defaults[field])(value) for field, value in fields.items()})
+        vary = [item.removeprefix("--vary=") for item in rest if item.startswith("--vary=")]
+        counts[name] = len(variants.parse(config, vary))
+    assert counts == {"feed_attention": 3, "tasks": 3, "ensemble": 2, "real_feed": 2}
 
 
 def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):

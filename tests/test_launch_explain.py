@@ -175,7 +175,7 @@ def drawn(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
 @pytest.mark.parametrize("areas", [False, True])
 def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
     figures = []
-    monkeypatch.setattr(overlay, "_png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr(overlay, "png", lambda figure: figures.append(figure) or b"")
     found, image = drawn(), np.zeros((2, 32, 32, 3), np.uint8)
     names = [*found.of("age"), "random"]
     told = {"areas": {name: {"deletion": 0.12, "insertion": 0.34} for name in names}} if areas else {}
