@@ -165,7 +165,7 @@ def drawn(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
     attributions["grad_cam"] = np.abs(attributions["grad_cam"])
     masks = rng.random((count, size, size))
     attention = [
-        AttentionMaps(m, masks, np.stack([masks] * 4, 1), np.arange(count * 4).reshape(-1, 4)) for m in modules
+        AttentionMaps(m, (4, 4), masks, np.stack([masks] * 4, 1), np.arange(count * 4).reshape(-1, 4)) for m in modules
     ]
     attention[-1] = attention[-1].replace(mean=np.full_like(masks, 0.5))
     targets = {head: np.asarray(getattr(probs, head)).argmax(-1) for head in explain.HEADS}
