@@ -23,9 +23,12 @@ def grad_cam(net, head, variables, images, target):
     """
     x, layer = data.normalize(images), last_layer(net.backbone)
     maps = _output(net, variables, x, layer)
-    logit = lambda maps: decision.chosen(_logits_from(net, variables, x, head, layer, maps), target).sum()  # noqa: E731
-    weights = jax.grad(logit)(maps).mean((1, 2), keepdims=True)
-    found = nn.relu((weights * maps).sum(-1, keepdims=True).astype(jnp.float32))
+
+    def logit(maps):
+        return decision.chosen(_logits_from(net, variables, x, head, layer, maps), target).sum()
+
+    weights = jax.grad(logit)(maps).astype(jnp.float32).mean((1, 2), keepdims=True)
+    found = nn.relu((weights * maps).sum(-1, keepdims=True))
     return resize_align_corners(found, images.shape[1:3])[..., 0]
 
 
