@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import programs
@@ -96,6 +97,14 @@ def test_names_that_differ_in_case_only_do_not_collide(place):
         (place / "case").mkdir(exist_ok=True)
         Image.new("RGB", (32, 32)).save(place / "case" / name)
     assert [photo.name for photo in photos.read([str(place / "case")], {32})] == ["A", "a-2"]
+
+
+def test_names_that_are_long_or_no_text_become_ones_that_can_be_written(tmp_path):
+    folder = os.fsencode(tmp_path)
+    for name in (b"\xff.png", "ö".encode() * 125 + b".png"):
+        with open(os.path.join(folder, name), "wb") as file:
+            Image.new("RGB", (32, 32)).save(file, "PNG")
+    assert {photo.name for photo in photos.read([str(tmp_path)], {32})} == {"\ufffd", "ö" * 100}
 
 
 def test_mistakes(place, tmp_path):

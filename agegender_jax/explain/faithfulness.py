@@ -1,9 +1,9 @@
 """Whether a decision rests where a map says: deletion and insertion (RISE; Petsiuk, Das, Saenko 2018, 1806.07421).
 
 A picture's CELLS x CELLS cells are ordered by their mean in the map. Deletion replaces them by the picture's mean
-colour, the first ones first; insertion puts them into the blurred picture. Each gives a curve p(k / STEPS) of the
-target's probability after k = 0 .. STEPS equal shares of the cells, and its area by the trapezoid rule, in [0, 1]. A
-faithful map has a small area of deletion and a large one of insertion.
+colour, the first ones first; insertion puts them into the blurred picture. Each gives a curve p(k / STEPS): the
+target's probability, the net's softmax without a temperature, after k = 0 .. STEPS equal shares of the cells; and the
+curve's area by the trapezoid rule, in [0, 1]. A faithful map has a small area of deletion and a large one of insertion.
 
 RISE deletes to black; the mean colour is nearer to the pictures that the nets know. An area means little alone, for it
 follows the net's confidence and the picture: it is compared with maps that know nothing of the net (`random_maps`,

@@ -1,6 +1,7 @@
 """Image files that a user names, single or by their folder, as a net takes them."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from agegender_jax.data import entries
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import DataError
+
+LONGEST = 200  # bytes of a name, so that others can be made from it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ def read(paths: Sequence[str], sizes: Iterable[int]) -> list[Photo]:
     for path in paths:
         for entry, shown in _entries(Path(path).expanduser(), path):
             pixels = _pixels(entry, shown)
-            name = _unlike(Path(shown).stem, names)
+            name = _unlike(os.fsencode(Path(shown).stem)[:LONGEST].decode("utf-8", "replace"), names)
             names.add(name.casefold())
             photos.append(Photo(shown, name, {size: resize(pixels, size) for size in sizes}))
     return photos
