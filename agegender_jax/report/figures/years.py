@@ -3,11 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from agegender_jax import metrics
 from agegender_jax.report.figures import style
 from agegender_jax.report.figures.examples import Examples
 
-BANDS = ((0, 17), (18, 29), (30, 44), (45, 59), (60, 200))
-FEW = 30  # as in the results' groups
 CELLS = 34
 
 
@@ -17,7 +16,7 @@ def expected_age(examples: Examples) -> Figure | None:
     if examples.bucket_years is None or not known.any():
         return None
     true = examples.years[known]
-    expected = examples.probs.age[known] @ np.asarray(examples.bucket_years)
+    expected = metrics.expected_age(examples.probs.age[known], examples.bucket_years)
     figure = style.new(11, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _density(figure, left, true, expected)
@@ -36,22 +35,22 @@ def _density(figure: Figure, axis, true: np.ndarray, expected: np.ndarray) -> No
 
 
 def _errors(axis, true: np.ndarray, error: np.ndarray) -> None:
-    bands = [(low, high, (low <= true) & (true <= high)) for low, high in BANDS]
-    bands = [(low, high, error[of]) for low, high, of in bands if of.any()]
+    of_band = np.array(metrics.age_bands(true, [""] * len(true)))
+    names = list(dict.fromkeys(of_band[np.argsort(true, kind="stable")]))
+    errors = [error[of_band == name] for name in names]
     kinds = (
         ("mean |error|", np.abs, style.BLUE, -0.12),
         ("mean error (expected - true)", np.asarray, style.VERMILION, 0.12),
     )
     for name, of, colour, aside in kinds:
-        points = [_mean(of(values)) for _, _, values in bands]
-        few = [len(values) < FEW for _, _, values in bands]
-        style.dots(axis, np.arange(len(bands)) + aside, points, few, colour, vertical=True)
+        points = [_mean(of(values)) for values in errors]
+        few = [len(values) < metrics.SMALL for values in errors]
+        style.dots(axis, np.arange(len(names)) + aside, points, few, colour, vertical=True)
         axis.plot([], [], "o-", color=colour, label=name)
     axis.axhline(0, color=style.GREY, linewidth=0.8)
-    names = [f"{low}+" if high == BANDS[-1][1] else f"{low}-{high}" for low, high, _ in bands]
-    ticks = [f"{name}\nn = {len(values):,}" for name, (_, _, values) in zip(names, bands, strict=True)]
-    axis.set_xticks(range(len(bands)), ticks)
-    axis.set(xlabel=f"true age (years); bars: 95 % of the mean; hollow: n < {FEW}", ylabel="years")
+    ticks = [f"{name}\nn = {len(values):,}" for name, values in zip(names, errors, strict=True)]
+    axis.set_xticks(range(len(names)), ticks)
+    axis.set(xlabel=f"true age (years); bars: 95 % of the mean; hollow: n < {metrics.SMALL}", ylabel="years")
     axis.margins(y=0.14)
     axis.legend(fontsize=8, loc="upper center", ncols=2)
     style.grid(axis)
