@@ -70,4 +70,5 @@ def _mixed(fresh: Any, variables: Any, done: set[tuple[str, ...]]) -> Any:
         keys = tuple(entry.key for entry in path[1:])  # without the collection
         return new if done & {keys[:1], keys[:2]} else old
 
+    fresh = {name: fresh.get(name, {}) for name in variables}  # a net without BatchNorm has no batch_stats
     return jax.tree_util.tree_map_with_path(choose, fresh, variables)
