@@ -5,9 +5,9 @@ colour, the first ones first; insertion puts them into the blurred picture. Each
 target's probability, the net's softmax without a temperature, after k = 0 .. STEPS equal shares of the cells; and the
 curve's area by the trapezoid rule, in [0, 1]. A faithful map has a small area of deletion and a large one of insertion.
 
-RISE deletes to black; the mean colour is nearer to the pictures that the nets know. An area means little alone, for it
-follows the net's confidence and the picture: it is compared with maps that know nothing of the net (`random_maps`,
-`blob`) on the same pictures.
+RISE deletes to black; the mean colour is nearer to the pictures that the nets know. Integrated gradients start from it,
+which favours them. An area means little alone, for it follows the net's confidence and the picture: it is compared with
+maps that know nothing of the net (`random_maps`, `blob`) on the same pictures.
 """
 
 import functools
