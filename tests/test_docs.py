@@ -13,7 +13,7 @@ from test_models import LONG, shapes_of
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
-from benchmarks import campaign
+from benchmarks import campaign, explanations
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
@@ -30,6 +30,12 @@ def test_the_table_is_what_launch_models_prints(name):
 def test_the_cpu_table_is_what_the_campaign_measured():
     found = json.loads((campaign.RESULTS / "cpu.json").read_text())
     assert campaign.table(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("source", ["synthetic", "crop_part1"])
+def test_the_explanations_tables_are_what_was_measured(source):
+    found = json.loads((campaign.RESULTS / f"explanations_{source}.json").read_text())
+    assert explanations.table(found) in (campaign.ROOT / "docs" / "explanations.md").read_text()
 
 
 def test_the_table_has_its_heading():
