@@ -1,8 +1,5 @@
 """Scores of maps, by hand and on nets whose reasons are known."""
 
-import json
-import pathlib
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -192,14 +189,3 @@ def test_batches_are_filled_up_and_cut():
     found = maps.in_batches(double, (x, {"y": x}), axis=1)
     np.testing.assert_array_equal(found["sum"], 2 * x[None])
     assert seen == [maps.BATCH] * 3
-
-
-@pytest.mark.parametrize("name", ["explanations", "explanations_crop_part1"])
-def test_the_documented_differences_are_the_measured_ones(name):
-    root = pathlib.Path(__file__).parents[1]
-    text = (root / "docs" / "explanations.md").read_text()
-    found = json.loads((root / "benchmarks" / "results" / f"{name}.json").read_text())["explanations"]
-    for *names, _, on_random, on_blob, _, into_random, into_blob, _ in (
-        row[:10] for row in report.explanations(found)["rows"] if row[4]
-    ):
-        assert " | ".join([*names, on_random, on_blob, into_random, into_blob]) in text
