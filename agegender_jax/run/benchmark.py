@@ -100,8 +100,9 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
 
 
 def _rested(run: Callable[[int], list[float]], count: int) -> list[float]:
+    """After the other side's turn: one step does not count, for it takes its memory from the system again."""
     time.sleep(PAUSE)
-    return run(count)
+    return run(count + 1)[1:]
 
 
 def line(what: str, config: ConfigDict, seconds: list[float], timed: Timed | None = None) -> dict:
