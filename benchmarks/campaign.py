@@ -183,10 +183,12 @@ def summary(result: dict) -> str:
 
 
 def machine() -> dict:
-    """Processor, cores, and the GPU if there is one."""
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    """Processor, its widest vectors, cores, and the GPU if there is one."""
+    told = pathlib.Path("/proc/cpuinfo").read_text()
+    cpu, flags = re.search(r"model name\s*: (.*)", told), told.split()
     return {
         "cpu": cpu[1] if cpu else platform.machine(),
+        "vectors": next((name for name in ("avx512f", "avx2", "avx") if name in flags), None),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": gpu_name(),
         "python": platform.python_version(),

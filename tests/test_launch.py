@@ -85,6 +85,10 @@ def test_help_is_quick_and_needs_no_jax(name, flag):
         (["--config=configs/ran.py", "--config.optimizer.lr=much"], ["--config.optimizer.lr=much"]),
         (["--config=configs/ran.py", "--config.optimizer.lr=-1"], ["optimizer.lr must be at least 0"]),
         (["--config=configs/ran.py", "--config.model.name=ran57"], ["ran57", "did you mean ran56?"]),
+        (
+            ["--config=configs/resnet.py", "--config.model.learning=naive"],
+            ["resnet18 has no learning to choose\n", "  where: --config.model\n"],
+        ),
         (["--config=configs/ran.py", "--config.batch_size=0"], ["batch_size must be at least 1"]),
         (["--config=configs/ran.py", "--config.data.image_size=31"], ["image_size must be between 32"]),
         (["--config=configs/ran.py", "--wrokdir=x"], ["unknown flag --wrokdir", "did you mean workdir?"]),

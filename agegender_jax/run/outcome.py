@@ -9,6 +9,7 @@ from rich.table import Table
 
 from agegender_jax import ensemble, files, models, report
 from agegender_jax.checkpoint import check_match, load_variables
+from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import attention, calibration, facts, processes
 from agegender_jax.run.inputs import Faces
@@ -18,9 +19,12 @@ from agegender_jax.structs import Probs
 
 
 def build_model(config: dict, axis_name: str | None = None):
-    """The net of a config, as a dict."""
+    """The net of a config, as a dict; ConfigError for an option that this net does not have."""
     fields = dict(config["model"])
-    return models.build(fields.pop("name"), num_age_classes=NUM_AGE_BUCKETS, axis_name=axis_name, **fields)
+    try:
+        return models.build(fields.pop("name"), num_age_classes=NUM_AGE_BUCKETS, axis_name=axis_name, **fields)
+    except ValueError as error:
+        raise ConfigError(str(error), "--config.model", "leave that field at its default, or use another net") from error
 
 
 def member(

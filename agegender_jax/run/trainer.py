@@ -16,7 +16,7 @@ from agegender_jax import data, ensemble, metrics, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
-from agegender_jax.run import calibration, checks, facts, inputs, leaks, outcome, processes
+from agegender_jax.run import checks, facts, final, inputs, leaks, outcome, processes
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.signals import StopFlag
@@ -52,6 +52,7 @@ def fit(
         with processes.together():
             checks.same_config_everywhere(config)
         with processes.together():
+            outcome.build_model(config.to_dict())  # before anything is prepared: has the net these options?
             checks.devices(config)
             checks.feed(config)
             if first:
@@ -154,33 +155,11 @@ class Training:
                 self.progress.note(f"trained to step {start} already; calibration and test are made anew")
             with processes.together():
                 self.checkpoints.finish()
-            self.test()
+            final.test(self.place, self.faces, self.config.init_from, self.progress)
         finally:
             if self.first:
                 self.board.close()
             self.checkpoints.close()
-
-    def test(self) -> None:
-        """Fits the temperatures of the best checkpoint on val, then scores it on the test split; one process writes."""
-        told = {"name": self.place.path.name, "progress": self.progress}
-        best = outcome.member(self.place, "best", self.faces, "val", calibrate=False, **told)
-        with processes.together():
-            if self.first:
-                calibration.write(self.place, calibration.fit(best, self.faces))
-        best = outcome.member(self.place, "best", self.faces, "test", **told)
-        with processes.together():
-            if self.first:
-                self.write_test(best)
-
-    def write_test(self, best) -> None:
-        leaked = len(leaks.find(self.place, self.faces, "test"))
-        if leaked:
-            self.progress.warn(
-                f"{leaked} test images were trained or validated on by {self.config.init_from}: the results say "
-                "allow_leak; the same data.source and data.split_seed as there, or other data, do not leak"
-            )
-        outcome.write(self.place.path, [best], self.faces, "test", self.progress, allow_leak=leaked > 0)
-        facts.write_card(self.place)
 
     def initial_state(self, resuming: bool, leaves: dict[str, np.ndarray]):
         """The newest good checkpoint, or step 0 from the seed and `leaves`."""
