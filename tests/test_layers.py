@@ -75,7 +75,39 @@ def test_small_convolutions_are_lax_convolutions(size, kernel, stride):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
-@pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (32, 7, 2, 3), (17, 3, 2, 64)])
+@pytest.mark.parametrize("height,width,kernel,stride", [(7, 9, 3, 1), (9, 6, 3, 2), (8, 8, 5, 1)])
+def test_convolutions_differentiated_by_products_are_lax_convolutions(height, width, kernel, stride):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, w = jax.random.normal(keys[0], (4, height, width, 32)), jax.random.normal(keys[1], (kernel, kernel, 32, 40))
+    dx, dw = jax.random.normal(keys[2], x.shape), jax.random.normal(keys[3], w.shape)
+    given = {"padding": ((1, kernel // 2), (kernel // 2, 0)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    nan = x.at[0, 2, 3, 4].set(jnp.nan)
+
+    def results(convolve):
+        def f(x, w):
+            return convolve(x, w, (stride, stride), **given)
+
+        parts = value_and_grad(lambda x: f(x, w), x), value_and_grad(lambda w: f(x, w), w)
+        with_nan = f(nan, w), value_and_grad(lambda x: f(x, w), nan)  # it reaches the windows over it and no others
+        return f(x, w), value_and_grad(f, x, w), parts, jax.jvp(f, (x, w), (dx, dw)), with_nan
+
+    ours, theirs = (jax.jit(results, static_argnums=0)(f) for f in (layers.conv_general, lax.conv_general_dilated))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
+    assert jnp.isnan(ours[-1][0]).any() and jnp.isfinite(ours[0]).all()
+
+
+def test_products_are_for_gradients_alone():
+    x, w = jax.ShapeDtypeStruct((4, 8, 8, 32), np.float32), jax.ShapeDtypeStruct((3, 3, 32, 32), np.float32)
+
+    def f(x, w):
+        return layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")).sum()
+
+    value, gradients = (jax.jit(g).lower(x, w).as_text() for g in (f, jax.grad(f, (0, 1))))
+    assert "stablehlo.convolution" in value and "stablehlo.dot_general" not in value
+    assert "stablehlo.dot_general" in gradients and "stablehlo.convolution" not in gradients
+
+
+@pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (32, 7, 2, 3), (17, 3, 2, 24)])
 def test_convolutions_in_parts_are_lax_convolutions(monkeypatch, size, kernel, stride, channels):
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (8, size, size, channels))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 MIN_IMAGE_SIZE = 32
 PARTS = 4  # of a batch in a convolution of few channels on CPU
@@ -47,16 +48,51 @@ def conv_by_matmul(x, kernel, strides, padding):
     return out.reshape(x.shape[0], out_h, out_w, cout)
 
 
+def conv_by_shifts(x, kernel, padding):
+    """Convolution of stride 1 as one matrix product, the window's columns by its rows, and a sum over shifted rows."""
+    kh, kw, cin, cout = kernel.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), padding[1], (0, 0)))
+    batch, height, width = x.shape[0], x.shape[1], x.shape[2] - kw + 1
+    columns = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1)
+    rows = columns.reshape(-1, kw * cin) @ kernel.transpose(1, 2, 0, 3).reshape(kw * cin, kh * cout)
+    rows = jnp.split(rows.reshape(batch, height, width, kh * cout), kh, -1)
+    low, high = padding[0]
+    zero, keep = jnp.zeros((), x.dtype), (0, 0, 0)
+    return sum(lax.pad(row, zero, (keep, (low - i, high - kh + 1 + i, 0), keep, keep)) for i, row in enumerate(rows))
+
+
+def _conv_by_products(x, kernel, strides, padding):
+    if tuple(strides) == (1, 1):
+        return conv_by_shifts(x, kernel, padding)
+    return conv_by_matmul(x, kernel, strides, padding)
+
+
+def _conv_in_parts(convolve, x, kernel):
+    return jnp.concatenate([convolve(part, kernel) for part in jnp.split(x, PARTS)])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _products_if_differentiated(x, kernel, convolve, by_products):
+    """`convolve(x, kernel)`; where a gradient is asked for, value and gradients of `by_products`, the same function."""
+    return convolve(x, kernel)
+
+
+@functools.partial(_products_if_differentiated.defjvp, symbolic_zeros=True)
+def _products_jvp(convolve, by_products, primals, tangents):
+    (x, kernel), (dx, dkernel) = primals, tangents
+    parts = [] if isinstance(dx, SymbolicZero) else [by_products(dx, kernel)]
+    parts += [] if isinstance(dkernel, SymbolicZero) else [by_products(x, dkernel)]
+    return by_products(x, kernel), sum(parts[1:], parts[0])
+
+
 def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **kwargs):
-    """`lax.conv_general_dilated`, except on CPU for 1x1 kernels, for maps no larger than 4x4, and for few channels.
+    """`lax.conv_general_dilated`, but on CPU, for what XLA does slowly there, matrix products or parts of the batch.
 
     XLA's CPU convolution runs at 1 GFLOP/s on maps smaller than its kernel; a matrix product does not. Of few
-    channels it makes one core's work: parts of the batch run side by side.
+    channels it makes one core's work: parts of the batch run side by side. Its gradients of many channels take up to
+    twice the time of products; its value does not, so products are for training only. A NaN in x can reach more rows
+    of the kernel's gradient by products than by lax: they take the rows that padding hides times zero.
     """
-    undilated = all(d == 1 for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,))))
-    small = x.shape[1] * x.shape[2] <= 16 or kernel.shape[:2] == (1, 1)
-    if on_cpu() and undilated and small and not isinstance(padding, str):
-        return conv_by_matmul(x, kernel, window_strides, padding)
     convolve = functools.partial(
         lax.conv_general_dilated,
         window_strides=window_strides,
@@ -65,10 +101,18 @@ def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dila
         rhs_dilation=rhs_dilation,
         **kwargs,
     )
-    few = kernel.shape[2] <= 64 and x.shape[1] * x.shape[2] >= 256
-    if on_cpu() and few and x.shape[0] % PARTS == 0:
-        return jnp.concatenate([convolve(part, kernel) for part in jnp.split(x, PARTS)])
-    return convolve(x, kernel)
+    undilated = all(d == 1 for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,))))
+    if not on_cpu() or not undilated or isinstance(padding, str):
+        return convolve(x, kernel)
+    pixels, (*window, cin, cout) = x.shape[1] * x.shape[2], kernel.shape
+    if pixels <= 16 or window == [1, 1]:
+        return conv_by_matmul(x, kernel, window_strides, padding)
+    if cin <= 64 and pixels >= 256 and x.shape[0] % PARTS == 0:
+        convolve = functools.partial(_conv_in_parts, convolve)
+    if min(cin, cout) < 32 or x.dtype != jnp.float32:
+        return convolve(x, kernel)
+    by_products = functools.partial(_conv_by_products, strides=window_strides, padding=padding)
+    return _products_if_differentiated(x, kernel, convolve, by_products)
 
 
 def conv(features, kernel=1, stride=1, *, init, dtype, name, pad: int | None = None, bias: float | None = None):

@@ -24,7 +24,8 @@ def build_model(config: dict, axis_name: str | None = None):
     try:
         return models.build(fields.pop("name"), num_age_classes=NUM_AGE_BUCKETS, axis_name=axis_name, **fields)
     except ValueError as error:
-        raise ConfigError(str(error), "--config.model", "leave that field at its default, or use another net") from error
+        todo = "leave that field at its default, or use another net"
+        raise ConfigError(str(error), "--config.model", todo) from error
 
 
 def member(
