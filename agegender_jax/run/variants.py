@@ -82,8 +82,8 @@ def check(variants: Sequence[Variant], faces: inputs.Faces) -> None:
         inputs.check_batch(faces, variant.config)
         try:
             outcome.build_model(variant.config.to_dict())
-        except ValueError as error:  # an option that this net does not have
-            raise ConfigError(str(error), f"--vary, variant {variant.name}", "choose another net or option") from None
+        except ConfigError as error:  # an option that this net does not have
+            raise ConfigError(error.what, f"--vary, variant {variant.name}", "choose another net or option") from None
 
 
 def _line(text: str) -> tuple[str, list]:
