@@ -11,12 +11,15 @@ from agegender_jax.models import layers
 
 
 def value_and_grad(f, *args):
-    out = f(*args)
-    weight = jax.random.normal(jax.random.key(9), out.shape)
-    return out, jax.grad(lambda *a: (f(*a) * weight).sum(), argnums=tuple(range(len(args))))(*args)
+    @jax.jit
+    def both(*args):
+        out, pullback = jax.vjp(f, *args)
+        return out, pullback(jax.random.normal(jax.random.key(9), out.shape))
+
+    return both(*args)
 
 
-@pytest.mark.parametrize("size", [3, 4, 5, 7, 8, 13])
+@pytest.mark.parametrize("size", [3, 4, 8, 13])
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 1)])
 def test_max_pool_is_lax_max_pool(size, pad):
     x = jax.random.randint(jax.random.key(size), (2, size, size, 3), 0, 4).astype(jnp.float32)  # full of ties
@@ -33,21 +36,15 @@ def test_max_pool_in_forward_mode():
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_max_pool_with_nan_is_lax_max_pool(seed):
     x = jax.random.randint(jax.random.key(seed), (1, 9, 9, 2), 0, 4).astype(jnp.float32)  # ties too
     x = jnp.where(jax.random.bernoulli(jax.random.key(seed + 9), 0.04, x.shape), jnp.nan, x)
     assert jnp.isnan(x).any()
-    weight = jax.random.normal(jax.random.key(7), (1, 4, 4, 2))
-    ours, theirs = (
-        jax.vjp(pool, x)
-        for pool in (
-            lambda x: layers._max_pool_indexed(x, ((0, 0),) * 2, 3, 2),
-            lambda x: nn.max_pool(x, (3,) * 2, (2,) * 2),
-        )
-    )
+    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, ((0, 0),) * 2, 3, 2), x)
+    theirs = value_and_grad(lambda x: nn.max_pool(x, (3,) * 2, (2,) * 2), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
-    np.testing.assert_allclose(ours[1](weight)[0], theirs[1](weight)[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
 
 
 # Caffe: out = ceil((n - 3) / 2) + 1
@@ -75,10 +72,13 @@ def test_small_convolutions_are_lax_convolutions(size, kernel, stride):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
-@pytest.mark.parametrize("height,width,kernel,stride", [(7, 9, 3, 1), (9, 6, 3, 2), (8, 8, 5, 1)])
-def test_convolutions_differentiated_by_products_are_lax_convolutions(height, width, kernel, stride):
+@pytest.mark.parametrize(
+    "height,width,kernel,stride,channels", [(7, 9, 3, 1, 32), (9, 6, 3, 2, 16), (8, 8, 5, 1, 8), (20, 17, 7, 2, 5)]
+)
+def test_convolutions_differentiated_by_products_are_lax_convolutions(height, width, kernel, stride, channels):
     keys = jax.random.split(jax.random.key(0), 4)
-    x, w = jax.random.normal(keys[0], (4, height, width, 32)), jax.random.normal(keys[1], (kernel, kernel, 32, 40))
+    x = jax.random.normal(keys[0], (4, height, width, channels))
+    w = jax.random.normal(keys[1], (kernel, kernel, channels, 40))
     dx, dw = jax.random.normal(keys[2], x.shape), jax.random.normal(keys[3], w.shape)
     given = {"padding": ((1, kernel // 2), (kernel // 2, 0)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     nan = x.at[0, 2, 3, 4].set(jnp.nan)
@@ -119,7 +119,7 @@ def test_convolutions_in_parts_are_lax_convolutions(monkeypatch, size, kernel, s
     calls, convolve = [], lax.conv_general_dilated
     monkeypatch.setattr(lax, "conv_general_dilated", lambda *args, **named: calls.append(1) or convolve(*args, **named))
     ours = value_and_grad(lambda x, w: layers.conv_general(x, w, (stride,) * 2, pad, dimension_numbers=names), x, w)
-    assert calls.count(1) == 2 * layers.PARTS  # the value, and once more for the gradient
+    assert len(calls) == layers.PARTS
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
 
 
