@@ -1,7 +1,7 @@
 """Times every distinct convolution, pooling and resize of a net on its own, as the net does it and as lax does.
 
-python -m benchmarks.layers                  # benchmarks/results/layers.json, with a table of it
-python -m benchmarks.layers --table          # the table of what is there
+python -m benchmarks.layers                  # benchmarks/results/layers.json, with tables of it
+python -m benchmarks.layers --table          # the tables of what is there
 
 Value and both gradients in one program, and the value alone, the least of several tries that take turns. The bound is
 the larger of what the arithmetic takes at the rate of large matrix products and what reading and writing every operand
@@ -11,6 +11,7 @@ once takes at the memory's bandwidth, both measured in the same run. Lax's resiz
 import argparse
 import collections
 import dataclasses
+import functools
 import json
 import time
 from unittest import mock
@@ -29,6 +30,7 @@ from benchmarks import campaign, limits
 NETS = ("resnet18", "resnet50", "ran56")
 SIZE, BATCH, TRIES = 128, 16, 15
 DIGITS = (2, 2, 2, 0, 2, 2, 2, 2, 2)
+KINDS = ("7x7", "3x3", "1x1", "pool", "resize")
 RESULTS = campaign.RESULTS / "layers.json"
 
 
@@ -129,22 +131,37 @@ def measure(layer: Layer) -> dict[str, float]:
 def table(found: dict) -> str:
     """Markdown: a row for each layer, a line of totals for each net."""
     head = ["net", "calls", "layer", "ms, ours", "ms, lax", "lax / ours", "GFLOP/s", "bound ms", "bound / ours"]
-    head += ["value, ms", "lax / ours", "bound / ours"]
+    head += ["value: ms, ours", "value: lax / ours", "value: bound / ours"]
     rows = [head, ["---", "--:", "---", *["--:"] * 9]]
     for net, entries in found["nets"].items():
-        for e in entries:
+        for e in [*entries, _sum(entries)]:
             rate = 3 * e["gflop"] / e["ours"] * 1e3
             numbers = (e["ours"], e["lax"], e["lax"] / e["ours"], rate, 3 * e["bound"], 3 * e["bound"] / e["ours"])
-            value = e["value_ours"]
-            numbers += (value, e["value_lax"] / value, e["bound"] / value)
-            rows.append(
-                [net, str(e["calls"]), e["layer"], *(f"{n:.{d}f}" for n, d in zip(numbers, DIGITS, strict=True))]
-            )
-        keys = ("ours", "lax", "bound", "value_ours", "value_lax")
-        ours, lax_, bound, value, of_lax = (sum(e["calls"] * e[key] for e in entries) for key in keys)
-        numbers = (f"{ours:.0f}", f"{lax_:.0f}", f"{lax_ / ours:.2f}", "", f"{3 * bound:.0f}", f"{3 * bound / ours:.2f}")
-        numbers += (f"{value:.0f}", f"{of_lax / value:.2f}", f"{bound / value:.2f}")
-        rows.append([f"**{net}**", str(sum(e["calls"] for e in entries)), "all", *numbers])
+            numbers += (e["value_ours"], e["value_lax"] / e["value_ours"], e["bound"] / e["value_ours"])
+            cells = (f"{n:.{d}f}" for n, d in zip(numbers, DIGITS, strict=True))
+            rows.append([net, str(e["calls"]), e["layer"], *cells])
+    return _markdown(rows)
+
+
+def summary(found: dict) -> str:
+    """Markdown: milliseconds and share of the bound by kind of layer; beneath each net its values alone."""
+    rows = [["", *KINDS, "all"], ["---"] * (len(KINDS) + 2)]
+    for net, entries in found["nets"].items():
+        of = [_sum([e for e in entries if e["layer"].startswith(kind)]) for kind in (*KINDS, "")]
+        for name, key, times in ((net, "ours", 3), ("value alone", "value_ours", 1)):
+            cells = (f"{e[key]:,.0f} ms, {times * e['bound'] / e[key]:.2f}" if e["calls"] else "" for e in of)
+            rows.append([name, *cells])
+    return _markdown(rows)
+
+
+def _sum(entries: list[dict]) -> dict:
+    """All calls of some layers as one entry."""
+    keys = ("gflop", "bound", "ours", "lax", "value_ours", "value_lax")
+    totals = {key: sum(e["calls"] * e[key] for e in entries) for key in keys}
+    return {"layer": "all", "calls": sum(e["calls"] for e in entries)} | totals
+
+
+def _markdown(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -161,20 +178,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--table", action="store_true", help="print the results and measure nothing")
     if parser.parse_args().table:
-        print(table(json.loads(RESULTS.read_text())))
+        found = json.loads(RESULTS.read_text())
+        print(table(found), summary(found), sep="\n\n")
         return
     rates = limits.measure()["jax"]
     found = {"command": "python -m benchmarks.layers", "image_size": SIZE, "batch_size": BATCH, "limits": rates}
     found |= {"machine": campaign.machine(), "versions": provenance.versions(), "nets": {}}
+    measured = functools.cache(measure)  # once for all nets
     for net in NETS:
         entries = found["nets"][net] = []
         for layer, count in calls(net).items():
             gflop, gbyte = layer.work()
             bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
-            entries.append({"layer": told(layer), "calls": count, "gflop": gflop, "bound": bound} | measure(layer))
+            entries.append({"layer": told(layer), "calls": count, "gflop": gflop, "bound": bound} | measured(layer))
             print(net, json.dumps(entries[-1]), flush=True)
     files.replace(RESULTS, json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    print(table(found), summary(found), sep="\n\n")
 
 
 if __name__ == "__main__":

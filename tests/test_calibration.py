@@ -16,6 +16,8 @@ from agegender_jax.metrics import calibration
 from agegender_jax.run import evaluator, trainer
 from agegender_jax.structs import Probs
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 def softmax(logits):
     exp = np.exp(logits - logits.max(-1, keepdims=True))

@@ -13,18 +13,26 @@ from test_models import LONG, shapes_of
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
-from benchmarks import campaign, explanations
+from benchmarks import campaign, explanations, layers
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
 
-@pytest.mark.parametrize("name", models.list())
+SLOW = ("ran92", "ran92_cifar", *LONG)  # to trace four times
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in models.list()]
+)
 def test_the_table_is_what_launch_models_prints(name):
     (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` | "))
-    if name in LONG:  # too slow to trace four times
-        assert row.split(" | ")[1] == f"{sizes.count(models.backbone(name), 32)[0]:,}"
-    else:
-        assert sizes.table([name]).splitlines()[-1] == row
+    assert sizes.table([name]).splitlines()[-1] == row
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_the_table_has_the_parameters_of_large_nets(name):
+    (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` | "))
+    assert row.split(" | ")[1] == f"{sizes.count(models.backbone(name), 32)[0]:,}"
 
 
 def test_the_cpu_table_is_what_the_campaign_measured():
@@ -36,6 +44,11 @@ def test_the_cpu_table_is_what_the_campaign_measured():
 def test_the_explanations_tables_are_what_was_measured(source):
     found = json.loads((campaign.RESULTS / f"explanations_{source}.json").read_text())
     assert explanations.table(found) in (campaign.ROOT / "docs" / "explanations.md").read_text()
+
+
+def test_the_summary_of_layers_is_what_was_measured():
+    found = json.loads((campaign.RESULTS / "layers.json").read_text())
+    assert layers.summary(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
 def test_the_table_has_its_heading():

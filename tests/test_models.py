@@ -81,6 +81,7 @@ def test_masks_without_poolings(modules, parameters):
     assert count(shapes_of(net, 32)["params"]) == parameters - 2_570
 
 
+@pytest.mark.slow
 def test_attention_452_has_more_units_in_each_module():
     net = ResidualAttentionNet(modules=(6, 6, 6), p=2, t=4, r=3, **models.CIFAR)
     assert count(shapes_of(net, 32)["params"]) == 10_181_242 - 2_570  # published: 8.6 M, so it has no name here
@@ -317,7 +318,10 @@ SMALL_CIFAR = (
 )
 
 
-@pytest.mark.parametrize("name", ["ran56", "resnet18", "resnet50", "levi_hassner", *SMALL_CIFAR])
+LARGE = (pytest.param(name, marks=pytest.mark.slow) for name in ("ran56", "resnet50"))  # to compile
+
+
+@pytest.mark.parametrize("name", ["resnet18", "levi_hassner", *SMALL_CIFAR, *LARGE])
 def test_every_leaf_gets_a_gradient(name):
     backbone = models.backbone(name, width=0.125) if isinstance(name, str) else name.clone(width=0.125)
     net = models.AgeGenderNet(backbone, 12)

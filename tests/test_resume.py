@@ -36,10 +36,10 @@ def test_interrupted_runs_end_bit_identical(arguments, undisturbed, tmp_path):
     workdir = tmp_path / "disturbed"
     ends = [
         programs.run_until(step, how, workdir, *arguments)
-        for step, how in ((5, "SIGKILL"), (15, "SIGTERM"), (30, "SIGINT"), (45, "SIGKILL"))
+        for step, how in ((5, "SIGKILL"), (20, "SIGTERM"), (40, "SIGINT"))
     ]
-    assert [code for code, _ in ends] == [-9, 75, 130, -9]
-    for _, errors in ends[1:3]:
+    assert [code for code, _ in ends] == [-9, 75, 130]
+    for _, errors in ends[1:]:
         assert re.search(r"^stopped at step \d+ after saving; the same command resumes$", errors, re.MULTILINE), errors
     done = programs.run("train", *arguments, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr

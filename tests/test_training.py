@@ -28,9 +28,10 @@ def faces(tmp_path_factory):
     return folder
 
 
-def small_config(faces, steps):
+def small_config(faces, steps, net="levi_hassner"):
+    """Of a net that compiles quickly, if no other is asked for."""
     config = default()
-    config.model.update(name="resnet18", width=0.125)
+    config.model.update(name=net, width=0.125)
     config.data.update(source=str(faces / "faces"), cache_dir=str(faces / "cache"), image_size=32)
     config.num_steps = steps
     return config
@@ -60,6 +61,7 @@ def test_moving_average_follows_its_formula():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.ema, expected)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path, capsys):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1.0, schedule="constant", weight_decay=1.0)  # every kernel becomes 0
@@ -80,18 +82,20 @@ def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path,
         "levi_hassner, true",
     ],
 )
-def test_options_train(faces, tmp_path, change, monkeypatch):
-    config = small_config(faces, 2)
+def test_options_train(faces, tmp_path, change, monkeypatch, request):
+    if not change.startswith("ran"):
+        request.getfixturevalue("no_figures")
+    config = small_config(faces, 2, "levi_hassner" if "levi" in change else "resnet18")
     if "paper" in change:
         config.model.update(stem="small", gender_to_age="none", age_hidden=8)
         paper(config)
     elif change.startswith("ran"):
-        one_module = {"modules": (1,), "channels": (64,), "depths": (2,), "final_units": 0}
+        one_module = {"modules": (1,), "channels": (64,), "depths": (1,), "final_units": 0}
         monkeypatch.setitem(models.BACKBONES, "ran56", (ResidualAttentionNet, one_module))
         config.model.update(name="ran56", learning="naive", attention="channel", gender_to_age="shuffled")
         config.optimizer.ema = 0.9
     elif "levi" in change:  # without BatchNorm, with dropout
-        config.model.update(name="levi_hassner", gender_to_age="true")
+        config.model.update(gender_to_age="true")
     else:
         config.model.update(dtype="bfloat16")
         config.loss.label_smoothing = 0.1
@@ -101,6 +105,7 @@ def test_options_train(faces, tmp_path, change, monkeypatch):
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
     variables, _, _ = load_variables(tmp_path / "run" / "checkpoints")
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}  # with bfloat16 too
+    assert (tmp_path / "run" / "figures" / "attention_run.png").exists() == change.startswith("ran")
     feed = config.model.gender_to_age
     assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["gender_to_age"] == feed
     told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
