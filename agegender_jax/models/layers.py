@@ -108,10 +108,10 @@ def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dila
     pixels, (*window, cin, cout) = x.shape[1] * x.shape[2], kernel.shape
     if pixels <= 16 or window == [1, 1]:
         return conv_by_matmul(x, kernel, window_strides, padding)
-    wide_stem = cin == 3 and math.prod(window) >= 49 and cout >= 32
-    if cin <= 64 and pixels >= 256 and x.shape[0] % PARTS == 0 and not wide_stem:  # its value uses all cores
+    wide, stem = cout >= 32 and x.dtype == jnp.float32, cin == 3 and math.prod(window) >= 49
+    if cin <= 64 and pixels >= 256 and x.shape[0] % PARTS == 0 and not (wide and stem):  # whose value uses all cores
         convolve = functools.partial(_conv_in_parts, convolve)
-    if not (min(cin, cout) >= 32 or wide_stem) or x.dtype != jnp.float32:
+    if not (wide and (stem or cin >= 32)):
         return convolve(x, kernel)
     by_products = functools.partial(_conv_by_products, strides=window_strides, padding=padding)
     return _products_if_differentiated(x, kernel, convolve, by_products)
