@@ -55,10 +55,13 @@ def outputs(name, feed="probs", age_hidden=0):
     return found, kept["intermediates"]["backbone"]
 
 
-def enlarged(maps):
-    """[B, h, w] linearly to the pictures' size, corners aligned."""
-    size = IMAGES.shape[1:3]
-    at = [np.linspace(0, n - 1, out) for n, out in zip(maps.shape[1:], size, strict=True)]
+def enlarged(maps, corners=True):
+    """[B, h, w] linearly to the pictures' size, corners aligned, or else pixels."""
+    sides = zip(maps.shape[1:], IMAGES.shape[1:3], strict=True)
+    if corners:
+        at = [np.linspace(0, n - 1, out) for n, out in sides]
+    else:
+        at = [np.clip((np.arange(out) + 0.5) * n / out - 0.5, 0, n - 1) for n, out in sides]
     return np.stack([ndimage.map_coordinates(m, np.meshgrid(*at, indexing="ij"), order=1) for m in maps])
 
 
@@ -107,7 +110,7 @@ def test_grad_cam_by_hand(name, head):
         weights = slope.mean((1, 2))
     else:
         weights = slope / np.prod(maps.shape[1:3])  # the features are means over the positions
-    expected = enlarged(np.maximum(np.einsum("bhwk,bk->bhw", maps, weights), 0))
+    expected = enlarged(np.maximum(np.einsum("bhwk,bk->bhw", maps, weights), 0), corners=False)
     assert expected.max() > 0
     found = explain.attribute("grad_cam", net, variables, IMAGES, head, target)
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())

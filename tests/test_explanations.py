@@ -142,11 +142,23 @@ def test_weights_are_drawn_anew_from_the_heads_down(net):
     assert changed[1][1] in [{"final_bn", "final_res1"}, {"layer2_0"}]
 
 
-def test_rank_correlation():
+def test_likeness_is_the_size_of_the_rank_correlation():
     a = np.arange(16.0).reshape(1, 4, 4)
-    cases = np.concatenate([a, a**3, -a, np.zeros_like(a)])
-    np.testing.assert_allclose(sanity.correlations(np.repeat(a, 4, 0), cases), [1, 1, -1, 0])
-    assert sanity.correlations(np.zeros((1, 4, 4)), np.ones((1, 4, 4))) == [1]
+    swapped = a.copy()
+    swapped[0, 0, :2], swapped[0, 3, 2:] = (1, 0), (15, 14)  # 1 - 6 sum d^2 / (n (n^2 - 1)), d = 1 at four pixels
+    cases = np.concatenate([a, a**3, -a, 15 - swapped, np.zeros_like(a)])
+    np.testing.assert_allclose(sanity.likeness(np.repeat(a, 5, 0), cases), [1, 1, 1, 1 - 24 / (16 * 255), 0])
+    assert sanity.likeness(np.zeros((1, 4, 4)), np.ones((1, 4, 4))) == [1]
+
+
+def test_a_map_that_fresh_weights_only_invert_fails(faces, monkeypatch):
+    before = np.random.default_rng(0).random((3, SIZE, SIZE))  # no sign, as Grad-CAM
+    after = np.stack([before[0], 1 - before[1], before[2]])  # +1, -1, +1 would cancel
+    drawn, again = (maps.Maps(None, TARGETS, (), {head: {"map": m} for head in TARGETS}, {}) for m in (before, after))
+    monkeypatch.setattr(sanity, "randomised", lambda *_: [("all", {})])
+    monkeypatch.setattr(maps, "draw", lambda *_, **__: again)
+    row = scoring.score(Toy(), {}, faces[0], drawn, None)["age"]["maps"]["map"]
+    assert row["sanity"]["last"] == pytest.approx(1) and not row["sanity"]["passes"]
 
 
 @pytest.mark.parametrize("net", ["ran"], indirect=True)
@@ -166,7 +178,7 @@ def test_all_scores_of_a_net(net):
             sane = rows[name]["sanity"]
             assert sane["n"] == 3 and [level["level"] for level in sane["levels"]][0] == "heads"
             if name in attention:  # the masks do not see the heads
-                assert sane["levels"][0]["spearman"]["mean"] == pytest.approx(1)
+                assert sane["levels"][0]["likeness"]["mean"] == pytest.approx(1)
             assert 0 <= rows[name]["deletion"]["mean"] <= 1
         # both halves of the picture are alike to what knows nothing
         assert rows["blob"]["localisation"]["share"]["mean"] == pytest.approx(0.5, abs=1e-6)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from agegender_jax import data
 from agegender_jax.explain import decision
-from agegender_jax.models.layers import resize_align_corners
 from agegender_jax.models.levi_hassner import CONVOLUTIONS, LeviHassner
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
@@ -16,10 +15,11 @@ from agegender_jax.models.resnet import ResNet
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def grad_cam(net, head, variables, images, target):
-    """ReLU(sum_k a_k A_k), a_k = the mean over positions of d logit / d A_k; resized to [B, H, W], corners aligned.
+    """ReLU(sum_k a_k A_k), a_k = the mean over positions of d logit / d A_k; linearly to [B, H, W], pixels aligned.
 
     A [B, h, w, K] is the last convolutional map after its ReLU (see `last_layer`). With the ImageNet stem h is H / 32:
-    2 at 64 pixels, where the map tells the quarters of the picture apart and no more.
+    2 at 64 pixels, where the map tells the quarters of the picture apart and no more. With aligned corners, as masks are
+    resized, the largest value of such a map could lie on a corner's pixel only.
     """
     x, layer = data.normalize(images), last_layer(net.backbone)
     maps = _output(net, variables, x, layer)
@@ -29,7 +29,7 @@ def grad_cam(net, head, variables, images, target):
 
     weights = jax.grad(logit)(maps).astype(jnp.float32).mean((1, 2), keepdims=True)
     found = nn.relu((weights * maps).sum(-1, keepdims=True))
-    return resize_align_corners(found, images.shape[1:3])[..., 0]
+    return jax.image.resize(found[..., 0], images.shape[:3], "linear")
 
 
 def last_layer(backbone: nn.Module) -> str:

@@ -1,8 +1,8 @@
 """Whether a map depends on what the net has learned: weight randomisation (Adebayo et al. 2018, arXiv 1810.03292).
 
 From the heads down the net's modules get fresh weights and statistics, as at the start of training, in levels that
-contain each other. A map that stays alike explains the picture and not the net. Likeness is Spearman's rank correlation
-over pixels, of the maps and of their absolute values (an inverted map is alike in these).
+contain each other. A map that stays alike explains the picture and not the net. Likeness is the size of Spearman's rank
+correlation over pixels, of the maps and of their absolute values: an inverted map has learned nothing either.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import numpy as np
 import scipy.stats
 
 LEVELS = 4  # besides the heads, the backbone in as many parts
-LIMIT = 0.5  # mean correlation from which a map counts as unchanged by a wholly random net; ours, the paper gives none
+LIMIT = 0.5  # mean likeness from which a map counts as unchanged by a wholly random net; ours, the paper gives none
 
 
 def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Iterator[tuple[str, Any]]:
@@ -35,18 +35,18 @@ def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Ite
         yield "heads" if level is heads else level[-1][-1], _mixed(fresh, variables, done)
 
 
-def correlations(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over the pixels of each pair of maps [B, H, W]: [B], in [-1, 1].
+def likeness(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Size of Spearman's correlation over the pixels of each pair of maps [B, H, W]: [B], in [0, 1].
 
     A constant map has no order: 0 beside one that varies, 1 beside another constant.
     """
     pairs = zip(np.reshape(before, (len(before), -1)), np.reshape(after, (len(after), -1)), strict=True)
-    return np.array([_correlation(*pair) for pair in pairs])
+    return np.array([_likeness(*pair) for pair in pairs])
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+def _likeness(a: np.ndarray, b: np.ndarray) -> float:
     constant = np.ptp(a) == 0, np.ptp(b) == 0
-    return float(all(constant)) if any(constant) else float(scipy.stats.spearmanr(a, b).statistic)
+    return float(all(constant)) if any(constant) else abs(float(scipy.stats.spearmanr(a, b).statistic))
 
 
 def _modules(net: nn.Module, variables: Any, image: jax.Array) -> tuple[list, list]:

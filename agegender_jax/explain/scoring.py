@@ -37,7 +37,7 @@ def score(
       progress: is told (done, total, what is done).
     """
     flat = areas(net, variables, images, found, lambda *n: progress(*n, "deletion and insertion"))
-    checked = _sanity(net, variables, images[:SANITY_IMAGES], found, lambda *n: progress(*n, "weight randomisation"))
+    checked = _sanity(net, variables, images, found, lambda *n: progress(*n, "weight randomisation"))
     told = {}
     for head in found.targets:
         rows = {name: faithfulness_of(flat[head], name) for name in flat[head]}
@@ -122,9 +122,10 @@ def _controls(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def _sanity(net, variables, images, found: Maps, progress: Told) -> dict[str, dict[str, dict]]:
-    """Head -> name -> correlations by level, and whether the wholly random net's maps are unlike enough."""
-    count, told = len(images), {head: {name: [] for name in found.of(head)} for head in found.targets}
-    targets = {head: values[:count] for head, values in found.targets.items()}
+    """Head -> name -> likeness by level, and whether the wholly random net's maps are unlike enough."""
+    some = np.unique(np.linspace(0, len(images) - 1, SANITY_IMAGES, dtype=int))
+    images, targets = images[some], {head: values[some] for head, values in found.targets.items()}
+    told = {head: {name: [] for name in found.of(head)} for head in found.targets}
     levels = list(sanity.randomised(net, variables, images.shape[1], jax.random.key(0)))
     for done, (level, fresh) in enumerate(levels, 1):
         after = maps.draw(
@@ -137,17 +138,16 @@ def _sanity(net, variables, images, found: Maps, progress: Told) -> dict[str, di
         )
         for head, names in told.items():
             for name, rows in names.items():
-                pair = found.of(head)[name][:count], after.of(head)[name]
-                signed = sanity.correlations(*pair)
-                unsigned = sanity.correlations(*map(np.abs, pair))
-                rows.append({"level": level, "spearman": _mean(signed), "spearman_of_size": _mean(unsigned)})
+                pair = found.of(head)[name][some], after.of(head)[name]
+                whole, size = sanity.likeness(*pair), sanity.likeness(*map(np.abs, pair))
+                rows.append({"level": level, "likeness": _mean(whole), "likeness_of_size": _mean(size)})
         progress(done, len(levels))
-    return {head: {name: _verdict(rows, count) for name, rows in names.items()} for head, names in told.items()}
+    return {head: {name: _verdict(rows, len(some)) for name, rows in names.items()} for head, names in told.items()}
 
 
 def _verdict(levels: list[dict], count: int) -> dict:
-    last = max(levels[-1][kind]["mean"] for kind in ("spearman", "spearman_of_size"))
-    return {"n": count, "levels": levels, "passes": bool(last < sanity.LIMIT)}
+    last = max(levels[-1][kind]["mean"] for kind in ("likeness", "likeness_of_size"))
+    return {"n": count, "levels": levels, "last": last, "limit": sanity.LIMIT, "passes": bool(last < sanity.LIMIT)}
 
 
 def _mean(values: np.ndarray) -> dict:

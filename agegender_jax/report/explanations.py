@@ -6,18 +6,16 @@ from agegender_jax.report import overlay
 
 TITLE = "What the nets looked at, and how far the maps can be believed"
 HEADINGS = (
-    "net",
-    "decision",
-    "map",
+    "net, decision: map",
     "deletion",
-    "minus random",
-    "minus blob",
+    "deletion minus random",
+    "deletion minus blob",
     "insertion",
-    "minus random",
-    "minus blob",
-    "rank correlation with a random net's map",
+    "insertion minus random",
+    "insertion minus blob",
+    "likeness to a random net's map",
 )
-ON_DRAWN = ("share inside cues", "minus area", "largest inside", "by chance")
+ON_DRAWN = ("share inside cues", "share minus area", "largest inside", "inside by chance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +32,7 @@ def explanations(results: dict) -> dict:
     Returns:
       "title"; "text", a list of paragraphs; "figures": file name -> caption; "headings"; "rows", lists of cells.
     """
+    checked = next(row["sanity"] for _, _, _, row in _maps(results) if "sanity" in row)
     known = any("localisation" in row for _, _, _, row in _maps(results))
     figures = {
         f"explanations_{name}.png": f"{name}: which pixels spoke for its answers, given above each picture (red) and "
@@ -45,10 +44,11 @@ def explanations(results: dict) -> dict:
         "replaces the picture's cells by its mean colour, those first that the map names first; insertion puts them "
         "into the blurred picture. The figure is the mean probability of the net's answer along the way: a map that "
         "finds what the answer rests on has a low deletion and a high insertion. A random map and a centred blob know "
-        "nothing of the net; a map that is not better than both shows nothing that they do not.",
-        "The last column of them is the rank correlation of a map with the same net's map after all weights were drawn "
-        "anew (the larger of the map's and its absolute value's): a map that stays alike shows the picture, not what "
-        "the net has learned.",
+        "nothing of the net; a map that is not better than both shows nothing that they do not. Probabilities in this "
+        "section are the nets' own, before any temperature.",
+        "Likeness is the mean size of the rank correlation of a map with the same net's map after all weights were "
+        f"drawn anew, once, on {checked['n']} of the images (the larger of the map's and its absolute value's). A map "
+        f"that stays alike, from {checked['limit']} on, shows the picture, not what the net has learned, and fails.",
         *_accounts(results),
     ]
     if known:
@@ -58,7 +58,7 @@ def explanations(results: dict) -> dict:
             "inside beside that of a pixel drawn by chance. Weak cues, such as the jaw's line, are not in the regions."
         )
     rows = [
-        [net, head, overlay.name(name), *_cells(row), *(_inside(row["localisation"]) if known else ())]
+        [f"{net}, {head}: {overlay.name(name)}", *_cells(row), *(_inside(row["localisation"]) if known else ())]
         for net, head, name, row in _maps(results)
     ]
     return {
@@ -94,9 +94,7 @@ def _cells(row: dict) -> list[str]:
             cells.append(_difference(row[control][kind]) if control in row else "")
     if "sanity" not in row:
         return [*cells, ""]
-    last = row["sanity"]["levels"][-1]
-    alike = max(last["spearman"]["mean"], last["spearman_of_size"]["mean"])
-    return [*cells, f"{alike:.2f}" + ("" if row["sanity"]["passes"] else " (fails)")]
+    return [*cells, f"{row['sanity']['last']:.2f}" + ("" if row["sanity"]["passes"] else " (fails)")]
 
 
 def _inside(found: dict) -> list[str]:
