@@ -1,11 +1,13 @@
-"""What metrics and predictions cost beside the bare forward passes, figures aside.
+"""What metrics and predictions cost beside the bare forward passes; figures and the page apart.
 
 python -m benchmarks.evaluation [--images=10000]
 
 ResNet-18 at 128 pixels with random weights, batches of 256, on drawn faces that are prepared before the clock starts.
 In turns: `ensemble.predict` on batches that lie on the device already; and what launch.evaluate does from prepared data
-to the text of results.json and predictions.csv, with temperatures. Both are compiled before. Writes
-benchmarks/results/evaluation.json, unless --images says that it is a trial.
+to the text of results.json and predictions.csv, with temperatures. Both are compiled before. The figures and the page
+that launch.evaluate draws of these results are timed apart, without attention maps, which this net has not;
+explanations have their own file (`benchmarks.explanations`, "seconds"). Writes benchmarks/results/evaluation.json,
+unless --images says that it is a trial.
 """
 
 import argparse
@@ -27,7 +29,7 @@ IMAGES, SIZE, NET = 10_000, 128, "resnet18"
 
 
 def measure(images: int, work: pathlib.Path) -> dict:
-    """Seconds of the bare passes, of the whole, and of the part of the whole that comes after the passes."""
+    """Seconds of the bare passes, of the whole, of the part of it after the passes, and of figures and page."""
     config = config_lib.default()
     config.model.name, config.data.image_size = NET, SIZE
     config.data.update(source=f"synthetic:{images}", cache_dir=str(work))
@@ -46,7 +48,7 @@ def measure(images: int, work: pathlib.Path) -> dict:
     def bare() -> None:
         jax.block_until_ready([ensemble.predict(model, variables, image) for image in on_device])
 
-    def whole() -> float:
+    def whole() -> tuple[float, float]:
         probs = ensemble.predict_all(model, variables, batches(), devices=jax.devices())
         predicted = time.perf_counter()
         member = report.Member(NET, "", 0, 0, probs, "probs", years).calibrate(1.1, 0.9)
@@ -63,7 +65,9 @@ def measure(images: int, work: pathlib.Path) -> dict:
         )
         files.to_json(found)
         report.predictions(prepared.file, prepared.age_text, prepared.gender, report.answers([member]))
-        return time.perf_counter() - predicted
+        told = time.perf_counter()
+        report.page(found, report.draw(*outcome.pictured([member], found, member.probs, faces, "all"), found, []), [])
+        return told - predicted, time.perf_counter() - told
 
     bare(), whole()
     rows = []
@@ -71,9 +75,10 @@ def measure(images: int, work: pathlib.Path) -> dict:
         begun = time.perf_counter()
         bare()
         middle = time.perf_counter()
-        after = whole()
-        took = time.perf_counter() - middle
-        rows.append({"bare_s": middle - begun, "whole_s": took, "after_s": after, "ratio": took / (middle - begun)})
+        after, drawing = whole()
+        took = time.perf_counter() - middle - drawing
+        ratio = took / (middle - begun)
+        rows.append({"bare_s": middle - begun, "whole_s": took, "after_s": after, "ratio": ratio, "figures_s": drawing})
     return {"images": images, "net": NET, "image_size": SIZE, "batch_size": config.eval.batch_size, **spread(rows)}
 
 

@@ -11,14 +11,16 @@ import pathlib
 import shlex
 import tempfile
 
-from agegender_jax.report import overlay
-from agegender_jax.run import compiled, evaluator, pages, provenance
+from agegender_jax.report import overlay, words
+from agegender_jax.run import compiled, evaluator, pages
 from agegender_jax.run.workdir import write_json
 from benchmarks import campaign
 
 IMAGES = 64
 CONTROLS = ("random", "blob")
-HEADINGS = ["net", "decision", "map", *(f"{kind} minus {c}" for kind in ("deletion", "insertion") for c in CONTROLS)]
+AREAS = [(kind, control) for kind in ("deletion", "insertion") for control in CONTROLS]
+HEADINGS = ["net, decision", "map", *(f"{kind} minus {control}" for kind, control in AREAS), "likeness"]
+ON_DRAWN = ["inside cues", "largest inside, by chance"]
 
 
 def measure(workdirs: list[str]) -> pathlib.Path:
@@ -30,7 +32,9 @@ def measure(workdirs: list[str]) -> pathlib.Path:
     told = {
         "command": shlex.join(["python", "-m", "benchmarks.explanations", *workdirs]),
         "machine": campaign.machine(),
-        "versions": provenance.versions(),
+        "versions": found["made_by"]["versions"],
+        "git_revision": found["made_by"]["git_revision"],
+        "nets": [{key: model.get(key) for key in ("name", "step", "parameters")} for model in found["models"][:-1]],
         **{key: found[key] for key in ("source", "split", "explanations")},
     }
     path = campaign.RESULTS / f"explanations_{found['source']['name']}.json"
@@ -39,23 +43,28 @@ def measure(workdirs: list[str]) -> pathlib.Path:
 
 
 def table(found: dict) -> str:
-    """Markdown of the maps' areas against the controls', on drawn faces with the share inside the true cues."""
+    """Markdown of the maps' areas against the controls', likeness to a random net's map, and hits of true cues."""
     lines = []
     for net, told in found["explanations"]["members"].items():
         for head in ("age", "gender"):
             for name, row in told[head]["maps"].items():
                 if name in CONTROLS:
                     continue
-                cells = [_told(row[f"minus_{c}"][kind]) for kind in ("deletion", "insertion") for c in CONTROLS]
-                inside = [_told(row["localisation"]["minus_area"])] if "localisation" in row else []
-                lines.append([net, head, overlay.name(name), *cells, *inside])
-    headings = [*HEADINGS, "inside cues"][: len(lines[0])]
+                cells = [_told(row[f"minus_{control}"][kind]) for kind, control in AREAS]
+                cells.append(f"{row['sanity']['last']:.2f}" + ("" if row["sanity"]["passes"] else " fails"))
+                if "localisation" in row:
+                    inside, hits = row["localisation"], row["localisation"]["pointing"]
+                    rate = (
+                        f"{hits['mean']:.2f} {words.interval(hits['ci95'], '.2f')}, {inside['pointing_by_chance']:.2f}"
+                    )
+                    cells += [_told(inside["minus_area"]), rate]
+                lines.append([f"{net}, {head}", overlay.name(name), *cells])
+    headings = [*HEADINGS, *ON_DRAWN][: len(lines[0])]
     return "\n".join(f"| {' | '.join(line)} |" for line in [headings, ["---"] * len(headings), *lines])
 
 
 def _told(estimate: dict) -> str:
-    low, high = estimate["ci95"]
-    return f"{estimate['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{estimate['mean']:+.3f} {words.interval(estimate['ci95'], '+.3f')}".strip()
 
 
 def main() -> None:

@@ -253,10 +253,10 @@ def test_the_best_step_of_one_task_does_not_look_at_the_other(config):
 
 def test_words_and_signs_of_a_difference():
     found = {"difference": -0.012, "ci95": [-0.03, 0.01], "range": [-0.02, -0.0001]}
-    assert contrasts._cells(found, less_is_better=True) == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
-    assert contrasts._cells(found, less_is_better=False) == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    assert contrasts._cells(found, "aabd") == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    assert contrasts._cells(found, "age_accuracy") == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
     found = {"difference": 0.012, "ci95": [-0.03, 0.04], "range": [-0.02, 0.03]}
-    assert contrasts._cells(found, less_is_better=False) == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
+    assert contrasts._cells(found, "age_accuracy") == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
     assert "another seed" in contrasts.caution(1) and "so few" in contrasts.caution(4)
     assert "few" not in contrasts.caution(5)
 

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn import metrics as sklearn_metrics
 
 from agegender_jax import ensemble, metrics
@@ -45,16 +46,20 @@ def ece_by_loop(probs, right):
     return total / len(probs)
 
 
+def scored(probs, right):
+    return calibration.scored({"before": probs, "after": None}, right)["before"]
+
+
 def test_measures_agree_with_scikit_learn_and_a_loop():
     logits, label = drawn(400, 2.0)
     probs = softmax(logits)
-    found = calibration.measures(probs, ages(label))
+    found = scored(probs, ages(label))
     assert found["nll"] == pytest.approx(sklearn_metrics.log_loss(label, probs, labels=range(12)))
     assert found["brier"] == pytest.approx(((probs - np.eye(12)[label]) ** 2).sum(1).mean())
     assert found["ece"] == pytest.approx(ece_by_loop(probs, ages(label)))
     logits, label = drawn(400, 2.0, num=2)
     probs = softmax(logits)
-    found = calibration.measures(probs, metrics.right_genders(label))
+    found = scored(probs, metrics.right_genders(label))
     assert found["brier"] == pytest.approx(2 * sklearn_metrics.brier_score_loss(label, probs[:, 1]))
     assert found["ece"] == pytest.approx(ece_by_loop(probs, metrics.right_genders(label)))
 
@@ -63,7 +68,7 @@ def test_a_range_is_one_class():
     probs = np.array([[0.1, 0.2, 0.3, 0.4]])
     right = np.array([[False, False, True, True]])
     assert calibration.nll(probs, right) == pytest.approx(-np.log(0.7))
-    assert calibration.brier(probs, right) == pytest.approx(0.1**2 + 0.2**2 + 0.3**2)
+    assert scored(probs, right)["brier"] == pytest.approx(0.1**2 + 0.2**2 + 0.3**2)
     (full,) = (b for b in calibration.reliability(probs, right) if b["n"])
     assert full == {"n": 1, "confidence": pytest.approx(0.4), "accuracy": 1.0}
 
@@ -74,8 +79,30 @@ def test_bins_hold_their_upper_edge_and_all_examples():
     bins = calibration.reliability(probs, np.tile([True, False], (6, 1)))
     assert [i for i, b in enumerate(bins) if b["n"]] == [0, 4, 7, 9, 14] and bins[14]["n"] == 2
     assert bins[1] == {"n": 0, "confidence": None, "accuracy": None}
-    nothing = calibration.measures(np.zeros((0, 2)), np.zeros((0, 2), bool))
-    assert nothing == {"nll": None, "brier": None, "ece": None}
+    nothing = scored(np.zeros((0, 2)), np.zeros((0, 2), bool))
+    assert nothing == {"nll": None, "brier": None, "ece": None, "ci95": {"nll": None, "brier": None}}
+
+
+def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
+    logits, label = drawn(300, 2.0)
+    stages, right = {"before": softmax(logits), "after": softmax(logits / 2)}, ages(label)
+    found = calibration.scored(stages, right)
+    losses = {stage: -np.log(probs[np.arange(300), label]) for stage, probs in stages.items()}
+    for of, values in ((found["before"], losses["before"]), (found["after"], losses["after"])):
+        by_scipy = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, random_state=1)
+        assert of["ci95"]["nll"] == pytest.approx([*by_scipy.confidence_interval], abs=0.25 * values.std() / 300**0.5)
+    rng = np.random.default_rng(5)
+    redrawn = {"nll": [], "ece": []}
+    for _ in range(400):
+        chosen = rng.integers(0, 300, 300)
+        redrawn["nll"].append((losses["after"] - losses["before"])[chosen].mean())
+        before, after = (ece_by_loop(stages[stage][chosen], right[chosen]) for stage in stages)
+        redrawn["ece"].append(after - before)
+    for measure, values in redrawn.items():
+        change = found["change"][measure]
+        assert change["difference"] == pytest.approx(found["after"][measure] - found["before"][measure])
+        assert change["ci95"] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.35 * np.std(values))
+        assert change["ci95"][1] < 0  # the labels were drawn at that temperature
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])

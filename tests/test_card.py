@@ -48,12 +48,30 @@ def test_the_front_matter_is_what_hubs_read(finished):
     assert values["age MAE (years)"] == pytest.approx(found["models"][-1]["age_mae"], abs=5e-3)
 
 
+def licence(text):
+    return yaml.safe_load(text.split("---\n", 2)[1])["license"]
+
+
 def test_real_faces_bind_the_weights(finished):
     run, found = finished
-    text = report.card(run, found | {"source": {"name": "crop_part1", "fingerprint": "f" * 64}})
-    told = yaml.safe_load(text.split("---\n", 2)[1])
-    assert (told["license"], told["license_name"]) == ("other", "research-only")
-    assert "for research only" in text and "drawn by the library" not in text
+    real = {"source": {"name": "crop_part1", "fingerprint": "f" * 64}}
+    text = report.card(dataclasses.replace(run, run=run.run | real), found | real)
+    assert licence(text) == "other" and "for research only" in text and "drawn by the library" not in text
+
+
+def test_weights_that_training_began_with_bind_too(finished):
+    run, found = finished
+    text = report.card(dataclasses.replace(run, config=run.config | {"init_from": "runs/real"}), found)
+    assert licence(text) == "other" and "and by that of runs/real" in text and "no data licence" not in text
+
+
+def test_a_head_without_a_loss_is_told(finished):
+    run, found = finished
+    config = run.config | {"loss": run.config["loss"] | {"gender_weight": 0.0}}
+    rows = [row | {"loss_age": 1.75} for row in run.rows]
+    text = report.card(dataclasses.replace(run, config=config, rows=rows), found)
+    assert "its gender head was not trained" in text and "the lowest loss on val: 1.750 nats" in text
+    assert "was not trained" not in report.card(run, found)
 
 
 def test_what_is_missing_is_not_measured(finished):

@@ -137,6 +137,19 @@ def test_pairs_differ_by_what_the_models_differ_and_intervals_are_paired():
         difference = values[0][name] - values[1][name]
         near(pairs[0][name]["ci95"], plain(200, lambda i, d=difference: d[i].mean()))
 
+    def by_scikit_learn(name, p, i):
+        if name == "gender_auc":
+            return sklearn_metrics.roc_auc_score(gender[i], p.gender[i, 1])
+        if name == "gender_balanced_accuracy":
+            return sklearn_metrics.balanced_accuracy_score(gender[i], p.gender[i].argmax(1))
+        return sklearn_metrics.cohen_kappa_score(age[i, 0], p.age[i].argmax(1), weights="quadratic", labels=range(12))
+
+    rng = np.random.default_rng(2)
+    redraws = [rng.integers(0, 200, 200) for _ in range(300)]
+    for name in ("age_kappa", "gender_balanced_accuracy", "gender_auc"):
+        found = [by_scikit_learn(name, probs, i) - by_scikit_learn(name, mixed, i) for i in redraws]
+        np.testing.assert_allclose(pairs[0][name]["ci95"], np.quantile(found, [0.025, 0.975]), atol=0.4 * np.std(found))
+
 
 def test_without_years_everything_in_years_is_none():
     age, gender, years, probs = faces(80)

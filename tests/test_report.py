@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from agegender_jax import report
+from agegender_jax import metrics, report
 from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.structs import Probs
 
@@ -73,7 +73,7 @@ def test_the_ensemble_stands_last_and_averages():
     expected = [("ensemble", "ran"), ("ensemble", "resnet"), ("ran", "resnet")]
     assert [(pair["a"], pair["b"]) for pair in found["paired"]] == expected
     for pair in found["paired"]:
-        assert set(pair) == {"a", "b", "adjacent_accuracy", "age_mae", "cs5"} | SCORES
+        assert set(pair) == {"a", "b", *metrics.COMPARED}
         for name in set(pair) - {"a", "b"}:
             assert pair[name]["difference"] == pytest.approx(by_name[pair["a"]][name] - by_name[pair["b"]][name])
 

@@ -44,14 +44,18 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
 
 
 def source_names(spec: str) -> list[str]:
-    """A short name of each: the folder's, or the file's without suffix; the second equal one gets `-2`."""
+    """A short name of each: the folder's, or the file's without suffix; the second equal one gets `-2`.
+
+    Drawn faces alone are called `synthetic`.
+    """
     names: list[str] = []
     for part in _parts(spec):
         name = Path(os.path.abspath(part)).name
         suffix = next((s for s in (*archives.SUFFIXES, ".csv") if name.lower().endswith(s)), "")
-        base = SYNTHETIC if _synthetic_num(part) else name.removesuffix(name[len(name) - len(suffix) :])
+        drawn = _synthetic_num(part) is not None
+        base = SYNTHETIC if drawn else name.removesuffix(name[len(name) - len(suffix) :])
         name, count = base or "source", 1
-        while name in names:
+        while name in names or (name == SYNTHETIC and not drawn):
             count += 1
             name = f"{base}-{count}"
         names.append(name)

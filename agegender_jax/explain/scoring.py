@@ -151,5 +151,5 @@ def _verdict(levels: list[dict], count: int) -> dict:
 
 
 def _mean(values: np.ndarray) -> dict:
-    """Mean and interval; None for both without a value."""
-    return {"mean": float(values.mean()) if len(values) else None, "ci95": metrics.bootstrap(values)}
+    """Mean and interval; None for both without a value, for the interval also where all values are equal."""
+    return {"mean": float(values.mean()) if len(values) else None, "ci95": metrics.bootstrap_varied(values)}

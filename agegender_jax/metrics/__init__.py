@@ -20,7 +20,7 @@ from agegender_jax.metrics.agreement import auc, balanced_accuracy, kappa
 from agegender_jax.metrics.alarm import collapsed
 from agegender_jax.metrics.comparison import COMPARED, PROPORTIONS, paired, per_example, scored
 from agegender_jax.metrics.groups import SMALL, age_bands, by_group
-from agegender_jax.metrics.intervals import RESAMPLES, bootstrap, bootstrap_means, wilson
+from agegender_jax.metrics.intervals import RESAMPLES, bootstrap, bootstrap_means, bootstrap_varied, wilson
 from agegender_jax.metrics.over_seeds import compare, crossed_bootstrap
 from agegender_jax.metrics.years import bucket_years, expected_age
 
@@ -35,6 +35,7 @@ __all__ = [
     "balanced_accuracy",
     "bootstrap",
     "bootstrap_means",
+    "bootstrap_varied",
     "bucket_years",
     "by_group",
     "calibration",

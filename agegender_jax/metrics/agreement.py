@@ -1,10 +1,15 @@
 """Scores that are no mean over examples: kappa of the age buckets, balanced accuracy and AUC of gender."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from agegender_jax.labels import GENDERS
+from agegender_jax.metrics.accuracy import nearest_bucket
 from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights
+
+AGREEMENT = ("age_kappa", "gender_balanced_accuracy", "gender_auc")
 
 
 def kappa(counts: np.ndarray) -> Estimate:
@@ -22,8 +27,7 @@ def kappa(counts: np.ndarray) -> Estimate:
         shares = drawn.reshape(*drawn.shape[:-1], *counts.shape) / drawn.sum(-1)[..., None, None]
         observed = (shares * (place[:, None] - place) ** 2).sum((-2, -1))
         truth, told = shares.sum(-1), shares.sum(-2)
-        chance = truth @ place**2 + told @ place**2 - 2 * (truth @ place) * (told @ place)
-        return 1 - observed / np.where(chance > 1e-12, chance, np.nan)
+        return _kappa(observed, truth @ place, told @ place, truth @ place**2, told @ place**2)
 
     return from_counts(counts.reshape(-1), statistic)
 
@@ -57,6 +61,46 @@ def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
         return np.stack([_area(weights, *ranks) for ranks in ranked], -1)
 
     return from_weights(len(positive), statistic) or [(None, None)] * len(scores)
+
+
+def differences(
+    probs: Sequence[Any], pairs: Sequence[tuple[int, int]], age: np.ndarray, gender: np.ndarray
+) -> list[dict[str, Estimate]]:
+    """For each pair (i, j) the AGREEMENT scores of model i minus those of model j, with paired intervals.
+
+    Args:
+      probs: of each model, anything with `age` [N, A] and `gender` [N, 2].
+      age: int [N, 2], first and last right bucket; gender: int [N].
+    """
+    columns = [_moments(p, age, gender) for p in probs]
+    ranked = [_ranks(np.asarray(p.gender)[:, 1], gender == 1) for p in probs]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        found = []
+        for column, ranks in zip(columns, ranked, strict=True):
+            *squares, count, right = np.split(weights @ column / len(column), (1, 2, 3, 4, 5, 7), -1)
+            of_age = _kappa(*(part[:, 0] for part in squares))
+            found.append(np.stack([of_age, (right / count).mean(-1), _area(weights, *ranks)], -1))
+        return np.concatenate([found[a] - found[b] for a, b in pairs], -1)
+
+    rows = (from_weights(len(gender), statistic) if pairs else []) or [(None, None)] * (len(AGREEMENT) * len(pairs))
+    width = len(AGREEMENT)
+    return [dict(zip(AGREEMENT, rows[width * k : width * (k + 1)], strict=True)) for k in range(len(pairs))]
+
+
+def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
+    """[N, 9], whose weighted means kappa and the recalls are made of."""
+    bucket, answer = np.argmax(probs.age, -1), np.argmax(probs.gender, -1)
+    truth = nearest_bucket(bucket, age)
+    of = gender[:, None] == np.arange(len(GENDERS))
+    squares = np.stack([(truth - bucket) ** 2, truth, bucket, truth**2, bucket**2], -1)
+    return np.concatenate([squares, of, of & (answer == gender)[:, None]], -1).astype(float)
+
+
+def _kappa(observed: np.ndarray, truth: np.ndarray, told: np.ndarray, truth2: np.ndarray, told2: np.ndarray):
+    """From the mean squared difference, the means of labels and answers, and the means of their squares."""
+    chance = truth2 + told2 - 2 * truth * told
+    return 1 - observed / np.where(chance > 1e-12, chance, np.nan)
 
 
 def _ranks(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, ...]:

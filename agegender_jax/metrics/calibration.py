@@ -4,9 +4,14 @@ Everything takes probs [N, K] and right, bool [N, K], the classes that count as 
 is taken for one class, whose probability is the sum of its members'.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.optimize
 
+from agegender_jax.metrics.intervals import from_weights
+
+MEASURES = ("nll", "brier", "ece")
 BINS = 15
 LEAST = np.finfo(np.float32).tiny  # float32 softmax underflows to 0
 ENOUGH = 30  # examples to fit a temperature
@@ -15,15 +20,7 @@ COLDEST, HOTTEST = 0.1, 10.0  # where all of val is right, or wrong, there is no
 
 def nll(probs: np.ndarray, right: np.ndarray) -> float | None:
     """Mean of -log sum_right p, nats."""
-    return float(-np.log(np.maximum(_probability(probs, right), LEAST)).mean()) if len(probs) else None
-
-
-def brier(probs: np.ndarray, right: np.ndarray) -> float | None:
-    """Mean of (1 - sum_right p)^2 + sum_wrong p^2, squared distance to the one-hot label, in [0, 2] (Brier 1950)."""
-    if not len(probs):
-        return None
-    wrong = np.where(right, 0, np.asarray(probs, np.float64))
-    return float(((1 - _probability(probs, right)) ** 2 + (wrong**2).sum(-1)).mean())
+    return float(_nll(probs, right).mean()) if len(probs) else None
 
 
 def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict]:
@@ -32,9 +29,7 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict]:
     Returns:
       For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None without n.
     """
-    top = np.argmax(probs, -1)[:, None]
-    confidence, hit = (np.take_along_axis(np.asarray(x, np.float64), top, -1)[:, 0] for x in (probs, right))
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    place, confidence, hit = _binned(probs, right)
     n = np.bincount(place, minlength=BINS)
     sums = (np.bincount(place, x, minlength=BINS) for x in (confidence, hit))
     return [
@@ -43,15 +38,40 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict]:
     ]
 
 
-def ece(bins: list[dict]) -> float | None:
-    """sum_bins n / N |accuracy - confidence| of what `reliability` gives."""
-    total = sum(b["n"] for b in bins)
-    return sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["n"]) / total if total else None
+def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[str, dict | None]:
+    """How far probabilities "before" and "after" a temperature are from the labels, and what it has changed.
 
+    nll: see `nll`. brier: mean of (1 - sum_right p)^2 + sum_wrong p^2, squared distance to the one-hot label, in [0, 2]
+    (Brier 1950). ece: sum_bins n / N |accuracy - confidence| over the bins of `reliability`.
 
-def measures(probs: np.ndarray, right: np.ndarray) -> dict[str, float | None]:
-    """{"nll", "brier", "ece"}."""
-    return {"nll": nll(probs, right), "brier": brier(probs, right), "ece": ece(reliability(probs, right))}
+    Args:
+      stages: both [N, K]; after may be None.
+
+    Returns:
+      Each stage as {measure: float, "ci95": {measure: [low, high]}}, None where it has no probabilities; "change",
+      after minus before, {measure: {"difference", "ci95"}}, or None. All intervals are by the bootstrap over examples.
+      That of an ECE is not told: redraws bias it upwards, the more the better the calibration, so that the interval can
+      lie above the value. In the change most of that bias cancels, and what is left speaks against the temperature.
+    """
+    told = [stage for stage in ("before", "after") if stages[stage] is not None]
+    columns = {stage: _columns(stages[stage], right) for stage in told}
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        found = [_means(weights, *columns[stage]) for stage in told]
+        return np.concatenate([*found, found[-1] - found[0]], -1)
+
+    rows = from_weights(len(right), statistic) or [(None, None)] * (len(MEASURES) * (len(told) + 1))
+    parts = [rows[i : i + len(MEASURES)] for i in range(0, len(rows), len(MEASURES))]
+    found: dict[str, dict | None] = {"before": None, "after": None, "change": None}
+    for stage, part in zip(told, parts, strict=False):
+        values, intervals = ({name: pair[i] for name, pair in zip(MEASURES, part, strict=True)} for i in (0, 1))
+        found[stage] = values | {"ci95": {name: intervals[name] for name in ("nll", "brier")}}
+    if len(told) > 1:
+        found["change"] = {
+            name: {"difference": value, "ci95": interval}
+            for name, (value, interval) in zip(MEASURES, parts[-1], strict=True)
+        }
+    return found
 
 
 def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
@@ -69,6 +89,36 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
         loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """NLL and Brier score of each example [N, 2]; its hit minus its confidence, in the column of its bin [N, BINS]."""
+    place, confidence, hit = _binned(probs, right)
+    excess = np.zeros((len(place), BINS))
+    excess[np.arange(len(place)), place] = hit - confidence
+    return np.stack([_nll(probs, right), _brier(probs, right)], -1), excess
+
+
+def _means(weights: np.ndarray, scores: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """MEASURES of weighted examples: [b, N] -> [b, 3]."""
+    ece = np.abs(weights @ excess).sum(-1, keepdims=True)
+    return np.concatenate([weights @ scores, ece], -1) / len(scores)
+
+
+def _binned(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bin of each example's most probable class, that class's probability, and whether it is right."""
+    top = np.argmax(probs, -1)[:, None]
+    confidence, hit = (np.take_along_axis(np.asarray(x, np.float64), top, -1)[:, 0] for x in (probs, right))
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1), confidence, hit
+
+
+def _nll(probs: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(_probability(probs, right), LEAST))
+
+
+def _brier(probs: np.ndarray, right: np.ndarray) -> np.ndarray:
+    wrong = np.where(right, 0, np.asarray(probs, np.float64))
+    return (1 - _probability(probs, right)) ** 2 + (wrong**2).sum(-1)
 
 
 def _probability(probs: np.ndarray, right: np.ndarray) -> np.ndarray:

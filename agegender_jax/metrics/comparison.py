@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 
 from agegender_jax.metrics.accuracy import SCORES, confusion, outcomes
-from agegender_jax.metrics.agreement import auc, balanced_accuracy, kappa
+from agegender_jax.metrics.agreement import AGREEMENT, auc, balanced_accuracy, differences, kappa
 from agegender_jax.metrics.intervals import bootstrap, bootstrap_means, wilson
 from agegender_jax.metrics.years import ADULT, NEAR, expected_age
 
-COMPARED = (*SCORES, "adjacent_accuracy", "age_mae", "cs5")  # the means over examples, which pairs are compared by
-PROPORTIONS = ("age_accuracy", "gender_accuracy", "adjacent_accuracy", "cs5")
+MEANS = (*SCORES, "adjacent_accuracy", "age_mae", "cs5", "minors_as_adults")  # over examples
+COMPARED = (*MEANS, *AGREEMENT)
+PROPORTIONS = ("age_accuracy", "gender_accuracy", "adjacent_accuracy", "cs5", "minors_as_adults")
 
 
 def per_example(
     probs: Any, bucket_years: np.ndarray | None, age: np.ndarray, gender: np.ndarray, age_years: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The numbers whose means are the scores of COMPARED.
+    """The numbers whose means are the scores of MEANS.
 
     Args:
       probs: anything with the fields `age` [N, A] and `gender` [N, 2], such as structs.Probs.
@@ -26,17 +27,20 @@ def per_example(
 
     Returns:
       [N] for each score; age_mae (|expected age - age|, years) and cs5 (whether that is 5 at most) have the examples
-      of known age only, and none where `bucket_years` is None.
+      of known age only, minors_as_adults (whether the expected age is 18 or more) those of them under 18, and all three
+      none where `bucket_years` is None.
     """
     found = outcomes(probs.age, probs.gender, age, gender)
     known = age_years >= 0
-    error = np.zeros(0)
+    error, adult = np.zeros(0), np.zeros(0, int)
     if bucket_years is not None:
-        error = np.abs(expected_age(probs.age[known], bucket_years) - age_years[known])
+        expected, true = expected_age(probs.age[known], bucket_years), age_years[known]
+        error, adult = np.abs(expected - true), (expected[true < ADULT] >= ADULT).astype(int)
     return found | {
         "adjacent_accuracy": (found["aabd"] <= 1).astype(int),
         "age_mae": error,
         "cs5": (error <= NEAR).astype(int),
+        "minors_as_adults": adult,
     }
 
 
@@ -49,8 +53,7 @@ def scored(
 ) -> list[dict]:
     """The scores of each model, "ci95" with their intervals, and n_minors, how many are known to be under 18.
 
-    age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are told in `agreement`; minors_as_adults is the
-    share of those under 18 whose expected age is 18 or more.
+    age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are told in `agreement`.
 
     Args:
       probs, bucket_years: one for each model; the rest as `per_example`.
@@ -60,16 +63,14 @@ def scored(
     areas = auc([p.gender[:, 1] for p in probs], np.asarray(gender) == 1)
     minors = (age_years >= 0) & (age_years < ADULT)
     models = []
-    for p, years, values, error, area in zip(probs, bucket_years, examples, errors, areas, strict=True):
+    for p, values, error, area in zip(probs, examples, errors, areas, strict=True):
         counts = confusion(p.age, p.gender, age, gender)
-        adults = np.zeros(0) if years is None else expected_age(p.age[minors], years) >= ADULT
         intervals = {name: wilson(values[name]) for name in PROPORTIONS}
         intervals |= {"aabd": bootstrap(values["aabd"]), "age_mae": error}
-        estimates = {name: (_mean(values[name]), intervals[name]) for name in COMPARED} | {
+        estimates = {name: (_mean(values[name]), intervals[name]) for name in MEANS} | {
             "age_kappa": kappa(counts["age"]),
             "gender_balanced_accuracy": balanced_accuracy(counts["gender"]),
             "gender_auc": area,
-            "minors_as_adults": (_mean(adults), wilson(adults)),
         }
         models.append(
             {name: value for name, (value, _) in estimates.items()}
@@ -97,15 +98,16 @@ def paired(
       has no such score.
     """
     examples = [per_example(p, years, age, gender, age_years) for p, years in zip(probs, bucket_years, strict=True)]
-    differences = [{name: _minus(examples[i][name], examples[j][name]) for name in COMPARED} for i, j in pairs]
-    errors = _intervals([d["age_mae"] for d in differences])
-    return [
-        {
-            name: {"difference": _mean(values), "ci95": error if name == "age_mae" else bootstrap(values)}
-            for name, values in found.items()
-        }
-        for found, error in zip(differences, errors, strict=True)
-    ]
+    means = [{name: _minus(examples[i][name], examples[j][name]) for name in MEANS} for i, j in pairs]
+    errors = _intervals([d["age_mae"] for d in means])
+    agreement = differences(probs, pairs, age, gender)
+    found = []
+    for values, error, rest in zip(means, errors, agreement, strict=True):
+        estimates = {
+            name: (_mean(of), error if name == "age_mae" else bootstrap(of)) for name, of in values.items()
+        } | rest
+        found.append({name: {"difference": value, "ci95": interval} for name, (value, interval) in estimates.items()})
+    return found
 
 
 def _intervals(columns: Sequence[np.ndarray]) -> list[list[float] | None]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import SCORES, outcomes, range_name
-from agegender_jax.metrics.intervals import bootstrap, wilson
+from agegender_jax.metrics.intervals import bootstrap_varied, wilson
 
 SMALL = 30  # a group of fewer says little
 BANDS = (0, 18, 30, 45, 60)  # years, the first of each; the last has no end
@@ -29,7 +29,7 @@ def by_group(age_probs, gender_probs, age, gender, race, bands: Sequence[str]) -
     def row(of: np.ndarray) -> dict:
         values = {name: values[of] for name, values in found.items()}
         means = {name: float(inside.mean()) for name, inside in values.items()}
-        intervals = {name: bootstrap(v) if name == "aabd" else wilson(v) for name, v in values.items()}
+        intervals = {name: bootstrap_varied(v) if name == "aabd" else wilson(v) for name, v in values.items()}
         return {"n": int(of.sum()), "small": bool(of.sum() < SMALL), **means, "ci95": intervals}
 
     groups = {

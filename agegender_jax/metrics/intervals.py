@@ -40,6 +40,11 @@ def bootstrap(values: np.ndarray) -> list[float] | None:
     return from_counts(counts, lambda drawn: drawn @ levels / len(values))[1]
 
 
+def bootstrap_varied(values: np.ndarray) -> list[float] | None:
+    """`bootstrap`; None where all numbers are equal, as one is: redraws do not tell how far the mean may be off."""
+    return bootstrap(values) if len(np.unique(values)) > 1 else None
+
+
 def bootstrap_means(values: np.ndarray) -> list[list[float] | None]:
     """Bootstrap intervals of the mean of each column of [N, K], from the same redraws."""
     values = np.asarray(values, np.float64)

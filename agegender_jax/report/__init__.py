@@ -9,6 +9,7 @@ from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows
 from agegender_jax.report.runs import Run
+from agegender_jax.report.words import better_by, compared
 
 __all__ = [
     "Examples",
@@ -18,8 +19,10 @@ __all__ = [
     "Run",
     "answers",
     "attention",
+    "better_by",
     "bucket_years",
     "card",
+    "compared",
     "details",
     "draw",
     "explanation_grid",

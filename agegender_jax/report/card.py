@@ -32,13 +32,16 @@ def card(run: Run, found: Mapping) -> str:
       run: what the workdir holds besides.
       found: results.json of the run's own test.
     """
+    untrained = protocol.untrained(run)
+    loss = "loss_gender" if "age" in untrained else "loss_age" if "gender" in untrained else "loss"
     validated = [row for row in run.rows if row["split"] == "val" and row["step"] == run.step]
     return ENVIRONMENT.get_template("card.md.jinja").render(
         run=run,
         r=found,
         model=found["models"][-1],
-        val=validated[-1] if validated else None,
+        val_loss=validated[-1].get(loss) if validated else None,
         drawn=protocol.is_drawn(found["source"]["name"]),
+        free=protocol.is_free(run),
         warnings=protocol.warnings(found, [run]),
         reported=[name for name in METRICS if found["models"][-1].get(name) is not None],
     )

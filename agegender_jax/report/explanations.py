@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from agegender_jax.report import overlay
+from agegender_jax.report import overlay, words
 
 TITLE = "What the nets looked at, and how far the maps can be believed"
 HEADINGS = (
@@ -110,5 +110,4 @@ def _inside(found: dict) -> list[str]:
 
 
 def _difference(found: dict) -> str:
-    low, high = found["ci95"]
-    return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{found['mean']:+.3f} {words.interval(found['ci95'], '+.3f')}".strip()

@@ -65,6 +65,8 @@ ATTENTION = (
     "where the two ends are near each other, the mask hardly varies.",
     "Faces, and below them the same faces under the mask of each attention module.",
 )
+READABLE = 0.8  # of a figure's pixels: its 8-point letters are 10 pixels high then
+EXPLANATIONS = "Faces, one in each row, under the maps of every method for the age and for the gender answer."
 LARGE = 300_000  # bytes; photographs as PNG are many times as large as they need be
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("agegender_jax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -110,19 +112,29 @@ def page(
         warnings=protocol.warnings(found, runs),
         protocol=protocol.beside_paper(found, runs),
         drawn=protocol.is_drawn(found["source"]["name"]),
+        free=all(map(protocol.is_free, runs)),
     )
 
 
 def _image(name: str, png: bytes) -> dict:
-    """What the template needs of a figure: small ones go in as they are, large ones as JPEG."""
+    """What the template needs of a figure: large ones go in as JPEG where that is smaller, the others as they are."""
     caption, alt = CAPTIONS.get(name, ("", ""))
     if name.startswith("attention_"):
         member = name.removeprefix("attention_").removesuffix(".png")
         caption, alt = ATTENTION[0].format(member), ATTENTION[1]
+    if name.startswith("explanations_"):
+        alt = EXPLANATIONS
     kind, data, picture = "png", png, Image.open(io.BytesIO(png))
     if len(png) > LARGE:
         out = io.BytesIO()
         picture.convert("RGB").save(out, "JPEG", quality=88, subsampling=0)
-        kind, data = "jpeg", out.getvalue()
+        if len(out.getvalue()) < len(png):
+            kind, data = "jpeg", out.getvalue()
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return {"uri": uri, "caption": caption, "alt": alt, "width": picture.width}
+    return {
+        "uri": uri,
+        "caption": caption,
+        "alt": alt,
+        "width": picture.width,
+        "least": round(READABLE * picture.width),
+    }

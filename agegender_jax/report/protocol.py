@@ -46,6 +46,10 @@ def warnings(found: dict, runs: Sequence[Run]) -> list[str]:
             heads = ", ".join(model["collapsed"])
             told.append(f"{model['name']}: collapsed ({heads}); no better than a constant answer.")
     for run in runs:
+        told += [
+            f"{run.name}: its {head} head was not trained (loss.{head}_weight is 0); its {head} scores mean nothing."
+            for head in untrained(run)
+        ]
         feed = run.config["model"]["gender_to_age"]
         if feed in ("true", "shuffled"):
             told.append(f"{run.name}: a control, whose age head is fed the {feed} gender.")
@@ -57,12 +61,28 @@ def warnings(found: dict, runs: Sequence[Run]) -> list[str]:
     raw = [model["name"] for model in found["models"] if "members" not in model and not _temperature(model)]
     if raw:
         told.append(f"{', '.join(raw)}: no temperature was applied; the probabilities are as the net gave them.")
+    for run in runs:
+        fitted = (run.calibration or {}) if run.name not in raw else {}
+        if fitted.get("n") == 0:
+            told.append(f"{run.name}: val had too few images to fit temperatures; 1 was taken.")
+        if fitted.get("step", run.step) != run.step:
+            told.append(f"{run.name}: its temperatures were fitted at step {fitted['step']:,}, not at this one.")
     if is_drawn(found["source"]["name"]):
         told.append("The faces are drawn by the library: nothing here says how well real faces are judged.")
     small = sum(row.get("small", False) for kind in ("gender", "race", "age") for row in found["groups"][kind].values())
     if small:
         told.append(f"{small} of the groups by gender, race or age have fewer than 30 images.")
     return told
+
+
+def untrained(run: Run) -> list[str]:
+    """The heads whose loss had no weight."""
+    return [head for head in ("age", "gender") if not run.config["loss"][f"{head}_weight"]]
+
+
+def is_free(run: Run) -> bool:
+    """Whether no photograph has shaped a run's weights: drawn faces alone, from random weights."""
+    return is_drawn(run.run.get("source", {}).get("name", "")) and not run.config["init_from"]
 
 
 def _temperature(model: dict) -> float | None:

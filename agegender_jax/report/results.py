@@ -76,7 +76,7 @@ def results(
 def _calibration(
     probs: Probs, raw: Probs | None, temperatures: tuple[float, float] | None, age: np.ndarray, gender: np.ndarray
 ) -> dict:
-    """Of both heads, before the temperatures (`raw`) and after, which is None where there are none."""
+    """Of both heads, before the temperatures (`raw`) and after, which is None where there are none, and the change."""
     before, after = (probs, None) if raw is None else (raw, probs)
     right = {"age": metrics.right_ages(age), "gender": metrics.right_genders(gender)}
     found = {}
@@ -84,14 +84,13 @@ def _calibration(
         stages = {"before": getattr(before, head), "after": getattr(after, head, None)}
         found[head] = {
             "temperature": temperature,
-            **_each(metrics.calibration.measures, stages, right[head]),
-            "reliability": _each(metrics.calibration.reliability, stages, right[head]),
+            **metrics.calibration.scored(stages, right[head]),
+            "reliability": {
+                stage: None if stages[stage] is None else metrics.calibration.reliability(stages[stage], right[head])
+                for stage in stages
+            },
         }
     return found
-
-
-def _each(measure, stages: dict, right: np.ndarray) -> dict:
-    return {stage: None if probs is None else measure(probs, right) for stage, probs in stages.items()}
 
 
 def rows(found: dict) -> list[tuple[str, str, str, str, str]]:

@@ -1,6 +1,6 @@
 """Numbers as text, with their intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTHING = "n/a"
@@ -17,6 +17,7 @@ SCORES = {  # name in the results: heading, what it is, format
     "minors_as_adults": ("minors as adults", "share of under-18s whose expected age is 18 or more", ".3f"),
 }
 MAIN = ("age_accuracy", "gender_accuracy", "aabd")
+LESS_IS_BETTER = ("aabd", "age_mae", "minors_as_adults")
 
 
 def number(value: float | None, form: str = ".3f") -> str:
@@ -34,10 +35,36 @@ def estimate(row: Mapping, score: str) -> str:
     return f"{number(row.get(score), form)} {interval((row.get('ci95') or {}).get(score), form)}".strip()
 
 
-def difference(pair: Mapping, score: str) -> str:
-    """A paired difference with its sign and interval."""
-    found, form = pair.get(score) or {}, "+" + SCORES[score][2]
-    return f"{number(found.get('difference'), form)} {interval(found.get('ci95'), form)}".strip()
+def difference(pair: Mapping, score: str, form: str = "") -> str:
+    """A paired difference with its sign and interval; nothing where there is none."""
+    found, form = pair.get(score) or {}, form or "+" + SCORES[score][2]
+    return f"{number(found['difference'], form)} {interval(found['ci95'], form)}".strip() if found else ""
+
+
+def better_by(score: str, *numbers: float) -> tuple[str, list[str]]:
+    """ "better" or "worse", by the sign of a difference in a score, and all numbers with the signs of that reading.
+
+    Args:
+      numbers: the difference, and the ends of ranges of it, which are swapped where their signs are.
+    """
+    difference, *ends = numbers
+    better = (difference <= 0) if score in LESS_IS_BETTER else (difference >= 0)
+    sign = 1 if difference >= 0 else -1
+    pairs = zip(ends[::2], ends[1::2], strict=True)
+    told = [difference, *(end for pair in pairs for end in pair[::sign])]
+    return "better" if better else "worse", [f"{round(sign * x, 3) + 0:.3f}" for x in told]  # + 0: no -0.000
+
+
+def compared(pair: Mapping, scores: Sequence[str]) -> str:
+    """A pair of results.json in words: "ran against resnet: AABD better by 0.012 [-0.003, 0.027]; ..."."""
+    told = []
+    for score in scores:
+        found = pair[score]
+        if found["difference"] is None:
+            continue
+        verdict, (by, low, high) = better_by(score, found["difference"], *found["ci95"])
+        told.append(f"{SCORES[score][0]} {verdict} by {by} [{low}, {high}]")
+    return f"{pair['a']} against {pair['b']}: {'; '.join(told)}"
 
 
 def is_clear(pair: Mapping, score: str) -> bool:

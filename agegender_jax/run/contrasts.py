@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from agegender_jax import ensemble, metrics
+from agegender_jax import ensemble, metrics, report
 from agegender_jax.report.members import ENSEMBLE
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.progress import Progress
@@ -85,7 +85,7 @@ def _table(difference: dict, a: dict, b: dict) -> Table:
     for heading in ("score", "first", "second", "the first is, with 95 % interval", "over the seeds"):
         shown.add_column(heading, justify="left" if heading == "score" else "right")
     for name, text in (("age_accuracy", "age accuracy"), ("gender_accuracy", "gender accuracy"), ("aabd", "AABD")):
-        cells = ("not trained in both", "") if difference[name] is None else _cells(difference[name], name == "aabd")
+        cells = ("not trained in both", "") if difference[name] is None else _cells(difference[name], name)
         shown.add_row(text, *("n/a" if row[name] is None else f"{row[name]:.3f}" for row in (a, b)), *cells)
     return shown
 
@@ -98,17 +98,14 @@ def _label(row: dict) -> str:
     return f"{row['name']} (a control)" if row["control"] else row["name"]
 
 
-def _cells(found: dict, less_is_better: bool) -> tuple[str, str]:
+def _cells(found: dict, score: str) -> tuple[str, str]:
     """ "better by 0.012 [-0.003, 0.027]" and "-0.004 to 0.020"; after "worse by" all signs are turned."""
     if found["difference"] is None:
         return "n/a", ""
-    better = (found["difference"] <= 0) if less_is_better else (found["difference"] >= 0)
-    sign = 1 if better != less_is_better else -1
-    by, low, high, least, most = (
-        f"{round(sign * x, 3) + 0:.3f}"  # + 0: no -0.000
-        for x in (found["difference"], *found["ci95"][::sign], *found["range"][::sign])
+    verdict, (by, low, high, least, most) = report.better_by(
+        score, found["difference"], *found["ci95"], *found["range"]
     )
-    return f"{'better' if better else 'worse'} by {by} [{low}, {high}]", f"{least} to {most}"
+    return f"{verdict} by {by} [{low}, {high}]", f"{least} to {most}"
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -1,5 +1,6 @@
 """The evaluation job: trained nets, alone and together, on the same images, and the refusal to score leaked ones."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,8 +63,10 @@ def evaluate(
             outcome.member(place, checkpoint, faces, split, name, progress, calibrate)
             for place, name in zip(places, names, strict=True)
         ]
-        explained = evidence.explain(places, names, checkpoint, faces, split, explain, progress) if explain else None
-        return outcome.write(folder, members, faces, split, progress, allow_leak, command, explained)
+        told = functools.partial(evidence.explain, places, names, checkpoint, faces, split, explain, progress)
+        return outcome.write(
+            folder, members, faces, split, progress, allow_leak, command, explain=told if explain else None
+        )
 
 
 def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:

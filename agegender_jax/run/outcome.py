@@ -1,17 +1,17 @@
 """What a run or an evaluation leaves: members scored alone and together, and the files that say so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from rich.table import Table
 
-from agegender_jax import ensemble, files, models, report
+from agegender_jax import ensemble, files, metrics, models, report
 from agegender_jax.checkpoint import check_match, load_variables
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.run import attention, calibration, facts, processes
+from agegender_jax.run import attention, calibration, facts, processes, provenance
 from agegender_jax.run.inputs import Faces
 from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir, write_json
@@ -81,13 +81,14 @@ def write(
     progress: Progress,
     allow_leak: bool = False,
     command: Sequence[str] = (),
-    explained: report.Explained | None = None,
+    explain: Callable[[], report.Explained] | None = None,
 ) -> dict:
     """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
 
     Args:
-      command: arguments of the program that scores the members, for the report.
-      explained: maps of some images and what they are worth, see `evidence`.
+      command: arguments of the program that scores the members; of the run, where it is its own training.
+      explain: maps of some images and what they are worth, see `evidence`. It may take minutes: all else is written
+        before, and the page and results.json again after.
     """
     where, prepared = faces.indices(split), faces.prepared
     age, gender = faces.targets(split)
@@ -105,21 +106,28 @@ def write(
     )
     last = report.answers(members)
     runs = [facts.read(Workdir(m.workdir), m.name, m.step) for m in members]
+    found["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
     drawn = figures(members, found, last, runs, faces, split)
-    sections = []
-    if explained:
-        found["explanations"], drawn = explained.results, drawn | explained.figures
-        sections.append(report.explanations(explained.results))
+    predicted = report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
+    files.replace(out / "predictions.csv", predicted)
+
+    def save(sections: Sequence[dict] = ()) -> None:
+        for name, png in drawn.items():
+            files.replace(out / "figures" / name, png)
+        files.replace(out / "report.html", report.page(found, drawn, runs, command, sections))
+        write_json(out / "results.json", found)
+
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    for name, png in drawn.items():
-        files.replace(out / "figures" / name, png)
-    files.replace(
-        out / "predictions.csv", report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
-    )
-    files.replace(out / "report.html", report.page(found, drawn, runs, command, sections))
-    write_json(out / "results.json", found)
+    save()
     progress.show(table(found))
     progress.show(details(found))
+    for pair in found["paired"]:
+        progress.note(report.compared(pair, (*metrics.SCORES, "age_mae")))
+    if explain:
+        explained = explain()
+        found["explanations"] = explained.results
+        drawn |= explained.figures
+        save([report.explanations(explained.results)])
     progress.note(f"report: {out / 'report.html'}")
     return found
 
@@ -133,20 +141,7 @@ def figures(
     split: str,
 ) -> dict[str, bytes]:
     """PNG bytes by file name: `report.draw`, and the masks of each member that has any over a few faces."""
-    where, prepared = faces.indices(split), faces.prepared
-    scored = np.zeros(len(prepared.gender), bool)
-    scored[where] = True
-    years, (age, gender) = prepared.age_years, faces.targets(split)
-    people = report.Population(prepared.name, years, prepared.age, prepared.gender, scored)
-    examples = report.Examples(
-        found["models"][-1]["name"],
-        last,
-        years[where],
-        age,
-        gender,
-        lambda i: faces.picture(where[i]),
-        report.bucket_years(members),
-    )
+    examples, people = pictured(members, found, last, faces, split)
     drawn = report.draw(examples, people, found, runs)
     chosen = examples.across_ages(attention.FACES)
     pictures, labels = [examples.picture(i) for i in chosen], [examples.label(i) for i in chosen]
@@ -158,6 +153,26 @@ def figures(
             size = config["data"]["image_size"]
             drawn[f"attention_{member.name}.png"] = attention.draw(model, variables, pictures, labels, size)
     return drawn
+
+
+def pictured(
+    members: Sequence[report.Member], found: dict, last: Probs, faces: Faces, split: str
+) -> tuple[report.Examples, report.Population]:
+    """What `report.draw` shows: the scored images with the last model's answers, and all images of their source."""
+    where, prepared = faces.indices(split), faces.prepared
+    scored = np.zeros(len(prepared.gender), bool)
+    scored[where] = True
+    years, (age, gender) = prepared.age_years, faces.targets(split)
+    examples = report.Examples(
+        found["models"][-1]["name"],
+        last,
+        years[where],
+        age,
+        gender,
+        lambda i: faces.picture(where[i]),
+        report.bucket_years(members),
+    )
+    return examples, report.Population(prepared.name, years, prepared.age, prepared.gender, scored)
 
 
 def table(found: dict) -> Table:

@@ -27,10 +27,14 @@ PACKAGES = (
 
 def this_start(command: Sequence[str]) -> dict:
     """The facts of a run's start, ready for JSON."""
+    return {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **made_by(command)}
+
+
+def made_by(command: Sequence[str]) -> dict:
+    """`this_start` without the time, so that the same gives the same."""
     device = jax.devices()[0]
     return {
         "command": list(command),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "devices": {
             "platform": device.platform,

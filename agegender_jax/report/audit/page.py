@@ -12,7 +12,7 @@ from agegender_jax.report.audit.summary import bounds, summary
 from agegender_jax.report.page import ENVIRONMENT
 from agegender_jax.report.words import interval, number
 
-SHOWN = 60  # groups or files in a list, and the rest is in audit.json
+SHOWN = 250  # groups or files in a list, and the rest is in audit.json
 PICTURES = 8  # of a group
 SIDE, QUALITY = 112, 80
 CAPTIONS = {

@@ -50,7 +50,7 @@ def mosaic(rows: Sequence[Row], side: int) -> Figure:
             left = GAP + i * (side + GAP)
             if tile is not None:
                 canvas[first : first + side, left : left + side] = fitted(tile.picture, side)
-                colour, weight = (style.VERMILION, "bold") if tile.wrong else ("black", "normal")
+                colour, weight = (style.WRONG, "bold") if tile.wrong else ("black", "normal")
                 said = {"ha": "center", "fontsize": 7.5}
                 axis.text(left + side / 2, first - 3, tile.above, va="bottom", color=colour, weight=weight, **said)
                 axis.text(left + side / 2, first + side + 2, tile.below, va="top", color=style.GREY, **said)

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+WRONG = "#a84300"  # of small letters: VERMILION has too little contrast to white
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)  # Okabe and Ito 2008
 OF_GENDER = (BLUE, ORANGE)  # in the order of labels.GENDERS
 GREY = "#595959"

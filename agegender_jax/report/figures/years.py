@@ -43,7 +43,7 @@ def _errors(axis, true: np.ndarray, error: np.ndarray) -> None:
         ("mean error (expected - true)", np.asarray, style.VERMILION, 0.12),
     )
     for name, of, colour, aside in kinds:
-        points = [_mean(of(values)) for values in errors]
+        points = [(float(of(v).mean()), metrics.bootstrap_varied(of(v))) for v in errors]
         few = [len(values) < metrics.SMALL for values in errors]
         style.dots(axis, np.arange(len(names)) + aside, points, few, colour, vertical=True)
         axis.plot([], [], "o-", color=colour, label=name)
@@ -54,12 +54,3 @@ def _errors(axis, true: np.ndarray, error: np.ndarray) -> None:
     axis.margins(y=0.14)
     axis.legend(fontsize=8, loc="upper center", ncols=2)
     style.grid(axis)
-
-
-def _mean(values: np.ndarray) -> tuple[float, tuple[float, float] | None]:
-    """The mean and its normal 95 % interval."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, None
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return mean, (mean - half, mean + half)
