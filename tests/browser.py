@@ -28,6 +28,7 @@ PROBE = """({
   dark: matchMedia('(prefers-color-scheme: dark)').matches,
   ground: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
   images: [...document.images].map(i => i.naturalWidth), alts: [...document.images].map(i => i.alt),
+  scales: [...document.images].map(i => i.width / i.naturalWidth),
   captions: [...document.querySelectorAll('table')].map(t => t.caption ? t.caption.textContent : ''),
   links: [...document.querySelectorAll('nav a')].map(a => !!document.querySelector(a.getAttribute('href'))),
 })"""

@@ -42,6 +42,13 @@ def test_cells_hold_every_face_once():
     assert cell["n"] == of.sum() and cell["aabd"] == pytest.approx(metrics.scores(*(x[of] for x in told))["aabd"])
 
 
+def test_an_interval_is_left_out_where_all_are_equally_wrong():
+    same, age = np.zeros(40, int), np.full((40, 2), 2)
+    rows = metrics.by_group(np.eye(12)[[4] * 40], np.eye(2)[same], age, same, same, ["x"] * 40)
+    assert rows["race"]["White"]["aabd"] == 2 and rows["race"]["White"]["ci95"]["aabd"] is None
+    assert rows["race"]["White"]["ci95"]["age_accuracy"][1] > 0  # Wilson's tells how far 0 of 40 may be off
+
+
 def test_gaps_leave_small_groups_out():
     told, race, years = grouped()
     found = metrics.by_group(*told, race, metrics.age_bands(years, years.astype(str)))

@@ -1,8 +1,11 @@
+import dataclasses
+import io
 import re
 
 import numpy as np
 import pytest
 from browser import MISSING, Browser, find
+from PIL import Image
 from reporting import everything
 
 from agegender_jax import report
@@ -88,6 +91,46 @@ def test_warnings():
     assert "Only 24 images" in page()
 
 
+def test_what_is_said_of_temperatures_was_done():
+    told = "A temperature for each head, fitted on val"
+    assert (
+        told in page()
+        and told not in page(calibrated=False)
+        and "No temperature was applied." in page(calibrated=False)
+    )
+    found, runs, *_ = everything(24)
+    fitted = runs[0].calibration
+    for changed, text in (({"n": 0}, "val had too few images"), ({"step": 300}, "were fitted at step 300")):
+        few = [dataclasses.replace(runs[0], calibration=fitted | changed), runs[1]]
+        assert text in report.page(found, {}, few) and text not in report.page(found, {}, runs)
+
+
+def test_what_temperatures_change_stands_in_the_page(whole):
+    text, found, _ = whole
+    for model in found["models"]:
+        for head in ("age", "gender"):
+            change = model["calibration"][head]["change"]["ece"]
+            assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(change["difference"], *change["ci95"]) in text
+
+
+def test_licence_of_what_shaped_the_weights():
+    assert "bound by their licence" in page()  # its nets were trained on drawn faces, it shows others
+    found, runs, *_ = everything(24)
+    assert "bound by their licence" not in report.page(found, {}, runs)
+    begun = dataclasses.replace(runs[0], config=runs[0].config | {"init_from": "resnet18.pth"})
+    assert "bound by their licence" in report.page(found, {}, [begun, runs[1]])
+
+
+def test_figures_are_embedded_in_their_smaller_form():
+    dots = np.random.default_rng(0).integers(0, 2, (1700, 1700), np.uint8) * 255  # a bit each as PNG
+    photo = np.random.default_rng(0).normal(128, 20, (500, 500, 3)).astype(np.uint8)
+    for pixels, kind in ((dots, "png"), (photo, "jpeg")):
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        found, runs, *_ = everything(24)
+        assert f'src="data:image/{kind};base64' in report.page(found, {"groups.png": out.getvalue()}, runs)
+
+
 def test_names_are_escaped():
     assert "<script>alert" not in page(source="<script>alert(1)</script>")
 
@@ -119,4 +162,5 @@ def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(whole, tmp_pa
             assert seen["inner"] == width and seen["document"] <= width
             assert len(seen["images"]) == len(drawn) and min(seen["images"]) > 0
             assert all(seen["alts"]) and all(seen["captions"]) and len(seen["links"]) == 10 and all(seen["links"])
+            assert min(seen["scales"]) > 0.64  # 8-point letters, 12 pixels in the file, are 8 pixels high or more
             assert seen["dark"] == dark and (seen["ground"] == "rgb(255, 255, 255)") != dark

@@ -1,15 +1,14 @@
 """What a run has left when it is done, for jobs that compare many."""
 
 import csv
-import itertools
 import json
 import shutil
 
 import numpy as np
 
 from agegender_jax.errors import DataError
+from agegender_jax.run import facts
 from agegender_jax.run.inputs import Faces
-from agegender_jax.run.logs import MetricsLog
 from agegender_jax.run.workdir import Workdir
 from agegender_jax.structs import Probs
 
@@ -55,11 +54,7 @@ def predictions(place: Workdir, faces: Faces) -> Probs:
 
 def seconds(place: Workdir) -> float:
     """What the training steps took, compilation with them and evaluations not, from the log's train lines."""
-    lines = [row for row in MetricsLog(place.metrics).read() if row["split"] == "train" and row["images_per_second"]]
-    counts = [after["step"] - before["step"] for before, after in itertools.pairwise([{"step": 0}, *lines])]
-    batch_size = place.read_config()["batch_size"]
-    parts = (n * batch_size / row["images_per_second"] for n, row in zip(counts, lines, strict=True))
-    return round(sum(parts), 1)
+    return round(facts.read(place, place.path.name, 0).seconds() or 0.0, 1)
 
 
 def lighten(place: Workdir) -> None:
