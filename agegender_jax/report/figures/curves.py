@@ -19,7 +19,7 @@ def curves(runs: Sequence[Run]) -> Figure:
                 rows = [r for r in run.rows if r["split"] == split and r.get(key) is not None and "epoch" in r]
                 if rows:
                     points = [(r["epoch"], r[key]) for r in rows]
-                    axis.plot(*zip(*points, strict=True), color=colour, label=f"{run.name}, {split}", **look)
+                    axis.plot(*zip(*points, strict=True), color=colour, label=_label(run, split), **look)
                 for row in rows if split == "val" else ():
                     if row["step"] == run.step:
                         ring = {"markersize": 10, "markerfacecolor": "none", "color": colour}
@@ -28,3 +28,7 @@ def curves(runs: Sequence[Run]) -> Figure:
         style.grid(axis)
     figure.axes[0].legend(fontsize=8)
     return figure
+
+
+def _label(run: Run, split: str) -> str:
+    return f"{run.name}, {split}" + (f", n = {run.splits[split]:,}" if run.splits else "")
