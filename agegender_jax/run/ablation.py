@@ -2,7 +2,7 @@
 
 The folder holds `<field=value>/seed<k>/`, each an ordinary run of which the best checkpoint alone is kept, and
 ablation.json:
-  schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble, versions;
+  schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble, made_by (command, versions, devices, git revision);
   runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads;
   variants, differences: see `contrasts.results`;
   caution: what the intervals cover.
@@ -68,7 +68,7 @@ def ablate(
             "runs": [_row(way, seed, runs[way.name, seed], place) for seed, way in itertools.product(seeds, ways)],
             **contrasts.results(ways, answers, faces, ensemble),
             "caution": contrasts.caution(len(seeds)),
-            "versions": provenance.versions(),
+            "made_by": provenance.made_by(command),
         }
         write_json(place.path / FILE, found)
     with progress:
