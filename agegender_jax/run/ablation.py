@@ -2,7 +2,8 @@
 
 The folder holds `<field=value>/seed<k>/`, each an ordinary run of which the best checkpoint alone is kept, and
 ablation.json:
-  schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble, made_by (command, versions, devices, git revision);
+  schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble;
+  made_by: command, versions, devices, git revision;
   runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads;
   variants, differences: see `contrasts.results`;
   caution: what the intervals cover.
