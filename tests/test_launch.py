@@ -200,6 +200,7 @@ def test_defaults_of_source_and_workdir(place, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "runs" / "resnet-18-paper" / "results.json").read_text())
     assert found["source"]["name"] == "crop_part1" and found["models"][0]["name"] == "resnet-18-paper"
+    assert found["made_by"]["command"].startswith("python -m launch.train --config=configs/resnet.py:18,paper ")
 
 
 def test_cache_folder_cannot_be_written(place):
@@ -428,3 +429,6 @@ def test_evaluate_two_runs_as_an_ensemble(place):
     assert found["n"] == len((place / "both" / "predictions.csv").read_text().splitlines()) - 1 > 0
     alone = json.loads((place / "run" / "results.json").read_text())["models"][0]
     assert {key: found["models"][0][key] for key in alone} == alone
+    assert found["made_by"]["command"] == " ".join(["python -m launch.evaluate", *runs, f"--out={place / 'both'}"])
+    assert found["made_by"]["devices"]["platform"] == "cpu" and found["made_by"]["versions"]["jax"]
+    assert "ensemble against run-2: age accuracy" in " ".join(done.stderr.split())

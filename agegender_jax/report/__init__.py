@@ -8,7 +8,7 @@ from agegender_jax.report.overlay import explanation_grid, overlays
 from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows
-from agegender_jax.report.runs import Run
+from agegender_jax.report.runs import Run, command_line
 from agegender_jax.report.words import better_by, compared
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "better_by",
     "bucket_years",
     "card",
+    "command_line",
     "compared",
     "details",
     "draw",

@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import jax
 
 import agegender_jax
+from agegender_jax import report
 
 PACKAGES = (
     "jax",
@@ -27,14 +29,15 @@ PACKAGES = (
 
 def this_start(command: Sequence[str]) -> dict:
     """The facts of a run's start, ready for JSON."""
-    return {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **made_by(command)}
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"started": started, **made_by(command), "command": list(command)}
 
 
 def made_by(command: Sequence[str]) -> dict:
-    """`this_start` without the time, so that the same gives the same."""
+    """`this_start` without the time, so that the same gives the same, and the command as it is typed."""
     device = jax.devices()[0]
     return {
-        "command": list(command),
+        "command": report.command_line(command, sys.maxsize),
         "versions": versions(),
         "devices": {
             "platform": device.platform,
