@@ -431,4 +431,4 @@ def test_evaluate_two_runs_as_an_ensemble(place):
     assert {key: found["models"][0][key] for key in alone} == alone
     assert found["made_by"]["command"] == " ".join(["python -m launch.evaluate", *runs, f"--out={place / 'both'}"])
     assert found["made_by"]["devices"]["platform"] == "cpu" and found["made_by"]["versions"]["jax"]
-    assert "ensemble against run-2: age accuracy" in " ".join(done.stderr.split())
+    assert "ensemble against run-2: age accuracy" in " ".join(done.stdout.split())
