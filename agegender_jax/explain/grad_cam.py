@@ -18,8 +18,8 @@ def grad_cam(net, head, variables, images, target):
     """ReLU(sum_k a_k A_k), a_k = the mean over positions of d logit / d A_k; linearly to [B, H, W], pixels aligned.
 
     A [B, h, w, K] is the last convolutional map after its ReLU (see `last_layer`). With the ImageNet stem h is H / 32:
-    2 at 64 pixels, where the map tells the quarters of the picture apart and no more. With aligned corners, as masks are
-    resized, the largest value of such a map could lie on a corner's pixel only.
+    2 at 64 pixels, where the map tells the quarters of the picture apart and no more. With aligned corners, as masks
+    are resized, the largest value of such a map could lie on a corner's pixel only.
     """
     x, layer = data.normalize(images), last_layer(net.backbone)
     maps = _output(net, variables, x, layer)
