@@ -9,7 +9,8 @@
 | compile_cached    | whether anything came from JAX's compilation cache, which makes compile_s shorter         |
 | peak_memory_mb    | MiB: on CPU the most that this process had resident, else the most in use on one device   |
 | ratio_to_torch    | our images_per_second over PyTorch's; block_ratios: the least and the largest of a block  |
-| gflops            | of one step, counted by XLA in the program before it is optimised; null where unknown     |
+| gflops            | of one step, 2 x multiply-adds x batch (`launch.models` tells them), in training 6 x;     |
+|                   | null for input                                                                            |
 | gflops_per_second | that over the median step                                                                 |
 | of_step_alone     | fit: images_per_second over that of the step alone, with which it takes turns; the median |
 |                   | of log lines, each against the blocks on both sides of it; block_ratios as above          |
@@ -64,7 +65,7 @@ def measure(
         return line(what, config, seconds, timed) | more
     if against_torch:
         return in_turns(what, config, count, torch_compile)
-    timed = Timed(*STEPS[what](config))
+    timed = Timed(STEPS[what](config))
     return line(what, config, timed.run(count), timed)
 
 
@@ -76,7 +77,7 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
     with rival.Rival(what, config, steps.parameters(config), compiled) as twin:
         twin.run(WARMUP)
         early = twin.run(-(-count // BLOCKS)) if gpu else []  # while the memory is all its own
-        timed = Timed(*STEPS[what](config))
+        timed = Timed(STEPS[what](config))
         for block in np.array_split(range(count), min(BLOCKS, count)):
             ours.append(_rested(timed.run, len(block)))
             try:
@@ -109,7 +110,7 @@ def line(what: str, config: ConfigDict, seconds: list[float], timed: Timed | Non
     """The measurement as launch.benchmark prints it; `seconds` of each step."""
     batch_size = config.eval.batch_size if what == "evaluate" else config.batch_size
     median = statistics.median(seconds)
-    gflops = timed.gflops() if timed else None
+    gflops = None if what == "input" else steps.gflops("train" if what == "fit" else what, config)
     return {
         "what": what,
         "model": config.model.name,
