@@ -14,7 +14,7 @@ import tempfile
 from agegender_jax.report import overlay, words
 from agegender_jax.run import compiled, evaluator, pages
 from agegender_jax.run.workdir import write_json
-from benchmarks import campaign
+from benchmarks.machine import RESULTS, machine
 
 IMAGES = 64
 CONTROLS = ("random", "blob")
@@ -31,13 +31,13 @@ def measure(workdirs: list[str]) -> pathlib.Path:
         )
     told = {
         "command": shlex.join(["python", "-m", "benchmarks.explanations", *workdirs]),
-        "machine": campaign.machine(),
+        "machine": machine(),
         "versions": found["made_by"]["versions"],
         "git_revision": found["made_by"]["git_revision"],
         "nets": [{key: model.get(key) for key in ("name", "step", "parameters")} for model in found["models"][:-1]],
         **{key: found[key] for key in ("source", "split", "explanations")},
     }
-    path = campaign.RESULTS / f"explanations_{found['source']['name']}.json"
+    path = RESULTS / f"explanations_{found['source']['name']}.json"
     write_json(path, json.loads(json.dumps(told, default=float), parse_float=lambda text: round(float(text), 5)))
     return path
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.table:
-        for path in sorted(campaign.RESULTS.glob("explanations_*.json")):
+        for path in sorted(RESULTS.glob("explanations_*.json")):
             print(f"{path.name}\n\n{table(json.loads(path.read_text()))}\n")
         return
     pages.use_large()

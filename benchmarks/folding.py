@@ -19,7 +19,7 @@ import numpy as np
 from agegender_jax import data, models
 from agegender_jax.run import provenance
 from agegender_jax.run.workdir import write_json
-from benchmarks import campaign
+from benchmarks.machine import RESULTS, machine
 
 BATCH = 64
 POINTS = [(name, size) for size in (64, 128) for name in ("resnet18", "resnet50", "ran56")]
@@ -73,8 +73,8 @@ def main() -> None:
         rows.append(measure(*point, given.rounds))
         print(rows[-1], flush=True)
     command = ["python", "-m", "benchmarks.folding", f"--rounds={given.rounds}"]
-    told = {"machine": campaign.machine(), **provenance.made_by(command), "rows": rows}
-    write_json(campaign.RESULTS / "folding.json", told)
+    told = {"machine": machine(), **provenance.made_by(command), "rows": rows}
+    write_json(RESULTS / "folding.json", told)
 
 
 if __name__ == "__main__":

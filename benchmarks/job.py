@@ -2,12 +2,13 @@
 
 python -m benchmarks.job --config=configs/ran.py [--config.FIELD=VALUE]
 
-The arguments are launch.train's. Epochs are timed by the lines that it prints: seconds to the first validation's end
-(start, data, compilation and first epoch), of the second epoch with its validation, and after it (test and report).
-extrapolated_s = first + 99 x second + after: computed, not measured.
+The arguments are launch.train's; JAX's compilation cache is left out. Epochs are timed by the lines that it prints:
+seconds to the first validation's end (start, data, compilation and first epoch), of the second epoch with its
+validation, and after it (test and report). extrapolated_s = first + 99 x second + after: computed, not measured.
 """
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -22,8 +23,11 @@ def measure(arguments: list[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="job-") as folder:
         workdir = pathlib.Path(folder) / "run"
         command = ["-m", "launch.train", *arguments, "--config.num_epochs=2", f"--workdir={workdir}"]
+        environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
         begun, validated = time.perf_counter(), []
-        with subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 if re.match(r"epoch \S+  val ", line):
@@ -42,6 +46,7 @@ def measure(arguments: list[str]) -> dict:
         "image_size": config["data"]["image_size"],
         "batch_size": config["batch_size"],
         "dtype": config["model"]["dtype"],
+        "device": run["devices"]["platform"],
         "device_kind": run["devices"]["kind"],
         "source": run["source"],
         "images_an_epoch": train[-1]["step"] // 2 * config["batch_size"],

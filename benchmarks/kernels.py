@@ -4,8 +4,9 @@ python -m benchmarks.kernels --config=configs/ran.py [--steps=10] [--config.FIEL
 
 Durations are those of a trace of JAX's profiler: on a GPU of the kernels on its streams, on CPU of XLA's operations,
 whose numbers are cut off. `share` is of all their durations, `busy` these over the time that the steps took (several
-at once can exceed 1). flops and bytes are XLA's count for the compiled step, so a fusion's inner traffic is left out;
-compare the rates with benchmarks/limits.py.
+at once can exceed 1). gflops is launch.benchmark's; gigabytes is what convolutions, pools and resizes must read and
+write at least, every array once in each pass: XLA's own counts leave out what it hands to cuDNN and cuBLAS. Shares of
+what the machine reaches (benchmarks/limits.py) are in the campaign's table.
 """
 
 import collections
@@ -17,11 +18,14 @@ import tempfile
 import time
 
 import jax
+import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from agegender_jax.run import provenance, steps
-from agegender_jax.run.timing import WARMUP, cost
+from agegender_jax.errors import ConfigError
+from agegender_jax.run import outcome, provenance, steps
+from agegender_jax.run.timing import WARMUP
+from benchmarks import layers
 from launch import app
 
 CONFIG = app.define_config()
@@ -30,7 +34,7 @@ LARGEST = 20
 
 
 def measure(config: ConfigDict, count: int) -> dict:
-    step, lower = steps.train(config)
+    step = steps.train(config)
     for _ in range(WARMUP):
         step()
     with tempfile.TemporaryDirectory(prefix="trace-") as folder:
@@ -39,10 +43,9 @@ def measure(config: ConfigDict, count: int) -> dict:
             for _ in range(count):
                 step()
             seconds = (time.perf_counter() - begun) / count
-        (path,) = pathlib.Path(folder).rglob("*.trace.json.gz")
-        found = durations(json.loads(gzip.decompress(path.read_bytes()))["traceEvents"])
-    total, counted = sum(sum(times) for times in found.values()), cost(lower().compile())
-    flops, size = counted.get("flops", 0), counted.get("bytes accessed", 0)
+        found = durations(recorded(pathlib.Path(folder)))
+    total = sum(sum(times) for times in found.values())
+    gflops, size = steps.gflops("train", config), gigabytes(config)
     largest = sorted(found.items(), key=lambda item: -sum(item[1]))[:LARGEST]
     return {
         "what": "kernels",
@@ -50,13 +53,15 @@ def measure(config: ConfigDict, count: int) -> dict:
         "image_size": config.data.image_size,
         "batch_size": config.batch_size,
         "dtype": config.model.dtype,
+        "device": jax.default_backend(),
+        "devices": jax.device_count(),
         "device_kind": jax.devices()[0].device_kind,
         "step_ms": 1e3 * seconds,
         "busy": total / 1e6 / count / seconds,
-        "gflops": flops / 1e9,
-        "gigabytes": size / 1e9,
-        "gflops_per_second": flops / 1e9 / seconds,
-        "gb_per_second": size / 1e9 / seconds,
+        "gflops": gflops,
+        "gigabytes": size,
+        "gflops_per_second": gflops / seconds,
+        "gb_per_second": size / seconds,
         "kernels": [
             {"name": name, "share": sum(times) / total, "calls": len(times) / count, "ms": sum(times) / 1e3 / count}
             for name, times in largest
@@ -65,8 +70,24 @@ def measure(config: ConfigDict, count: int) -> dict:
     }
 
 
+def gigabytes(config: ConfigDict) -> float:
+    """Of all operands and results of a training step's convolutions, pools and resizes."""
+    net = outcome.build_model(config.to_dict())
+    found = layers.calls(net, config.data.image_size, config.batch_size)
+    of_float32 = sum(count * layer.work()[1] for layer, count in found.items())
+    return steps.PASSES["train"] * of_float32 * jnp.dtype(config.model.dtype).itemsize / 4
+
+
+def recorded(folder: pathlib.Path) -> list[dict]:
+    """Those of the newest trace below `folder`. ConfigError where there is none."""
+    paths = sorted(folder.rglob("*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        raise ConfigError("JAX's profiler left no trace", str(folder), "measure without benchmarks.kernels")
+    return json.loads(gzip.decompress(paths[-1].read_bytes()))["traceEvents"]
+
+
 def durations(events: list[dict]) -> dict[str, list[float]]:
-    """Microseconds of every call by kernel."""
+    """Microseconds of every call by kernel. ConfigError where no thread of the trace has any."""
     names = {
         (event["pid"], event.get("tid"), event["name"]): event["args"]["name"]
         for event in events
@@ -81,6 +102,13 @@ def durations(events: list[dict]) -> dict[str, list[float]]:
         if thread.startswith("Stream") if on_gpu else "hlo_op" in event.get("args", {}):
             name = event["name"] if on_gpu else re.sub(r"(\.\d+)+(\.clone)?$", "", event["name"])
             found[name].append(event["dur"])
+    if not found:
+        threads = sorted({name for (_, _, kind), name in names.items() if kind == "thread_name"})
+        raise ConfigError(
+            "the profiler's trace holds no kernels",
+            f"threads: {', '.join(threads) or 'none'}",
+            "name the thread of the kernels in durations of benchmarks/kernels.py",
+        )
     return found
 
 

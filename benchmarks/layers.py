@@ -25,13 +25,14 @@ from jax import lax
 from agegender_jax import files, models
 from agegender_jax.models import layers
 from agegender_jax.run import provenance
-from benchmarks import campaign, limits
+from benchmarks import limits
+from benchmarks.machine import RESULTS, machine
 
 NETS = ("resnet18", "resnet50", "ran56")
 SIZE, BATCH, TRIES = 128, 16, 15
 DIGITS = (2, 2, 2, 0, 2, 2, 2, 2, 2)
 KINDS = ("7x7", "3x3", "1x1", "pool", "resize")
-RESULTS = campaign.RESULTS / "layers.json"
+FILE = RESULTS / "layers.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Layer:
         return flops / 1e9, 4 * (out.size + sum(int(np.prod(shape)) for shape in self.shapes)) / 1e9
 
 
-def calls(name: str) -> collections.Counter:
-    """How often a net makes each distinct call, from its traced shapes."""
-    found, net = collections.Counter(), models.backbone(name)
+def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
+    """How often a net makes each distinct call on images of `size` pixels, from its traced shapes."""
+    found = collections.Counter()
     convolve, pool, resize = layers.conv_general, layers.max_pool, layers.resize_align_corners
 
     def convolved(x, kernel, strides, padding, **named):
@@ -84,7 +85,7 @@ def calls(name: str) -> collections.Counter:
             found[Layer("resize", (x.shape,), (tuple(shape),))] += 1
         return resize(x, shape)
 
-    images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), np.float32)
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32)
     with (
         mock.patch.object(layers, "conv_general", convolved),
         mock.patch.object(layers, "max_pool", pooled),
@@ -178,21 +179,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--table", action="store_true", help="print the results and measure nothing")
     if parser.parse_args().table:
-        found = json.loads(RESULTS.read_text())
+        found = json.loads(FILE.read_text())
         print(table(found), summary(found), sep="\n\n")
         return
     rates = limits.measure()["jax"]
     found = {"command": "python -m benchmarks.layers", "image_size": SIZE, "batch_size": BATCH, "limits": rates}
-    found |= {"machine": campaign.machine(), "versions": provenance.versions(), "nets": {}}
+    found |= {"machine": machine(), "versions": provenance.versions(), "nets": {}}
     measured = functools.cache(measure)  # once for all nets
     for net in NETS:
         entries = found["nets"][net] = []
-        for layer, count in calls(net).items():
+        for layer, count in calls(models.backbone(net), SIZE, BATCH).items():
             gflop, gbyte = layer.work()
             bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
             entries.append({"layer": told(layer), "calls": count, "gflop": gflop, "bound": bound} | measured(layer))
             print(net, json.dumps(entries[-1]), flush=True)
-    files.replace(RESULTS, json.dumps(found, indent=1) + "\n")
+    files.replace(FILE, json.dumps(found, indent=1) + "\n")
     print(table(found), summary(found), sep="\n\n")
 
 

@@ -2,9 +2,9 @@
 
 The first line of stdin is a JSON object: `what` (train or evaluate), `config` (of the run, as dicts),
 `num_age_classes`, `mean` and `std` of the images' channels, `compile`, `gpu`. The answer tells `parameters`,
-`version`, `threads`, `compiled`, `device`. Then every line is a number of steps, answered with `seconds` for each and
-`peak_memory_mb` so far. An answer with `error` instead says why not. Nothing else goes to stdout; the end of stdin
-ends the process.
+`version`, `threads`, `compiled`, `device`. Then every line is a number of steps, answered with `seconds` for each,
+`peak_memory_mb` so far, and `compile_cached`, whether torch.compile found something in its cache. An answer with
+`error` instead says why not. Nothing else goes to stdout; the end of stdin ends the process.
 
 What is given to PyTorch: channels_last, Adam in its fused form, uint8 images that lie on the device already,
 normalised there, and the same kind of augmentation (flip, shift, colour), vectorised over the batch; the same losses
@@ -124,7 +124,14 @@ class Steps:
             torch.cuda.empty_cache()
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"seconds": seconds, "peak_memory_mb": peak / 2**20}
+        return {"seconds": seconds, "peak_memory_mb": peak / 2**20, "compile_cached": cached()}
+
+
+def cached():
+    """Whether torch.compile took anything from a cache of its own."""
+    utils = sys.modules.get("torch._dynamo.utils")  # loaded by torch.compile
+    hits = (("inductor", "fxgraph_cache_hit"), ("aot_autograd", "autograd_cache_hit"))
+    return utils is not None and any(utils.counters[group][name] for group, name in hits)
 
 
 def main():

@@ -11,6 +11,7 @@ from absl import flags
 
 from agegender_jax import files
 from agegender_jax.errors import ConfigError
+from agegender_jax.run import shared_gpu
 from launch import app
 
 CONFIG = app.define_config()
@@ -32,7 +33,7 @@ def main() -> None:
             f"--against compares train and evaluate, not {WHAT.value}", "--against", "leave out --against"
         )
     if AGAINST.value:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes share a GPU
+        shared_gpu.prepare(os.environ)
     from agegender_jax.run import benchmark, rival  # imports jax
 
     if AGAINST.value:

@@ -9,11 +9,14 @@
 | compile_cached    | whether anything came from JAX's compilation cache, which makes compile_s shorter         |
 | peak_memory_mb    | MiB: on CPU the most that this process had resident, else the most in use on one device   |
 | ratio_to_torch    | our images_per_second over PyTorch's; block_ratios: the least and the largest of a block  |
-| gflops            | of one step, counted by XLA in the program before it is optimised; null where unknown     |
+| gflops            | of one step, 2 x multiply-adds x batch (`launch.models` tells them), in training 6 x;     |
+|                   | null for input                                                                            |
 | gflops_per_second | that over the median step                                                                 |
 | of_step_alone     | fit: images_per_second over that of the step alone, with which it takes turns; the median |
 |                   | of log lines, each against the blocks on both sides of it; block_ratios as above          |
 | start_s           | fit: from the start of the process to the first step, without compilation                 |
+| torch             | with --against: PyTorch's images_per_second, step_ms, compile_s and compile_cached, alike |
+| note              | what a side that ran out of memory said: its figures are null, or of fewer steps          |
 """
 
 import statistics
@@ -64,39 +67,56 @@ def measure(
         return line(what, config, seconds, timed) | more
     if against_torch:
         return in_turns(what, config, count, torch_compile)
-    timed = Timed(*STEPS[what](config))
+    timed = Timed(STEPS[what](config))
     return line(what, config, timed.run(count), timed)
 
 
 def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | None) -> dict:
-    """Blocks of steps here and in PyTorch, one after the other, so that both meet the same machine."""
+    """Blocks of steps here and in PyTorch, one after the other, so that both meet the same machine.
+
+    A side that runs out of memory leaves the other its figures; a `note` says so, at the top or under `torch`.
+    """
     gpu = jax.default_backend() == "gpu"
     compiled = gpu if torch_compile is None else torch_compile
-    ours, theirs = [], []
+    blocks = [len(block) for block in np.array_split(range(count), min(BLOCKS, count))]
+    ours, theirs, more, timed, first, early = [], [], {}, None, None, []
     with rival.Rival(what, config, steps.parameters(config), compiled) as twin:
-        twin.run(WARMUP)
-        early = twin.run(-(-count // BLOCKS)) if gpu else []  # while the memory is all its own
-        timed = Timed(*STEPS[what](config))
-        for block in np.array_split(range(count), min(BLOCKS, count)):
-            ours.append(_rested(timed.run, len(block)))
-            try:
-                theirs.append(_rested(twin.run, len(block)))
-            except ConfigError as error:
-                if not early:
-                    raise
-                twin.told["note"] = f"measured before this process took memory; later {error.what}"
-                ours.append(timed.run(count - sum(map(len, ours))))
-                theirs = [early]
-                break
+        try:
+            first, *_ = twin.run(WARMUP)
+            early = twin.run(blocks[0]) if gpu else []  # while the memory is all its own
+        except rival.OutOfMemory as error:
+            twin.told["note"] = error.what
+        running = "note" not in twin.told
+        try:
+            timed = Timed(STEPS[what](config))
+            for block in blocks:
+                ours.append(_rested(timed.run, block))
+                try:
+                    theirs += [_rested(twin.run, block)] if running else []
+                except ConfigError as error:
+                    if not early:
+                        raise
+                    twin.told["note"] = f"measured before this process took memory; later {error.what}"
+                    theirs, running = [early], False
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or not (running or early):
+                raise
+            more["note"] = f"no more memory here: {str(error).splitlines()[0][:200]}"
+            theirs = theirs or [early or twin.run(count)]
     found = line(what, config, sum(ours, []), timed)
-    seconds = sum(theirs, [])
-    ratios = [statistics.median(b) / statistics.median(a) for a, b in zip(ours, theirs, strict=False)]
-    rate = found["batch_size"] / statistics.median(seconds)
-    return found | {
-        "ratio_to_torch": found["images_per_second"] / rate,
-        "block_ratios": {"min": min(ratios), "max": max(ratios)},
-        "torch": {"images_per_second": rate, "step_ms": milliseconds(seconds), **twin.told},
-    }
+    told = {"images_per_second": None, "step_ms": None, "compile_s": None}
+    if seconds := sum(theirs, []):
+        median = statistics.median(seconds)
+        told = {
+            "images_per_second": found["batch_size"] / median,
+            "step_ms": milliseconds(seconds),
+            "compile_s": max(0.0, first - median),
+        }
+    if ours and theirs:
+        ratios = [statistics.median(b) / statistics.median(a) for a, b in zip(ours, theirs, strict=False)]
+        more["ratio_to_torch"] = found["images_per_second"] / told["images_per_second"]
+        more["block_ratios"] = {"min": min(ratios), "max": max(ratios)}
+    return found | more | {"torch": told | twin.told}
 
 
 def _rested(run: Callable[[int], list[float]], count: int) -> list[float]:
@@ -106,10 +126,10 @@ def _rested(run: Callable[[int], list[float]], count: int) -> list[float]:
 
 
 def line(what: str, config: ConfigDict, seconds: list[float], timed: Timed | None = None) -> dict:
-    """The measurement as launch.benchmark prints it; `seconds` of each step."""
+    """The measurement as launch.benchmark prints it; `seconds` of each step, none where memory was too small."""
     batch_size = config.eval.batch_size if what == "evaluate" else config.batch_size
-    median = statistics.median(seconds)
-    gflops = timed.gflops() if timed else None
+    median = statistics.median(seconds) if seconds else None
+    gflops = None if what == "input" else steps.gflops("train" if what == "fit" else what, config)
     return {
         "what": what,
         "model": config.model.name,
@@ -118,16 +138,16 @@ def line(what: str, config: ConfigDict, seconds: list[float], timed: Timed | Non
         "dtype": config.model.dtype,
         "device": jax.default_backend(),
         "devices": 1 if what == "evaluate" else jax.device_count(),
-        "images_per_second": batch_size / median,
-        "step_ms": milliseconds(seconds),
-        "compile_s": max(0.0, timed.first - median) if timed else 0.0,
+        "images_per_second": median and batch_size / median,
+        "step_ms": milliseconds(seconds) if seconds else None,
+        "compile_s": median and (max(0.0, timed.first - median) if timed else 0.0),
         "compile_cached": timed.compilations.cached if timed else False,
         "peak_memory_mb": peak_memory_mb(),
         "ratio_to_torch": None,
         "width": config.model.width,
         "steps": len(seconds),
         "gflops": gflops,
-        "gflops_per_second": gflops and gflops / median,
+        "gflops_per_second": gflops and median and gflops / median,
         "device_kind": jax.devices()[0].device_kind,
         "versions": provenance.versions(),
     }

@@ -73,7 +73,7 @@ def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dic
     jax.devices()  # starting the backend belongs to the start
     age = process_age()
     every = -(-count // LOG_LINES)
-    timed = Timed(*steps.train(config))
+    timed = Timed(steps.train(config))
     turns = Turns(timed, every)
     job = copy.deepcopy(config)
     job.num_steps, job.log.every_steps, job.eval.every_epochs = every * (LOG_LINES + 1) + 1, every, 10**9

@@ -19,6 +19,10 @@ ROOT = pathlib.Path(agegender_jax.__file__).parents[1]
 PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
 
 
+class OutOfMemory(ConfigError):
+    """PyTorch's step does not fit."""
+
+
 def check() -> None:
     """Raises ConfigError where PyTorch, or its half of the benchmark, is not there."""
     if importlib.util.find_spec("torch") is None:
@@ -36,7 +40,7 @@ class Rival:
       compiled: with torch.compile.
 
     Attributes:
-      told: what it says of itself: version, device, threads, compiled.
+      told: what it says of itself: version, device, threads, compiled, and what it said at its last steps.
 
     Raises:
       ConfigError: no PyTorch counterpart of this config, or another number of parameters.
@@ -88,10 +92,11 @@ class Rival:
         self._process.communicate()
 
     def run(self, count: int) -> list[float]:
-        """Seconds of each of `count` steps. ConfigError where it fails, out of memory for example."""
+        """Seconds of each of `count` steps. ConfigError where it fails, OutOfMemory for example."""
         answer = self._ask(str(count))
-        self.told["peak_memory_mb"] = answer["peak_memory_mb"]
-        return answer["seconds"]
+        seconds = answer.pop("seconds")
+        self.told |= answer
+        return seconds
 
     def _ask(self, line: str) -> dict:
         try:
@@ -102,7 +107,6 @@ class Rival:
             answer = {}
         if "error" in answer or not answer:
             what = answer.get("error", "its process ended without a word")
-            raise ConfigError(
-                f"PyTorch fails: {what}", "--against=torch", "measure without --against, or another config"
-            )
+            kind = OutOfMemory if "out of memory" in what.lower() else ConfigError
+            raise kind(f"PyTorch fails: {what}", "--against=torch", "measure without --against, or another config")
         return answer

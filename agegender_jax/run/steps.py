@@ -8,14 +8,16 @@ from ml_collections import ConfigDict
 
 from agegender_jax import data, ensemble, optim, parallel, training
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.models import sizes
 from agegender_jax.run import outcome, trainer
 from agegender_jax.structs import Batch
 
 SOME_STEPS = 1000  # of the schedule, where the config counts in epochs
+PASSES = {"train": 3, "evaluate": 1}  # backwards twice the work, for the gradients of a layer's input and of its kernel
 
 
-def train(config: ConfigDict) -> tuple[Callable[[], None], Callable[[], jax.stages.Lowered]]:
-    """The step that launch.train runs for `config`, on one batch that lies on the devices; and its program."""
+def train(config: ConfigDict) -> Callable[[], None]:
+    """The step that launch.train runs for `config`, on one batch that lies on the devices."""
     model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
     tx = optim.build(config.optimizer, config.num_steps or SOME_STEPS)
     driver = trainer.make_driver(config, model, tx)
@@ -27,24 +29,21 @@ def train(config: ConfigDict) -> tuple[Callable[[], None], Callable[[], jax.stag
         nonlocal state
         state = jax.block_until_ready(driver.step(state, batch))
 
-    return step, lambda: driver.step.lower(state, batch)
+    return step
 
 
-def evaluate(config: ConfigDict) -> tuple[Callable[[], None], Callable[[], jax.stages.Lowered]]:
-    """`ensemble.predict` on one batch that lies on the device, `eval.batch_size` images; and its program."""
+def evaluate(config: ConfigDict) -> Callable[[], None]:
+    """`ensemble.predict` on one batch that lies on the device, `eval.batch_size` images."""
     model = outcome.build_model(config.to_dict())
     batch = jax.device_put(random_batch(config.eval.batch_size, config.data.image_size))
     gender = batch.gender if config.model.gender_to_age == "true" else None
     init = jax.jit(lambda key: model.init(key, data.normalize(batch.image[:1]), train=False))
     variables = init(jax.random.key(config.seed))
 
-    def predict(variables, images):
-        return ensemble.predict(model, variables, images, gender)
-
     def step() -> None:
-        jax.block_until_ready(predict(variables, batch.image))
+        jax.block_until_ready(ensemble.predict(model, variables, batch.image, gender))
 
-    return step, lambda: jax.jit(predict).lower(variables, batch.image)
+    return step
 
 
 def random_batch(count: int, image_size: int) -> Batch:
@@ -60,7 +59,21 @@ def random_batch(count: int, image_size: int) -> Batch:
 
 def parameters(config: ConfigDict) -> int:
     """How many the net of `config` has; nothing is computed."""
-    model, size = outcome.build_model(config.to_dict()), config.data.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return _count(config)[0]
+
+
+def gflops(what: str, config: ConfigDict) -> float:
+    """Of one step, from shapes alone: two for each multiply-add of a convolution or dense layer, in each pass.
+
+    What lies between these layers, augmentation and the optimiser are left out; the images' gradient, which no step
+    computes, is counted.
+
+    Args:
+      what: "train" or "evaluate".
+    """
+    images = config.eval.batch_size if what == "evaluate" else config.batch_size
+    return 2e-9 * PASSES[what] * images * _count(config)[1]
+
+
+def _count(config: ConfigDict) -> tuple[int, int]:
+    return sizes.count(outcome.build_model(config.to_dict()), config.data.image_size)

@@ -21,24 +21,20 @@ class Timed:
 
     Args:
       step: ends when all it computes is there.
-      lower: its program, as jax.jit lowers it.
 
     Attributes:
       first: seconds of the first call.
       compilations: what was compiled for it.
     """
 
-    def __init__(self, step: Callable[[], None], lower: Callable[[], jax.stages.Lowered]):
-        self._step, self._lower = step, lower
+    def __init__(self, step: Callable[[], None]):
+        self._step = step
         with Compilations() as self.compilations:
             self.first, *_ = self.run(WARMUP)
 
     def run(self, count: int) -> list[float]:
         """Seconds of each of `count` steps."""
         return [seconds_of(self._step) for _ in range(count)]
-
-    def gflops(self) -> float | None:
-        return cost(self._lower()).get("flops", 0) / 1e9 or None
 
 
 class Compilations:
@@ -70,12 +66,6 @@ class Compilations:
 
     def _event(self, event: str, **_) -> None:
         self.cached |= event == "/jax/compilation_cache/cache_hits"
-
-
-def cost(program: jax.stages.Lowered | jax.stages.Compiled) -> dict[str, float]:
-    """XLA's count of `flops` and `bytes accessed`; empty where it has none."""
-    found = program.cost_analysis() or {}
-    return found[0] if isinstance(found, list) else found
 
 
 def process_age() -> float:

@@ -1,0 +1,60 @@
+"""The machine that measures: what it is, and where its results lie."""
+
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+
+from agegender_jax.errors import ConfigError
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+FREE = "see what else uses the GPU (nvidia-smi), and what JAX finds: python -c 'import jax; print(jax.devices())'"
+STARTS = {  # what is run, what it must say last, and what to install otherwise
+    "JAX": (
+        "import jax; from agegender_jax.run import benchmark; print(jax.default_backend())",
+        "gpu",
+        "pip install '.[cuda13]'",
+    ),
+    "PyTorch": ("import torch; print(torch.cuda.is_available())", "True", "pip install a torch that is made for CUDA"),
+}
+
+
+def machine() -> dict:
+    """Processor, its widest vectors, cores, and the GPU if there is one."""
+    told = pathlib.Path("/proc/cpuinfo").read_text()
+    cpu, flags = re.search(r"model name\s*: (.*)", told), told.split()
+    return {
+        "cpu": cpu[1] if cpu else platform.machine(),
+        "vectors": next((name for name in ("avx512f", "avx2", "avx") if name in flags), None),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": gpu_name(),
+        "python": platform.python_version(),
+    }
+
+
+def gpu_name() -> str | None:
+    """The first GPU, as its driver calls it."""
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.splitlines()[0].strip() if told.returncode == 0 and told.stdout else None
+
+
+def check_gpu() -> None:
+    """ConfigError unless the benchmark imports and JAX and PyTorch find a GPU, each in a process of its own."""
+    for name, (code, wanted, fix) in STARTS.items():
+        try:
+            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        except subprocess.TimeoutExpired as error:
+            raise ConfigError(f"{name} has not started after 120 s", sys.executable, FREE) from error
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise ConfigError(f"{name} does not start: {last}", sys.executable, fix)
+        if done.stdout.split()[-1:] != [wanted]:
+            raise ConfigError(f"{name} finds no GPU", sys.executable, f"{fix}; {FREE}")
