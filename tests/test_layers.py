@@ -152,3 +152,24 @@ def test_resize_of_the_same_size_and_of_one_pixel():
     np.testing.assert_allclose(
         layers.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2))
     )
+
+
+@pytest.mark.parametrize("shape, out", [((3, 5), (7, 9)), ((2, 4), (4, 4)), ((1, 1), (3, 2)), ((7, 2), (3, 5))])
+def test_resize_in_bfloat16_rounds_once(shape, out):
+    def weights(size, out):
+        return np.stack([np.interp(np.linspace(0, size - 1, out), range(size), one) for one in np.eye(size)], 1)
+
+    def resize(x):
+        return layers.resize_align_corners(x, out)
+
+    x, cotangent = (jax.random.normal(jax.random.key(0), (2, *s, 16), jnp.bfloat16) for s in (shape, out))
+    value, pullback = jax.vjp(resize, x)
+    matrices = [weights(*sizes) for sizes in zip(shape, out, strict=True)]
+    for found, given, equation in (
+        (value, x, "yh,xw,bhwc->byxc"),
+        (*pullback(cotangent), cotangent, "yh,xw,byxc->bhwc"),
+    ):
+        exact = np.einsum(equation, *matrices, np.asarray(given, np.float64))
+        half_ulp = 2.0 ** (np.frexp(exact)[1] - 9)  # 8 digits
+        assert found.dtype == jnp.bfloat16
+        assert (np.abs(np.asarray(found, np.float64) - exact) <= half_ulp + 1e-6).all()

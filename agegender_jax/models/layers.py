@@ -229,9 +229,13 @@ def _align_corners_matrix(size: int, out: int) -> np.ndarray:
 
 
 def resize_align_corners(x, shape: tuple[int, int]):
-    """Bilinear resize of [B, h, w, C] to [B, *shape, C] with corners aligned; a 1x1 map becomes constant."""
+    """Bilinear resize of [B, h, w, C] to [B, *shape, C] with corners aligned; a 1x1 map becomes constant.
+
+    Computed in float32 and rounded once to the dtype of x.
+    """
+    dtype = x.dtype
     for axis, out in ((1, shape[0]), (2, shape[1])):
         if x.shape[axis] != out:
-            matrix = jnp.asarray(_align_corners_matrix(x.shape[axis], out), x.dtype)
+            matrix = _align_corners_matrix(x.shape[axis], out)
             x = jnp.moveaxis(jnp.tensordot(matrix, x, ((1,), (axis,)), precision=lax.Precision.HIGHEST), 0, axis)
-    return x
+    return x.astype(dtype)
