@@ -131,6 +131,24 @@ def test_bfloat16_is_as_exact_as_by_lax(kind):
         assert ours_off <= 1.25 * theirs_off
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_and_inf_are_never_hidden(kind, value):
+    given, stride = drawn(kind)
+    for i, array in enumerate(given):
+        batch_or_row = 0 if i == 1 else 1
+        for place in {(batch_or_row, 0, 0, 1), (batch_or_row, array.shape[1] // 2, array.shape[2] // 2, 1)}:
+            bad, marked = array.copy(), np.zeros_like(array)
+            bad[place], marked[place] = value, 1
+            args = [bad if i == j else a for j, a in enumerate(given)]
+            ones = [marked if i == j else np.ones_like(a) for j, a in enumerate(given)]
+            found = value_and_gradients(layers.conv_general, stride, *args)
+            entered = value_and_gradients(lax.conv_general_dilated, stride, *ones)
+            used = (0, 1), (1, 2), (0, 2)  # by the value, by the gradients of x and w
+            for a, count, of in zip(found, entered, used, strict=True):
+                assert (~np.isfinite(a))[np.asarray(count) > 0.5].all() if i in of else np.isfinite(a).all()
+
+
 @pytest.mark.parametrize(
     "height,width,kernel,stride,channels", [(7, 9, 3, 1, 32), (9, 6, 3, 2, 32), (8, 8, 5, 1, 32), (20, 17, 7, 2, 3)]
 )

@@ -92,6 +92,10 @@ def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dila
     channels it makes one core's work: parts of the batch run side by side. Its gradients of 32 channels and more, and
     of a 7x7 stem of images, take up to 2.4 times the time of products; its value does not, so products are for
     training only. bfloat16 is computed in float32; the value and each gradient are rounded once.
+
+    A NaN or inf reaches every number that one of its products enters, as by lax. Times a zero of padding it is NaN too,
+    and here the two differ: at stride 1, products leave padded rows out of the value and of the kernel's gradient, but
+    take the outer rows of x times zero into the latter; on small maps more or fewer may be NaN than by lax.
     """
     convolve = functools.partial(
         lax.conv_general_dilated,
