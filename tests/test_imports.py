@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +72,13 @@ def test_packages_stay_in_their_room(path):
 def test_every_room_has_a_floor():
     rooms = {path.name.removesuffix(".py") for path in (ROOT / "agegender_jax").iterdir() if path.name[0] not in "_."}
     assert rooms == set(FLOOR)
+
+
+def test_steps_are_measured_without_the_packages_of_data_and_events():
+    missing = ("grain", "tensorflow_datasets", "array_record", "tensorboardX")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing})); "
+        "import agegender_jax.models, agegender_jax.run.benchmark, agegender_jax.run.steps"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

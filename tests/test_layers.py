@@ -1,5 +1,10 @@
 """The alternatives to XLA's slow paths against lax: values and gradients, ties included."""
 
+import functools
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +14,14 @@ from jax import lax
 
 from agegender_jax.models import layers
 
+NAMES = ("NHWC", "HWIO", "NHWC")
+
 
 def value_and_grad(f, *args):
     @jax.jit
     def both(*args):
         out, pullback = jax.vjp(f, *args)
-        return out, pullback(jax.random.normal(jax.random.key(9), out.shape))
+        return out, pullback(jax.random.normal(jax.random.key(9), out.shape, out.dtype))
 
     return both(*args)
 
@@ -27,6 +34,35 @@ def test_max_pool_is_lax_max_pool(size, pad):
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), (pad, pad)), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("height, width, dtype", [(1, 1, "float32"), (1, 6, "bfloat16"), (7, 4, "bfloat16")])
+def test_max_pool_of_small_maps_is_lax_max_pool(height, width, dtype):
+    x = jax.random.randint(jax.random.key(0), (2, height, width, 3), 0, 4).astype(dtype)
+    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, ((1, 1), (1, 1)), 3, 2), x)
+    theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert ours[0].dtype == ours[1][0].dtype == dtype
+    np.testing.assert_allclose(*(np.asarray(g[1][0], np.float32) for g in (ours, theirs)), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_max_pool_of_special_numbers_is_lax_max_pool_bit_for_bit(dtype):
+    rng, pad = np.random.default_rng(0), ((1, 1), (0, 1))
+    x = rng.choice([-np.inf, -1, -0.0, 0.0, 1, np.inf, np.nan], (4, 9, 12, 3), p=[0.2, 0.2, 0.2, 0.2, 0.1, 0.05, 0.05])
+    x, whole = jnp.asarray(x, dtype), rng.integers(1, 4, (4, 5, 6, 3))  # whose sums are exact in any order
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(pool):
+        out, pullback = jax.vjp(pool, x)
+        return out, *pullback(jnp.asarray(whole, dtype))
+
+    ours = both(lambda x: layers._max_pool_indexed(x, pad, 3, 2))
+    theirs = both(lambda x: nn.max_pool(x, (3, 3), (2, 2), pad))
+    assert np.isnan(ours[0]).any()
+    for a, b in zip(ours, theirs, strict=True):
+        bits = f"uint{8 * a.dtype.itemsize}"
+        np.testing.assert_array_equal(np.asarray(a).view(bits), np.asarray(b).view(bits))
 
 
 def test_max_pool_in_forward_mode():
@@ -58,18 +94,91 @@ def test_caffe_pool_sizes(size, out):
     assert pooled[0, 0, 0, 0] == x[0, min(2, size - 1), min(2, size - 1), 0]  # windows start at 0
 
 
-@pytest.mark.parametrize("size,kernel,stride", [(2, 3, 1), (4, 3, 2), (1, 3, 1), (3, 3, 1), (9, 1, 1), (9, 1, 2)])
-def test_small_convolutions_are_lax_convolutions(size, kernel, stride):
+@pytest.mark.parametrize(
+    "height,width,kernel,stride",
+    [(2, 2, 3, 1), (4, 4, 3, 2), (1, 1, 3, 1), (1, 1, 1, 1), (3, 3, 3, 1), (2, 5, 3, 1), (5, 3, 3, 2), (9, 7, 1, 2)],
+)
+def test_small_convolutions_are_lax_convolutions(height, width, kernel, stride):
     keys = jax.random.split(jax.random.key(0))
-    x, w = jax.random.normal(keys[0], (2, size, size, 8)), jax.random.normal(keys[1], (kernel, kernel, 8, 16))
-    pad = ((kernel // 2,) * 2,) * 2
-
-    def reference(x, w):
-        return lax.conv_general_dilated(x, w, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    ours = value_and_grad(lambda x, w: layers.conv_by_matmul(x, w, (stride, stride), pad), x, w)
-    theirs = value_and_grad(reference, x, w)
+    x, w = jax.random.normal(keys[0], (2, height, width, 8)), jax.random.normal(keys[1], (kernel, kernel, 8, 16))
+    ours, theirs = (
+        value_and_grad(lambda x, w, f=f: convolve_with(f, x, w, stride), x, w)
+        for f in (layers.conv_general, lax.conv_general_dilated)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+KINDS = {  # of convolutions on CPU: height, width, channels, kernel, stride, features
+    "small": (3, 4, 8, 3, 1, 16),
+    "one pixel": (1, 1, 32, 3, 1, 16),
+    "1x1": (9, 7, 16, 1, 2, 32),
+    "parts": (16, 17, 8, 3, 1, 16),
+    "stem in parts": (16, 17, 3, 7, 2, 16),
+    "parts, products": (16, 16, 32, 3, 1, 40),
+    "products": (7, 9, 32, 3, 1, 40),
+    "strided products": (9, 7, 32, 3, 2, 40),
+    "stem by products": (16, 17, 3, 7, 2, 40),
+}
+
+
+def convolve_with(convolve, x, w, stride):
+    pad = (w.shape[0] // 2,) * 2
+    return convolve(x, w, (stride, stride), (pad, pad), dimension_numbers=NAMES)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value_and_gradients(convolve, stride, x, w, cotangent):
+    out, pullback = jax.vjp(lambda x, w: convolve_with(convolve, x, w, stride), x, w)
+    return out, *pullback(cotangent)
+
+
+def drawn(kind):
+    """x, w, a gradient of the output, and the stride."""
+    height, width, channels, kernel, stride, features = KINDS[kind]
+    rng, out = np.random.default_rng(0), (-(-height // stride), -(-width // stride))
+    shapes = (4, height, width, channels), (kernel, kernel, channels, features), (4, *out, features)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes], stride
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_convolutions_are_as_exact_as_by_lax(kind, dtype):
+    given, stride = drawn(kind)
+    given = [jnp.asarray(a, dtype) for a in given]
+    with jax.enable_x64(True):
+        exact = value_and_gradients(lax.conv_general_dilated, stride, *(np.asarray(a, np.float64) for a in given))
+    ours, theirs = (value_and_gradients(f, stride, *given) for f in (layers.conv_general, lax.conv_general_dilated))
+    for a, b, c in zip(ours, theirs, map(np.asarray, exact), strict=True):
+        assert a.dtype == b.dtype == dtype and c.dtype == np.float64
+        ours_off, theirs_off, size = (np.square(d).mean() ** 0.5 for d in (np.float64(a) - c, np.float64(b) - c, c))
+        assert ours_off <= 1.25 * theirs_off + 1e-6 * size
+
+
+def test_the_same_as_compiled_for_users():
+    """The other tests compile in a hurry."""
+    some = "float32 and (special or exact and not (stem or pixel or 1x1))"
+    command = (sys.executable, "-m", "pytest", "--noconftest", "-o", "addopts=", "-p", "no:cacheprovider")
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run((*command, __file__, "-k", some), env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_and_inf_are_never_hidden(kind, value):
+    given, stride = drawn(kind)
+    for i, array in enumerate(given):
+        batch_or_row = 0 if i == 1 else 1
+        for place in {(batch_or_row, 0, 0, 1), (batch_or_row, array.shape[1] // 2, array.shape[2] // 2, 1)}:
+            bad, marked = array.copy(), np.zeros_like(array)
+            bad[place], marked[place] = value, 1
+            args = [bad if i == j else a for j, a in enumerate(given)]
+            ones = [marked if i == j else np.ones_like(a) for j, a in enumerate(given)]
+            found = value_and_gradients(layers.conv_general, stride, *args)
+            entered = value_and_gradients(lax.conv_general_dilated, stride, *ones)
+            used = (0, 1), (1, 2), (0, 2)  # by the value, by the gradients of x and w
+            for a, count, of in zip(found, entered, used, strict=True):
+                assert (~np.isfinite(a))[np.asarray(count) > 0.5].all() if i in of else np.isfinite(a).all()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +189,7 @@ def test_convolutions_differentiated_by_products_are_lax_convolutions(height, wi
     x = jax.random.normal(keys[0], (4, height, width, channels))
     w = jax.random.normal(keys[1], (kernel, kernel, channels, 40))
     dx, dw = jax.random.normal(keys[2], x.shape), jax.random.normal(keys[3], w.shape)
-    given = {"padding": ((1, kernel // 2), (kernel // 2, 0)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    given = {"padding": ((1, kernel // 2), (kernel // 2, 0)), "dimension_numbers": NAMES}
     nan = x.at[0, 2, 3, 2].set(jnp.nan)
 
     def results(convolve):
@@ -100,7 +209,7 @@ def test_products_are_for_gradients_alone():
     x, w = jax.ShapeDtypeStruct((4, 8, 8, 32), np.float32), jax.ShapeDtypeStruct((3, 3, 32, 32), np.float32)
 
     def f(x, w):
-        return layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")).sum()
+        return layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NAMES).sum()
 
     value, gradients = (jax.jit(g).lower(x, w).as_text() for g in (f, jax.grad(f, (0, 1))))
     assert "stablehlo.convolution" in value and "stablehlo.dot_general" not in value
@@ -112,13 +221,13 @@ def test_convolutions_in_parts_are_lax_convolutions(monkeypatch, size, kernel, s
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (8, size, size, channels))
     w = jax.random.normal(keys[1], (kernel, kernel, channels, 8))
-    pad, names = ((kernel // 2,) * 2,) * 2, ("NHWC", "HWIO", "NHWC")
+    pad = ((kernel // 2,) * 2,) * 2
     theirs = value_and_grad(
-        lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=names), x, w
+        lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=NAMES), x, w
     )
     calls, convolve = [], lax.conv_general_dilated
     monkeypatch.setattr(lax, "conv_general_dilated", lambda *args, **named: calls.append(1) or convolve(*args, **named))
-    ours = value_and_grad(lambda x, w: layers.conv_general(x, w, (stride,) * 2, pad, dimension_numbers=names), x, w)
+    ours = value_and_grad(lambda x, w: layers.conv_general(x, w, (stride,) * 2, pad, dimension_numbers=NAMES), x, w)
     assert len(calls) == layers.PARTS
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
 
@@ -126,7 +235,7 @@ def test_convolutions_in_parts_are_lax_convolutions(monkeypatch, size, kernel, s
 def test_a_wide_stem_stays_whole_without_a_gradient():
     x, w = jax.ShapeDtypeStruct((8, 32, 32, 3), np.float32), jax.ShapeDtypeStruct((7, 7, 3, 32), np.float32)
     given = ((2, 2), ((3, 3), (3, 3)))
-    names = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    names = {"dimension_numbers": NAMES}
     lowered = jax.jit(lambda x, w: layers.conv_general(x, w, *given, **names)).lower(x, w)
     assert lowered.as_text().count("stablehlo.convolution") == 1
 
@@ -152,3 +261,24 @@ def test_resize_of_the_same_size_and_of_one_pixel():
     np.testing.assert_allclose(
         layers.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2))
     )
+
+
+@pytest.mark.parametrize("shape, out", [((3, 5), (7, 9)), ((2, 4), (4, 4)), ((1, 1), (3, 2)), ((7, 2), (3, 5))])
+def test_resize_in_bfloat16_rounds_once(shape, out):
+    def weights(size, out):
+        return np.stack([np.interp(np.linspace(0, size - 1, out), range(size), one) for one in np.eye(size)], 1)
+
+    def resize(x):
+        return layers.resize_align_corners(x, out)
+
+    x, cotangent = (jax.random.normal(jax.random.key(0), (2, *s, 16), jnp.bfloat16) for s in (shape, out))
+    value, pullback = jax.vjp(resize, x)
+    matrices = [weights(*sizes) for sizes in zip(shape, out, strict=True)]
+    for found, given, equation in (
+        (value, x, "yh,xw,bhwc->byxc"),
+        (*pullback(cotangent), cotangent, "yh,xw,byxc->bhwc"),
+    ):
+        exact = np.einsum(equation, *matrices, np.asarray(given, np.float64))
+        half_ulp = 2.0 ** (np.frexp(exact)[1] - 9)  # 8 digits
+        assert found.dtype == jnp.bfloat16
+        assert (np.abs(np.asarray(found, np.float64) - exact) <= half_ulp + 1e-6).all()

@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Iterator
 
-import grain.python as grain
 import numpy as np
 
 from agegender_jax.structs import Batch
@@ -50,6 +49,8 @@ def train_batches(
       batch_size: over all processes; each gets its own contiguous share of every batch.
       num_workers: threads, at most one for each core; 0 gathers in the caller's thread.
     """
+    import grain.python as grain  # here: steps on random images do without it
+
     order = _Order(np.asarray(indices), seed, batch_size)
     share = batch_size // process_count
 

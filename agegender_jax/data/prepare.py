@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import builder, sources, splits
+from agegender_jax.data import sources, splits
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.data.places import Progress
 from agegender_jax.errors import ConfigError, DataError
@@ -102,6 +102,8 @@ def prepare(
       DataError: no usable image, or more than `max_bad` of the files unusable.
       ConfigError: `cache_dir` cannot be written.
     """
+    from agegender_jax.data import builder  # needs TFDS; before `_open`, to which its absence would be damage
+
     cache = _cache(Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir())
     items = list(sources.read(spec, str(cache), progress))
     fingerprint = _fingerprint(items)
@@ -177,6 +179,8 @@ def _open(folder: Path, progress: Progress | None):
 
 
 def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progress | None, on_bad: OnBad | None) -> None:
+    from agegender_jax.data import builder
+
     bad = [(i.file, i.reason) for i in items if i.reason]
     usable = [i for i in items if not i.reason]
     records = []
@@ -244,6 +248,8 @@ def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float,
 
 def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str]]]:
     """The records of a prepared folder, their columns, and the bad files."""
+    from agegender_jax.data import builder
+
     records = builder.read(folder)
     with np.load(folder / INDEX) as stored:
         columns = {key.removeprefix("column_"): stored[key] for key in stored.files}

@@ -91,8 +91,11 @@ def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dila
     XLA's CPU convolution runs at 1 GFLOP/s on maps smaller than its kernel; a matrix product does not. Of few
     channels it makes one core's work: parts of the batch run side by side. Its gradients of 32 channels and more, and
     of a 7x7 stem of images, take up to 2.4 times the time of products; its value does not, so products are for
-    training only. A NaN in x can reach more rows of the kernel's gradient by products than by lax: they take the rows
-    that padding hides times zero.
+    training only. bfloat16 is computed in float32; the value and each gradient are rounded once.
+
+    A NaN or inf reaches every number that one of its products enters, as by lax. Times a zero of padding it is NaN too,
+    and here the two differ: at stride 1, products leave padded rows out of the value and of the kernel's gradient, but
+    take the outer rows of x times zero into the latter; on small maps more or fewer may be NaN than by lax.
     """
     convolve = functools.partial(
         lax.conv_general_dilated,
@@ -105,15 +108,20 @@ def conv_general(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dila
     undilated = all(d == 1 for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,))))
     if not on_cpu() or not undilated or isinstance(padding, str):
         return convolve(x, kernel)
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return _conv_on_cpu(convolve, x.astype(dtype), kernel.astype(dtype), window_strides, padding).astype(x.dtype)
+
+
+def _conv_on_cpu(convolve, x, kernel, strides, padding):
     pixels, (*window, cin, cout) = x.shape[1] * x.shape[2], kernel.shape
     if pixels <= 16 or window == [1, 1]:
-        return conv_by_matmul(x, kernel, window_strides, padding)
-    wide, stem = cout >= 32 and x.dtype == jnp.float32, cin == 3 and math.prod(window) >= 49
+        return conv_by_matmul(x, kernel, strides, padding)
+    wide, stem = cout >= 32, cin == 3 and math.prod(window) >= 49
     if cin <= 64 and pixels >= 256 and x.shape[0] % PARTS == 0 and not (wide and stem):  # whose value uses all cores
         convolve = functools.partial(_conv_in_parts, convolve)
     if not (wide and (stem or cin >= 32)):
         return convolve(x, kernel)
-    by_products = functools.partial(_conv_by_products, strides=window_strides, padding=padding)
+    by_products = functools.partial(_conv_by_products, strides=strides, padding=padding)
     return _products_if_differentiated(x, kernel, convolve, by_products)
 
 
@@ -229,9 +237,13 @@ def _align_corners_matrix(size: int, out: int) -> np.ndarray:
 
 
 def resize_align_corners(x, shape: tuple[int, int]):
-    """Bilinear resize of [B, h, w, C] to [B, *shape, C] with corners aligned; a 1x1 map becomes constant."""
+    """Bilinear resize of [B, h, w, C] to [B, *shape, C] with corners aligned; a 1x1 map becomes constant.
+
+    Computed in float32 and rounded once to the dtype of x.
+    """
+    dtype = x.dtype
     for axis, out in ((1, shape[0]), (2, shape[1])):
         if x.shape[axis] != out:
-            matrix = jnp.asarray(_align_corners_matrix(x.shape[axis], out), x.dtype)
+            matrix = _align_corners_matrix(x.shape[axis], out)
             x = jnp.moveaxis(jnp.tensordot(matrix, x, ((1,), (axis,)), precision=lax.Precision.HIGHEST), 0, axis)
-    return x
+    return x.astype(dtype)

@@ -4,8 +4,6 @@ import json
 import os
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
-
 from agegender_jax import files
 
 
@@ -54,6 +52,8 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, start: int = 0):
+        from tensorboardX import SummaryWriter  # here: steps on random images do without it
+
         self._writer: SummaryWriter | None = None
         try:
             self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
