@@ -1,5 +1,7 @@
 """What a person sees of a run where stdout is no terminal; tests/test_launch.py looks at one that is."""
 
+import time
+
 from rich.table import Table
 
 from agegender_jax.run.progress import Progress
@@ -25,10 +27,22 @@ def test_plain_lines(capsys):
         progress.warn("[bold]")
     assert capsys.readouterr().out.splitlines() == [
         "training: 60 steps, 12 an epoch; compiling the step",
-        "epoch 1.00/5.00  train  loss 2.303  age 0.250  gender n/a  143 images/s  data wait 2%  left 0:00:00",
+        "epoch 1.00/5.00  train  loss 2.303  age 0.250  gender n/a  143 images/s  data wait 2%",
         "epoch 5.00/5.00  val    loss 2.303  age 0.250  gender 0.500  AABD 1.500",
         "WARNING: [bold]",
     ]
+
+
+def test_what_is_left_leaves_compilation_out(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress()
+    progress.start(0, 60, 12)
+    for step, seconds in ((1, 100), (11, 120)):
+        now[0] = float(seconds)
+        progress.step(step)
+    progress.row(ROW | {"step": 11})
+    assert capsys.readouterr().out.endswith("left 0:01:38\n")  # 49 steps of 2 s
 
 
 def test_names_are_no_markup(capsys):

@@ -37,6 +37,7 @@ class Progress:
         self._bars = self._task = None
         self._prepared_at, self._prepared_text = 0.0, ""
         self._epochs, self._steps_per_epoch = 0.0, 1
+        self._begun: tuple[float, int] | None = None  # when the first step was given to the devices, and which it was
 
     def __enter__(self) -> "Progress":
         if self.terminal:
@@ -76,12 +77,15 @@ class Progress:
     def start(self, step: int, num_steps: int, steps_per_epoch: int) -> None:
         """Training begins after `step` of `num_steps` steps."""
         self._epochs, self._steps_per_epoch = num_steps / steps_per_epoch, steps_per_epoch
-        self._begun, self._begun_step, self._num_steps = time.monotonic(), step, num_steps
+        self._num_steps, self._begun = num_steps, None
         self._line(f"training: {num_steps} steps, {steps_per_epoch} an epoch; compiling the step")
         if self._bars is not None:
             self._new_task(self._epoch(step), num_steps, completed=step)
 
     def step(self, step: int) -> None:
+        """A step was given to the devices. What is left is reckoned from the first one on, which was compiled."""
+        if self._begun is None:
+            self._begun = time.monotonic(), step
         if self._bars is not None:
             self._do(self._bars.update, self._task, completed=step, description=self._epoch(step))
 
@@ -95,16 +99,18 @@ class Progress:
         if train and self._bars is not None:
             self._bars.status = f"{row['split']}  {'  '.join(parts)}"
             return
-        parts += [f"left {self._left(row['step'])}"] if train else []
+        parts += self._left(row["step"]) if train else []
         self._line("  ".join([self._epoch(row["step"]), f"{row['split']:5}", *parts]))
 
     def _epoch(self, step: int) -> str:
         return f"epoch {step / self._steps_per_epoch:.2f}/{self._epochs:.2f}"
 
-    def _left(self, step: int) -> str:
-        done = max(1, step - self._begun_step)
-        seconds = int((time.monotonic() - self._begun) / done * (self._num_steps - step))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    def _left(self, step: int) -> list[str]:
+        begun, first = self._begun or (0.0, step)
+        if step <= first:
+            return []
+        seconds = int((time.monotonic() - begun) / (step - first) * (self._num_steps - step))
+        return [f"left {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"]
 
     def _new_task(self, text: str, total: int, completed: int = 0) -> None:
         if self._task is not None:
