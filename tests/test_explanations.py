@@ -53,6 +53,7 @@ def test_areas_by_hand(faces):
 
 def test_a_perfect_map_beats_what_knows_nothing(faces):
     images, perfect = faces
+    images = (images * np.array([1, 0.9, 0.8])[:, None, None, None]).astype(np.uint8)  # equal areas have no interval
     drawn = maps.Maps(None, TARGETS, (), {head: {"perfect": perfect} for head in TARGETS}, {})
     rows = scoring.areas(Toy(), {}, images, drawn)["age"]
     assert list(rows) == ["perfect", "random", "blob"]
