@@ -159,8 +159,9 @@ def test_evaluate_explains(place):
         assert set(rows) == {*explain.METHODS, "random", "blob"}
         assert all("localisation" in row for row in rows.values())  # the faces are drawn
         for method in explain.METHODS:
-            low, high = rows[method]["minus_blob"]["insertion"]["ci95"]
-            assert low <= rows[method]["minus_blob"]["insertion"]["mean"] <= high
+            difference = rows[method]["minus_blob"]["insertion"]
+            low, high = difference["ci95"] or (0, 0)  # after a few steps the net may answer all pictures alike
+            assert low <= difference["mean"] <= high
             assert isinstance(rows[method]["sanity"]["passes"], bool)
     assert (out / "figures" / "explanations_run.png").stat().st_size > 10_000
     page = (out / "report.html").read_text()
