@@ -160,7 +160,7 @@ def test_evaluate_explains(place):
         assert all("localisation" in row for row in rows.values())  # the faces are drawn
         for method in explain.METHODS:
             difference = rows[method]["minus_blob"]["insertion"]
-            low, high = difference["ci95"] or (0, 0)  # after a few steps the net may answer all pictures alike
+            low, high = difference["ci95"] or (-1e-6, 1e-6)  # the net may answer all pictures alike, but for rounding
             assert low <= difference["mean"] <= high
             assert isinstance(rows[method]["sanity"]["passes"], bool)
     assert (out / "figures" / "explanations_run.png").stat().st_size > 10_000
