@@ -52,7 +52,7 @@ def bench(what: str, model: str, size: int, batch: int, dtype: str = "float32", 
 
 
 def cpu_points() -> Iterator[Point]:
-    """Issue-sized table for CPUs: training and evaluation against PyTorch, after the machine's limits."""
+    """Training and evaluation against PyTorch on CPUs, after the machine's limits."""
     nets = ("resnet18", "resnet50", "ran56")
     yield Point("benchmarks.limits")
     for size, batch, steps in ((64, 16, 30), (96, 16, 20), (128, 16, 20), (64, 64, 10), (96, 64, 10), (200, 16, 10)):

@@ -15,7 +15,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backen
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, not twice
 
 
-FIRST = ("test_resume", "test_processes", "test_ablate", "test_launch", "test_training")  # the slowest
+FIRST = ("test_resume", "test_processes", "test_ablate", "test_launch", "test_training", "test_campaign")  # the slowest
 
 
 def pytest_configure(config):

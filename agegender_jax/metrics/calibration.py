@@ -57,20 +57,17 @@ def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[s
     columns = {stage: _columns(stages[stage], right) for stage in told}
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        found = [_means(weights, *columns[stage]) for stage in told]
-        return np.concatenate([*found, found[-1] - found[0]], -1)
+        means = [_means(weights, *columns[stage]) for stage in told]
+        return np.concatenate([*means, *(after - means[0] for after in means[1:])], -1)
 
-    rows = from_weights(len(right), statistic) or [(None, None)] * (len(MEASURES) * (len(told) + 1))
-    parts = [rows[i : i + len(MEASURES)] for i in range(0, len(rows), len(MEASURES))]
+    rows = from_weights(len(right), statistic) or [(None, None)] * (len(MEASURES) * (2 * len(told) - 1))
+    parts = [dict(zip(MEASURES, rows[i:], strict=False)) for i in range(0, len(rows), len(MEASURES))]
     found: dict[str, dict | None] = {"before": None, "after": None, "change": None}
     for stage, part in zip(told, parts, strict=False):
-        values, intervals = ({name: pair[i] for name, pair in zip(MEASURES, part, strict=True)} for i in (0, 1))
-        found[stage] = values | {"ci95": {name: intervals[name] for name in ("nll", "brier")}}
-    if len(told) > 1:
-        found["change"] = {
-            name: {"difference": value, "ci95": interval}
-            for name, (value, interval) in zip(MEASURES, parts[-1], strict=True)
-        }
+        values = {name: value for name, (value, _) in part.items()}
+        found[stage] = values | {"ci95": {name: part[name][1] for name in ("nll", "brier")}}
+    for part in parts[len(told) :]:
+        found["change"] = {name: {"difference": value, "ci95": ci95} for name, (value, ci95) in part.items()}
     return found
 
 

@@ -91,12 +91,9 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
             timed = Timed(STEPS[what](config))
             for block in blocks:
                 ours.append(_rested(timed.run, block))
-                try:
-                    theirs += [_rested(twin.run, block)] if running else []
-                except ConfigError as error:
-                    if not early:
-                        raise
-                    twin.told["note"] = f"measured before this process took memory; later {error.what}"
+                if running and (seconds := _their_block(twin, block, early)):
+                    theirs.append(seconds)
+                elif running:
                     theirs, running = [early], False
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or not (running or early):
@@ -117,6 +114,17 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
         more["ratio_to_torch"] = found["images_per_second"] / told["images_per_second"]
         more["block_ratios"] = {"min": min(ratios), "max": max(ratios)}
     return found | more | {"torch": told | twin.told}
+
+
+def _their_block(twin: rival.Rival, count: int, early: list[float]) -> list[float]:
+    """Seconds of PyTorch's steps; none, and a note, where they fail by now and it has been measured `early`."""
+    try:
+        return _rested(twin.run, count)
+    except ConfigError as error:
+        if not early:
+            raise
+        twin.told["note"] = f"measured before this process took memory; later {error.what}"
+        return []
 
 
 def _rested(run: Callable[[int], list[float]], count: int) -> list[float]:

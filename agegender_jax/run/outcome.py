@@ -111,14 +111,14 @@ def write(
     predicted = report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
     files.replace(out / "predictions.csv", predicted)
 
-    def save(sections: Sequence[dict] = ()) -> None:
-        for name, png in drawn.items():
+    def save(new: dict[str, bytes], sections: Sequence[dict] = ()) -> None:
+        for name, png in new.items():
             files.replace(out / "figures" / name, png)
         files.replace(out / "report.html", report.page(found, drawn, runs, command, sections))
         write_json(out / "results.json", found)
 
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    save()
+    save(drawn)
     progress.show(table(found))
     progress.show(details(found))
     for pair in found["paired"]:
@@ -127,7 +127,7 @@ def write(
         explained = explain()
         found["explanations"] = explained.results
         drawn |= explained.figures
-        save([report.explanations(explained.results)])
+        save(explained.figures, [report.explanations(explained.results)])
     progress.note(f"report: {out / 'report.html'}")
     return found
 
