@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 import numpy as np
 import pytest
@@ -41,6 +42,13 @@ def test_prepared_once_and_found_again(faces, tmp_path, built):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     (folder,) = (path.name for path in tmp_path.iterdir() if path.is_dir())
     assert folder == f"{first.fingerprint[:16]}-{builder.VERSION}"
+
+
+def test_nothing_is_left_among_the_temporary_files(faces, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    prepare.prepare(str(faces), str(tmp_path / "cache"))
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_an_archive_of_the_files_is_the_same_source(faces, tmp_path):

@@ -28,7 +28,9 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
         features |= {name: tfds.features.Scalar(np.int32) for name in NUMBERS}
         features["image"] = tfds.features.Image(shape=(None, None, 3))
         features["dhash"] = tfds.features.Tensor(shape=(32,), dtype=np.uint8)
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+        info = self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+        info.initialize_from_bucket = lambda: None  # leaves an empty folder among the system's temporary ones
+        return info
 
     def _split_generators(self, dl_manager):
         return {"faces": self._generate_examples()}
