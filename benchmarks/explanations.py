@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import tempfile
 
-from agegender_jax.report import overlay, words
+from agegender_jax.report import words
 from agegender_jax.run import compiled, evaluator, pages
 from agegender_jax.run.workdir import write_json
 from benchmarks.machine import RESULTS, machine
@@ -58,7 +58,7 @@ def table(found: dict) -> str:
                         f"{hits['mean']:.2f} {words.interval(hits['ci95'], '.2f')}, {inside['pointing_by_chance']:.2f}"
                     )
                     cells += [_told(inside["minus_area"]), rate]
-                lines.append([f"{net}, {head}", overlay.name(name), *cells])
+                lines.append([f"{net}, {head}", words.map_name(name), *cells])
     headings = [*HEADINGS, *ON_DRAWN][: len(lines[0])]
     return "\n".join(f"| {' | '.join(line)} |" for line in [headings, ["---"] * len(headings), *lines])
 

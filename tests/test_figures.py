@@ -7,10 +7,10 @@ from reporting import BUCKET_YEARS, everything
 
 from agegender_jax import report
 from agegender_jax.labels import AGE_BUCKETS
+from agegender_jax.report.examples import spread
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
 from agegender_jax.report.figures.attention import SIDE, attention, overlay
 from agegender_jax.report.figures.confusion import confusion
-from agegender_jax.report.figures.examples import spread
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 
 N = 200

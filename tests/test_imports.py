@@ -74,11 +74,15 @@ def test_every_room_has_a_floor():
     assert rooms == set(FLOOR)
 
 
-def test_steps_are_measured_without_the_packages_of_data_and_events():
-    missing = ("grain", "tensorflow_datasets", "array_record", "tensorboardX")
-    program = (
-        f"import sys; sys.modules.update(dict.fromkeys({missing})); "
-        "import agegender_jax.models, agegender_jax.run.benchmark, agegender_jax.run.steps"
-    )
+@pytest.mark.parametrize(
+    "modules, missing",
+    [
+        ("models run.benchmark run.steps", ("grain", "tensorflow_datasets", "array_record", "tensorboardX")),
+        ("run.trainer run.evaluator", ("matplotlib", "scipy.optimize", "scipy.stats")),  # a second of each start
+    ],
+)
+def test_what_is_imported_only_when_it_is_needed(modules, missing):
+    names = ", ".join(f"agegender_jax.{module}" for module in modules.split())
+    program = f"import sys; sys.modules.update(dict.fromkeys({missing})); import {names}"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,9 @@
 import json
 import math
+import os
+import pathlib
+import subprocess
+import sys
 
 from agegender_jax.run.logs import MetricsLog, TensorBoard
 
@@ -29,3 +33,11 @@ def test_events_hold_the_numbers(tmp_path):
     board.close()
     (path,) = tmp_path.glob("events.out.tfevents*")
     assert b"train/loss" in path.read_bytes() and b"collapsed" not in path.read_bytes()
+
+
+def test_events_need_no_pytorch_where_there_is_one(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('imported')")
+    program = "from agegender_jax.run.logs import TensorBoard; TensorBoard('events'); import torch"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parents[1])])}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr == "imported\n" and list((tmp_path / "events").iterdir())

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 LEVELS = 4  # besides the heads, the backbone in as many parts
 LIMIT = 0.5  # mean likeness from which a map counts as unchanged by a wholly random net; ours, the paper gives none
@@ -45,6 +44,8 @@ def likeness(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _likeness(a: np.ndarray, b: np.ndarray) -> float:
+    import scipy.stats  # takes a second, at each start of a program if it stood above
+
     constant = np.ptp(a) == 0, np.ptp(b) == 0
     return float(all(constant)) if any(constant) else abs(float(scipy.stats.spearmanr(a, b).statistic))
 

@@ -7,7 +7,6 @@ is taken for one class, whose probability is the sum of its members'.
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.optimize
 
 from agegender_jax.metrics.intervals import from_weights
 
@@ -76,6 +75,8 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
 
     Searched between COLDEST and HOTTEST, over log T; 1.0 where no other is better.
     """
+    import scipy.optimize  # takes half a second, at each start of a program if it stood above
+
     logits = np.log(np.maximum(np.asarray(probs, np.float64), LEAST))
 
     def loss(log_t: float) -> float:

@@ -1,10 +1,11 @@
 """What an evaluation leaves for people and scripts: results.json, predictions.csv, figures, report.html, the card."""
 
+import importlib
+
 from agegender_jax.report.card import card
+from agegender_jax.report.examples import Examples, Population
 from agegender_jax.report.explanations import Explained, explanations
-from agegender_jax.report.figures import Examples, Population, attention, draw, png
 from agegender_jax.report.members import Member, answers, bucket_years
-from agegender_jax.report.overlay import explanation_grid, overlays
 from agegender_jax.report.page import page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows
@@ -35,3 +36,12 @@ __all__ = [
     "results",
     "rows",
 ]
+_DRAWING = {name: "figures" for name in ("attention", "draw", "png")}
+_DRAWING |= {name: "overlay" for name in ("explanation_grid", "overlays")}
+
+
+def __getattr__(name: str):
+    """What draws is imported when it is asked for: matplotlib takes half a second, at each start of a program."""
+    if name not in _DRAWING:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"{__name__}.{_DRAWING[name]}"), name)

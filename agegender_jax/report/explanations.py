@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from agegender_jax.report import overlay, words
+from agegender_jax.report import words
 
 TITLE = "What the nets looked at, and how far the maps can be believed"
 HEADINGS = (
@@ -58,7 +58,7 @@ def explanations(results: dict) -> dict:
             "inside beside that of a pixel drawn by chance. Weak cues, such as the jaw's line, are not in the regions."
         )
     rows = [
-        [f"{net}, {head}: {overlay.name(name)}", *_cells(row), *(_inside(row["localisation"]) if known else ())]
+        [f"{net}, {head}: {words.map_name(name)}", *_cells(row), *(_inside(row["localisation"]) if known else ())]
         for net, head, name, row in _maps(results)
     ]
     return {

@@ -16,8 +16,14 @@ SCORES = {  # name in the results: heading, what it is, format
     "gender_auc": ("gender AUC", "area under ROC of P(female)", ".3f"),
     "minors_as_adults": ("minors as adults", "share of under-18s whose expected age is 18 or more", ".3f"),
 }
+MAPS = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients", "lrp": "LRP", "blob": "centred blob"}
 MAIN = ("age_accuracy", "gender_accuracy", "aabd")
 LESS_IS_BETTER = ("aabd", "age_mae", "minors_as_adults")
+
+
+def map_name(key: str) -> str:
+    """What a map is called in figures and tables."""
+    return MAPS.get(key, key.replace("attention_", "mask "))
 
 
 def number(value: float | None, form: str = ".3f") -> str:

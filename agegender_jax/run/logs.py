@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from agegender_jax import files
@@ -52,11 +53,10 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, start: int = 0):
-        from tensorboardX import SummaryWriter  # here: steps on random images do without it
-
-        self._writer: SummaryWriter | None = None
+        writer = _summary_writer()
+        self._writer = None
         try:
-            self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+            self._writer = writer(str(folder), purge_step=start + 1 if start else None)
         except OSError:
             pass
 
@@ -75,3 +75,15 @@ class TensorBoard:
                 self._writer.close()
         except OSError:
             pass
+
+
+def _summary_writer() -> type:
+    """tensorboardX's, imported here, as steps on random images do without it; and without PyTorch, which it would
+    import wherever that is installed, though numbers do not need it: 3.6 s of each start."""
+    sys.modules.setdefault("torch", None)
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if sys.modules["torch"] is None:
+            del sys.modules["torch"]
+    return SummaryWriter

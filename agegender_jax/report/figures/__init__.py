@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax.report.examples import Examples, Population
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
 from agegender_jax.report.figures.attention import attention
 from agegender_jax.report.figures.confusion import confusion
-from agegender_jax.report.figures.examples import Examples, Population
 from agegender_jax.report.figures.style import png
 from agegender_jax.report.runs import Run
 
-__all__ = ["Examples", "Population", "attention", "draw", "png"]
+__all__ = ["attention", "draw", "png"]
 
 
 def draw(examples: Examples, people: Population, found: dict, runs: Sequence[Run]) -> dict[str, bytes]:

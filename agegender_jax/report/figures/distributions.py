@@ -6,8 +6,8 @@ from matplotlib.ticker import PercentFormatter
 
 from agegender_jax import metrics
 from agegender_jax.labels import GENDERS
+from agegender_jax.report.examples import Examples, Population
 from agegender_jax.report.figures import style
-from agegender_jax.report.figures.examples import Examples, Population
 
 SCORE_BINS = np.linspace(0, 1, 26)
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.report.figures.examples import Examples, spread
+from agegender_jax.report.examples import Examples, spread
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 
 SAMPLES, MISTAKES, COLUMNS, OF_EACH = 16, 8, 8, 2

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agegender_jax import metrics
+from agegender_jax.report.examples import Examples
 from agegender_jax.report.figures import style
-from agegender_jax.report.figures.examples import Examples
 
 CELLS = 34
 
