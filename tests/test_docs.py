@@ -35,9 +35,10 @@ def test_the_table_has_the_parameters_of_large_nets(name):
     assert row.split(" | ")[1] == f"{COUNTS[name][0]:,}"
 
 
-def test_the_cpu_table_is_what_the_campaign_measured():
-    found = json.loads((campaign.RESULTS / "cpu.json").read_text())
-    assert tables.throughput(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
+@pytest.mark.parametrize("name, table", [("cpu", tables.throughput), ("fit", tables.fed)])
+def test_the_tables_are_what_the_campaigns_measured(name, table):
+    found = json.loads((campaign.RESULTS / f"{name}.json").read_text())
+    assert table(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("source", ["synthetic", "crop_part1"])
@@ -75,6 +76,7 @@ def test_every_submodule_name_is_documented(name):
             assert part in documented or re.sub(r"\d", "#", part) in documented, path
 
 
+@pytest.mark.slow
 def test_the_example_in_other_peoples_code_runs():
     (source,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     found = {}

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 WRONG = "#a84300"  # of small letters: VERMILION has too little contrast to white
@@ -40,7 +41,9 @@ def dots(axis: Axes, place: np.ndarray, values: Sequence, hollow: Sequence[bool]
 
 def png(figure: Figure) -> bytes:
     """The bytes of a file, the same for the same figure."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once, where savefig draws twice
     out = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(out, dpi=DPI, metadata={"Software": None})
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(out, "png", dpi=(DPI, DPI))
     return out.getvalue()
