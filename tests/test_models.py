@@ -39,6 +39,7 @@ COUNTS = {
 }
 LONG = ("ran128_cifar", "ran164_cifar", "ran236_cifar")  # as ran92_cifar, but slow to trace
 SLOW = pytest.mark.slow
+OTHER_SIZES = [pytest.param(32, 32, marks=SLOW), pytest.param(100, 100, marks=SLOW)]
 
 
 def test_every_net_has_a_count_and_a_source():
@@ -56,8 +57,9 @@ def test_published_counts_of_parameters_and_multiply_adds(name):
     classes, size, parameters, multiply_adds, _ = sizes.PUBLISHED[name]
     counted = sizes.count(models.classifier(name, num_classes=classes), size)
     assert counted == (parameters, multiply_adds)
-    if name in ("ran56", "ran56_cifar", "resnet18"):
-        head = classes * {"ran56": 2048, "ran56_cifar": 256, "resnet18": 512}[name]
+    if name not in LONG:
+        features = {"cifar": 256, "ran": 2048, "resnet50": 2048}
+        head = classes * next((f for key, f in features.items() if key in name), 512)
         assert sizes.count(models.backbone(name), size) == (parameters - head - classes, multiply_adds - head)
 
 
@@ -75,7 +77,10 @@ def test_levi_hassner_for_eight_age_groups():
     assert count(shapes_of(models.classifier("levi_hassner", num_classes=8), 227)["params"]) == 11_415_048
 
 
-@pytest.mark.parametrize("modules, parameters", [(1, 963_386), pytest.param(6, 4_682_746, marks=SLOW)])
+@pytest.mark.parametrize(
+    "modules, parameters",
+    [(1, 963_386), pytest.param(2, 1_707_258, marks=SLOW), pytest.param(6, 4_682_746, marks=SLOW)],
+)
 def test_masks_without_poolings(modules, parameters):
     net = ResidualAttentionNet(**models.CIFAR | {"modules": (modules,) * 3, "depths": (2, 1, 0)})
     assert count(shapes_of(net, 32)["params"]) == parameters - 2_570
@@ -107,7 +112,7 @@ def test_one_head():
 
 
 @pytest.mark.parametrize("name", [name for name in models.list() if name not in LONG])
-@pytest.mark.parametrize("height, width", [(33, 33), (200, 200), (64, 47)])
+@pytest.mark.parametrize("height, width", [(33, 33), (200, 200), (64, 47), *OTHER_SIZES])
 def test_any_size_from_32(name, height, width):
     net = models.build(name, num_age_classes=12, width=0.25)
     images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
@@ -207,7 +212,7 @@ def test_golden_attention56(size):
     np.testing.assert_allclose(stds, expected_stds, atol=1e-4)
 
 
-@pytest.mark.slow
+@SLOW
 def test_golden_attention92_has_a_value_for_each_of_six_modules():
     logits, means, stds = golden_logits("ran92", 32)
     assert logits.shape == (1000,) and means.shape == stds.shape == (6,)
@@ -313,7 +318,7 @@ def test_spatial_attention_makes_nothing_of_a_constant_map(size):
 
 CIFAR = models.CIFAR | {"channels": (64,), "modules": (1,)}
 SMALL_CIFAR = (
-    ResidualAttentionNet(**CIFAR, depths=(1,), p=2, r=2, attention="channel"),
+    ResidualAttentionNet(**CIFAR, depths=(2,), p=2, r=2, attention="channel"),
     ResidualAttentionNet(**CIFAR, depths=(0,), attention="spatial", learning="naive"),
     ResidualAttentionNet(**CIFAR, depths=(2,), learning="none"),
 )

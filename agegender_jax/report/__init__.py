@@ -36,8 +36,13 @@ __all__ = [
     "results",
     "rows",
 ]
-_DRAWING = {name: "figures" for name in ("attention", "draw", "png")}
-_DRAWING |= {name: "overlay" for name in ("explanation_grid", "overlays")}
+_DRAWING = {  # name: its module
+    "attention": "figures",
+    "draw": "figures",
+    "explanation_grid": "overlay",
+    "overlays": "overlay",
+    "png": "figures",
+}
 
 
 def __getattr__(name: str):

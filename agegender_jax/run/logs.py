@@ -79,7 +79,7 @@ class TensorBoard:
 
 def _summary_writer() -> type:
     """tensorboardX's, imported here, as steps on random images do without it; and without PyTorch, which it would
-    import wherever that is installed, though numbers do not need it: 3.6 s of each start."""
+    import wherever that is installed, though numbers do not need it: seconds of each start."""
     sys.modules.setdefault("torch", None)
     try:
         from tensorboardX import SummaryWriter
