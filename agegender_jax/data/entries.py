@@ -5,8 +5,9 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 MAX_BYTES = 64 * 2**20  # of one file: far above any portrait, far below what hurts
 TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
@@ -26,6 +27,19 @@ class Unreadable(Exception):
     """A file that cannot be read; the text is the reason in a few words."""
 
 
+class State(NamedTuple):
+    """What of a file on disk tells, unread, that it changed; times in ns, of the content and of anything."""
+
+    size: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "State":
+        return cls(status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One image or CSV of a source.
@@ -34,11 +48,13 @@ class Entry:
       path: path inside the source with `/` between the parts (as it stands, if it leads outside).
       read: returns the bytes (at most MAX_BYTES) or raises Unreadable; None where there is a reason.
       reason: why it cannot be read, or None.
+      state: of a readable file on disk; None in archives.
     """
 
     path: str
     read: Callable[[], bytes] | None = None
     reason: str | None = None
+    state: State | None = None
 
 
 def is_image(path: str) -> bool:
@@ -74,20 +90,34 @@ def list_folder(root: Path) -> list[Entry]:
     Raises:
       OSError: a folder in it cannot be listed.
     """
-    return list(_walk(root))
+
+    def fail(error: OSError):
+        raise error
+
+    listed, real = [], os.path.realpath(root)
+    for folder, folders, files in os.walk(real, onerror=fail):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        for name in filter(is_wanted, [*files, *folders]):
+            full = os.path.join(folder, name)
+            listed.append(_entry(os.path.relpath(full, real), full, real if os.path.islink(full) else None))
+    return listed
 
 
 def file_entry(root: Path, path: str) -> Entry:
     """The file at `path` below `root`: regular, not too large, and really below it."""
-    full = root / path
+    return _entry(path, os.path.join(root, path), os.path.realpath(root))
+
+
+def _entry(path: str, full: str, root: str | None) -> Entry:
+    """The file at `full`. `root`: what it must lie below, without links; None where no link leads to the file."""
     try:
-        status = full.stat()
-        real = os.path.realpath(full)
+        status = os.stat(full)
+        real = root and os.path.realpath(full)
     except FileNotFoundError:
-        return Entry(path, reason="a link to nothing" if full.is_symlink() else "no such file")
+        return Entry(path, reason="a link to nothing" if os.path.islink(full) else "no such file")
     except (OSError, ValueError) as error:
         return Entry(path, reason=f"cannot be read: {getattr(error, 'strerror', error)}")
-    if not real.startswith(os.path.join(os.path.realpath(root), "")):
+    if root and not real.startswith(os.path.join(root, "")):
         return Entry(path, reason="a link that leads outside the source")
     if stat.S_ISDIR(status.st_mode):
         return Entry(path, reason=FOLDER)
@@ -95,23 +125,12 @@ def file_entry(root: Path, path: str) -> Entry:
         return Entry(path, reason=NOT_REGULAR)
     if status.st_size > MAX_BYTES:
         return Entry(path, reason=TOO_LARGE)
-    return Entry(path, functools.partial(_read_file, full))
+    return Entry(path, functools.partial(_read_file, full), state=State.of(status))
 
 
-def _walk(root: Path) -> Iterator[Entry]:
-    def fail(error: OSError):
-        raise error
-
-    for folder, folders, files in os.walk(root, onerror=fail):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        for name in [*files, *folders]:
-            if is_wanted(name):
-                yield file_entry(root, os.path.relpath(os.path.join(folder, name), root))
-
-
-def _read_file(path: Path) -> bytes:
+def _read_file(path: str) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error

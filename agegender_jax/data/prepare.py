@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import sources, splits
+from agegender_jax.data import sources, splits, stamps
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.data.places import Progress
 from agegender_jax.errors import ConfigError, DataError
@@ -70,7 +70,7 @@ class Prepared:
     def images(self, size: int, progress: Progress | None = None) -> np.ndarray:
         """Decoded images at `size` pixels, memory-mapped uint8 [N, size, size, 3]; made at the first call."""
         path, shape = self.folder / f"images_{size}.npy", (len(self.file), size, size, 3)
-        with _locked(self.folder.parent / f"{self.folder.name}.lock"):
+        with _locked(self.folder):
             if not _holds(path, shape):
                 temporary = path.with_name(f"{path.name}.tmp")
                 out = _memmap(temporary, shape)
@@ -95,6 +95,8 @@ def prepare(
 ) -> Prepared:
     """Reads, checks, decodes and groups the images of `spec`, or finds that done.
 
+    Files whose names, sizes and times are those of an earlier start are not read again.
+
     Args:
       on_bad: lists the unusable files somewhere and says where; called before too many of them are an error.
 
@@ -105,15 +107,19 @@ def prepare(
     from agegender_jax.data import builder  # needs TFDS; before `_open`, to which its absence would be damage
 
     cache = _cache(Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir())
-    items = list(sources.read(spec, str(cache), progress))
-    fingerprint = _fingerprint(items)
-    folder = cache / f"{fingerprint[:16]}-{builder.VERSION}"
-    with _locked(cache / f"{folder.name}.lock"):
-        found = _open(folder, progress)
-        if found is None:
-            _build(folder, items, spec, progress, on_bad)
-            found = _read(folder)
-    records, columns, bad = found
+
+    def folder_of(fingerprint: str) -> Path:
+        return cache / f"{fingerprint[:16]}-{builder.VERSION}"
+
+    note = stamps.note(spec, cache, builder.VERSION, progress)
+    fingerprint = stamps.read(note)
+    found = _find(folder_of(fingerprint), progress) if fingerprint else None
+    if found is None:
+        items = list(sources.read(spec, str(cache), progress))
+        fingerprint = _fingerprint(items)
+        found = _find(folder_of(fingerprint), progress, lambda folder: _build(folder, items, spec, progress, on_bad))
+        stamps.write(note, fingerprint)
+    folder, (records, columns, bad) = folder_of(fingerprint), found
     _check_bad(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
@@ -164,6 +170,16 @@ def _fingerprint(items: list[sources.Item]) -> str:
             line += f"{dataclasses.astuple(item.label)}\n"
         whole.update(line.encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
+
+
+def _find(folder: Path, progress: Progress | None, build: Callable[[Path], None] | None = None):
+    """What `_read` gives, after building it if need be; None where it is not there and there is no `build`."""
+    with _locked(folder):
+        found = _open(folder, progress)
+        if found is None and build:
+            build(folder)
+            found = _read(folder)
+        return found
 
 
 def _open(folder: Path, progress: Progress | None):
@@ -276,8 +292,8 @@ def _threads(work: Callable, items) -> Iterator:
 
 
 @contextlib.contextmanager
-def _locked(path: Path):
-    with open(path, "w") as handle:
+def _locked(folder: Path):
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

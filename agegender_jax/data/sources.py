@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agegender_jax.data import archives, entries, fairface
-from agegender_jax.data.entries import Entry
+from agegender_jax.data.entries import Entry, State
 from agegender_jax.data.places import Progress, default_cache_dir, resolve, source_name, source_names
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
@@ -59,6 +59,21 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
     if len(paths) == 1:
         return _read_one(paths[0])
     return _read_joined(sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True)))
+
+
+def states(
+    spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None
+) -> Iterator[tuple[str, State | str]]:
+    """(name, state, or the reason why it cannot be used) of each image and CSV on disk; an archive counts as one file.
+
+    Arguments and errors as in `read`.
+    """
+    for name, path in zip(source_names(spec), resolve(spec, cache_dir, progress), strict=True):
+        if not path.is_dir():
+            yield name, State.of(path.stat())
+        if path.is_dir() or entries.is_csv(path.name):
+            with _open(path) as (listed, _):
+                yield from ((f"{name}/{entry.path}", entry.state or entry.reason) for entry in listed)
 
 
 def _read_joined(parts: list[tuple[str, Path]]) -> Iterator[Item]:
