@@ -35,6 +35,7 @@
 | data.cache_dir           | of prepared data; empty for the user's cache folder                 |
 | augment.flip, augment.shift, augment.colour | mirror; shift as a fraction of the side; relative recolouring |
 | log.every_steps          | steps between train lines                                           |
+| log.figures              | draw figures at the end: seconds that many short runs can save      |
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
 """
@@ -90,7 +91,7 @@ def default() -> ConfigDict:
                 "cache_dir": "",
             },
             "augment": {"flip": True, "shift": 0.1, "colour": 0.1},
-            "log": {"every_steps": 50},
+            "log": {"every_steps": 50, "figures": True},
             "eval": {"every_epochs": 1, "batch_size": 256},
             "checkpoint": {"every_steps": 500},
         }

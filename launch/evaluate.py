@@ -20,6 +20,7 @@ OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined 
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
 CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
+FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")
 EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
 
 
@@ -38,6 +39,7 @@ def main() -> None:
         allow_control=ALLOW_CONTROL.value,
         calibrate=CALIBRATE.value,
         command=sys.argv,
+        draw=FIGURES.value,
         explain=EXPLAIN.value,
     )
 

@@ -3,8 +3,6 @@
 import os
 import tempfile
 
-import pytest
-
 if "COMPILED_BY_TESTS" not in os.environ:  # the processes that the first one starts use its folder
     KEPT = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["COMPILED_BY_TESTS"] = KEPT.name
@@ -24,11 +22,3 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in FIRST)
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Runs in this process draw none, which is half of the time of a small one."""
-    from agegender_jax.run import outcome
-
-    monkeypatch.setattr(outcome, "figures", lambda *_: {})

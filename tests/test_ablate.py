@@ -30,7 +30,7 @@ def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     synthetic.write_faces(folder / "faces", 160, seed=0, size=32)
     fields = {"model.name": "levi_hassner", "model.width": 0.125, "data.image_size": 32, "num_steps": 60}
-    fields |= {"log.every_steps": 5, "checkpoint.every_steps": 10}
+    fields |= {"log.every_steps": 5, "log.figures": False, "checkpoint.every_steps": 10}
     return fields | {"data.source": str(folder / "faces"), "data.cache_dir": str(folder / "cache")}
 
 

@@ -17,9 +17,6 @@ from agegender_jax.metrics import calibration
 from agegender_jax.run import evaluator, trainer
 from agegender_jax.structs import Probs
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
-
 def softmax(logits):
     exp = np.exp(logits - logits.max(-1, keepdims=True))
     return exp / exp.sum(-1, keepdims=True)
@@ -152,7 +149,7 @@ def config(tmp_path_factory):
     config = default()
     config.model.update(name="levi_hassner", width=0.125)
     config.data.update(source=str(folder / "faces"), cache_dir=str(folder / "cache"), image_size=32)
-    config.num_steps = 2
+    config.num_steps, config.log.figures = 2, False
     return config
 
 
@@ -168,7 +165,7 @@ def load(path):
 
 
 def evaluate(run, out, **given):
-    told = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False}
+    told = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False, "draw": False}
     return evaluator.evaluate([str(run)], out=str(out), **told | given)
 
 

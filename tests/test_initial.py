@@ -197,7 +197,6 @@ def test_a_run_to_start_from(tmp_path):
         initial.load(str(tmp_path), two_heads())
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys):
     synthetic.write_faces(tmp_path / "faces", 60, seed=0, size=32)
     config = default()
@@ -205,6 +204,7 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"), image_size=32)
     config.update(num_steps=1, init_from=save_run(tmp_path / "before", two_heads("levi_hassner")))
     config.optimizer.update(lr=0.0, ema=0.5)
+    config.log.figures = False
     run = tmp_path / "run"
     with pytest.raises(DataError, match="splits.csv nobody can say"):
         trainer.fit(config, str(run), ["test"])

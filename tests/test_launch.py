@@ -192,7 +192,7 @@ def test_defaults_of_source_and_workdir(place, tmp_path):
     (tmp_path / "data").mkdir()
     with tarfile.open(tmp_path / "data" / "crop_part1.tar", "w") as archive:
         archive.add(place / "faces", "crop_part1")
-    small = [argument for argument in SMALL if "num_steps" not in argument]
+    small = [argument for argument in SMALL if not re.search("num_steps|figures", argument)]
     cache = f"--config.data.cache_dir={place / 'cache'}"
     done = programs.run(
         "train", "--config=configs/resnet.py:18,paper", *small[1:], "--config.num_steps=1", cache, cwd=tmp_path
@@ -201,6 +201,8 @@ def test_defaults_of_source_and_workdir(place, tmp_path):
     found = json.loads((tmp_path / "runs" / "resnet-18-paper" / "results.json").read_text())
     assert found["source"]["name"] == "crop_part1" and found["models"][0]["name"] == "resnet-18-paper"
     assert found["made_by"]["command"].startswith("python -m launch.train --config=configs/resnet.py:18,paper ")
+    drawn = {path.name for path in (tmp_path / "runs" / "resnet-18-paper" / "figures").iterdir()}
+    assert drawn >= {"curves.png", "ages.png", "confusion_age.png", "samples.png", "groups.png"}
 
 
 def test_cache_folder_cannot_be_written(place):
@@ -390,10 +392,12 @@ def test_evaluate_checkpoint_of_another_model(place):
 def test_evaluate_refuses_leaked_images(place):
     arguments = (f"--workdir={place / 'run'}", "--split=all", f"--out={place / 'leak'}")
     check(programs.run("evaluate", *arguments), 3, "trained or validated on", "--allow_leak")
-    done = programs.run("evaluate", *arguments, "--allow_leak", "--nocalibrate")
+    done = programs.run("evaluate", *arguments, "--allow_leak", "--nocalibrate", "--nofigures")
     assert done.returncode == 0, done.stderr
     found = json.loads((place / "leak" / "results.json").read_text())
     assert found["allow_leak"] is True and found["calibrated"] is False
+    assert not any((place / "leak" / "figures").iterdir())
+    assert "<img" not in (place / "leak" / "report.html").read_text()
 
 
 def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):

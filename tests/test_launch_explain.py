@@ -150,7 +150,7 @@ def test_exit_codes_and_help(place):
 
 def test_evaluate_explains(place):
     out = place / "evaluated"
-    done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--out={out}", "--explain=3")
+    done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--out={out}", "--explain=3", "--nofigures")
     assert done.returncode == 0, done.stderr
     found = json.loads((out / "results.json").read_text())["explanations"]
     assert found["n"] == 3 and list(found["members"]) == ["run"] and found["members"]["run"]["seconds"] > 0
@@ -163,6 +163,7 @@ def test_evaluate_explains(place):
             low, high = difference["ci95"] or (-1e-6, 1e-6)  # the net may answer all pictures alike, but for rounding
             assert low <= difference["mean"] <= high
             assert isinstance(rows[method]["sanity"]["passes"], bool)
+    assert [path.name for path in (out / "figures").iterdir()] == ["explanations_run.png"]
     assert (out / "figures" / "explanations_run.png").stat().st_size > 10_000
     page = (out / "report.html").read_text()
     assert report.explanations(found)["title"] in page and "integrated gradients" in page

@@ -33,7 +33,7 @@ def small_config(faces, steps, net="levi_hassner"):
     config = default()
     config.model.update(name=net, width=0.125)
     config.data.update(source=str(faces / "faces"), cache_dir=str(faces / "cache"), image_size=32)
-    config.num_steps = steps
+    config.num_steps, config.log.figures = steps, False
     return config
 
 
@@ -61,7 +61,6 @@ def test_moving_average_follows_its_formula():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.ema, expected)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path, capsys):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1.0, schedule="constant", weight_decay=1.0)  # every kernel becomes 0
@@ -82,9 +81,7 @@ def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path,
         "levi_hassner, true",
     ],
 )
-def test_options_train(faces, tmp_path, change, monkeypatch, request):
-    if not change.startswith("ran"):
-        request.getfixturevalue("no_figures")
+def test_options_train(faces, tmp_path, change, monkeypatch):
     config = small_config(faces, 2, "levi_hassner" if "levi" in change else "resnet18")
     if "paper" in change:
         config.model.update(stem="small", gender_to_age="none", age_hidden=8)
@@ -93,7 +90,7 @@ def test_options_train(faces, tmp_path, change, monkeypatch, request):
         one_module = {"modules": (1,), "channels": (64,), "depths": (1,), "final_units": 0}
         monkeypatch.setitem(models.BACKBONES, "ran56", (ResidualAttentionNet, one_module))
         config.model.update(name="ran56", learning="naive", attention="channel", gender_to_age="shuffled")
-        config.optimizer.ema = 0.9
+        config.optimizer.ema, config.log.figures = 0.9, True
     elif "levi" in change:  # without BatchNorm, with dropout
         config.model.update(gender_to_age="true")
     else:
@@ -109,6 +106,7 @@ def test_options_train(faces, tmp_path, change, monkeypatch, request):
     feed = config.model.gender_to_age
     assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["gender_to_age"] == feed
     told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
+    told["draw"] = False
     if feed == "true":
         with pytest.raises(ConfigError, match="fed the true gender: a control"):
             evaluator.evaluate([str(tmp_path / "run")], **told)

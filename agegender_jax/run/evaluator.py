@@ -24,6 +24,7 @@ def evaluate(
     allow_control: bool = False,
     calibrate: bool = True,
     command: Sequence[str] = (),
+    draw: bool = True,
     explain: int = 0,
 ) -> dict:
     """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
@@ -37,6 +38,7 @@ def evaluate(
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
       calibrate: apply the temperatures that the members' trainings fitted on val.
       command: the program's arguments, for the report.
+      draw: figures.
       explain: how many of the images to explain, see `evidence`.
 
     Raises:
@@ -65,7 +67,7 @@ def evaluate(
         ]
         told = functools.partial(evidence.explain, places, names, checkpoint, faces, split, explain, progress)
         return outcome.write(
-            folder, members, faces, split, progress, allow_leak, command, explain=told if explain else None
+            folder, members, faces, split, progress, allow_leak, command, draw, told if explain else None
         )
 
 

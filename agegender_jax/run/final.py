@@ -6,11 +6,12 @@ from agegender_jax.run.progress import Progress
 from agegender_jax.run.workdir import Workdir
 
 
-def test(place: Workdir, faces: Faces, init_from: str, progress: Progress) -> None:
+def test(place: Workdir, faces: Faces, init_from: str, draw: bool, progress: Progress) -> None:
     """Scores a run's best checkpoint; process 0 alone reads and writes the workdir.
 
     Args:
       init_from: the run or the weights that training began with, whose images count as seen.
+      draw: figures too.
     """
     told, first = {"name": place.path.name, "progress": progress}, processes.is_first()
     best = outcome.member(place, "best", faces, "val", calibrate=False, **told)
@@ -26,5 +27,5 @@ def test(place: Workdir, faces: Faces, init_from: str, progress: Progress) -> No
                     f"{leaked} test images were trained or validated on by {init_from}: the results say allow_leak; "
                     "the same data.source and data.split_seed as there, or other data, do not leak"
                 )
-            outcome.write(place.path, [best], faces, "test", progress, allow_leak=leaked > 0)
+            outcome.write(place.path, [best], faces, "test", progress, allow_leak=leaked > 0, draw=draw)
             facts.write_card(place)

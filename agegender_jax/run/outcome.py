@@ -81,12 +81,14 @@ def write(
     progress: Progress,
     allow_leak: bool = False,
     command: Sequence[str] = (),
+    draw: bool = True,
     explain: Callable[[], report.Explained] | None = None,
 ) -> dict:
     """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
 
     Args:
       command: arguments of the program that scores the members; of the run, where it is its own training.
+      draw: figures too, besides those of `explain`.
       explain: maps of some images and what they are worth, see `evidence`. It may take minutes: all else is written
         before, and the page and results.json again after.
     """
@@ -107,7 +109,7 @@ def write(
     last = report.answers(members)
     runs = [facts.read(Workdir(m.workdir), m.name, m.step) for m in members]
     found["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
-    drawn = figures(members, found, last, runs, faces, split)
+    drawn = figures(members, found, last, runs, faces, split) if draw else {}
     predicted = report.predictions(prepared.file[where], prepared.age_text[where], gender, last)
     files.replace(out / "predictions.csv", predicted)
 

@@ -155,7 +155,7 @@ class Training:
                 self.progress.note(f"trained to step {start} already; calibration and test are made anew")
             with processes.together():
                 self.checkpoints.finish()
-            final.test(self.place, self.faces, self.config.init_from, self.progress)
+            final.test(self.place, self.faces, self.config.init_from, self.config.log.figures, self.progress)
         finally:
             if self.first:
                 self.board.close()
