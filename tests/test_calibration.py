@@ -17,6 +17,7 @@ from agegender_jax.metrics import calibration
 from agegender_jax.run import evaluator, trainer
 from agegender_jax.structs import Probs
 
+
 def softmax(logits):
     exp = np.exp(logits - logits.max(-1, keepdims=True))
     return exp / exp.sum(-1, keepdims=True)
