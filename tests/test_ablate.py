@@ -29,7 +29,7 @@ def settings(tmp_path_factory):
     """Fields of a small job on 160 drawn faces."""
     folder = tmp_path_factory.mktemp("data")
     synthetic.write_faces(folder / "faces", 160, seed=0, size=32)
-    fields = {"model.name": "levi_hassner", "model.width": 0.125, "data.image_size": 32, "num_steps": 30}
+    fields = {"model.name": "levi_hassner", "model.width": 0.125, "data.image_size": 32, "num_steps": 60}
     fields |= {"log.every_steps": 5, "log.figures": False, "checkpoint.every_steps": 10}
     return fields | {"data.source": str(folder / "faces"), "data.cache_dir": str(folder / "cache")}
 
@@ -194,8 +194,8 @@ def test_mistakes_in_flags(arguments, text):
 def test_another_ablation_in_the_folder_is_refused(place, config):
     with pytest.raises(ConfigError, match=r"another ablation: --vary: .*shuffled.* -> .*none"):
         ablate(config, place, vary=["model.gender_to_age=probs,none"])
-    config.num_steps, config.optimizer.lr = 31, 0.1
-    with pytest.raises(ConfigError, match=r"optimizer.lr: 0.005 -> 0.1; num_steps: 30 -> 31"):
+    config.num_steps, config.optimizer.lr = 61, 0.1
+    with pytest.raises(ConfigError, match=r"optimizer.lr: 0.005 -> 0.1; num_steps: 60 -> 61"):
         ablate(config, place)
     with pytest.raises(ConfigError, match="holds a run"):
         ablate(config, place / BASE / "seed0")

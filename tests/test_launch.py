@@ -391,13 +391,18 @@ def test_evaluate_checkpoint_of_another_model(place):
 
 def test_evaluate_refuses_leaked_images(place):
     arguments = (f"--workdir={place / 'run'}", "--split=all", f"--out={place / 'leak'}")
+    (place / "leak" / "figures").mkdir(parents=True)
+    for name in ("ages.png", "attention_run.png", "mine.txt"):  # two of an earlier evaluation
+        (place / "leak" / "figures" / name).write_bytes(b"")
     check(programs.run("evaluate", *arguments), 3, "trained or validated on", "--allow_leak")
     done = programs.run("evaluate", *arguments, "--allow_leak", "--nocalibrate", "--nofigures")
     assert done.returncode == 0, done.stderr
     found = json.loads((place / "leak" / "results.json").read_text())
     assert found["allow_leak"] is True and found["calibrated"] is False
-    assert not any((place / "leak" / "figures").iterdir())
-    assert "<img" not in (place / "leak" / "report.html").read_text()
+    assert not list((place / "leak" / "figures").glob("*.png"))
+    assert (place / "leak" / "figures" / "mine.txt").exists()
+    page = (place / "leak" / "report.html").read_text()
+    assert "<img" not in page and "No figures were drawn" in page and "None of the nets" not in page
 
 
 def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):

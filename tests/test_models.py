@@ -319,7 +319,7 @@ def test_spatial_attention_makes_nothing_of_a_constant_map(size):
 CIFAR = models.CIFAR | {"channels": (64,), "modules": (1,)}
 SMALL_CIFAR = (
     ResidualAttentionNet(**CIFAR, depths=(2,), attention="channel"),
-    ResidualAttentionNet(**CIFAR, depths=(0,), attention="spatial", learning="naive"),
+    ResidualAttentionNet(**CIFAR, depths=(0,), p=2, r=2, attention="spatial", learning="naive"),
     ResidualAttentionNet(**CIFAR, depths=(2,), learning="none"),
 )
 

@@ -73,12 +73,12 @@ def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path
     assert "stopped at step " in errors[0] and "after saving" in errors[0] and "stopped at" not in errors[1], errors
     step = max(int(path.name) for path in (two / "checkpoints").iterdir())
     assert step % 4 == 0 and f"stopped at step {step} after" in errors[0]
-    codes, said, errors = programs.together(*given)
+    codes, said, errors = programs.together(*given, "--config.log.figures=True")
     assert codes == [0, 0] and errors == ("", "") and said[1] == "", errors
     assert f"resumed at step {step} of 36" in said[0] and "test split of faces, 24 images" in said[0]
     starts = json.loads((two / "run.json").read_text())["starts"]
     assert [start["devices"]["processes"] for start in starts] == [2, 2]
-    assert len(list(two.glob("events*"))) == 2
+    assert len(list(two.glob("events*"))) == 2 and (two / "figures" / "confusion_age.png").exists()
     done = programs.run("train", *arguments, f"--workdir={one}", devices=2)
     assert done.returncode == 0, done.stderr
     assert_same_run(two, one)

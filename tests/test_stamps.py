@@ -5,7 +5,8 @@ import time
 import pytest
 from source_files import member, write_tar
 
-from agegender_jax.data import prepare, sources, stamps, synthetic
+from agegender_jax.data import entries, prepare, sources, stamps, synthetic
+from agegender_jax.errors import DataError
 
 
 @pytest.fixture
@@ -99,16 +100,91 @@ def test_young_files_are_read_again(faces, tmp_path, read, monkeypatch):
     monkeypatch.setattr(stamps, "SETTLED_S", 3600.0)
     for _ in range(2):
         prepare.prepare(str(faces), str(tmp_path / "cache"))
-    assert len(read) == 2 and not list((tmp_path / "cache").glob("*.seen"))
+    assert len(read) == 2 and not list((tmp_path / "cache").glob("*.stamp"))
+
+
+def test_a_changed_archive_is_read(faces, tmp_path, read):
+    spec = as_tar(faces)
+    first = prepare.prepare(spec, str(tmp_path / "cache"))
+    remove(faces)
+    time.sleep(0.02)
+    as_tar(faces)
+    assert prepare.prepare(spec, str(tmp_path / "cache")).fingerprint != first.fingerprint
+
+
+def test_a_change_in_the_second_of_two_joined_sources_is_seen(faces, tmp_path, read):
+    spec = as_joined(faces)
+    first = prepare.prepare(spec, str(tmp_path / "cache"))
+    time.sleep(0.02)
+    rewrite(faces.with_name("others"))
+    assert prepare.prepare(spec, str(tmp_path / "cache")).fingerprint != first.fingerprint
+
+
+def test_what_a_link_leads_to_is_part_of_it(faces, tmp_path, read):
+    (faces / "deep").mkdir()
+    path = min(faces.glob("*.jpg"))
+    path.rename(faces / "deep" / "target")  # no image by its name
+    path.symlink_to(faces / "deep" / "target")
+    first = prepare.prepare(str(faces), str(tmp_path / "cache"))
+    assert prepare.prepare(str(faces), str(tmp_path / "cache")) and len(read) == 1
+    time.sleep(0.02)
+    rewrite(faces / "deep")
+    assert prepare.prepare(str(faces), str(tmp_path / "cache")).fingerprint != first.fingerprint
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(faces, tmp_path, read, monkeypatch):
+    whole = entries._read_file
+
+    def read_but_one(path):
+        if path.endswith(max(faces.iterdir()).name):
+            raise entries.Unreadable("cannot be read: Input/output error")
+        return whole(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(entries, "_read_file", read_but_one)
+        found = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5)
+    assert [reason for _, reason in found.bad] == ["cannot be read: Input/output error"]
+    assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
+
+
+def test_a_change_while_it_is_read_is_seen(faces, tmp_path, read, monkeypatch):
+    whole = sources.read
+
+    def add_and_read(*args):
+        monkeypatch.setattr(sources, "read", whole)
+        add(faces)
+        return whole(*args)
+
+    monkeypatch.setattr(sources, "read", add_and_read)
+    assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 7
+    (faces / "7_1_1_20170101000000000.jpg").unlink()
+    assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
+
+
+def test_bad_files_are_refused_from_what_is_known_too(faces, tmp_path, read):
+    (faces / "30_0_0_20170101000000000.jpg").write_bytes(b"nothing")
+    told = []
+    assert len(prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5).bad) == 1
+    with pytest.raises(DataError, match="1 of 7 files are unusable"):
+        prepare.prepare(str(faces), str(tmp_path / "cache"), on_bad=lambda bad: told.append(bad) or "list.csv")
+    assert len(read) == 1 and [[file for file, _ in bad] for bad in told] == [["30_0_0_20170101000000000.jpg"]]
+
+
+def test_folders_are_listed_in_any_order(faces, tmp_path, read, monkeypatch):
+    prepare.prepare(str(faces), str(tmp_path / "cache"))
+    listed = entries.list_folder
+    monkeypatch.setattr(entries, "list_folder", lambda root: listed(root)[::-1])
+    prepare.prepare(str(faces), str(tmp_path / "cache"))
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"../../elsewhere", b"0" * 64])
-def test_a_note_that_says_nothing_costs_a_reading(text, faces, tmp_path, read):
+def test_a_stamp_that_says_nothing_costs_a_reading(text, faces, tmp_path, read):
     first = prepare.prepare(str(faces), str(tmp_path / "cache"))
-    (note,) = (tmp_path / "cache").glob("*.seen")
-    note.write_bytes(text)
+    (stamp,) = (tmp_path / "cache").glob("*.stamp")
+    stamp.write_bytes(text)
     second = prepare.prepare(str(faces), str(tmp_path / "cache"))
-    assert len(read) == 2 and second.fingerprint == first.fingerprint == note.read_text()
+    assert len(read) == 2 and second.fingerprint == first.fingerprint == stamp.read_text()
 
 
 def test_prepared_data_that_are_gone_are_made_again(faces, tmp_path, read):

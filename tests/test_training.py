@@ -14,7 +14,7 @@ from tracing import untraced
 
 from agegender_jax import models, parallel, training
 from agegender_jax.checkpoint import load_variables
-from agegender_jax.config import default, paper
+from agegender_jax.config import default
 from agegender_jax.data import synthetic
 from agegender_jax.errors import ConfigError, NotFiniteError
 from agegender_jax.models.ran import ResidualAttentionNet
@@ -75,7 +75,7 @@ def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path,
 @pytest.mark.parametrize(
     "change",
     [
-        "small stem, none, hidden, bfloat16, smoothing, paper, sgd, decay",
+        "small stem, none, hidden, bfloat16, smoothing, constant rate, sgd, decay",
         "ran, naive, channel, shuffled",
         "levi_hassner, true",
     ],
@@ -92,8 +92,7 @@ def test_options_train(faces, tmp_path, change, monkeypatch):
     else:
         config.model.update(stem="small", gender_to_age="none", age_hidden=8, dtype="bfloat16")
         config.loss.label_smoothing = 0.1
-        paper(config)
-        config.optimizer.update(name="sgd", weight_decay=1e-4)
+        config.optimizer.update(name="sgd", schedule="constant", warmup=0.0, clip_norm=0.0, weight_decay=1e-4)
         config.augment.update(flip=False, shift=0.0, colour=0.0)
     trainer.fit(config, str(tmp_path / "run"), ["test"])
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])

@@ -5,7 +5,7 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,16 +28,17 @@ class Unreadable(Exception):
 
 
 class State(NamedTuple):
-    """What of a file on disk tells, unread, that it changed; times in ns, of the content and of anything."""
+    """What shows, without reading a file, that it changed; times in ns, the second of content or inode (ctime)."""
 
     size: int
+    device: int
     inode: int
     modified_ns: int
     changed_ns: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> "State":
-        return cls(status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        return cls(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Entry:
       path: path inside the source with `/` between the parts (as it stands, if it leads outside).
       read: returns the bytes (at most MAX_BYTES) or raises Unreadable; None where there is a reason.
       reason: why it cannot be read, or None.
-      state: of a readable file on disk; None in archives.
+      state: of a regular file on disk; None in archives.
     """
 
     path: str
@@ -105,19 +106,26 @@ def list_folder(root: Path) -> list[Entry]:
 
 def file_entry(root: Path, path: str) -> Entry:
     """The file at `path` below `root`: regular, not too large, and really below it."""
-    return _entry(path, os.path.join(root, path), os.path.realpath(root))
+    (entry,) = file_entries(root, [path])
+    return entry
+
+
+def file_entries(root: Path, paths: Iterable[str]) -> list[Entry]:
+    """`file_entry` of each path."""
+    real = os.path.realpath(root)
+    return [_entry(path, os.path.join(root, path), real) for path in paths]
 
 
 def _entry(path: str, full: str, root: str | None) -> Entry:
     """The file at `full`. `root`: what it must lie below, without links; None where no link leads to the file."""
     try:
         status = os.stat(full)
-        real = root and os.path.realpath(full)
+        outside = root is not None and not os.path.realpath(full).startswith(os.path.join(root, ""))
     except FileNotFoundError:
         return Entry(path, reason="a link to nothing" if os.path.islink(full) else "no such file")
     except (OSError, ValueError) as error:
         return Entry(path, reason=f"cannot be read: {getattr(error, 'strerror', error)}")
-    if root and not real.startswith(os.path.join(root, "")):
+    if outside:
         return Entry(path, reason="a link that leads outside the source")
     if stat.S_ISDIR(status.st_mode):
         return Entry(path, reason=FOLDER)

@@ -95,7 +95,7 @@ def prepare(
 ) -> Prepared:
     """Reads, checks, decodes and groups the images of `spec`, or finds that done.
 
-    Files whose names, sizes and times are those of an earlier start are not read again.
+    A source whose files' names, sizes, inodes and times are those of an earlier start is not read again.
 
     Args:
       on_bad: lists the unusable files somewhere and says where; called before too many of them are an error.
@@ -111,15 +111,18 @@ def prepare(
     def folder_of(fingerprint: str) -> Path:
         return cache / f"{fingerprint[:16]}-{builder.VERSION}"
 
-    note = stamps.note(spec, cache, builder.VERSION, progress)
-    fingerprint = stamps.read(note)
+    stamp = stamps.path(spec, cache, progress)
+    fingerprint = stamps.read(stamp)
     found = _find(folder_of(fingerprint), progress) if fingerprint else None
     if found is None:
         items = list(sources.read(spec, str(cache), progress))
         fingerprint = _fingerprint(items)
         found = _find(folder_of(fingerprint), progress, lambda folder: _build(folder, items, spec, progress, on_bad))
-        stamps.write(note, fingerprint)
-    folder, (records, columns, bad) = folder_of(fingerprint), found
+        failed = any(item.label and item.data is None for item in items)
+        if not failed and stamp == stamps.path(spec, cache, progress):  # nothing changed meanwhile
+            stamps.write(stamp, fingerprint)
+    folder = folder_of(fingerprint)
+    records, columns, bad = found
     _check_bad(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)

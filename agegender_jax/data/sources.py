@@ -18,7 +18,7 @@ from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
 
-__all__ = ["Item", "default_cache_dir", "read", "resolve", "source_name"]
+__all__ = ["Item", "default_cache_dir", "read", "resolve", "source_name", "states"]
 
 
 NOT_THERE = "listed in the CSV, but there is no such image"
@@ -32,7 +32,7 @@ class Item:
       file: path inside the source without the folders that all its readable images share; in joined sources
         after `<source name>/`. Bytes that are not UTF-8 stand in it as surrogate escapes.
       data: the file's bytes, or None.
-      label: Label, or None.
+      label: Label, or None; there is one and no data where reading failed, perhaps not for ever.
       reason: None for a usable file.
     """
 
@@ -69,11 +69,14 @@ def states(
     Arguments and errors as in `read`.
     """
     for name, path in zip(source_names(spec), resolve(spec, cache_dir, progress), strict=True):
-        if not path.is_dir():
-            yield name, State.of(path.stat())
-        if path.is_dir() or entries.is_csv(path.name):
-            with _open(path) as (listed, _):
-                yield from ((f"{name}/{entry.path}", entry.state or entry.reason) for entry in listed)
+        where = f"{name}:{os.path.realpath(path)}"
+        with _telling(path):
+            if path.is_dir():
+                found = entries.list_folder(path)
+            else:
+                found = [Entry("", state=State.of(path.stat()))]
+                found += _list_csv(path)[0] if entries.is_csv(path.name) else []
+        yield from ((f"{where}/{entry.path}", entry.state or entry.reason) for entry in found)
 
 
 def _read_joined(parts: list[tuple[str, Path]]) -> Iterator[Item]:
@@ -102,7 +105,7 @@ def _read_one(path: Path) -> Iterator[Item]:
 def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str]]]:
     """A source's entries, and what its FairFace CSVs say: path -> label or reason."""
     with contextlib.ExitStack() as stack:
-        try:
+        with _telling(path):
             if path.is_dir():
                 listed = entries.list_folder(path)
                 labels = _csv_labels(listed)
@@ -111,11 +114,16 @@ def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str]]]:
             else:
                 listed = stack.enter_context(archives.open_archive(path))
                 labels = _csv_labels(listed)
-        except (OSError, entries.Unreadable, csv.Error) as error:
-            raise DataError(
-                f"the data source cannot be read: {error}", str(path), "mend it, or name another"
-            ) from error
         yield listed, labels
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """A source that cannot be read becomes a DataError."""
+    try:
+        yield
+    except (OSError, entries.Unreadable, csv.Error) as error:
+        raise DataError(f"the data source cannot be read: {error}", str(path), "mend it, or name another") from error
 
 
 def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
@@ -124,7 +132,7 @@ def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
     labels = _csv_labels([entries.file_entry(real.parent, real.name)])
     if not labels:
         raise DataError("no FairFace rows in the CSV", str(path), "its first line is file,age,gender,race,...")
-    return [entries.file_entry(path.parent, file) for file in labels if entries.is_image(file)], labels
+    return entries.file_entries(path.parent, filter(entries.is_image, labels)), labels
 
 
 def _csv_labels(listed: list[Entry]) -> dict[str, Label | str]:
@@ -164,4 +172,4 @@ def _item(file: str, entry: Entry, labels: dict[str, Label | str]) -> Item:
     try:
         return Item(file, entry.read(), label, None)
     except entries.Unreadable as error:
-        return Item(file, None, None, str(error))
+        return Item(file, None, label, str(error))

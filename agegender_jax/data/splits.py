@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 HASH_LIMIT = 30
 SHARES = (("test", 0.1), ("val", 0.1))
@@ -47,11 +45,14 @@ def _signs(hashes: np.ndarray) -> np.ndarray:
 
 def groups(sha256: Sequence[str], hashes: np.ndarray) -> np.ndarray:
     """Number of each image's group, int32 [N]."""
+    from scipy import sparse  # takes a third of a second, at each start of a program if it stood above
+    from scipy.sparse import csgraph
+
     count = len(sha256)
     _, first, inverse = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
     pairs = np.concatenate([near_pairs(hashes), np.stack([np.arange(count), first[inverse]], 1)])
-    graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int32)
+    graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
+    return csgraph.connected_components(graph, directed=False)[1].astype(np.int32)
 
 
 def group_ids(group: np.ndarray, sha256: Sequence[str]) -> np.ndarray:

@@ -6,7 +6,7 @@ from agegender_jax.report.card import card
 from agegender_jax.report.examples import Examples, Population
 from agegender_jax.report.explanations import Explained, explanations
 from agegender_jax.report.members import Member, answers, bucket_years
-from agegender_jax.report.page import page
+from agegender_jax.report.page import is_figure, page
 from agegender_jax.report.predictions import predictions
 from agegender_jax.report.results import details, results, rows
 from agegender_jax.report.runs import Run, command_line
@@ -29,6 +29,7 @@ __all__ = [
     "draw",
     "explanation_grid",
     "explanations",
+    "is_figure",
     "overlays",
     "page",
     "png",

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import jinja2
@@ -109,11 +110,17 @@ def page(
         command=command,
         sections=sections,
         masks=[name for name in figures if name.startswith("attention_")],
+        illustrated=any(name in CAPTIONS for name in figures),
         warnings=protocol.warnings(found, runs),
         protocol=protocol.beside_paper(found, runs),
         drawn=protocol.is_drawn(found["source"]["name"]),
         free=all(map(protocol.is_free, runs)),
     )
+
+
+def is_figure(name: str) -> bool:
+    """Whether a file of this name in `figures/` is one that the library draws."""
+    return name in CAPTIONS or re.fullmatch(r"(attention|explanations)_.+\.png", name, re.DOTALL) is not None
 
 
 def _image(name: str, png: bytes) -> dict:

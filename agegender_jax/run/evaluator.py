@@ -38,7 +38,7 @@ def evaluate(
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
       calibrate: apply the temperatures that the members' trainings fitted on val.
       command: the program's arguments, for the report.
-      draw: figures.
+      draw: figures too; those of `explain` in any case.
       explain: how many of the images to explain, see `evidence`.
 
     Raises:

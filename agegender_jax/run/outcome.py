@@ -86,6 +86,8 @@ def write(
 ) -> dict:
     """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
 
+    Figures of an earlier call are removed where there are no new ones.
+
     Args:
       command: arguments of the program that scores the members; of the run, where it is its own training.
       draw: figures too, besides those of `explain`.
@@ -120,6 +122,9 @@ def write(
         write_json(out / "results.json", found)
 
     (out / "figures").mkdir(parents=True, exist_ok=True)
+    for path in (out / "figures").iterdir():
+        if report.is_figure(path.name) and path.name not in drawn:
+            path.unlink()
     save(drawn)
     progress.show(table(found))
     progress.show(details(found))
