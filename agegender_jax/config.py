@@ -35,7 +35,7 @@
 | data.cache_dir           | of prepared data; empty for the user's cache folder                 |
 | augment.flip, augment.shift, augment.colour | mirror; shift as a fraction of the side; relative recolouring |
 | log.every_steps          | steps between train lines                                           |
-| log.figures              | draw figures at the end; launch.evaluate draws them later too       |
+| log.figures              | draw figures at the end; launch.evaluate draws them in its report   |
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
 """

@@ -2,7 +2,7 @@
 
 python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PATH] [--split=test] [--out=reports/both]
 
-Writes results.json, predictions.csv, report.html and, without --nofigures, figures/. --explain=N adds what the nets
+Writes results.json, predictions.csv, figures/ (none with --nofigures) and report.html. --explain=N adds what the nets
 looked at in N images spread over the split, and how far that can be believed; it takes minutes.
 """
 

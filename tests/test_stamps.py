@@ -161,6 +161,19 @@ def test_a_change_while_it_is_read_is_seen(faces, tmp_path, read, monkeypatch):
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
 
 
+def test_a_source_that_is_gone_once_it_is_read_is_used(faces, tmp_path, read, monkeypatch):
+    whole = sources.read
+
+    def read_and_remove(*args):
+        items = list(whole(*args))
+        shutil.rmtree(faces)
+        return items
+
+    monkeypatch.setattr(sources, "read", read_and_remove)
+    assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
+    assert not list((tmp_path / "cache").glob("*.stamp"))
+
+
 def test_bad_files_are_refused_from_what_is_known_too(faces, tmp_path, read):
     (faces / "30_0_0_20170101000000000.jpg").write_bytes(b"nothing")
     told = []

@@ -31,14 +31,13 @@ class State(NamedTuple):
     """What shows, without reading a file, that it changed; times in ns, the second of content or inode (ctime)."""
 
     size: int
-    device: int
     inode: int
     modified_ns: int
     changed_ns: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> "State":
-        return cls(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        return cls(status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,8 +118,7 @@ def prepare(
         items = list(sources.read(spec, str(cache), progress))
         fingerprint = _fingerprint(items)
         found = _find(folder_of(fingerprint), progress, lambda folder: _build(folder, items, spec, progress, on_bad))
-        failed = any(item.label and item.data is None for item in items)
-        if not failed and stamp == stamps.path(spec, cache, progress):  # nothing changed meanwhile
+        if stamp and not any(map(_failed, items)) and stamps.still(stamp, spec, cache):
             stamps.write(stamp, fingerprint)
     folder = folder_of(fingerprint)
     records, columns, bad = found
@@ -127,6 +126,11 @@ def prepare(
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
     return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **columns)
+
+
+def _failed(item: sources.Item) -> bool:
+    """Whether reading failed, perhaps not for ever."""
+    return item.data is None and (item.label is not None or item.reason.startswith("cannot be read"))
 
 
 def _cache(folder: Path) -> Path:

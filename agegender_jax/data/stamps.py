@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agegender_jax.data import sources
 from agegender_jax.data.places import Progress
+from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.files import replace
 
 RULES = 1  # raise it when other files are listed, or labels or the fingerprint are told otherwise
@@ -29,6 +30,14 @@ def path(spec: str, cache: Path, progress: Progress | None = None) -> Path | Non
             return None
         stamp.update(f"\n{name!r} {state}".encode())
     return cache / f"{stamp.hexdigest()[:32]}.stamp"
+
+
+def still(stamp: Path, spec: str, cache: Path) -> bool:
+    """Whether the source still is as it was when `stamp` was its path."""
+    try:
+        return path(spec, cache) == stamp
+    except (ConfigError, DataError):
+        return False
 
 
 def read(stamp: Path | None) -> str | None:
