@@ -78,10 +78,8 @@ def test_every_room_has_a_floor():
     "modules, missing",
     [
         ("models run.benchmark run.steps", ("grain", "tensorflow_datasets", "array_record", "tensorboardX")),
-        (
-            "run.trainer run.evaluator",
-            ("matplotlib", "scipy.optimize", "scipy.sparse", "scipy.stats"),
-        ),  # a second of each start
+        # a second of each start
+        ("run.trainer run.evaluator", ("matplotlib", "scipy.optimize", "scipy.sparse", "scipy.stats")),
     ],
 )
 def test_what_is_imported_only_when_it_is_needed(modules, missing):
