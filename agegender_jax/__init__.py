@@ -1,3 +1,20 @@
-"""Age and gender prediction from face images in JAX and Flax (arXiv 2010.03791)."""
+"""Age and gender from face images with attentional convolutional networks, in JAX and Flax.
 
-__version__ = "0.1.0"
+`load("runs/ran")` gives a trained net. Subpackages: `models`, `data`, `ensemble`, `metrics`, `explain`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agegender_jax.loading import load as load
+
+__version__ = "0.2.0.dev0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str):
+    """Import `load` when it is first used: it needs jax, and `--help` must not."""
+    if name == "load":
+        return importlib.import_module("agegender_jax.loading").load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,7 +54,7 @@ class Stopped(Exception):
         self.code, self.step = code, step
 
 
-class ToldElsewhere(Exception):
+class PeerReportedError(Exception):
     """The run ends with `code`; another process tells why."""
 
     def __init__(self, code: int):
@@ -62,5 +62,5 @@ class ToldElsewhere(Exception):
         self.code = code
 
 
-class Alone(Exception):
+class LocalError(Exception):
     """Raised from an error that the other processes do not know of: tell it, and leave without waiting for them."""

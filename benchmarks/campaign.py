@@ -58,7 +58,7 @@ def run_apart(point: Point, timeout: float | None) -> dict:
 
 def run_here(point: Point, timeout: float | None) -> dict:
     """The same in this process, for a dry run: it saves the imports."""
-    from agegender_jax.run import benchmark
+    from benchmarks import throughput
 
     config = ran.get_config()
     config.update_from_flattened_dict(point.fields)
@@ -68,7 +68,7 @@ def run_here(point: Point, timeout: float | None) -> dict:
         return job.measure(point.arguments)
     if point.program == "benchmarks.kernels":
         return kernels.measure(config, point.flags["steps"])
-    return benchmark.measure(point.flags["what"], config, point.flags["steps"])
+    return throughput.measure(point.flags["what"], config, point.flags["steps"])
 
 
 def campaign(

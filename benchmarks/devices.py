@@ -38,18 +38,19 @@ def measure(driver: str, steps: int) -> dict:
     import numpy as np
 
     from agegender_jax import config as config_lib
-    from agegender_jax import optim, parallel, training
-    from agegender_jax.run import outcome, processes, trainer
-    from agegender_jax.run import steps as steps_of
+    from agegender_jax import models, optim, parallel, training
+    from agegender_jax.run import train
+    from agegender_jax.run.host import processes
+    from benchmarks import steps as steps_of
 
-    processes.meet()
+    processes.connect()
     config = config_lib.default()
     config.update({"batch_size": BATCH, "parallel": driver})
     config.model.update(name=NET, width=WIDTH)
-    model = outcome.build_model(config.to_dict(), axis_name=parallel.AXIS)
+    model = models.from_config(config.model, axis_name=parallel.AXIS)
     tx = optim.build(config.optimizer, steps)
     batch = steps_of.random_batch(BATCH // jax.process_count(), SIZE)
-    made = trainer.make_driver(config, model, tx)
+    made = train.make_driver(config, model, tx)
     state = made.replicate(jax.tree.map(np.array, training.init_state(model, tx, jax.random.key(0), SIZE)))
 
     def timed(action) -> float:
@@ -63,7 +64,7 @@ def measure(driver: str, steps: int) -> dict:
         jax.block_until_ready(state.step)
 
     def agree() -> None:
-        with processes.together() as agreed:
+        with processes.sync_errors() as agreed:
             agreed.value = 0
 
     for _ in range(3):

@@ -21,8 +21,8 @@ import time
 import jax
 
 from agegender_jax import config as config_lib
-from agegender_jax import data, ensemble, files, metrics, report
-from agegender_jax.run import inputs, outcome
+from agegender_jax import data, ensemble, evaluation, files, metrics, models, report
+from agegender_jax.run import dataset, write_results
 from benchmarks.input import REPEATS, ROOT, rounded, spread
 
 IMAGES, SIZE, NET = 10_000, 128, "resnet18"
@@ -33,8 +33,8 @@ def measure(images: int, work: pathlib.Path) -> dict:
     config = config_lib.default()
     config.model.name, config.data.image_size = NET, SIZE
     config.data.update(source=f"synthetic:{images}", cache_dir=str(work))
-    faces = inputs.load(config)
-    prepared, model = faces.prepared, outcome.build_model(config.to_dict())
+    faces = dataset.load_dataset(config)
+    prepared, model = faces.prepared, models.from_config(config.model)
     variables = jax.jit(lambda key: model.init(key, data.normalize(prepared.images(SIZE)[:1]), train=False))(
         jax.random.key(0)
     )
@@ -51,8 +51,8 @@ def measure(images: int, work: pathlib.Path) -> dict:
     def whole() -> tuple[float, float]:
         probs = ensemble.predict_all(model, variables, batches(), devices=jax.devices())
         predicted = time.perf_counter()
-        member = report.Member(NET, "", 0, 0, probs, "probs", years).calibrate(1.1, 0.9)
-        found = report.results(
+        member = evaluation.Member(NET, "", 0, 0, probs, "probs", years).calibrate(1.1, 0.9)
+        found = evaluation.results(
             [member],
             prepared.age,
             prepared.gender,
@@ -64,9 +64,11 @@ def measure(images: int, work: pathlib.Path) -> dict:
             allow_leak=False,
         )
         files.to_json(found)
-        report.predictions(prepared.file, prepared.age_text, prepared.gender, report.answers([member]))
+        evaluation.predictions(prepared.file, prepared.age_text, prepared.gender, evaluation.answers([member]))
         told = time.perf_counter()
-        report.page(found, report.draw(*outcome.pictured([member], found, member.probs, faces, "all"), found, []), [])
+        report.page(
+            found, report.draw(*write_results.pictured([member], found, member.probs, faces, "all"), found, []), []
+        )
         return told - predicted, time.perf_counter() - told
 
     bare(), whole()

@@ -11,8 +11,8 @@ import pathlib
 import shlex
 import tempfile
 
-from agegender_jax.report import words
-from agegender_jax.run import compiled, evaluator, pages
+from agegender_jax.run import evaluate
+from agegender_jax.run.host import compile_cache, large_pages
 from agegender_jax.run.workdir import write_json
 from benchmarks.machine import RESULTS, machine
 
@@ -26,7 +26,7 @@ ON_DRAWN = ["inside cues", "largest inside, by chance"]
 def measure(workdirs: list[str]) -> pathlib.Path:
     """Explains IMAGES images of the test split by every net, and keeps the numbers; where."""
     with tempfile.TemporaryDirectory() as out:
-        found = evaluator.evaluate(
+        found = evaluate.evaluate(
             workdirs, source=None, split="test", checkpoint="best", out=out, allow_leak=False, explain=IMAGES
         )
     told = {
@@ -55,16 +55,16 @@ def table(found: dict) -> str:
                 if "localisation" in row:
                     inside, hits = row["localisation"], row["localisation"]["pointing"]
                     rate = (
-                        f"{hits['mean']:.2f} {words.interval(hits['ci95'], '.2f')}, {inside['pointing_by_chance']:.2f}"
+                        f"{hits['mean']:.2f} {format.interval(hits['ci95'], '.2f')}, {inside['pointing_by_chance']:.2f}"
                     )
                     cells += [_told(inside["minus_area"]), rate]
-                lines.append([f"{net}, {head}", words.map_name(name), *cells])
+                lines.append([f"{net}, {head}", format.map_name(name), *cells])
     headings = [*HEADINGS, *ON_DRAWN][: len(lines[0])]
     return "\n".join(f"| {' | '.join(line)} |" for line in [headings, ["---"] * len(headings), *lines])
 
 
 def _told(estimate: dict) -> str:
-    return f"{estimate['mean']:+.3f} {words.interval(estimate['ci95'], '+.3f')}".strip()
+    return f"{estimate['mean']:+.3f} {format.interval(estimate['ci95'], '+.3f')}".strip()
 
 
 def main() -> None:
@@ -76,8 +76,8 @@ def main() -> None:
         for path in sorted(RESULTS.glob("explanations_*.json")):
             print(f"{path.name}\n\n{table(json.loads(path.read_text()))}\n")
         return
-    pages.use_large()
-    compiled.keep()
+    large_pages.use_large()
+    compile_cache.keep()
     print(measure(given.workdir))
 
 

@@ -17,8 +17,7 @@ import jax
 import numpy as np
 
 from agegender_jax import data, models
-from agegender_jax.run import provenance
-from agegender_jax.run.workdir import write_json
+from agegender_jax.run.workdir import provenance, write_json
 from benchmarks.machine import RESULTS, machine
 
 BATCH = 64

@@ -22,7 +22,7 @@ import time
 
 import jax
 
-from agegender_jax.data import synthetic
+from agegender_jax import synthetic
 from agegender_jax.data.prepare import prepare
 
 ROOT = pathlib.Path(__file__).parents[1]

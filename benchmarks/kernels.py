@@ -22,11 +22,12 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
+from agegender_jax import models
+from agegender_jax.cli import app
 from agegender_jax.errors import ConfigError
-from agegender_jax.run import outcome, provenance, steps
-from agegender_jax.run.timing import WARMUP
-from benchmarks import layers
-from launch import app
+from agegender_jax.run.workdir import provenance
+from benchmarks import layers, steps
+from benchmarks.timing import WARMUP
 
 CONFIG = app.define_config()
 STEPS = flags.DEFINE_integer("steps", 10, "Steps to trace.", lower_bound=1)
@@ -72,7 +73,7 @@ def measure(config: ConfigDict, count: int) -> dict:
 
 def gigabytes(config: ConfigDict) -> float:
     """Of all operands and results of a training step's convolutions, pools and resizes."""
-    net = outcome.build_model(config.to_dict())
+    net = models.from_config(config.model)
     found = layers.calls(net, config.data.image_size, config.batch_size)
     of_float32 = sum(count * layer.work()[1] for layer, count in found.items())
     return steps.PASSES["train"] * of_float32 * jnp.dtype(config.model.dtype).itemsize / 4

@@ -26,7 +26,7 @@ from jax import lax
 
 from agegender_jax import files, models
 from agegender_jax.models import layers
-from agegender_jax.run import provenance
+from agegender_jax.run.workdir import provenance
 from benchmarks import limits
 from benchmarks.machine import RESULTS, machine
 

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 from PIL import Image
 
-from agegender_jax.data import synthetic
+from agegender_jax import synthetic
 from agegender_jax.data.decoding import decode
-from agegender_jax.run import provenance
+from agegender_jax.run.workdir import provenance
 
 TRIES = 10
 SIDE = {"cpu": 2048, "gpu": 8192}  # of the matrices

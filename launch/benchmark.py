@@ -6,13 +6,14 @@ The last line on stdout is a JSON object. train and evaluate need no data; input
 """
 
 import os
+import sys
 
 from absl import flags
 
 from agegender_jax import files
+from agegender_jax.cli import app
 from agegender_jax.errors import ConfigError
-from agegender_jax.run import shared_gpu
-from launch import app
+from benchmarks import shared_gpu
 
 CONFIG = app.define_config()
 WHATS = ("train", "input", "fit", "evaluate")
@@ -34,15 +35,18 @@ def main() -> None:
         )
     if AGAINST.value:
         shared_gpu.prepare(os.environ)
-    from agegender_jax.run import benchmark, rival  # imports jax
+    from benchmarks import (
+        throughput,  # imports jax
+        torch_process,  # imports jax
+    )
 
     if AGAINST.value:
-        rival.check()
-    found = benchmark.measure(
+        torch_process.check()
+    found = throughput.measure(
         WHAT.value, config, STEPS.value, against_torch=AGAINST.value is not None, torch_compile=TORCH_COMPILE.value
     )
     print(files.to_json(found), flush=True)
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(sys.modules[__name__])

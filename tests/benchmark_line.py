@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from agegender_jax.run import feeding
+from benchmarks import feeding
 
 KEYS = {
     "what": str,

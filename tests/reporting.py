@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from agegender_jax import report
+from agegender_jax import evaluation, report
 from agegender_jax.config import default
 from agegender_jax.labels import age_bucket
 from agegender_jax.structs import Probs
@@ -28,12 +28,12 @@ def member(name, age, gender, seed):
     probs = Probs(
         (of_age / of_age.sum(1, keepdims=True)).astype(np.float32), np.stack([1 - p, p], 1).astype(np.float32)
     )
-    raw = report.Member(name, f"runs/{name}", 700, 1882710, probs, "probs", BUCKET_YEARS)
+    raw = evaluation.Member(name, f"runs/{name}", 700, 1882710, probs, "probs", BUCKET_YEARS)
     return raw.calibrate(1.7, 1.2)
 
 
 def results(members, years, age, gender, race, source="synthetic", split="test"):
-    return report.results(
+    return evaluation.results(
         members,
         age,
         gender,
@@ -90,7 +90,7 @@ def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=N
     found = results(members, years, age, gender, race, source)
     picture = picture or (lambda i: np.full((40, 30, 3), 7 * i % 256, np.uint8))
     examples = report.Examples(
-        found["models"][-1]["name"], report.answers(members), years, age, gender, picture, np.array(BUCKET_YEARS)
+        found["models"][-1]["name"], evaluation.answers(members), years, age, gender, picture, np.array(BUCKET_YEARS)
     )
     people = report.Population(source, years, age, gender, np.ones(count, bool))
     return found, [run(name) for name in names], examples, people

@@ -11,13 +11,15 @@ import pytest
 from programs import check
 
 from agegender_jax import config as config_lib
-from agegender_jax.data import synthetic
+from agegender_jax import synthetic
+from agegender_jax.cli import app
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.labels import AGE_BUCKETS
-from agegender_jax.run import ablation, contrasts, finished, trainer, variants
-from agegender_jax.run.logs import MetricsLog
-from agegender_jax.run.workdir import Workdir
-from launch import app
+from agegender_jax.run import train
+from agegender_jax.run.ablate import ablation, comparison, variants
+from agegender_jax.run.validate import selection_loss
+from agegender_jax.run.workdir import Workdir, finished_runs
+from agegender_jax.run.workdir.logs import MetricsLog
 
 BASE, OTHER = "model.gender_to_age=probs", "model.gender_to_age=shuffled"
 VARY = ["model.gender_to_age=probs,shuffled"]
@@ -131,7 +133,7 @@ def test_the_terminal_gets_a_table_for_each_pair_and_what_it_rests_on(place):
 
 
 def test_given_again_it_trains_nothing_and_says_the_same(place, config, monkeypatch):
-    monkeypatch.setattr(trainer, "fit", lambda *given, **named: pytest.fail("trained"))
+    monkeypatch.setattr(train, "fit", lambda *given, **named: pytest.fail("trained"))
     before = json.loads((place / "ablation.json").read_text())
     ablate(config, place)
     after = json.loads((place / "ablation.json").read_text())
@@ -147,7 +149,7 @@ def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, 
         (Workdir(workdir).path / "results.json").write_text('{"models": [{"step": 7}]}')
         stop.code = 75
 
-    monkeypatch.setattr(trainer, "fit", fit)
+    monkeypatch.setattr(train, "fit", fit)
     with pytest.raises(Stopped, match="step 7") as raised:
         ablate(config, place, seeds=(0, 2, 1))
     assert raised.value.code == 75 and asked == [(2, f"{BASE}/seed2")]
@@ -179,7 +181,7 @@ def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, 
     ],
 )
 def test_mistakes_are_told_before_anything_is_trained(vary, seeds, texts, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "fit", lambda *given, **named: pytest.fail("trained"))
+    monkeypatch.setattr(train, "fit", lambda *given, **named: pytest.fail("trained"))
     with pytest.raises(ConfigError) as raised:
         ablate(config, tmp_path / "x", seeds, vary)
     for text in texts:
@@ -238,29 +240,29 @@ def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):
     rng = np.random.default_rng(0)
     probs = types.SimpleNamespace(age=rng.random((5, 12)), gender=rng.random((5, 2)))
     faces = types.SimpleNamespace(targets=lambda split: (np.full((5, 2), 3), np.ones(5, int)))
-    found = contrasts.results(ways, [[probs]] * 3, faces, together=False)
+    found = comparison.results(ways, [[probs]] * 3, faces, together=False)
     compared = [[name for name in NAMES if each[name] is not None] for each in found["differences"]]
     assert compared == [["gender_accuracy"], ["age_accuracy", "aabd"]]
     assert found["variants"][1]["age_accuracy"] is None and found["variants"][1]["by_seed"]["aabd"] is None
 
 
 def test_the_best_step_of_one_task_does_not_look_at_the_other(config):
-    job, scores = types.SimpleNamespace(config=config), {"loss_age": 2.0, "loss_gender": 0.5}
-    assert trainer.Training.val_loss(job, scores) == 2.5
+    scores = {"loss_age": 2.0, "loss_gender": 0.5}
+    assert selection_loss(scores, config.loss) == 2.5
     config.loss.gender_weight = 0.0
-    assert trainer.Training.val_loss(job, scores) == 2.0
+    assert selection_loss(scores, config.loss) == 2.0
     config.loss.update(age_weight=0.0, gender_weight=0.1)
-    assert trainer.Training.val_loss(job, scores) == 0.5
+    assert selection_loss(scores, config.loss) == 0.5
 
 
 def test_words_and_signs_of_a_difference():
     found = {"difference": -0.012, "ci95": [-0.03, 0.01], "range": [-0.02, -0.0001]}
-    assert contrasts._cells(found, "aabd") == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
-    assert contrasts._cells(found, "age_accuracy") == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    assert comparison._cells(found, "aabd") == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    assert comparison._cells(found, "age_accuracy") == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
     found = {"difference": 0.012, "ci95": [-0.03, 0.04], "range": [-0.02, 0.03]}
-    assert contrasts._cells(found, "age_accuracy") == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
-    assert "another seed" in contrasts.caution(1) and "so few" in contrasts.caution(4)
-    assert "few" not in contrasts.caution(5)
+    assert comparison._cells(found, "age_accuracy") == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
+    assert "another seed" in comparison.caution(1) and "so few" in comparison.caution(4)
+    assert "few" not in comparison.caution(5)
 
 
 def test_seconds_are_those_of_the_steps_that_were_not_repeated(tmp_path):
@@ -269,7 +271,7 @@ def test_seconds_are_those_of_the_steps_that_were_not_repeated(tmp_path):
     for step, speed in ((5, 8.0), (10, 16.0), (12, 32.0)):
         log.append({"step": step, "split": "train", "images_per_second": speed})
         log.append({"step": step, "split": "val"})
-    assert finished.seconds(run) == 5 * 16 / 8 + 5 * 16 / 16 + 2 * 16 / 32
+    assert finished_runs.seconds(run) == 5 * 16 / 8 + 5 * 16 / 16 + 2 * 16 / 32
 
 
 def test_damaged_answers_say_which_run_to_train_anew(place, config):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from source_files import DATE, FACES, member, reasons, write, write_tar
 
-from agegender_jax.data import entries, sources
+from agegender_jax.data import listing, sources
 from agegender_jax.errors import DataError
 
 
@@ -30,14 +30,14 @@ def test_tar_members_that_are_not_plain_files_inside(tmp_path):
     for name in ("a.tar", "a.tgz"):
         assert reasons(write_tar(tmp_path / name, members)) == {
             f"1_0_0_{DATE}": None,
-            f"../1_1_0_{DATE}": entries.OUTSIDE,
-            f"in/../../1_1_0_{DATE}": entries.OUTSIDE,
-            f"/etc/1_1_0_{DATE}": entries.OUTSIDE,
-            "soft.jpg": entries.LINK,
-            "hard.jpg": entries.LINK,
-            "fifo.jpg": entries.NOT_REGULAR,
-            "device.jpg": entries.NOT_REGULAR,
-            "folder.jpg": entries.FOLDER,
+            f"../1_1_0_{DATE}": listing.OUTSIDE,
+            f"in/../../1_1_0_{DATE}": listing.OUTSIDE,
+            f"/etc/1_1_0_{DATE}": listing.OUTSIDE,
+            "soft.jpg": listing.LINK,
+            "hard.jpg": listing.LINK,
+            "fifo.jpg": listing.NOT_REGULAR,
+            "device.jpg": listing.NOT_REGULAR,
+            "folder.jpg": listing.FOLDER,
         }
 
 
@@ -54,11 +54,11 @@ def test_zip_members_that_are_not_plain_files_inside(tmp_path):
     assert reasons(str(path)) == {
         f"1_0_0_{DATE}": None,
         f"2_0_0_{DATE}": None,
-        f"../1_1_0_{DATE}": entries.OUTSIDE,
-        f"/1_1_0_{DATE}": entries.OUTSIDE,
-        f"C:/1_1_0_{DATE}": entries.OUTSIDE,
-        "soft.jpg": entries.LINK,
-        "d.jpg": entries.FOLDER,
+        f"../1_1_0_{DATE}": listing.OUTSIDE,
+        f"/1_1_0_{DATE}": listing.OUTSIDE,
+        f"C:/1_1_0_{DATE}": listing.OUTSIDE,
+        "soft.jpg": listing.LINK,
+        "d.jpg": listing.FOLDER,
     }
 
 
@@ -80,9 +80,9 @@ def test_of_repeated_names_the_last_counts(form, tmp_path):
 
 @pytest.mark.parametrize("form", ["tar.gz", "zip"])
 def test_members_are_bounded(form, tmp_path):
-    huge = b"\0" * (entries.MAX_BYTES + 1)
+    huge = b"\0" * (listing.MAX_BYTES + 1)
     spec = write(form, tmp_path, {f"1_0_0_{DATE}": huge, f"2_0_0_{DATE}": b"small"})
-    assert reasons(spec) == {f"1_0_0_{DATE}": entries.TOO_LARGE, f"2_0_0_{DATE}": None}
+    assert reasons(spec) == {f"1_0_0_{DATE}": listing.TOO_LARGE, f"2_0_0_{DATE}": None}
 
 
 def test_archives_that_claim_far_more_than_their_size(tmp_path):

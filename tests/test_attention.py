@@ -8,7 +8,7 @@ from PIL import Image
 from agegender_jax import data, models
 from agegender_jax.models.agegender import AgeGenderNet
 from agegender_jax.models.ran import ResidualAttentionNet
-from agegender_jax.run import attention
+from agegender_jax.run import attention_figure
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
 
@@ -23,13 +23,13 @@ def net():
 
 def test_the_figure_is_of_the_nets_view(net):
     model, variables = net
-    png = attention.draw(model, variables, list(PICTURES), ["a", "b"], 32)
+    png = attention_figure.draw(model, variables, list(PICTURES), ["a", "b"], 32)
     width, height = Image.open(io.BytesIO(png)).size
-    assert width == 2 * (attention.SIDE + 8) + 8 and height > 4 * attention.SIDE
+    assert width == 2 * (attention_figure.SIDE + 8) + 8 and height > 4 * attention_figure.SIDE
 
 
 def test_nets_without_masks_are_known():
-    assert attention.has_masks(models.build("ran92_cifar", num_age_classes=12))
-    assert not attention.has_masks(models.build("resnet18", num_age_classes=12))
-    assert not attention.has_masks(models.build("ran56", num_age_classes=12, learning="none"))
-    assert not attention.has_masks(models.build("levi_hassner", num_age_classes=12))
+    assert attention_figure.has_masks(models.build("ran92_cifar", num_age_classes=12))
+    assert not attention_figure.has_masks(models.build("resnet18", num_age_classes=12))
+    assert not attention_figure.has_masks(models.build("ran56", num_age_classes=12, learning="none"))
+    assert not attention_figure.has_masks(models.build("levi_hassner", num_age_classes=12))

@@ -16,10 +16,10 @@ from browser import MISSING, Browser, find
 from PIL import Image
 
 from agegender_jax import config
-from agegender_jax.data import audit, looks, splits
+from agegender_jax.data import audit, image_stats, splits
 from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.run import auditor
+from agegender_jax.run import audit as audit_command
 from agegender_jax.run.workdir import Workdir
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
@@ -220,7 +220,7 @@ def test_a_run_that_leaks_is_found_out(source, faces, pairs, run, tmp_path):
 
 def inspect(source, out, workdirs=(), split_seed=0):
     cache = str(source.parent / "cache") if isinstance(source, Path) else str(out.parent / "cache")
-    return auditor.inspect(
+    return audit_command.inspect(
         str(source or ""), out=str(out), workdirs=workdirs, split_seed=split_seed, cache_dir=cache, command=["audit"]
     )
 
@@ -309,9 +309,9 @@ def test_links_hold_a_chain_together(faces):
 
 def test_no_size_is_odd_where_none_is_common():
     sides = np.array([40, 50, 60, 60])
-    assert looks.Looks(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == []
+    assert image_stats.Looks(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == []
     sides[0] = 60
-    assert looks.Looks(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == [1]
+    assert image_stats.Looks(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == [1]
 
 
 def test_a_missing_source_is_three_lines(tmp_path):

@@ -9,12 +9,10 @@ import pytest
 from benchmark_line import check_line
 from programs import check
 
-from agegender_jax import models
-from agegender_jax.data import synthetic
+from agegender_jax import models, synthetic
 from agegender_jax.errors import ConfigError
 from agegender_jax.models import sizes
-from agegender_jax.run import benchmark, rival, shared_gpu, timing
-from benchmarks import campaign, points, tables
+from benchmarks import campaign, points, shared_gpu, tables, throughput, timing, torch_process
 from configs import ran
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
@@ -32,7 +30,7 @@ def config(tmp_path_factory):
 
 @pytest.mark.parametrize("what", ["train", "evaluate", "input"])
 def test_the_line(what, config):
-    check_line(what, benchmark.measure(what, config, 3))
+    check_line(what, throughput.measure(what, config, 3))
 
 
 def test_flops_are_those_of_the_published_multiply_adds():
@@ -40,15 +38,15 @@ def test_flops_are_those_of_the_published_multiply_adds():
     config.model.name, config.data.image_size = "resnet18", 224
     heads = 512 * 2 + (512 + 2) * 12
     published = sizes.PUBLISHED["resnet18"][3] - 512 * 1000 + heads
-    assert benchmark.steps.gflops("evaluate", config) == pytest.approx(2e-9 * config.eval.batch_size * published)
-    assert benchmark.steps.gflops("train", config) == pytest.approx(6e-9 * config.batch_size * published)
+    assert throughput.steps.gflops("evaluate", config) == pytest.approx(2e-9 * config.eval.batch_size * published)
+    assert throughput.steps.gflops("train", config) == pytest.approx(6e-9 * config.batch_size * published)
 
 
 def test_a_training_step_per_call(config, monkeypatch):
     """Each timed step is one of launch.train's driver: the state counts it."""
     states = []
     monkeypatch.setattr(jax, "block_until_ready", lambda x, wait=jax.block_until_ready: states.append(x) or wait(x))
-    benchmark.measure("train", config, 2)
+    throughput.measure("train", config, 2)
     assert [int(state.step) for state in states[-1:]] == [timing.WARMUP + 2]
 
 
@@ -75,7 +73,7 @@ def test_mistakes(arguments, texts):
 def test_without_pytorch(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install torch==2.13.0"):
-        rival.check()
+        torch_process.check()
 
 
 @needs_torch
@@ -94,7 +92,7 @@ def test_as_many_parameters_in_pytorch(name):
         config.data.image_size = 64
         with torch.device("meta"):
             net = torch_nets.build(name, num_age_classes=12, image_size=64, **options)
-        assert sum(p.numel() for p in net.parameters()) == benchmark.steps.parameters(config)
+        assert sum(p.numel() for p in net.parameters()) == throughput.steps.parameters(config)
 
 
 @needs_torch
@@ -137,8 +135,8 @@ def test_the_same_answers_in_pytorch(name, feed):
 @needs_torch
 @pytest.mark.parametrize("what", ["train", "evaluate"])
 def test_in_turns_with_pytorch(what, config, monkeypatch):
-    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
-    line = benchmark.measure(what, config, 7, against_torch=True)
+    monkeypatch.setattr(throughput, "PAUSE", 0.0)
+    line = throughput.measure(what, config, 7, against_torch=True)
     assert line["steps"] == 7 and line["torch"]["threads"] > 0 and not line["torch"]["compiled"]
     assert line["ratio_to_torch"] == pytest.approx(line["images_per_second"] / line["torch"]["images_per_second"])
     assert 0 < line["block_ratios"]["min"] <= line["block_ratios"]["max"]
@@ -159,12 +157,12 @@ def test_in_turns_with_a_stand_in(config, monkeypatch, tmp_path):
     """Another program in the place of torch_steps.py: what it says is kept beside what is measured here."""
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "torch_steps.py").write_text(STAND_IN)
-    monkeypatch.setattr(rival, "ROOT", tmp_path)
-    monkeypatch.setattr(rival, "check", lambda: None)
-    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
-    monkeypatch.setattr(benchmark.steps, "parameters", lambda config: 7)
-    monkeypatch.setitem(benchmark.STEPS, "train", lambda config: lambda: None)
-    line = benchmark.measure("train", config, 5, against_torch=True)
+    monkeypatch.setattr(torch_process, "ROOT", tmp_path)
+    monkeypatch.setattr(torch_process, "check", lambda: None)
+    monkeypatch.setattr(throughput, "PAUSE", 0.0)
+    monkeypatch.setattr(throughput.steps, "parameters", lambda config: 7)
+    monkeypatch.setitem(throughput.STEPS, "train", lambda config: lambda: None)
+    line = throughput.measure("train", config, 5, against_torch=True)
     assert line["torch"] == {
         "images_per_second": 16.0,
         "step_ms": {"min": 500.0, "median": 500.0, "max": 500.0},
@@ -174,10 +172,10 @@ def test_in_turns_with_a_stand_in(config, monkeypatch, tmp_path):
         "compile_cached": False,
     }
     assert line["ratio_to_torch"] == pytest.approx(line["images_per_second"] / 16.0) and "note" not in line
-    with rival.Rival("train", config, 7, False) as twin:
+    with torch_process.Rival("train", config, 7, False) as twin:
         for _ in range(7):
             twin.run(1)
-        with pytest.raises(rival.OutOfMemory, match="PyTorch fails: OutOfMemoryError: CUDA"):
+        with pytest.raises(torch_process.OutOfMemory, match="PyTorch fails: OutOfMemoryError: CUDA"):
             twin.run(1)
 
 
@@ -196,7 +194,7 @@ class Twin:
     def run(self, count):
         self.calls -= 1
         if self.calls < 0:
-            raise rival.OutOfMemory("PyTorch fails: CUDA out of memory", "--against=torch", "another config")
+            raise torch_process.OutOfMemory("PyTorch fails: CUDA out of memory", "--against=torch", "another config")
         return [0.5] * count
 
 
@@ -212,10 +210,10 @@ def on_a_gpu(config, monkeypatch):
                 raise jax.errors.JaxRuntimeError(told)
 
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-        monkeypatch.setattr(benchmark, "PAUSE", 0.0)
-        monkeypatch.setattr(rival, "Rival", lambda *_: Twin(calls))
-        monkeypatch.setitem(benchmark.STEPS, "train", lambda config: step)
-        return benchmark.in_turns("train", config, 10, None)
+        monkeypatch.setattr(throughput, "PAUSE", 0.0)
+        monkeypatch.setattr(torch_process, "Rival", lambda *_: Twin(calls))
+        monkeypatch.setitem(throughput.STEPS, "train", lambda config: step)
+        return throughput.in_turns("train", config, 10, None)
 
     return measure
 
@@ -282,8 +280,8 @@ def test_sharing_a_gpu(given, fraction):
 @needs_torch
 def test_what_pytorch_refuses(config):
     with pytest.raises(ConfigError, match="parameters in PyTorch, 12 here"):
-        rival.Rival("train", config, 12, False)
+        torch_process.Rival("train", config, 12, False)
     other = ran.get_config()
     other.optimizer.name = "sgd"
     with pytest.raises(ConfigError, match="optimizer.name 'adam' only"):
-        rival.Rival("train", other, 12, False)
+        torch_process.Rival("train", other, 12, False)

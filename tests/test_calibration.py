@@ -9,12 +9,12 @@ import pytest
 import scipy.stats
 from sklearn import metrics as sklearn_metrics
 
-from agegender_jax import ensemble, metrics
+from agegender_jax import ensemble, metrics, synthetic
 from agegender_jax.config import default
-from agegender_jax.data import synthetic
 from agegender_jax.errors import CheckpointError
 from agegender_jax.metrics import calibration
-from agegender_jax.run import evaluator, trainer
+from agegender_jax.run import evaluate as evaluate_command
+from agegender_jax.run import train
 from agegender_jax.structs import Probs
 
 
@@ -157,7 +157,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    trainer.fit(config, str(workdir), ["test"])
+    train.fit(config, str(workdir), ["test"])
     return workdir
 
 
@@ -167,7 +167,7 @@ def load(path):
 
 def evaluate(run, out, **given):
     told = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False, "draw": False}
-    return evaluator.evaluate([str(run)], out=str(out), **told | given)
+    return evaluate_command.evaluate([str(run)], out=str(out), **told | given)
 
 
 def probabilities(folder):
@@ -204,11 +204,11 @@ def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run,
     found = evaluate(older, tmp_path / "out")
     assert "run has no calibration.json, so it is not calibrated; training's command" in capsys.readouterr().out
     assert found["calibrated"] is False and found["models"][0]["age_mae"] is None
-    trainer.fit(config, str(older), ["test"])
+    train.fit(config, str(older), ["test"])
     assert "trained to step 2 already" in capsys.readouterr().out
     for name in ("calibration.json", "predictions.csv"):
         assert (older / name).read_bytes() == (run / name).read_bytes()
-    trainer.fit(config, str(older), ["test"])
+    train.fit(config, str(older), ["test"])
     assert "already finished at step 2" in capsys.readouterr().out
 
 
@@ -232,7 +232,7 @@ def test_too_few_faces_in_val_leave_the_temperature_at_one(run, config, tmp_path
     monkeypatch.setattr(calibration, "ENOUGH", 1000)
     again = shutil.copytree(run, tmp_path / "run")
     (again / "calibration.json").unlink()
-    trainer.fit(config, str(again), ["test"])
+    train.fit(config, str(again), ["test"])
     told = load(again / "calibration.json")
     assert (told["age_temperature"], told["gender_temperature"], told["n"]) == (1.0, 1.0, 0)
     assert told["bucket_years"] == load(run / "calibration.json")["bucket_years"]

@@ -15,8 +15,7 @@ import programs
 import pytest
 from benchmark_line import check_line
 
-from agegender_jax import models
-from agegender_jax.data import synthetic
+from agegender_jax import models, synthetic
 from agegender_jax.errors import ConfigError
 from benchmarks import campaign, job, kernels, layers, machine, points, tables
 from configs import ran

@@ -8,8 +8,7 @@ from tracing import untraced
 
 from agegender_jax import report
 from agegender_jax.config import default
-from agegender_jax.run import facts
-from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.workdir import Workdir, summary
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_the_card_of_a_workdir_is_of_its_files(finished, tmp_path):
     place.metrics.write_text('{"step": 700, "split": "val", "loss": 1.25}\n')
     place.run.write_text("{damaged")
     place.results.write_text(json.dumps(found))
-    facts.write_card(place)
+    summary.write_card(place)
     text = place.card.read_text()
     assert "images: train 2, val 0, test 1" in text and "on val: 1.250 nats" in text and "width 0.25" in text
     assert "git revision: not recorded" in text

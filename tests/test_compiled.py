@@ -8,13 +8,13 @@ import jax
 import programs
 import pytest
 
-from agegender_jax.run import compiled
+from agegender_jax.run.host import compile_cache
 
 NAMES = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
 PROGRAM = """
 import jax
-from agegender_jax.run import compiled
-compiled.keep()
+from agegender_jax.run.host import compile_cache
+compile_cache.keep()
 seen = []
 jax.monitoring.register_event_listener(lambda name, **_: seen.append(name))
 assert float(jax.jit(lambda x: x * 3 + 1)(2.0)) == 7
@@ -37,7 +37,7 @@ def config(monkeypatch, tmp_path):
 
 
 def test_on_by_default(config, tmp_path):
-    folder = compiled.keep()
+    folder = compile_cache.keep()
     assert folder.is_dir() and folder.parent == tmp_path / "agegender_jax" / "compiled"
     assert folder.stat().st_mode & 0o077 == 0
     assert config.jax_compilation_cache_dir == str(folder) and config.jax_persistent_cache_min_compile_time_secs == 0
@@ -45,31 +45,31 @@ def test_on_by_default(config, tmp_path):
 
 def test_what_the_user_has_set_stands(config, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1.0")
-    assert compiled.keep() and config.jax_persistent_cache_min_compile_time_secs == 1
+    assert compile_cache.keep() and config.jax_persistent_cache_min_compile_time_secs == 1
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    assert compiled.keep() is None and config.jax_compilation_cache_dir == str(tmp_path / "own")
+    assert compile_cache.keep() is None and config.jax_compilation_cache_dir == str(tmp_path / "own")
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    assert compiled.keep() is None and config.jax_compilation_cache_dir is None
+    assert compile_cache.keep() is None and config.jax_compilation_cache_dir is None
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     jax.config.update("jax_enable_compilation_cache", False)
-    assert compiled.keep() is None and config.jax_compilation_cache_dir is None
+    assert compile_cache.keep() is None and config.jax_compilation_cache_dir is None
 
 
 def test_no_folder_no_cache(config, tmp_path, monkeypatch):
     (tmp_path / "agegender_jax").write_text("a file")
-    assert compiled.keep() is None and config.jax_compilation_cache_dir is None
+    assert compile_cache.keep() is None and config.jax_compilation_cache_dir is None
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
-    assert compiled.keep() is None
+    assert compile_cache.keep() is None
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path):
     for age, name in enumerate(("new", "middle", "old")):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    compiled.trim(tmp_path, 30)
+    compile_cache.trim(tmp_path, 30)
     assert len(list(tmp_path.iterdir())) == 3
-    compiled.trim(tmp_path, 15)
+    compile_cache.trim(tmp_path, 15)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 

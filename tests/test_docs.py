@@ -57,7 +57,7 @@ def test_the_table_has_its_heading():
 
 
 def test_launch_models_prints_the_table(monkeypatch, capsys):
-    from launch import models as program
+    from agegender_jax.cli import models as program
 
     monkeypatch.setattr(sizes, "SIZES", (64,))
     monkeypatch.setattr(models, "list", lambda: ("resnet18",))

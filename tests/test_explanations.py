@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import data, explain, models, report
-from agegender_jax.data import synthetic
+from agegender_jax import data, explain, models, report, synthetic
 from agegender_jax.explain import faithfulness, localisation, maps, sanity, scoring
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet

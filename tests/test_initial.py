@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from agegender_jax import models
+from agegender_jax import models, synthetic
 from agegender_jax.checkpoint import Checkpoints, initial, tree
 from agegender_jax.config import default
-from agegender_jax.data import synthetic
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.models import torchvision
-from agegender_jax.run import evaluator, inputs, trainer
+from agegender_jax.run import dataset, evaluate, train
 from agegender_jax.run.workdir import Workdir
 
 WIDTH = 0.125
@@ -207,11 +206,11 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     config.log.figures = False
     run = tmp_path / "run"
     with pytest.raises(DataError, match="splits.csv nobody can say"):
-        trainer.fit(config, str(run), ["test"])
+        train.fit(config, str(run), ["test"])
     assert not (run / "config.json").exists()  # the workdir is not taken by what did not begin
-    faces = inputs.load(config)
+    faces = dataset.load_dataset(config)
     Workdir(tmp_path / "before").write_faces(faces.prepared, ["train"] * 60)
-    trainer.fit(config, str(run), ["test"])
+    train.fit(config, str(run), ["test"])
 
     folder = run / "checkpoints" / "1" / "state"
     wanted = {name: leaves for name, leaves in tree.shapes(folder).items() if name in ("params", "ema")}
@@ -220,4 +219,4 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     assert "6 test images were trained or validated on" in capsys.readouterr().out
     told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
     with pytest.raises(DataError, match="6 of 6 images"):
-        evaluator.evaluate([str(run)], **told)
+        evaluate.evaluate([str(run)], **told)

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from programs import check
 
+from agegender_jax import synthetic
 from agegender_jax.checkpoint import manifest
-from agegender_jax.data import synthetic
-from agegender_jax.run import evaluator
+from agegender_jax.cli import app
+from agegender_jax.run import evaluate
 from agegender_jax.run.workdir import Workdir
-from launch import app
 
 
 @pytest.fixture(scope="module")
@@ -421,7 +421,7 @@ def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):
 
 
 def test_the_ensemble_keeps_its_name():
-    assert evaluator.member_names(["ran", "ran", "ensemble"]) == ["ran", "ran-2", "ensemble-2"]
+    assert evaluate.member_names(["ran", "ran", "ensemble"]) == ["ran", "ran-2", "ensemble-2"]
 
 
 def test_evaluate_two_runs_as_an_ensemble(place):

@@ -11,14 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from programs import check
 
-from agegender_jax import explain, report
-from agegender_jax.data import synthetic
+from agegender_jax import explain, report, synthetic
 from agegender_jax.data.decoding import resize
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.explain import maps
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.report import overlay
-from agegender_jax.run import evaluator, explainer, photos
+from agegender_jax.run import evaluate, photos
+from agegender_jax.run import explain as explain_command
 from agegender_jax.structs import Probs
 
 UNICODE = "Zoë 李.png"
@@ -49,7 +49,7 @@ def place(tmp_path_factory):
 def in_process(place, paths, workdirs=None, **options):
     given = {"methods": [], "heads": explain.HEADS, "checkpoint": "best", "out": str(place / "out"), "scores": False}
     workdirs = [str(place / "run")] if workdirs is None else workdirs
-    return explainer.explain_photos([str(path) for path in paths], workdirs, **given | options)
+    return explain_command.explain_photos([str(path) for path in paths], workdirs, **given | options)
 
 
 def test_explain_writes_overlays_and_arrays(place):
@@ -139,7 +139,7 @@ def test_controls_are_refused(place):
         in_process(place, [place / "photos"], workdirs=[str(control)])
     with pytest.raises(ConfigError, match="fed the true gender: a control"):
         options = {"source": None, "split": "test", "checkpoint": "best", "out": None, "allow_leak": False}
-        evaluator.evaluate([str(control)], **options, allow_control=True, explain=1)
+        evaluate.evaluate([str(control)], **options, allow_control=True, explain=1)
 
 
 def test_exit_codes_and_help(place):

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from agegender_jax.run.logs import MetricsLog, TensorBoard
+from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
 
 
 def test_a_resume_drops_later_and_torn_lines(tmp_path):
@@ -37,7 +37,7 @@ def test_events_hold_the_numbers(tmp_path):
 
 def test_events_need_no_pytorch_where_there_is_one(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('imported')")
-    program = "from agegender_jax.run.logs import TensorBoard; TensorBoard('events'); import torch"
+    program = "from agegender_jax.run.workdir.logs import TensorBoard; TensorBoard('events'); import torch"
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parents[1])])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr == "imported\n" and list((tmp_path / "events").iterdir())

@@ -6,9 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
+import agegender_jax
 from agegender_jax import ensemble
-from agegender_jax.checkpoint import load_variables
-from agegender_jax.run.outcome import build_model
 
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"  # ResNet-18, width 1/64, with a moving average
 # of version 0.1.0, for the images below
@@ -25,9 +24,9 @@ def workdir(tmp_path_factory):
 
 
 def test_a_checkpoint_of_version_0_1_0_predicts_as_it_did(workdir):
-    variables, config, step = load_variables(workdir / "checkpoints", "best")
+    model, variables, config = agegender_jax.load(workdir)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    probs = ensemble.predict(build_model(config), variables, images)
-    assert step == 4
+    probs = ensemble.predict(model, variables, images)
+    assert config["model"]["name"] == "resnet18"
     np.testing.assert_allclose(probs.age[0, :6], AGE_0, atol=2e-6)
     np.testing.assert_allclose(probs.gender, GENDER, atol=2e-6)

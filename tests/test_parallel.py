@@ -71,7 +71,7 @@ def test_two_processes_train_like_one(one_device):
         assert found["pmap"] == found["shard_map"][: len(found["pmap"])]
         assert found["gathered"] == ["first", "second"] and found["shared"] == {"of": 0}
         assert found["broadcast"] == [[1.0, -0.0, 2.5], [7]] and found["largest"] == 130
-        assert found["failed"] == ["DataError: what (process 1)", "ToldElsewhere: 3"][i]
+        assert found["failed"] == ["DataError: what (process 1)", "PeerReportedError: 3"][i]
         np.testing.assert_allclose(found["probs"], answers(None), rtol=1e-5)
 
 

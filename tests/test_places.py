@@ -88,8 +88,8 @@ def drawn(monkeypatch):
             (Path(folder) / f"{i % 90}_{i % 2}_0_{i:017d}.jpg.chip.jpg").write_bytes(generator.style)
 
     generator.write_faces = write_faces
-    monkeypatch.setitem(sys.modules, "agegender_jax.data.synthetic", generator)
-    monkeypatch.setattr("agegender_jax.data.synthetic", generator, raising=False)
+    monkeypatch.setitem(sys.modules, "agegender_jax.synthetic", generator)
+    monkeypatch.setattr("agegender_jax.synthetic", generator, raising=False)
     return generator
 
 

@@ -8,7 +8,7 @@ import pytest
 from agegender_jax import ensemble, models, optim, training
 from agegender_jax.config import default
 from agegender_jax.models import layers
-from agegender_jax.run import trainer
+from agegender_jax.run import train
 from agegender_jax.structs import Batch
 
 FLOAT32 = {jnp.dtype("float32")}
@@ -52,7 +52,7 @@ def test_a_step_keeps_float32():
     config.model.update(name="resnet18", width=0.125, dtype="bfloat16")
     model = models.build("resnet18", num_age_classes=12, width=0.125, dtype="bfloat16", axis_name="data")
     tx = optim.build(config.optimizer, 10)
-    driver = trainer.make_driver(config, model, tx, jax.devices()[:1])
+    driver = train.make_driver(config, model, tx, jax.devices()[:1])
     state = jax.eval_shape(lambda: training.init_state(model, tx, jax.random.key(0), 32, ema=True))
     target = jax.ShapeDtypeStruct((2,), jnp.int32)
     batch = Batch(FACES, jax.ShapeDtypeStruct((2, 2), jnp.int32), target, jax.ShapeDtypeStruct((2,), jnp.float32))

@@ -13,7 +13,8 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from agegender_jax.data import builder, prepare, splits, synthetic
+from agegender_jax import synthetic
+from agegender_jax.data import builder, prepare, splits
 from agegender_jax.errors import DataError
 
 

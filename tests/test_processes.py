@@ -10,11 +10,11 @@ import numpy as np
 import programs
 import pytest
 
+from agegender_jax import synthetic
 from agegender_jax.checkpoint import load_variables
-from agegender_jax.data import synthetic
-from agegender_jax.errors import Alone, ConfigError, DataError
-from agegender_jax.run import processes
-from launch import processes as launching
+from agegender_jax.cli import processes as launching
+from agegender_jax.errors import ConfigError, DataError, LocalError
+from agegender_jax.run.host import processes
 
 ONE_OF_TWO = ("--coordinator=localhost:29500", "--num_processes=2", "--process_id=1")
 
@@ -167,7 +167,7 @@ def test_an_error_of_jax_is_told_in_three_lines(monkeypatch):
         raise RuntimeError("no route\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
-    with pytest.raises(Alone) as raised:
+    with pytest.raises(LocalError) as raised:
         launching.join("n1:1", 2, 1, 300)
     assert raised.value.__cause__.what == "the processes have not found each other: no route"
     assert raised.value.__cause__.where == "--coordinator=n1:1, process 1 of 2"
@@ -177,11 +177,15 @@ def test_one_process_sends_nothing_and_changes_no_error(monkeypatch):
     for name in ("process_allgather", "broadcast_one_to_all"):
         monkeypatch.setattr(processes.multihost_utils, name, None)
     error, tree = DataError("a", "b", "c"), {"x": np.ones(2)}
-    with pytest.raises(DataError) as raised, processes.one_voice(), processes.together():
+    with pytest.raises(DataError) as raised, processes.report_errors_once(), processes.sync_errors():
         raise error
     assert raised.value is error and not error.agreed
-    assert processes.broadcast(tree) is tree and processes.of_first(error) is error and processes.gather("x") == ["x"]
-    with processes.together() as agreed:
+    assert (
+        processes.broadcast(tree) is tree
+        and processes.broadcast_value(error) is error
+        and processes.gather("x") == ["x"]
+    )
+    with processes.sync_errors() as agreed:
         agreed.value = 75
     assert agreed.value == 75
 

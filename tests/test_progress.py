@@ -4,7 +4,7 @@ import time
 
 from rich.table import Table
 
-from agegender_jax.run.progress import Progress
+from agegender_jax.run.host.progress import Progress
 
 ROW = {
     "step": 12,

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from agegender_jax import metrics, report
+from agegender_jax import evaluation, metrics
 from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.structs import Probs
 
@@ -29,11 +29,11 @@ YEARS_OF_BUCKET = [10 * i + 4.5 for i in range(12)]
 def member(name, seed, count=N):
     rng = np.random.default_rng(seed)
     probs = Probs(rng.dirichlet(np.ones(12), count).astype(np.float32), rng.dirichlet(np.ones(2), count).astype("f4"))
-    return report.Member(name, f"runs/{name}", 7, 1234, probs, "probs", YEARS_OF_BUCKET)
+    return evaluation.Member(name, f"runs/{name}", 7, 1234, probs, "probs", YEARS_OF_BUCKET)
 
 
 def results(members, count=N, source="faces", years=YEARS):
-    return report.results(
+    return evaluation.results(
         members,
         AGE[:count],
         GENDER[:count],
@@ -101,11 +101,11 @@ def test_the_ensemble_takes_the_mean_of_the_members_bucket_years_or_none():
     first, second = member("ran", 0), member("resnet", 1)
     older = dataclasses.replace(second, bucket_years=[y + 2 for y in YEARS_OF_BUCKET])
     found = results([first, older])["models"][-1]
-    expected = report.answers([first, older]).age @ (np.array(YEARS_OF_BUCKET) + 1)
+    expected = evaluation.answers([first, older]).age @ (np.array(YEARS_OF_BUCKET) + 1)
     assert found["age_mae"] == pytest.approx(np.abs(expected - YEARS).mean(), 1e-5)
     found = results([first, dataclasses.replace(second, bucket_years=None)])
     assert [model["age_mae"] is None for model in found["models"]] == [False, True, True]
-    assert report.details(found)[1][1:3] == ("n/a", "n/a")
+    assert evaluation.details(found)[1][1:3] == ("n/a", "n/a")
 
 
 def test_results_of_nobody_and_of_labels_without_years_are_json():
@@ -117,7 +117,9 @@ def test_results_of_nobody_and_of_labels_without_years_are_json():
 
 def test_predictions_are_sorted_and_exact():
     probs = member("ran", 0, 3).probs
-    text = report.predictions(["b.jpg", "a,ü.jpg", "c.jpg"], ["30", "20", "more than 70"], np.array([0, 1, 1]), probs)
+    text = evaluation.predictions(
+        ["b.jpg", "a,ü.jpg", "c.jpg"], ["30", "20", "more than 70"], np.array([0, 1, 1]), probs
+    )
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == ["file", "true_age", "true_gender", "age_bucket", "gender", "p_female"] + [
         f"p_age_{i}" for i in range(12)

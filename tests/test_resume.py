@@ -7,8 +7,8 @@ import numpy as np
 import programs
 import pytest
 
+from agegender_jax import synthetic
 from agegender_jax.checkpoint import load_variables
-from agegender_jax.data import synthetic
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from agegender_jax.run.signals import StopFlag
+from agegender_jax.run.host.signals import StopFlag
 
 # Shows that it has begun, then waits as a long compilation does; says what the flag came to hold.
 PROGRAM = """
 import time
-from agegender_jax.run.signals import StopFlag
+from agegender_jax.run.host.signals import StopFlag
 with StopFlag() as stop:
     print("ready", flush=True)
     while stop.code is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from source_files import DATE, FACES, FORMS, reasons, write
 
-from agegender_jax.data import entries, sources
+from agegender_jax.data import listing, sources
 from agegender_jax.errors import DataError
 
 
@@ -41,7 +41,7 @@ def test_only_image_names_count():
     yes = ["a.jpg", "a.JPEG", "a.png", "a.webp", "a.bmp", "a.gif", "a.tiff", "a.jpg "]
     yes.append("b/55_0_0_20170116232725357jpg")
     no = ["a.txt", "a", "jpg", "ajpg", "a.jpg.part", "a.jpg/b.txt", "a.csv", "a.7jpg"]
-    assert all(map(entries.is_image, yes)) and not any(map(entries.is_image, no))
+    assert all(map(listing.is_image, yes)) and not any(map(listing.is_image, no))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -59,7 +59,7 @@ def test_folder_members_that_are_not_plain_files_inside(tmp_path):
     root = Path(write("folder", tmp_path, {f"a/1_0_0_{DATE}": b"good", "a/big.jpg": b""}))
     (tmp_path / f"2_0_0_{DATE}").write_bytes(b"outside")
     with (root / "a/big.jpg").open("wb") as file:
-        file.truncate(entries.MAX_BYTES + 1)
+        file.truncate(listing.MAX_BYTES + 1)
     os.mkfifo(root / "a/fifo.jpg")
     (root / "a/folder.jpg").mkdir()
     (root / "a/nothing.jpg").symlink_to("missing")
@@ -73,9 +73,9 @@ def test_folder_members_that_are_not_plain_files_inside(tmp_path):
         f"3_0_0_{DATE}": None,
         f"4_0_0_{DATE}": None,
         f"2_0_0_{DATE}": "a link that leads outside the source",
-        "big.jpg": entries.TOO_LARGE,
-        "fifo.jpg": entries.NOT_REGULAR,
-        "folder.jpg": entries.FOLDER,
+        "big.jpg": listing.TOO_LARGE,
+        "fifo.jpg": listing.NOT_REGULAR,
+        "folder.jpg": listing.FOLDER,
         "loop.jpg": "cannot be read: Too many levels of symbolic links",
         "nothing.jpg": "a link to nothing",
     }
@@ -131,7 +131,7 @@ def test_waiting_files_do_not_hang(five_seconds, tmp_path):
     root = Path(write("folder", tmp_path, FACES))
     os.mkfifo(root / f"5_0_0_{DATE}")
     os.mkfifo(root / "labels.csv")
-    assert reasons(str(root))[f"5_0_0_{DATE}"] == entries.NOT_REGULAR
+    assert reasons(str(root))[f"5_0_0_{DATE}"] == listing.NOT_REGULAR
 
 
 DATA = Path(os.environ.get("AGEGENDER_DATA", ""))

@@ -5,7 +5,8 @@ import time
 import pytest
 from source_files import member, write_tar
 
-from agegender_jax.data import entries, prepare, sources, stamps, synthetic
+from agegender_jax import synthetic
+from agegender_jax.data import fingerprint_cache, listing, prepare, sources
 from agegender_jax.errors import DataError
 
 
@@ -23,7 +24,7 @@ def read(monkeypatch):
     calls = []
     whole = sources.read
     monkeypatch.setattr(sources, "read", lambda *args: calls.append(args) or whole(*args))
-    monkeypatch.setattr(stamps, "SETTLED_S", -3600.0)
+    monkeypatch.setattr(fingerprint_cache, "SETTLED_S", -3600.0)
     return calls
 
 
@@ -97,7 +98,7 @@ def test_labels_of_a_csv_are_part_of_it(faces, tmp_path, read):
 
 
 def test_young_files_are_read_again(faces, tmp_path, read, monkeypatch):
-    monkeypatch.setattr(stamps, "SETTLED_S", 3600.0)
+    monkeypatch.setattr(fingerprint_cache, "SETTLED_S", 3600.0)
     for _ in range(2):
         prepare.prepare(str(faces), str(tmp_path / "cache"))
     assert len(read) == 2 and not list((tmp_path / "cache").glob("*.stamp"))
@@ -133,15 +134,15 @@ def test_what_a_link_leads_to_is_part_of_it(faces, tmp_path, read):
 
 
 def test_a_file_that_could_not_be_read_is_tried_again(faces, tmp_path, read, monkeypatch):
-    whole = entries._read_file
+    whole = listing._read_file
 
     def read_but_one(path):
         if path.endswith(max(faces.iterdir()).name):
-            raise entries.Unreadable("cannot be read: Input/output error")
+            raise listing.Unreadable("cannot be read: Input/output error")
         return whole(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(entries, "_read_file", read_but_one)
+        patch.setattr(listing, "_read_file", read_but_one)
         found = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5)
     assert [reason for _, reason in found.bad] == ["cannot be read: Input/output error"]
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
@@ -185,8 +186,8 @@ def test_bad_files_are_refused_from_what_is_known_too(faces, tmp_path, read):
 
 def test_folders_are_listed_in_any_order(faces, tmp_path, read, monkeypatch):
     prepare.prepare(str(faces), str(tmp_path / "cache"))
-    listed = entries.list_folder
-    monkeypatch.setattr(entries, "list_folder", lambda root: listed(root)[::-1])
+    listed = listing.list_folder
+    monkeypatch.setattr(listing, "list_folder", lambda root: listed(root)[::-1])
     prepare.prepare(str(faces), str(tmp_path / "cache"))
     assert len(read) == 1
 

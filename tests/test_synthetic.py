@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax.data import synthetic
-from agegender_jax.data.face_parts import Canvas
-from agegender_jax.data.face_traits import sample_traits
+from agegender_jax import synthetic
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.labels import GENDERS, RACES
+from agegender_jax.synthetic import faces
+from agegender_jax.synthetic.parts import Canvas
+from agegender_jax.synthetic.traits import sample_traits
 
 SIZE = 64
 
@@ -72,7 +73,7 @@ def test_pictures_and_regions(age_years, gender):
 def test_a_written_file_has_its_masks(tmp_path, monkeypatch):
     drawn, draw = [], synthetic.draw_face
     paths = synthetic.write_faces(tmp_path, 8, seed=12345678, size=SIZE)
-    monkeypatch.setattr(synthetic, "draw_face", lambda *args: drawn.append(draw(*args)) or drawn[-1])
+    monkeypatch.setattr(faces, "draw_face", lambda *args: drawn.append(draw(*args)) or drawn[-1])
     found = [synthetic.masks(path.name, SIZE) for path in paths]
     for index, path in enumerate(paths):
         errors = [np.abs(np.asarray(Image.open(path), float) - picture).mean() for picture, _ in drawn]
@@ -106,7 +107,7 @@ def shares(label, seed):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Canvas, "paint", paint)
             patch.setattr(Canvas, "tint", tint)
-            patch.setattr(synthetic, "_photograph", lambda rng, chance, picture: picture[0])
+            patch.setattr(faces, "_photograph", lambda rng, chance, picture: picture[0])
             return face(*label, seed=seed, size=48)
 
     black, masks = draw("none")
@@ -143,7 +144,7 @@ def test_a_region_is_where_the_picture_changes(region, monkeypatch):
     def without(draw):
         return lambda *args, **hides: draw(*args, **hides) if args[3:] != (region,) else None
 
-    monkeypatch.setattr(synthetic, "_photograph", lambda rng, chance, picture: picture)
+    monkeypatch.setattr(faces, "_photograph", lambda rng, chance, picture: picture)
     shown = 0
     for seed in range(12):
         picture, masks = face(*CUES[region], seed=seed)

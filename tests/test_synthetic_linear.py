@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax.data import synthetic
+from agegender_jax import synthetic
 
 NUM, TRAIN, VAL, SIDE = 6000, 4800, 600, 32
 CEILINGS = {"gender": 0.85 - 0.10, "age": 0.45 - 0.10}

@@ -12,13 +12,12 @@ import pytest
 import tiny_training
 from tracing import untraced
 
-from agegender_jax import models, parallel, training
+from agegender_jax import models, parallel, synthetic, training
 from agegender_jax.checkpoint import load_variables
 from agegender_jax.config import default
-from agegender_jax.data import synthetic
 from agegender_jax.errors import ConfigError, NotFiniteError
 from agegender_jax.models.ran import ResidualAttentionNet
-from agegender_jax.run import evaluator, trainer
+from agegender_jax.run import dataset, evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path,
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1.0, schedule="constant", weight_decay=1.0)  # every kernel becomes 0
     config.loss.update(age_weight=0.0, gender_weight=0.0)
-    trainer.fit(config, str(tmp_path / "run"), ["test"])
+    train.fit(config, str(tmp_path / "run"), ["test"])
     assert lines(tmp_path / "run")[-1]["collapsed"] == ["age", "gender"]
     assert "WARNING: the age head has collapsed" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["collapsed"] == ["age", "gender"]
@@ -94,7 +93,7 @@ def test_options_train(faces, tmp_path, change, monkeypatch):
         config.loss.label_smoothing = 0.1
         config.optimizer.update(name="sgd", schedule="constant", warmup=0.0, clip_norm=0.0, weight_decay=1e-4)
         config.augment.update(flip=False, shift=0.0, colour=0.0)
-    trainer.fit(config, str(tmp_path / "run"), ["test"])
+    train.fit(config, str(tmp_path / "run"), ["test"])
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
     variables, _, _ = load_variables(tmp_path / "run" / "checkpoints")
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}  # with bfloat16 too
@@ -105,14 +104,14 @@ def test_options_train(faces, tmp_path, change, monkeypatch):
     told["draw"] = False
     if feed == "true":
         with pytest.raises(ConfigError, match="fed the true gender: a control"):
-            evaluator.evaluate([str(tmp_path / "run")], **told)
-        found = evaluator.evaluate([str(tmp_path / "run")], **told, allow_control=True)
+            evaluate.evaluate([str(tmp_path / "run")], **told)
+        found = evaluate.evaluate([str(tmp_path / "run")], **told, allow_control=True)
         assert found["models"][0]["gender_to_age"] == "true"
 
 
 @pytest.fixture(scope="module")
 def one_step(faces):
-    trainer.fit(small_config(faces, 1), str(faces / "one_step"), ["python", "-m", "launch.train"])
+    train.fit(small_config(faces, 1), str(faces / "one_step"), ["python", "-m", "launch.train"])
     return faces / "one_step"
 
 
@@ -148,20 +147,20 @@ def test_weights_that_are_not_finite_are_not_saved(faces, tmp_path):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1e38, schedule="constant", clip_norm=0.0)
     with pytest.raises(NotFiniteError, match="before step 1"):
-        trainer.fit(config, str(tmp_path / "run"), ["test"])
+        train.fit(config, str(tmp_path / "run"), ["test"])
     assert not list((tmp_path / "run" / "checkpoints").iterdir()) and not (tmp_path / "run" / "results.json").exists()
     assert [row["split"] for row in lines(tmp_path / "run")] == ["train"]
 
 
 def test_results_of_a_shorter_run_do_not_stay(faces, one_step, tmp_path, monkeypatch):
     run = shutil.copytree(one_step, tmp_path / "run")
-    monkeypatch.setattr(trainer.Training, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(dataset.Dataset, "train_batches", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(small_config(faces, 2), str(run), ["test"])
+        train.fit(small_config(faces, 2), str(run), ["test"])
     assert not (run / "results.json").exists()
     (run / "config.json").unlink()
     with pytest.raises(ConfigError, match="whose config is gone"):
-        trainer.fit(small_config(faces, 2), str(run), ["test"])
+        train.fit(small_config(faces, 2), str(run), ["test"])
 
 
 def test_a_shuffled_feed_needs_two_images_a_device(faces, tmp_path):
@@ -169,4 +168,4 @@ def test_a_shuffled_feed_needs_two_images_a_device(faces, tmp_path):
     config.model.gender_to_age = "shuffled"
     config.batch_size = jax.device_count()
     with pytest.raises(ConfigError, match="at least two images a device"):
-        trainer.fit(config, str(tmp_path / "run"), ["test"])
+        train.fit(config, str(tmp_path / "run"), ["test"])

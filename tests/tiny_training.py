@@ -19,11 +19,11 @@ from agegender_jax import data, ensemble, optim, parallel, training
 from agegender_jax.config import default
 from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
-from agegender_jax.errors import DataError, ToldElsewhere
+from agegender_jax.errors import DataError, PeerReportedError
 from agegender_jax.models import layers
 from agegender_jax.models.agegender import AgeGenderNet
 from agegender_jax.models.resnet import INIT
-from agegender_jax.run import processes
+from agegender_jax.run.host import processes
 from agegender_jax.structs import Batch
 
 BATCH, SIZE, STEPS, RATE = 16, 32, 10, 0.1
@@ -105,25 +105,25 @@ def answers(devices):
 def failing():
     """What a DataError of process 1 becomes."""
     try:
-        with processes.one_voice(), processes.together():
-            if not processes.is_first():
+        with processes.report_errors_once(), processes.sync_errors():
+            if not processes.is_main():
                 raise DataError("what", "where", "fix")
     except DataError as error:
         return f"DataError: {error.what}"
-    except ToldElsewhere as error:
-        return f"ToldElsewhere: {error.code}"
+    except PeerReportedError as error:
+        return f"PeerReportedError: {error.code}"
 
 
 def main(address, num_processes, process_id):
     jax.distributed.initialize(address, int(num_processes), int(process_id))
     found = {name: train(name, jax.devices(), n)[0].tolist() for name, n in (("shard_map", STEPS), ("pmap", 3))}
     found["probs"] = answers(jax.devices()).age.tolist()
-    first = processes.is_first()
+    first = processes.is_main()
     found["gathered"] = processes.gather("first" if first else "second")
-    found["shared"] = processes.of_first({"of": jax.process_index()})
+    found["shared"] = processes.broadcast_value({"of": jax.process_index()})
     mine = (np.array([1, -0.0, 2.5], np.float32), np.array([7], np.int32))
     found["broadcast"] = [x.tolist() for x in processes.broadcast(mine if first else processes.zeros(mine))]
-    with processes.together() as agreed:
+    with processes.sync_errors() as agreed:
         agreed.value = 75 if first else 130
     found["largest"] = agreed.value
     found["failed"] = failing()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agegender_jax.data import tars, zips
-from agegender_jax.data.entries import Entry, Unreadable
+from agegender_jax.data.listing import Entry, Unreadable
 from agegender_jax.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")

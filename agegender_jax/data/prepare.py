@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import sources, splits, stamps
+from agegender_jax.data import fingerprint_cache, sources, splits
 from agegender_jax.data.decoding import DecodeError, decode, resize
-from agegender_jax.data.places import Progress
+from agegender_jax.data.resolve import Progress
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.files import replace, sync, to_json
 
@@ -111,15 +111,15 @@ def prepare(
     def folder_of(fingerprint: str) -> Path:
         return cache / f"{fingerprint[:16]}-{builder.VERSION}"
 
-    stamp = stamps.path(spec, cache, progress)
-    fingerprint = stamps.read(stamp)
+    stamp = fingerprint_cache.path(spec, cache, progress)
+    fingerprint = fingerprint_cache.read(stamp)
     found = _find(folder_of(fingerprint), progress) if fingerprint else None
     if found is None:
         items = list(sources.read(spec, str(cache), progress))
         fingerprint = _fingerprint(items)
         found = _find(folder_of(fingerprint), progress, lambda folder: _build(folder, items, spec, progress, on_bad))
-        if stamp and not any(map(_failed, items)) and stamps.still(stamp, spec, cache):
-            stamps.write(stamp, fingerprint)
+        if stamp and not any(map(_failed, items)) and fingerprint_cache.still(stamp, spec, cache):
+            fingerprint_cache.write(stamp, fingerprint)
     folder = folder_of(fingerprint)
     records, columns, bad = found
     _check_bad(spec, len(records), bad, max_bad, on_bad)

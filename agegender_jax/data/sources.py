@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from agegender_jax.data import archives, entries, fairface
-from agegender_jax.data.entries import Entry, State
-from agegender_jax.data.places import Progress, default_cache_dir, resolve, source_name, source_names
+from agegender_jax.data import archives, fairface, listing
+from agegender_jax.data.listing import Entry, State
+from agegender_jax.data.resolve import Progress, default_cache_dir, resolve, source_name, source_names
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
@@ -72,10 +72,10 @@ def states(
         where = f"{name}:{os.path.realpath(path)}"
         with _telling(path):
             if path.is_dir():
-                found = entries.list_folder(path)
+                found = listing.list_folder(path)
             else:
                 found = [Entry("", state=State.of(path.stat()))]
-                found += _list_csv(path)[0] if entries.is_csv(path.name) else []
+                found += _list_csv(path)[0] if listing.is_csv(path.name) else []
         yield from ((f"{where}/{entry.path}", entry.state or entry.reason) for entry in found)
 
 
@@ -87,7 +87,7 @@ def _read_joined(parts: list[tuple[str, Path]]) -> Iterator[Item]:
 
 def _read_one(path: Path) -> Iterator[Item]:
     with _open(path) as (listed, labels):
-        images = [entry for entry in listed if entries.is_image(entry.path)]
+        images = [entry for entry in listed if listing.is_image(entry.path)]
         images += _missing(labels, {entry.path for entry in images})
         if not images:
             raise DataError(
@@ -107,9 +107,9 @@ def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str]]]:
     with contextlib.ExitStack() as stack:
         with _telling(path):
             if path.is_dir():
-                listed = entries.list_folder(path)
+                listed = listing.list_folder(path)
                 labels = _csv_labels(listed)
-            elif entries.is_csv(path.name):
+            elif listing.is_csv(path.name):
                 listed, labels = _list_csv(path)
             else:
                 listed = stack.enter_context(archives.open_archive(path))
@@ -122,23 +122,23 @@ def _telling(path: Path) -> Iterator[None]:
     """A source that cannot be read becomes a DataError."""
     try:
         yield
-    except (OSError, entries.Unreadable, csv.Error) as error:
+    except (OSError, listing.Unreadable, csv.Error) as error:
         raise DataError(f"the data source cannot be read: {error}", str(path), "mend it, or name another") from error
 
 
 def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
     """The files that a CSV lists, and their labels."""
     real = path.resolve()
-    labels = _csv_labels([entries.file_entry(real.parent, real.name)])
+    labels = _csv_labels([listing.file_entry(real.parent, real.name)])
     if not labels:
         raise DataError("no FairFace rows in the CSV", str(path), "its first line is file,age,gender,race,...")
-    return entries.file_entries(path.parent, filter(entries.is_image, labels)), labels
+    return listing.file_entries(path.parent, filter(listing.is_image, labels)), labels
 
 
 def _csv_labels(listed: list[Entry]) -> dict[str, Label | str]:
     labels: dict[str, Label | str] = {}
     for entry in listed:
-        if entries.is_csv(entry.path) and entry.read:
+        if listing.is_csv(entry.path) and entry.read:
             for path, label in fairface.parse_csv(entry.read(), entry.path.rpartition("/")[0]):
                 if labels.setdefault(path, label) != label:
                     labels[path] = "listed twice in a CSV, with different labels"
@@ -160,7 +160,7 @@ def _shared_folder(paths: list[str]) -> str:
 
 
 def _file(entry: Entry, shared: str) -> str:
-    return entry.path if entry.reason == entries.OUTSIDE else entry.path.removeprefix(shared)
+    return entry.path if entry.reason == listing.OUTSIDE else entry.path.removeprefix(shared)
 
 
 def _item(file: str, entry: Entry, labels: dict[str, Label | str]) -> Item:
@@ -171,5 +171,5 @@ def _item(file: str, entry: Entry, labels: dict[str, Label | str]) -> Item:
         return Item(file, None, None, label)
     try:
         return Item(file, entry.read(), label, None)
-    except entries.Unreadable as error:
+    except listing.Unreadable as error:
         return Item(file, None, label, str(error))

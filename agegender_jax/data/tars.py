@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from agegender_jax.data import entries
-from agegender_jax.data.entries import MAX_BYTES, Entry
+from agegender_jax.data import listing
+from agegender_jax.data.listing import MAX_BYTES, Entry
 
 _SPOOL_IN_MEMORY = 128 * 2**20  # beyond this a .tar.gz's images wait in a temporary file
 _HEADER_BYTES = 2**20  # of one extended header: it holds a path, never megabytes
@@ -46,7 +46,7 @@ def list_tar(path: Path, stack: contextlib.ExitStack) -> list[Entry]:
     """Reads the headers; the members are read from their places while `stack` is open."""
     tar = stack.enter_context(tarfile.open(path, "r:", tarinfo=_StrictTarInfo))
     return [
-        _entry(member, functools.partial(_read_member, tar, member)) for member in tar if entries.is_wanted(member.name)
+        _entry(member, functools.partial(_read_member, tar, member)) for member in tar if listing.is_wanted(member.name)
     ]
 
 
@@ -61,7 +61,7 @@ def list_tar_gz(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], 
         for member in tar:
             tar.members.clear()
             spend(member.size)
-            if not entries.is_wanted(member.name):
+            if not listing.is_wanted(member.name):
                 continue
             entry = _entry(member, functools.partial(_read_spool, spool, spool.tell(), member.size))
             if entry.read:
@@ -73,17 +73,17 @@ def list_tar_gz(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], 
 
 
 def _entry(member: tarfile.TarInfo, read: Callable[[], bytes]) -> Entry:
-    path = entries.inner_path(member.name)
+    path = listing.inner_path(member.name)
     if path is None:
-        return Entry(member.name, reason=entries.OUTSIDE)
+        return Entry(member.name, reason=listing.OUTSIDE)
     if member.issym() or member.islnk():
-        return Entry(path, reason=entries.LINK)
+        return Entry(path, reason=listing.LINK)
     if member.isdir():
-        return Entry(path, reason=entries.FOLDER)
+        return Entry(path, reason=listing.FOLDER)
     if not member.isreg() or member.issparse():
-        return Entry(path, reason=entries.NOT_REGULAR)
+        return Entry(path, reason=listing.NOT_REGULAR)
     if member.size > MAX_BYTES:
-        return Entry(path, reason=entries.TOO_LARGE)
+        return Entry(path, reason=listing.TOO_LARGE)
     return Entry(path, read)
 
 

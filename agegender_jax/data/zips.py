@@ -7,8 +7,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from agegender_jax.data import entries
-from agegender_jax.data.entries import MAX_BYTES, Entry, Unreadable
+from agegender_jax.data import listing
+from agegender_jax.data.listing import MAX_BYTES, Entry, Unreadable
 
 _ENCRYPTED = 0x1  # general purpose bit flag, APPNOTE.TXT 4.4.4
 
@@ -19,7 +19,7 @@ def list_zip(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], Non
     listed = []
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")  # as some Windows programs write it
-        if entries.is_wanted(name.rstrip("/")):
+        if listing.is_wanted(name.rstrip("/")):
             entry = _entry(archive, info, name)
             spend(info.file_size if entry.read else 0)
             listed.append(entry)
@@ -27,20 +27,20 @@ def list_zip(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], Non
 
 
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Entry:
-    path = entries.inner_path(name)
+    path = listing.inner_path(name)
     kind = stat.S_IFMT(info.external_attr >> 16)
     if path is None:
-        return Entry(name, reason=entries.OUTSIDE)
+        return Entry(name, reason=listing.OUTSIDE)
     if name.endswith("/"):
-        return Entry(path, reason=entries.FOLDER)
+        return Entry(path, reason=listing.FOLDER)
     if kind == stat.S_IFLNK:
-        return Entry(path, reason=entries.LINK)
+        return Entry(path, reason=listing.LINK)
     if kind not in (0, stat.S_IFREG):
-        return Entry(path, reason=entries.NOT_REGULAR)
+        return Entry(path, reason=listing.NOT_REGULAR)
     if info.flag_bits & _ENCRYPTED:
         return Entry(path, reason="encrypted")
     if info.file_size > MAX_BYTES:
-        return Entry(path, reason=entries.TOO_LARGE)
+        return Entry(path, reason=listing.TOO_LARGE)
     return Entry(path, functools.partial(_read_member, archive, info))
 
 

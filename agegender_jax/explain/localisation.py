@@ -13,9 +13,9 @@ gets.
 
 import numpy as np
 
-from agegender_jax.data import synthetic
+from agegender_jax import synthetic
 from agegender_jax.data.decoding import resize
-from agegender_jax.data.face_parts import FAINT
+from agegender_jax.synthetic.parts import FAINT
 
 CUES = {
     "age": ("hair", "brows", "beard", "wrinkles", "spots", "eyes", "nose", "mouth"),

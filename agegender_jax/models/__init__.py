@@ -5,16 +5,31 @@
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from agegender_jax.errors import ConfigError
+from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models.agegender import CONTROLS, FEEDS, AgeGenderNet, Classifier
 from agegender_jax.models.levi_hassner import LeviHassner
 from agegender_jax.models.ran import ATTENTION, LEARNING, ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 
-__all__ = ["CONTROLS", "FEEDS", "AgeGenderNet", "Classifier", "backbone", "build", "classifier", "feed_of", "list"]
+__all__ = [
+    "CONTROLS",
+    "FEEDS",
+    "AgeGenderNet",
+    "Classifier",
+    "backbone",
+    "build",
+    "classifier",
+    "feed_of",
+    "from_config",
+    "list",
+]
 
 CIFAR = {"channels": (64, 128, 256), "extra_units": 1, "final_units": 0, "stem_channels": 16, "stem": "small"}
 BACKBONES = {
@@ -121,3 +136,21 @@ def _known(what: str, name: str, known) -> str:
     if name not in known:
         raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
     return name
+
+
+def from_config(fields: Mapping[str, Any], axis_name: str | None = None) -> AgeGenderNet:
+    """Return the net of a config's `model` group, with the 12 age buckets of this library.
+
+    Args:
+      fields: `config.model`, a ConfigDict or a plain dict: `name` and keyword arguments of `build`.
+      axis_name: mapped axis over which BatchNorm averages its statistics; None for none.
+
+    Raises:
+      ConfigError: an option that this net does not have.
+    """
+    options = {name: fields[name] for name in fields}
+    try:
+        return build(options.pop("name"), num_age_classes=NUM_AGE_BUCKETS, axis_name=axis_name, **options)
+    except ValueError as error:
+        fix = "leave that field at its default, or use another net"
+        raise ConfigError(str(error), "--config.model", fix) from error

@@ -5,27 +5,20 @@ import importlib
 from agegender_jax.report.card import card
 from agegender_jax.report.examples import Examples, Population
 from agegender_jax.report.explanations import Explained, explanations
-from agegender_jax.report.members import Member, answers, bucket_years
+from agegender_jax.report.formatting import better_by, compared
 from agegender_jax.report.page import is_figure, page
-from agegender_jax.report.predictions import predictions
-from agegender_jax.report.results import details, results, rows
 from agegender_jax.report.runs import Run, command_line
-from agegender_jax.report.words import better_by, compared
 
 __all__ = [
     "Examples",
     "Explained",
-    "Member",
     "Population",
     "Run",
-    "answers",
     "attention",
     "better_by",
-    "bucket_years",
     "card",
     "command_line",
     "compared",
-    "details",
     "draw",
     "explanation_grid",
     "explanations",
@@ -33,9 +26,6 @@ __all__ = [
     "overlays",
     "page",
     "png",
-    "predictions",
-    "results",
-    "rows",
 ]
 _DRAWING = {  # name: its module
     "attention": "figures",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import jinja2
 
-from agegender_jax.report import protocol, words
+from agegender_jax.report import formatting, protocol
 from agegender_jax.report.runs import Run, command_line
 
 METRICS = ("age_accuracy", "gender_accuracy", "aabd", "age_mae")
@@ -12,15 +12,15 @@ ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("agegender_jax.report"), trim_blocks=True, lstrip_blocks=True
 )
 ENVIRONMENT.filters |= {
-    "number": words.number,
-    "plain": words.plain,
+    "number": formatting.number,
+    "plain": formatting.plain,
     "cell": lambda text: str(text).replace("|", "\\|"),
 }
 ENVIRONMENT.globals |= {
-    "SCORES": words.SCORES,
-    "MAIN": words.MAIN,
-    "estimate": words.estimate,
-    "interval": words.interval,
+    "SCORES": formatting.SCORES,
+    "MAIN": formatting.MAIN,
+    "estimate": formatting.estimate,
+    "interval": formatting.interval,
     "command_line": command_line,
 }
 

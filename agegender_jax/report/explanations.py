@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from agegender_jax.report import words
+from agegender_jax.report import formatting
 
 TITLE = "What the nets looked at, and how far the maps can be believed"
 HEADINGS = (
@@ -58,7 +58,7 @@ def explanations(results: dict) -> dict:
             "inside beside that of a pixel drawn by chance. Weak cues, such as the jaw's line, are not in the regions."
         )
     rows = [
-        [f"{net}, {head}: {words.map_name(name)}", *_cells(row), *(_inside(row["localisation"]) if known else ())]
+        [f"{net}, {head}: {formatting.map_name(name)}", *_cells(row), *(_inside(row["localisation"]) if known else ())]
         for net, head, name, row in _maps(results)
     ]
     return {
@@ -110,4 +110,4 @@ def _inside(found: dict) -> list[str]:
 
 
 def _difference(found: dict) -> str:
-    return f"{found['mean']:+.3f} {words.interval(found['ci95'], '+.3f')}".strip()
+    return f"{found['mean']:+.3f} {formatting.interval(found['ci95'], '+.3f')}".strip()

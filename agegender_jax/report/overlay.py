@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.report import words
+from agegender_jax.report import formatting
 from agegender_jax.report.figures.style import png
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
@@ -52,7 +52,9 @@ def overlays(picture: np.ndarray, drawn, i: int, answer: dict[str, dict]) -> byt
         title = f"{head}: {told['class']}, p = {told['probability']:.2f}"
         rows.append([Panel(picture, title + _areas(areas.get("random"), "random map: "))])
         for method, maps in drawn.attributions[head].items():
-            rows[-1].append(Panel(picture, words.map_name(method) + _areas(areas.get(method)), maps[i], scale(method)))
+            rows[-1].append(
+                Panel(picture, formatting.map_name(method) + _areas(areas.get(method)), maps[i], scale(method))
+            )
     for module in drawn.attention:
         key = f"attention_{module.name}"
         title = f"{module.name}, mean mask\n{_range(module.mean[i])}"
@@ -77,7 +79,7 @@ def explanation_grid(images: np.ndarray, drawn, age: np.ndarray, gender: np.ndar
             chosen = drawn.targets[head][i]
             answer = f"{head}: {CLASSES[head][chosen]}, p = {getattr(drawn.probs, head)[i, chosen]:.2f}"
             for method, maps in attributions.items():
-                rows[-1].append(Panel(images[i], f"{words.map_name(method)}\n{answer}", maps[i], scale(method)))
+                rows[-1].append(Panel(images[i], f"{formatting.map_name(method)}\n{answer}", maps[i], scale(method)))
     return png(draw(rows))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import jinja2
 from PIL import Image
 
-from agegender_jax.report import paper, protocol, words
+from agegender_jax.report import formatting, paper, protocol
 from agegender_jax.report.runs import Run, command_line
 
 CAPTIONS = {  # file: caption, what a person who cannot see it should know
@@ -72,15 +72,15 @@ LARGE = 300_000  # bytes; photographs as PNG are many times as large as they nee
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("agegender_jax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
-ENVIRONMENT.filters |= {"number": words.number, "plain": words.plain}
+ENVIRONMENT.filters |= {"number": formatting.number, "plain": formatting.plain}
 ENVIRONMENT.globals |= {
-    "SCORES": words.SCORES,
-    "MAIN": words.MAIN,
+    "SCORES": formatting.SCORES,
+    "MAIN": formatting.MAIN,
     "paper": paper,
-    "estimate": words.estimate,
-    "interval": words.interval,
-    "difference": words.difference,
-    "is_clear": words.is_clear,
+    "estimate": formatting.estimate,
+    "interval": formatting.interval,
+    "difference": formatting.difference,
+    "is_clear": formatting.is_clear,
     "command_line": command_line,
 }
 

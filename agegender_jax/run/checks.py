@@ -9,13 +9,26 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
+from agegender_jax import models
 from agegender_jax.errors import ConfigError, DataError, NotFiniteError
-from agegender_jax.run import processes
-from agegender_jax.run.inputs import Faces
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host import processes
 from agegender_jax.run.workdir import Workdir
 
 LOCAL = ("data.source", "data.cache_dir", "data.num_workers")  # may differ between the processes of a run
 SHOWN = 4  # processes in a message
+
+
+def before_data(config: ConfigDict) -> None:
+    """Check all that needs no data: the devices, the processes' configs, and the options of the net."""
+    even_devices()
+    processes.connect()
+    with processes.sync_errors():
+        same_config_everywhere(config)
+    with processes.sync_errors():
+        models.from_config(config.model)
+        devices(config)
+        feed(config)
 
 
 def same_config_everywhere(config: ConfigDict) -> None:
@@ -31,7 +44,7 @@ def same_config_everywhere(config: ConfigDict) -> None:
         )
 
 
-def same_data_everywhere(faces: Faces) -> None:
+def same_data_everywhere(faces: Dataset) -> None:
     """Raises DataError, in every process, where a process has other images or another split."""
     split = hashlib.sha256("\n".join(faces.assignment).encode()).hexdigest()
     found = processes.gather(f"{faces.prepared.fingerprint} {split}")
@@ -97,7 +110,7 @@ def same_run(place: Workdir, config: ConfigDict) -> bool:
     return True
 
 
-def same_data(place: Workdir, faces: Faces) -> None:
+def same_data(place: Workdir, faces: Dataset) -> None:
     earlier = place.read_run()
     if earlier and earlier["source"]["fingerprint"] != faces.prepared.fingerprint:
         raise DataError(
@@ -105,6 +118,17 @@ def same_data(place: Workdir, faces: Faces) -> None:
             f"{faces.prepared.name}: fingerprint {faces.prepared.fingerprint[:16]}, "
             f"was {earlier['source']['fingerprint'][:16]}",
             "restore the source, or train in another --workdir",
+        )
+
+
+def batch_fits(faces: Dataset, config: ConfigDict) -> None:
+    """Raises DataError unless the train split fills one batch."""
+    count = len(faces.indices("train"))
+    if config.batch_size > count:
+        raise DataError(
+            f"batch_size {config.batch_size} is larger than the train split of {count} images",
+            f"--config.data.source={config.data.source}",
+            "lower --config.batch_size or give more images",
         )
 
 

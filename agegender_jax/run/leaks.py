@@ -8,11 +8,11 @@ import numpy as np
 
 from agegender_jax.data import splits
 from agegender_jax.errors import DataError
-from agegender_jax.run.inputs import Faces
+from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_csv
 
 
-def find(place: Workdir, faces: Faces, split: str) -> np.ndarray:
+def find(place: Workdir, faces: Dataset, split: str) -> np.ndarray:
     """Places in `faces` of the images of a split that, or near-duplicates of which, a run has seen.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agegender_jax.data import entries
+from agegender_jax.data import listing
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import DataError
 
@@ -46,14 +46,14 @@ def read(paths: Sequence[str], sizes: Iterable[int]) -> list[Photo]:
     return photos
 
 
-def _entries(path: Path, given: str) -> list[tuple[entries.Entry, str]]:
+def _entries(path: Path, given: str) -> list[tuple[listing.Entry, str]]:
     if not path.exists():
         raise DataError("there is no such image", given, "name image files, or folders of them")
     if not path.is_dir():
         real = path.resolve()
-        return [(entries.file_entry(real.parent, real.name), given)]
+        return [(listing.file_entry(real.parent, real.name), given)]
     try:
-        found = [entry for entry in entries.list_folder(path) if entries.is_image(entry.path)]
+        found = [entry for entry in listing.list_folder(path) if listing.is_image(entry.path)]
     except OSError as error:
         raise DataError(f"the folder cannot be read: {error.strerror}", given, "name one that can be") from None
     if not found:
@@ -61,12 +61,12 @@ def _entries(path: Path, given: str) -> list[tuple[entries.Entry, str]]:
     return [(entry, str(Path(given) / entry.path)) for entry in sorted(found, key=lambda entry: entry.path)]
 
 
-def _pixels(entry: entries.Entry, shown: str) -> np.ndarray:
+def _pixels(entry: listing.Entry, shown: str) -> np.ndarray:
     try:
         if entry.reason:
-            raise entries.Unreadable(entry.reason)
+            raise listing.Unreadable(entry.reason)
         return decode(entry.read())
-    except (entries.Unreadable, DecodeError) as error:
+    except (listing.Unreadable, DecodeError) as error:
         raise DataError(f"the image cannot be used: {error}", shown, "mend the file, or leave it out") from None
 
 

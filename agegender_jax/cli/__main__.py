@@ -1,0 +1,43 @@
+"""The installed command: `agegender COMMAND …` does what `python -m launch.COMMAND …` does."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train a net, or resume",
+    "evaluate": "score trained nets, alone and as an ensemble",
+    "audit": "examine a data source",
+    "explain": "show what trained nets look at",
+    "ablate": "compare training variants over seeds",
+    "models": "list all nets",
+}
+
+
+def main() -> None:
+    """Run the command that the first argument names, with the other arguments as its flags."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name == "--version":
+        from agegender_jax import __version__
+
+        print(f"agegender_jax {__version__}")
+    elif name in ("--help", "-h", "help"):
+        print("agegender COMMAND [ARGUMENTS]; agegender COMMAND --help lists its flags.\n")
+        for command, does in COMMANDS.items():
+            print(f"  {command:<10} {does}")
+    elif name not in COMMANDS:
+        from agegender_jax.config import nearest
+
+        print(
+            f"error: unknown command {name!r}\n  where: agegender\n  fix:   {nearest(name, COMMANDS)}", file=sys.stderr
+        )
+        sys.exit(2)
+    else:
+        from agegender_jax.cli import app
+
+        command = importlib.import_module(f"agegender_jax.cli.{name}")
+        sys.argv[:2] = [f"agegender {name}"]
+        app.run(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Trains variants of a config over several seeds, and tells how much better each is than the first, with intervals.
+
+python -m launch.ablate --config=configs/quickstart.py:ran --vary=model.gender_to_age=probs,none --workdir=DIR
+
+The base has the first value of each --vary; each other value is one variant, which differs from the base in that field
+alone. All are trained with each of --seeds, tested on the same images, and compared image by image and seed by seed.
+The same command again resumes; with further --seeds it trains those alone. --ensemble also compares the average of all
+variants with each, for example of --vary=model.name=ran56,resnet18.
+
+  the feed             --vary=model.gender_to_age=probs,none
+  attention            --vary=model.learning=residual,none
+  one task or two      --config.model.gender_to_age=none --vary=loss.age_weight=1,0 --vary=loss.gender_weight=1,0
+
+Writes DIR/<field=value>/seed<k>/, each an ordinary run with its best checkpoint, and DIR/ablation.json.
+"""
+
+import sys
+
+from absl import flags
+
+from agegender_jax.cli import app
+from agegender_jax.errors import ConfigError
+
+CONFIG = app.define_config()
+VARY = flags.DEFINE_multi_string("vary", [], "FIELD=a,b[,c], the base's value first; again for further fields.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds to train each variant with.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ablation.")
+ENSEMBLE = flags.DEFINE_bool("ensemble", False, "Also compare the average of all variants with each of them.")
+
+
+def main() -> None:
+    config = app.config_of(CONFIG)
+    if not WORKDIR.value:
+        raise ConfigError("--workdir is missing", "--workdir", "name a folder for the runs of this ablation")
+    try:
+        seeds = [int(text) for text in SEEDS.value]
+    except ValueError:
+        raise ConfigError("a seed is not a whole number", f"--seeds={','.join(SEEDS.value)}", "--seeds=0,1,2") from None
+    from agegender_jax.run.ablate import ablation  # imports jax
+    from agegender_jax.run.host import compile_cache  # imports jax
+
+    compile_cache.keep()
+    ablation.ablate(config, VARY.value, seeds, WORKDIR.value, sys.argv, ENSEMBLE.value)

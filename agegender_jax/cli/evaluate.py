@@ -1,0 +1,45 @@
+"""Scores trained nets, each alone and all as an ensemble, on the same images.
+
+python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PATH] [--split=test] [--out=reports/both]
+
+Writes results.json, predictions.csv, figures/ (none with --nofigures) and report.html. --explain=N adds what the nets
+looked at in N images spread over the split, and how far that can be believed; it takes minutes.
+"""
+
+import sys
+
+from absl import flags
+
+from agegender_jax.cli import app
+
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; once for each member.")
+SOURCE = flags.DEFINE_string("source", None, "Images to score; the members' own source if not given.")
+SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test", "all"], "Which of the images.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's number.")
+OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined by +> if not given.")
+ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
+ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
+CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
+FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")
+EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
+
+
+def main() -> None:
+    app.check_checkpoint(CHECKPOINT)
+    from agegender_jax.run import evaluate  # imports jax
+    from agegender_jax.run.host import compile_cache  # imports jax
+
+    compile_cache.keep()
+    evaluate.evaluate(
+        WORKDIR.value,
+        source=SOURCE.value,
+        split=SPLIT.value,
+        checkpoint=CHECKPOINT.value,
+        out=OUT.value,
+        allow_leak=ALLOW_LEAK.value,
+        allow_control=ALLOW_CONTROL.value,
+        calibrate=CALIBRATE.value,
+        command=sys.argv,
+        draw=FIGURES.value,
+        explain=EXPLAIN.value,
+    )

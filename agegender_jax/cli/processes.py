@@ -1,0 +1,96 @@
+"""Several processes for one run: what the flags say, what a cluster says, and how they find each other."""
+
+import os
+import threading
+
+from agegender_jax.errors import ConfigError, LocalError
+
+# jax.distributed.initialize() needs all of a line's variables; the last one counts the processes
+CLUSTERS = (
+    ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
+    ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"),
+)
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
+    """Makes this process one of several, before anything else asks jax for a device; a plain start stays as it is.
+
+    The three values are given together, or none: then those of SLURM or Open MPI count, if it started several.
+
+    Args:
+      coordinator: HOST:PORT where process 0 listens.
+      timeout: seconds until all processes must be there.
+
+    Raises:
+      ConfigError: values that are incomplete or impossible.
+      LocalError: of a ConfigError, when the processes have not found each other in time.
+    """
+    if (coordinator, num_processes, process_id) == (None, None, None):
+        if _tasks() > 1:
+            _initialize(timeout)  # jax gives each task of a node one of its GPUs
+        return
+    _check(coordinator, num_processes, process_id)
+    if num_processes > 1:  # "deactivate": else SLURM's variables would take all GPUs but one from the process
+        _initialize(timeout, coordinator, num_processes, process_id, cluster_detection_method="deactivate")
+
+
+def _tasks() -> int:
+    """How many processes a cluster started; 1 where none did."""
+    for names in CLUSTERS:
+        if all(name in os.environ for name in names):
+            count = os.environ[names[-1]]
+            if os.environ.get("SLURM_STEP_NUM_TASKS", count) == "1":  # a shell inside of an allocation
+                return 1
+            return int(count) if count.isdecimal() else 1
+    return 1
+
+
+def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+            "command line",
+            "give --coordinator, --num_processes and --process_id together, or none of them",
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 2**16:
+        raise ConfigError(
+            f"{coordinator!r} is not HOST:PORT", "--coordinator", "for example --coordinator=node1:29500, on every node"
+        )
+    if num_processes < 1:
+        raise ConfigError(f"num_processes must be at least 1, got {num_processes}", "--num_processes", "count them all")
+    if not 0 <= process_id < num_processes:
+        raise ConfigError(
+            f"process_id must be between 0 and {num_processes - 1}, got {process_id}",
+            "--process_id",
+            f"give each of the {num_processes} processes its own number, from 0",
+        )
+
+
+def _initialize(timeout: int, *place, **how) -> None:
+    """`jax.distributed.initialize`, in a thread: jax itself would end the process with a dump after its time."""
+    import jax
+
+    failed: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            jax.distributed.initialize(*place, initialization_timeout=timeout + 60, **how)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not thread.is_alive() and not failed:
+        return
+    told = f": {failed[0]}".splitlines()[0] if failed else f" within {timeout} s"
+    where = f"--coordinator={place[0]}, process {place[2]} of {place[1]}" if place else "the cluster's environment"
+    raise LocalError from ConfigError(
+        f"the processes have not found each other{told}",
+        where,
+        "start all of them, with one --coordinator: a free port of process 0's host that every node reaches; "
+        "--initialization_timeout waits longer",
+    )

@@ -1,0 +1,34 @@
+"""Trains a net, or goes on where the same command stopped.
+
+python -m launch.train --config=configs/ran.py [--workdir=runs/ran] [--config.data.source=PATH]
+
+Writes config.json, run.json, splits.csv, bad_images.csv, metrics.jsonl, checkpoints/, TensorBoard events, and at the
+end results.json, predictions.csv, figures/, report.html and MODEL_CARD.md of the best checkpoint on the test split.
+
+All devices of the machine are used. On several machines the command is given on each, with --coordinator,
+--num_processes and --process_id, or by srun or mpirun without them: docs/devices.md.
+"""
+
+import sys
+
+from absl import flags
+
+from agegender_jax.cli import app, processes
+
+CONFIG = app.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config>[-<variant>] if not given.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT at which process 0 of several can be reached.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+TIMEOUT = flags.DEFINE_integer("initialization_timeout", 300, "Seconds until all processes must be there.", 1)
+
+
+def main() -> None:
+    config = app.config_of(CONFIG)
+    workdir = WORKDIR.value or f"runs/{app.config_name(CONFIG)}"
+    processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, TIMEOUT.value)
+    from agegender_jax.run import train  # imports jax
+    from agegender_jax.run.host import compile_cache  # imports jax
+
+    compile_cache.keep()
+    train.fit(config, workdir, sys.argv)

@@ -1,0 +1,56 @@
+"""A source recognised by what its files' states tell, so that a start need not read them all again."""
+
+import contextlib
+import hashlib
+import operator
+import re
+import time
+from pathlib import Path
+
+from agegender_jax.data import sources
+from agegender_jax.data.resolve import Progress
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.files import replace
+
+RULES = 1  # raise it when other files are listed, or labels or the fingerprint are told otherwise
+SETTLED_S = 2.0  # file systems' clocks are coarse: a second change soon after the first may leave the same time
+
+
+def path(spec: str, cache: Path, progress: Progress | None = None) -> Path | None:
+    """The file in `cache`, there or not, that holds the fingerprint of the source as it stands now.
+
+    None while any file of the source changed less than SETTLED_S ago.
+
+    Raises:
+      DataError, ConfigError: as `sources.read`.
+    """
+    stamp, settled = hashlib.sha256(f"{RULES}".encode()), (time.time() - SETTLED_S) * 1e9
+    for name, state in sorted(sources.states(spec, cache, progress), key=operator.itemgetter(0)):
+        if not isinstance(state, str) and state.changed_ns > settled:
+            return None
+        stamp.update(f"\n{name!r} {state}".encode())
+    return cache / f"{stamp.hexdigest()[:32]}.stamp"
+
+
+def still(stamp: Path, spec: str, cache: Path) -> bool:
+    """Whether the source still is as it was when `stamp` was its path."""
+    try:
+        return path(spec, cache) == stamp
+    except (ConfigError, DataError):
+        return False
+
+
+def read(stamp: Path | None) -> str | None:
+    """The fingerprint, or None."""
+    try:
+        text = stamp.read_text() if stamp else ""
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if re.fullmatch("[0-9a-f]{64}", text) else None
+
+
+def write(stamp: Path | None, fingerprint: str) -> None:
+    """Keeps the fingerprint, where that can be done: without it the next start reads the files again."""
+    with contextlib.suppress(OSError):
+        if stamp:
+            replace(stamp, fingerprint)

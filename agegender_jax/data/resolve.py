@@ -1,0 +1,167 @@
+"""Where a source lies: the text of `data.source` to folders, archives and CSVs on disk."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from agegender_jax.data import archives
+from agegender_jax.errors import ConfigError, DataError
+
+Progress = Callable[[int, int, str], None]
+SYNTHETIC = "synthetic"
+SYNTHETIC_FACES = 3000
+SYNTHETIC_SIZE = 96
+SAMPLE_FACES = 16  # drawn each time, to see whether the cached ones are the generator's still
+UTKFACE_URL = "https://susanqq.github.io/UTKFace/"
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/agegender_jax`, else `~/.cache/agegender_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agegender_jax"
+
+
+def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> list[Path]:
+    """The folder, archive or CSV behind each part of `spec`, in its order; draws synthetic faces if need be.
+
+    A name without a suffix stands for the folder, or else for the archive of that name.
+
+    Raises:
+      DataError: a part does not exist, is of no known kind, or stands twice.
+      ConfigError: the text is not a source, or the cache cannot be written.
+    """
+    paths: list[Path] = []
+    for part in _parts(spec):
+        num = _synthetic_num(part)
+        folder = Path(cache_dir or default_cache_dir())
+        path = _find(part) if num is None else _synthetic_folder(num, folder, progress)
+        if any(path.samefile(other) for other in paths):
+            raise DataError("a source is named twice", f"{part} in data.source={spec}", "name it once")
+        paths.append(path)
+    return paths
+
+
+def source_names(spec: str) -> list[str]:
+    """A short name of each: the folder's, or the file's without suffix; the second equal one gets `-2`.
+
+    Drawn faces alone are called `synthetic`.
+    """
+    names: list[str] = []
+    for part in _parts(spec):
+        name = Path(os.path.abspath(part)).name
+        suffix = next((s for s in (*archives.SUFFIXES, ".csv") if name.lower().endswith(s)), "")
+        drawn = _synthetic_num(part) is not None
+        base = SYNTHETIC if drawn else name.removesuffix(name[len(name) - len(suffix) :])
+        name, count = base or "source", 1
+        while name in names or (name == SYNTHETIC and not drawn):
+            count += 1
+            name = f"{base}-{count}"
+        names.append(name)
+    return names
+
+
+def source_name(spec: str) -> str:
+    """The names of all parts, joined by `+`."""
+    return "+".join(source_names(spec))
+
+
+def _parts(spec: str) -> list[str]:
+    whole = "," not in spec or os.path.exists(spec)
+    parts = [part.strip() for part in ([spec] if whole else spec.split(","))]
+    if not all(parts):
+        raise ConfigError("an empty data source", f"data.source={spec!a}", "--config.data.source=PATH")
+    return parts
+
+
+def _find(part: str) -> Path:
+    path = Path(part).expanduser()
+    complete = path.name.lower().endswith((*archives.SUFFIXES, ".csv"))
+    others = [] if complete or not path.name else [path.with_name(path.name + s) for s in archives.SUFFIXES]
+    problem = "no such data source"
+    try:
+        if path.is_dir() or path.is_file() and complete:
+            return path
+        for other in others:
+            if other.is_file():
+                return other
+        if path.exists():
+            problem = "not a folder, archive or FairFace CSV"
+    except (OSError, ValueError) as error:
+        problem = f"data source cannot be reached ({getattr(error, 'strerror', error)})"
+    also = " and the same with " + ", ".join(archives.SUFFIXES) if others else ""
+    raise DataError(
+        f"{problem}: {_shown(part)}",
+        f"looked for {_shown(part)}{also}; found {_nearby(path)}",
+        f"get UTKFace from {UTKFACE_URL} (--config.data.source=PATH), or use drawn faces: "
+        "--config.data.source=synthetic",
+    )
+
+
+def _nearby(path: Path) -> str:
+    """The nearest folder that exists, and the first names in it."""
+    folder = next(parent for parent in Path(os.path.abspath(path)).parents if os.path.isdir(parent))
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        return f"{_shown(str(folder))}, which cannot be listed ({error.strerror})"
+    some = ", ".join(map(_shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{_shown(str(folder))} with {some}" if names else f"{_shown(str(folder))}, which is empty"
+
+
+def _shown(name: str) -> str:
+    """`name`, in quotes and escaped where a terminal could not print it."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _synthetic_num(part: str) -> int | None:
+    """N of `synthetic[:N]`; None for any other source."""
+    word, colon, num = part.partition(":")
+    if word != SYNTHETIC:
+        return None
+    if not colon:
+        return SYNTHETIC_FACES
+    if not (num.isascii() and num.isdigit() and len(num) < 10 and int(num) > 0):
+        raise ConfigError("bad number of drawn faces", f"data.source={part!a}", "for example synthetic:3000")
+    return int(num)
+
+
+def _synthetic_folder(num: int, cache_dir: Path, progress: Progress | None) -> Path:
+    """The folder of `num` drawn faces: drawn once, and again when the generator draws otherwise."""
+    cache_dir = cache_dir.expanduser()
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=cache_dir) as sample:
+            folder = cache_dir / f"synthetic-{num}-{_drawn(Path(sample), SAMPLE_FACES)}"
+        if not folder.is_dir():
+            unfinished = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=cache_dir))
+            try:
+                _drawn(unfinished, num, progress)
+                _move(unfinished, folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the cache cannot be written: {error.strerror}", str(cache_dir), "--config.data.cache_dir=FOLDER"
+        ) from error
+    return folder
+
+
+def _drawn(folder: Path, num: int, progress: Progress | None = None) -> str:
+    """Draws `num` faces into `folder`; a digest of their names and bytes."""
+    from agegender_jax import synthetic
+
+    synthetic.write_faces(folder, num, seed=0, size=SYNTHETIC_SIZE, progress=progress)
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _move(unfinished: Path, folder: Path):
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise

@@ -1,0 +1,131 @@
+"""results.json: every member alone, the ensemble of all, their paired differences, and groups."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from agegender_jax import metrics
+from agegender_jax.evaluation.members import ENSEMBLE, Member, answers, bucket_years, raw_answers
+from agegender_jax.labels import AGE_BUCKETS
+from agegender_jax.structs import Probs
+
+SCHEMA = 1
+
+
+def results(
+    members: Sequence[Member],
+    age: np.ndarray,
+    gender: np.ndarray,
+    race: np.ndarray,
+    *,
+    age_years: np.ndarray,
+    age_text: Sequence[str],
+    split: str,
+    source: dict,
+    allow_leak: bool,
+) -> dict:
+    """results.json as a dict.
+
+    Args:
+      members: their probs are of the same N examples.
+      age: int [N, 2]; gender, race: int [N].
+      age_years: int [N], -1 where unknown; age_text: [N], the labels as they came.
+      source: its name and fingerprint.
+    """
+    facts = [
+        {name: getattr(m, name) for name in ("name", "workdir", "step", "parameters", "gender_to_age")} for m in members
+    ]
+    probs, raw = [m.probs for m in members], [m.raw for m in members]
+    years, temperatures = [m.bucket_years for m in members], [m.temperatures for m in members]
+    pairs = []
+    if len(members) > 1:
+        facts.append({"name": ENSEMBLE, "members": [m.name for m in members]})
+        probs, raw = [*probs, answers(members)], [*raw, raw_answers(members)]
+        years, temperatures = [*years, bucket_years(members)], [*temperatures, None]
+        pairs = [(len(members), i) for i in range(len(members))]  # the ensemble first
+        pairs += itertools.combinations(range(len(members)), 2)
+    scored = metrics.scored(probs, years, age, gender, age_years)
+    paired = metrics.paired(probs, years, pairs, age, gender, age_years)
+    bands = metrics.age_bands(age_years, age_text)
+    return {
+        "schema": SCHEMA,
+        "split": split,
+        "n": len(gender),
+        "source": source,
+        "age_buckets": list(AGE_BUCKETS),
+        "allow_leak": allow_leak,
+        "calibrated": any(temperatures),
+        "majority": metrics.majority(age, gender),
+        "models": [
+            {
+                **facts[i],
+                "collapsed": metrics.collapsed(probs[i].age, probs[i].gender, age, gender, half_done=True),
+                **scored[i],
+                "calibration": _calibration(probs[i], raw[i], temperatures[i], age, gender),
+            }
+            for i in range(len(facts))
+        ],
+        "paired": [
+            {"a": facts[i]["name"], "b": facts[j]["name"]} | found for (i, j), found in zip(pairs, paired, strict=True)
+        ],
+        "groups": metrics.by_group(probs[-1].age, probs[-1].gender, age, gender, race, bands),
+    }
+
+
+def _calibration(
+    probs: Probs, raw: Probs | None, temperatures: tuple[float, float] | None, age: np.ndarray, gender: np.ndarray
+) -> dict:
+    """Of both heads, before the temperatures (`raw`) and after, which is None where there are none, and the change."""
+    before, after = (probs, None) if raw is None else (raw, probs)
+    right = {"age": metrics.right_ages(age), "gender": metrics.right_genders(gender)}
+    found = {}
+    for head, temperature in zip(right, temperatures or (None, None), strict=True):
+        stages = {"before": getattr(before, head), "after": getattr(after, head, None)}
+        found[head] = {
+            "temperature": temperature,
+            **metrics.calibration.scored(stages, right[head]),
+            "reliability": {
+                stage: None if stages[stage] is None else metrics.calibration.reliability(stages[stage], right[head])
+                for stage in stages
+            },
+        }
+    return found
+
+
+def rows(found: dict) -> list[tuple[str, str, str, str, str]]:
+    """The models of a results dict as text: name, parameters, and each score with its interval."""
+    table = []
+    for model in found["models"]:
+        parameters = f"{model['parameters']:,}" if "parameters" in model else " + ".join(model["members"])
+        table.append((model["name"], parameters, *(_cell(model, name) for name in metrics.SCORES)))
+    return table
+
+
+def details(found: dict) -> list[tuple[str, ...]]:
+    """More of the models as text: name, age_mae, cs5, adjacent_accuracy, gender_auc, and both heads' ECE."""
+    scores = (("age_mae", 2), ("cs5", 3), ("adjacent_accuracy", 3), ("gender_auc", 3))
+    return [
+        (
+            model["name"],
+            *(_number(model[name], digits) for name, digits in scores),
+            *(_before_and_after(model["calibration"][head], "ece") for head in ("age", "gender")),
+        )
+        for model in found["models"]
+    ]
+
+
+def _cell(model: dict, name: str) -> str:
+    if model[name] is None:
+        return "n/a"
+    low, high = model["ci95"][name]
+    return f"{model[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def _before_and_after(head: dict, measure: str) -> str:
+    told = [_number(head[stage][measure]) for stage in ("before", "after") if head[stage]]
+    return " -> ".join(told)

@@ -1,0 +1,61 @@
+"""Loading a trained net from the folder of its run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from agegender_jax import models
+from agegender_jax.checkpoint import check_match, load_variables
+from agegender_jax.models import AgeGenderNet
+
+
+class Trained(NamedTuple):
+    """A net with its weights.
+
+    Attributes:
+      model: the Flax module.
+      variables: {"params", "batch_stats"}, on the host; the moving average where the run has one.
+      config: the run's config as plain dicts.
+      step: of the checkpoint.
+    """
+
+    model: AgeGenderNet
+    variables: dict[str, Any]
+    config: dict[str, Any]
+    step: int
+
+
+def load(place: str | Path, checkpoint: str | int = "best") -> tuple[AgeGenderNet, dict[str, Any], dict[str, Any]]:
+    """Return (model, variables, config) of a trained net.
+
+    `ensemble.predict(model, variables, images)` then gives probabilities for uint8 RGB images [B, S, S, 3], where S is
+    `config["data"]["image_size"]`.
+
+    Args:
+      place: a run's folder, as `launch.train` writes it.
+      checkpoint: "best" on val, "latest", or a step.
+
+    Raises:
+      CheckpointError: no usable checkpoint, or one that its own config does not fit.
+    """
+    return load_checkpoint(place, checkpoint)[:3]
+
+
+def load_checkpoint(
+    place: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
+) -> Trained:
+    """Like `load`, with the step; `warn` receives a line for each damaged checkpoint that was skipped."""
+    folder = Path(place).expanduser() / "checkpoints"
+    variables, config, step = load_variables(folder, checkpoint, warn)
+    check_match(variables, variable_shapes(config), folder / str(step))
+    return Trained(models.from_config(config["model"]), variables, config, step)
+
+
+def variable_shapes(config: dict[str, Any]) -> Any:
+    """Return the variables of a config's net as jax.ShapeDtypeStruct; nothing is computed."""
+    model, size = models.from_config(config["model"]), config["data"]["image_size"]
+    image = np.zeros((1, size, size, 3), np.float32)
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))

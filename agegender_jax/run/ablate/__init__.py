@@ -1,0 +1,1 @@
+"""Paired comparison of training variants over seeds."""

@@ -1,0 +1,112 @@
+"""What the runs of an ablation say: each run's scores, every variant against the base, and the tables of that."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+
+from agegender_jax import ensemble, metrics, report
+from agegender_jax.evaluation.members import ENSEMBLE
+from agegender_jax.run.ablate.variants import Variant
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.structs import Probs
+
+HEAD_OF = {"age_accuracy": "age", "gender_accuracy": "gender", "aabd": "age"}
+FEW_SEEDS = 5  # from here on, resampling the seeds says something of others
+
+
+def results(variants: Sequence[Variant], answers: Sequence[Sequence[Probs]], faces: Dataset, together: bool) -> dict:
+    """The variants with their scores, and their differences.
+
+    Args:
+      answers: for every variant the Probs of each of S seeds.
+      together: add the ensemble of all variants, averaged within each seed, and compare it with each of them.
+
+    Returns:
+      variants: name, what it sets (of the ensemble its members), heads trained, whether it is a control, the scores'
+        means over the seeds, and by_seed, for each score S floats.
+      differences: a, b and for each score `metrics.compare` of a's outcomes with b's: every variant against the
+        base, then the ensemble against every variant.
+      Scores of a head that is not trained are None.
+    """
+    rows = [{"name": v.name, "fields": v.fields, "heads": list(v.heads), "control": v.control} for v in variants]
+    pairs = [(i, 0) for i in range(1, len(variants))]
+    if together:
+        answers = [*answers, [ensemble.mean_probs(members) for members in zip(*answers, strict=True)]]
+        heads = [head for head in ("age", "gender") if all(head in v.heads for v in variants)]
+        members, control = [v.name for v in variants], any(v.control for v in variants)
+        rows.append({"name": ENSEMBLE, "members": members, "heads": heads, "control": control})
+        pairs += [(len(variants), i) for i in range(len(variants))]
+    outcomes = [_outcomes(probs, row["heads"], faces) for probs, row in zip(answers, rows, strict=True)]
+    for row, values in zip(rows, outcomes, strict=True):
+        row |= {name: None if of is None else _mean(of) for name, of in values.items()}
+        row["by_seed"] = {name: None if of is None else [_mean(seed) for seed in of] for name, of in values.items()}
+    differences = [
+        {"a": rows[a]["name"], "b": rows[b]["name"]}
+        | {name: _compare(outcomes[a][name], outcomes[b][name]) for name in HEAD_OF}
+        for a, b in pairs
+    ]
+    return {"variants": rows, "differences": differences}
+
+
+def _outcomes(answers: Sequence[Probs], heads: Sequence[str], faces: Dataset) -> dict[str, np.ndarray | None]:
+    """Each score's outcomes, int [S, N]; None where its head is not among `heads`."""
+    found = [metrics.outcomes(np.asarray(p.age), np.asarray(p.gender), *faces.targets("test")) for p in answers]
+    return {name: np.stack([run[name] for run in found]) if head in heads else None for name, head in HEAD_OF.items()}
+
+
+def _compare(a: np.ndarray | None, b: np.ndarray | None) -> dict | None:
+    return None if a is None or b is None else metrics.compare(a, b)
+
+
+def show(found: dict, progress: Progress) -> None:
+    """The differences of an ablation's dict: one table for each pair, what the intervals cover, and collapsed heads."""
+    named = {row["name"]: row for row in found["variants"]}
+    progress.note(f"test split of {found['source']['name']}, {found['n']} images, {_listed(found['seeds'])}")
+    for difference in found["differences"]:
+        progress.show(_table(difference, named[difference["a"]], named[difference["b"]]))
+    progress.note(found["caution"])
+    for run in found["runs"]:
+        for head in run["collapsed"]:
+            progress.warn(f"the {head} head of {run['variant']}, seed {run['seed']}, has collapsed")
+
+
+def caution(seeds: int) -> str:
+    """What the intervals cover, one line."""
+    if seeds == 1:
+        return "one seed: the intervals cover the choice of test images alone; another seed may turn the sign"
+    told = f"{seeds} seeds: the intervals resample seeds and test images together"
+    return told if seeds >= FEW_SEEDS else f"{told}, but so few seeds say little about others: see their range"
+
+
+def _table(difference: dict, a: dict, b: dict) -> Table:
+    shown = Table(title=f"{_label(a)} against {_label(b)}", title_justify="left")
+    for heading in ("score", "first", "second", "the first is, with 95 % interval", "over the seeds"):
+        shown.add_column(heading, justify="left" if heading == "score" else "right")
+    for name, text in (("age_accuracy", "age accuracy"), ("gender_accuracy", "gender accuracy"), ("aabd", "AABD")):
+        cells = ("not trained in both", "") if difference[name] is None else _cells(difference[name], name)
+        shown.add_row(text, *("n/a" if row[name] is None else f"{row[name]:.3f}" for row in (a, b)), *cells)
+    return shown
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+
+
+def _label(row: dict) -> str:
+    return f"{row['name']} (a control)" if row["control"] else row["name"]
+
+
+def _cells(found: dict, score: str) -> tuple[str, str]:
+    """ "better by 0.012 [-0.003, 0.027]" and "-0.004 to 0.020"; after "worse by" all signs are turned."""
+    if found["difference"] is None:
+        return "n/a", ""
+    verdict, (by, low, high, least, most) = report.better_by(
+        score, found["difference"], *found["ci95"], *found["range"]
+    )
+    return f"{verdict} by {by} [{low}, {high}]", f"{least} to {most}"
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None

@@ -1,0 +1,126 @@
+"""The ways to train that an ablation compares: a base, and what differs from it in one field each."""
+
+import copy
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from agegender_jax import config as config_lib
+from agegender_jax import models
+from agegender_jax.errors import ConfigError
+from agegender_jax.run import checks, dataset
+
+FIXED = {
+    "seed": "name the seeds with --seeds",
+    "data.source": "all variants are trained and tested on the same images; compare sources with two ablations",
+    "data.split_seed": "all variants are tested on the same images; set it with --config.data.split_seed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Attributes:
+      name: "field=value", for the base one of each field with commas between.
+      fields: what it sets.
+      config: all of its settings, but for the seed.
+    """
+
+    name: str
+    fields: dict[str, Any]
+    config: ConfigDict
+
+    @property
+    def control(self) -> bool:
+        """Whether its age head knows the label or mixes up the examples, so that its age scores are no predictions."""
+        return self.config.model.gender_to_age in models.CONTROLS
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that its loss trains; the answers of others are chance and are not compared."""
+        weights = {"age": self.config.loss.age_weight, "gender": self.config.loss.gender_weight}
+        return tuple(head for head, weight in weights.items() if weight)
+
+    @property
+    def folder(self) -> str:
+        """The name as that of a folder."""
+        return re.sub(r"[^\w.,=+-]", "-", self.name)[:150]
+
+
+def parse(config: ConfigDict, given: Sequence[str]) -> list[Variant]:
+    """The variants of `config` that lines "FIELD=a,b,c" ask for, the base first.
+
+    The base has the first value of every line; each further value is a variant that differs from the base in that
+    field alone. So every difference to the base has one reason, and lines add runs instead of multiplying them.
+
+    Raises:
+      ConfigError: no line, an unknown or fixed field, or values that are wrong, repeated or too few.
+    """
+    if not given:
+        raise ConfigError("--vary is missing", "--vary", "for example --vary=model.gender_to_age=probs,none")
+    lines = [_line(text) for text in given]
+    fields = [field for field, _ in lines]
+    if repeated := {field for field in fields if fields.count(field) > 1}:
+        raise ConfigError(f"{repeated.pop()} varies twice", "--vary", "give all values of a field in one --vary")
+    first = {field: values[0] for field, values in lines}
+    base = _variant(config, first)
+    rest = [_variant(base.config, {field: value}) for field, values in lines for value in values[1:]]
+    if len({variant.folder for variant in (base, *rest)}) <= len(rest):
+        raise ConfigError("two variants would share a folder", "--vary", "use values that differ in letters or digits")
+    return [base, *rest]
+
+
+def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
+    """Raises the UserError of the first variant that could not be trained on `faces`, before any is."""
+    for variant in variants:
+        checks.devices(variant.config)
+        checks.feed(variant.config)
+        checks.batch_fits(faces, variant.config)
+        try:
+            models.from_config(variant.config.model)
+        except ConfigError as error:  # an option that this net does not have
+            raise ConfigError(error.what, f"--vary, variant {variant.name}", "choose another net or option") from None
+
+
+def _line(text: str) -> tuple[str, list]:
+    """("model.width", [0.25, 0.5]) from "model.width=0.25,0.5"."""
+    field, _, values = text.partition("=")
+    defaults, where = dict(config_lib.flat(config_lib.default())), f"--vary={text}"
+    if field not in defaults:
+        raise ConfigError(f"unknown config field {field}", where, config_lib.nearest_field(field, defaults))
+    if field in FIXED:
+        raise ConfigError(f"{field} cannot vary", where, FIXED[field])
+    found = [_value(value, defaults[field], where) for value in values.split(",")]
+    if len(found) < 2:
+        raise ConfigError(f"{field} has one value, which is nothing to compare", where, f"--vary={field}=a,b")
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{field} has the same value twice", where, "give each value once")
+    return field, found
+
+
+def _value(text: str, like: Any, where: str) -> Any:
+    """The text as a value of the kind of `like`."""
+    try:
+        return {"true": True, "false": False}[text.lower()] if isinstance(like, bool) else type(like)(text)
+    except (KeyError, ValueError):
+        kind = "true or false" if isinstance(like, bool) else f"of type {type(like).__name__}"
+        raise ConfigError(f"a value must be {kind}, got {text!r}", where, f"the default is {like!r}") from None
+
+
+def _variant(config: ConfigDict, fields: dict[str, Any]) -> Variant:
+    name = ",".join(f"{field}={_text(value)}" for field, value in fields.items())
+    own = copy.deepcopy(config)
+    own.update_from_flattened_dict(fields)
+    try:
+        config_lib.validate(own)
+    except ConfigError as error:
+        raise ConfigError(error.what, f"--vary, variant {name}", error.fix) from None
+    return Variant(name, fields, own)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")

@@ -1,0 +1,82 @@
+"""The faces of a run: a prepared source, its split, and batches from it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax.data import pipeline, splits
+from agegender_jax.data.decoding import decode
+from agegender_jax.data.prepare import Prepared, prepare
+from agegender_jax.structs import Batch
+
+
+@dataclasses.dataclass
+class Dataset:
+    """A prepared source with every image in "train", "val" or "test" (`assignment`, [N])."""
+
+    prepared: Prepared
+    assignment: np.ndarray
+
+    def indices(self, split: str) -> np.ndarray:
+        """Places of a split's images; "all" is every split."""
+        return np.flatnonzero((self.assignment == split) | (split == "all"))
+
+    def targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """age int32 [n, 2] and gender int32 [n] of a split."""
+        where = self.indices(split)
+        return self.prepared.age[where], self.prepared.gender[where]
+
+    def picture(self, index: int) -> np.ndarray:
+        """An image as it came, decoded: uint8 RGB [H, W, 3]."""
+        return decode(self.prepared.encoded(index))
+
+    def train_batches(
+        self, config: ConfigDict, start: int, num_steps: int, progress: Callable | None = None
+    ) -> Iterator[Batch]:
+        """This process's share of the batches of the steps start+1 .. num_steps."""
+        return pipeline.train_batches(
+            self.prepared.images(config.data.image_size, progress),
+            self.prepared.age,
+            self.prepared.gender,
+            indices=self.indices("train"),
+            seed=config.seed,
+            batch_size=config.batch_size,
+            start=start,
+            num_steps=num_steps,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def eval_batches(
+        self, split: str, image_size: int, batch_size: int, progress: Callable | None = None
+    ) -> Iterator[Batch]:
+        """This process's share of batches with every image of a split once, in order, the last one padded and masked.
+
+        Args:
+          batch_size: over all devices of all processes; rounded up to a multiple of their number.
+        """
+        faces, where = self.prepared, self.indices(split)
+        size = min(batch_size, max(2, len(where)))
+        return pipeline.eval_batches(
+            faces.images(image_size, progress),
+            faces.age,
+            faces.gender,
+            indices=where,
+            batch_size=-(-size // jax.device_count()) * jax.device_count(),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+
+def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: Callable | None = None) -> Dataset:
+    """Prepares `config.data.source`, or finds it prepared, and splits it; `on_bad` as in `prepare`.
+
+    Raises:
+      DataError: the source cannot be used.
+    """
+    prepared = prepare(config.data.source, config.data.cache_dir or None, config.data.max_bad, progress, on_bad)
+    return Dataset(prepared, splits.assign(prepared.group, prepared.content, config.data.split_seed))

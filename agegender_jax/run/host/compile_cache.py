@@ -1,0 +1,63 @@
+"""JAX's compilation cache, in the user's cache folder: what XLA has compiled once, the next start loads."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import jax
+
+from agegender_jax.data.resolve import default_cache_dir
+
+LIMIT = 2**30  # bytes; what was used longest ago goes first
+
+
+def keep() -> Path | None:
+    """Turns the cache on in `compiled/` of the user's cache folder, for programs of any compile time.
+
+    What the user has set stands: JAX_COMPILATION_CACHE_DIR (empty for no cache), JAX_ENABLE_COMPILATION_CACHE,
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS. Where the folder cannot be written there is no cache, and no error.
+
+    Returns:
+      The folder, or None where the user or the disk decides.
+    """
+    given = "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None
+    if given or not jax.config.jax_enable_compilation_cache:
+        return None
+    try:
+        folder = default_cache_dir().expanduser() / "compiled" / _processor()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # code is loaded from here: nobody else may write
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return None
+    trim(folder, LIMIT)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return folder
+
+
+def trim(folder: Path, limit: int) -> None:
+    """Removes the files below `folder` that were used longest ago, until `limit` bytes are left.
+
+    Another process may do the same, or read what goes: JAX then compiles again.
+    """
+    with contextlib.suppress(OSError):
+        found = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+        size = sum(status.st_size for _, status in found)
+        for path, status in sorted(found, key=lambda pair: max(pair[1].st_atime, pair[1].st_mtime)):
+            if size <= limit:
+                return
+            path.unlink(missing_ok=True)
+            size -= status.st_size
+
+
+def _processor() -> str:
+    """A name for this kind of processor: code for one must not reach another through a shared home folder."""
+    told = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        told = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"

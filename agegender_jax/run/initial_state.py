@@ -1,0 +1,79 @@
+"""The state that training begins with: the newest checkpoint, other weights, or step 0 of the seed."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax import training
+from agegender_jax.checkpoint import Checkpoints, initial
+from agegender_jax.run import leaks
+from agegender_jax.run.host import processes
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.workdir import Workdir
+from agegender_jax.structs import TrainState
+
+
+def initializer(config: ConfigDict, model, tx) -> Callable[[], TrainState]:
+    """Return the function that makes the state at step 0 from the config's seed."""
+    return functools.partial(
+        training.init_state,
+        model,
+        tx,
+        jax.random.key(config.seed),
+        config.data.image_size,
+        ema=config.optimizer.ema > 0,
+    )
+
+
+def load_weights(
+    config: ConfigDict,
+    folder: Workdir,
+    checkpoints: Checkpoints,
+    new_state: Callable[[], TrainState],
+    progress: Progress,
+) -> dict[str, np.ndarray]:
+    """Return the weights that `init_from` names, for a run without checkpoints; record what they were trained on."""
+    if checkpoints.steps():
+        return {}
+    folder.inherited.unlink(missing_ok=True)  # of an earlier start that never trained
+    if not config.init_from:
+        return {}
+    state = jax.eval_shape(new_state)
+    shapes = {"params": state.params, "batch_stats": state.batch_stats}
+    weights = initial.load(config.init_from, shapes, progress.note)
+    leaks.inherit(folder, config.init_from)
+    return weights
+
+
+def restore_or_create(
+    new_state: Callable[[], TrainState],
+    checkpoints: Checkpoints,
+    resuming: bool,
+    weights: dict[str, np.ndarray],
+    num_steps: int,
+    progress: Progress,
+) -> TrainState:
+    """Return the newest good checkpoint's state, or one at step 0; the same in every process."""
+    with processes.sync_errors():
+        if processes.is_main():
+            restored = checkpoints.restore_latest(jax.eval_shape(new_state)) if resuming else None
+            if restored is not None:
+                state, step = restored
+                progress.note(f"resumed at step {step} of {num_steps}")
+            else:
+                state = _create(new_state, weights)
+        else:
+            state = processes.zeros(jax.eval_shape(new_state))
+    return processes.broadcast(state)
+
+
+def _create(new_state: Callable[[], TrainState], weights: dict[str, np.ndarray]) -> TrainState:
+    state = new_state()
+    if not weights:
+        return state
+    filled = initial.fill({"params": state.params, "batch_stats": state.batch_stats}, weights)
+    ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, filled["params"])
+    return state.replace(**filled, ema=ema)

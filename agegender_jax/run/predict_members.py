@@ -1,0 +1,55 @@
+"""Predictions of a trained run for one split of a dataset."""
+
+import jax
+import numpy as np
+
+from agegender_jax import ensemble, loading, models
+from agegender_jax.evaluation import Member
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host import processes
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.workdir import Workdir, calibration
+from agegender_jax.structs import Probs
+
+
+def predict_member(
+    place: Workdir,
+    which: str | int,
+    faces: Dataset,
+    split: str,
+    name: str,
+    progress: Progress,
+    calibrate: bool = True,
+) -> Member:
+    """Return the predictions of a workdir's net for the images of a split, computed by all devices.
+
+    Only process 0 reads the workdir; every process gets all predictions.
+
+    Args:
+      which: "best", "latest" or a step.
+      name: of the member in the results.
+      calibrate: apply the temperatures of the workdir's calibration.json, where it has one.
+
+    Raises:
+      CheckpointError: no usable checkpoint, one that its own config does not fit, or a damaged calibration.json.
+    """
+    variables = config = step = fitted = None
+    with processes.sync_errors():
+        if processes.is_main():
+            _, variables, config, step = loading.load_checkpoint(place.path, which, progress.warn)
+            fitted = calibration.read(place)
+    config, step, fitted = processes.broadcast_value((config, step, fitted))
+    if not processes.is_main():
+        variables = processes.zeros(loading.variable_shapes(config))
+    variables = processes.broadcast(variables)
+    model = models.from_config(config["model"])
+    if len(faces.indices(split)):
+        size = config["data"]["image_size"]
+        batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
+        probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True)
+    else:
+        probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    raw = Member(name, place.given, step, parameters, probs, model.gender_to_age)
+    return calibration.apply(fitted, raw, calibrate, progress.note)

@@ -1,0 +1,87 @@
+"""What a training logs: metrics.jsonl, TensorBoard events and the progress display, with the clock of the steps."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from agegender_jax import optim
+from agegender_jax.run import checks
+from agegender_jax.run.host import processes
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
+
+
+class Recorder:
+    """A context manager that writes the rows of one run; only process 0 writes files.
+
+    On entry the log is cut after step `start`, and results that a shorter run left are removed.
+    """
+
+    def __init__(
+        self, config: ConfigDict, folder: Workdir, progress: Progress, steps_per_epoch: int, num_steps: int, start: int
+    ):
+        self.config, self.folder, self.progress = config, folder, progress
+        self.steps_per_epoch, self.num_steps, self.start = steps_per_epoch, num_steps, start
+        self.learning_rate = optim.schedule(config.optimizer, num_steps)
+        self.is_main = processes.is_main()
+        self.restart_clock(start)
+
+    def __enter__(self) -> "Recorder":
+        with processes.sync_errors():
+            if self.is_main:
+                self.log = MetricsLog(self.folder.metrics)
+                self.log.truncate_after(self.start)
+                for path in (self.folder.results, self.folder.calibration):
+                    path.unlink(missing_ok=True)
+                self.board = TensorBoard(self.folder.path, self.start)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.is_main:
+            self.board.close()
+
+    def restart_clock(self, step: int) -> None:
+        """Measure images a second and waiting time from `step` on."""
+        self._time, self._step, self._waited = time.perf_counter(), step, 0.0
+
+    def timed(self, batches: Iterator[Any], split: Callable[[Any], Any]) -> Iterator[Any]:
+        """Yield `split(batch)` for each batch; the time that reading takes counts as waiting."""
+        self.restart_clock(self.start)
+        while True:
+            before = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - before
+            if batch is None:
+                return
+            yield split(batch)
+
+    def log_train(self, step: int, sums: dict[str, Any]) -> None:
+        """Write the means over the steps since the last train row."""
+        sums = {name: float(value) for name, value in sums.items()}
+        checks.finite(step, sums)
+        count = sums.pop("steps")
+        elapsed = max(time.perf_counter() - self._time, 1e-9)
+        self.write(
+            {
+                **self.position(step, "train"),
+                **{name: value / count for name, value in sums.items()},
+                "lr": float(self.learning_rate(step - 1)),
+                "images_per_second": round((step - self._step) * self.config.batch_size / elapsed, 1),
+                "data_wait": round(self._waited / elapsed, 4),
+            }
+        )
+        self.restart_clock(step)
+
+    def position(self, step: int, split: str) -> dict:
+        """The first fields of a row: step, epoch and split."""
+        return {"step": step, "epoch": round(step / self.steps_per_epoch, 3), "split": split}
+
+    def write(self, row: dict) -> None:
+        """Write a row everywhere."""
+        if self.is_main:
+            self.log.append(row)
+            self.board.append(row)
+        self.progress.row(row)

@@ -1,0 +1,171 @@
+"""The training command: prepare the data, train, validate, save, resume, and test the best checkpoint at the end.
+
+With several processes, each takes its share of every batch. Only process 0 writes to the workdir and logs.
+"""
+
+import contextlib
+import functools
+
+import jax
+from ml_collections import ConfigDict
+
+from agegender_jax import config as config_lib
+from agegender_jax import data, models, optim, parallel, training
+from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.data.augment import augment
+from agegender_jax.errors import Stopped
+from agegender_jax.run import checks, final_test, initial_state
+from agegender_jax.run.dataset import Dataset, load_dataset
+from agegender_jax.run.host import processes
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import StopFlag
+from agegender_jax.run.recorder import Recorder
+from agegender_jax.run.validate import Validator
+from agegender_jax.run.workdir import Workdir, summary, write_csv
+
+MAX_STEPS_IN_FLIGHT = 4  # so that batches do not pile up on the device
+
+
+def fit(
+    config: ConfigDict,
+    workdir: str,
+    command: list[str],
+    progress: Progress | None = None,
+    stop: StopFlag | None = None,
+) -> None:
+    """Train `config` in `workdir`, or resume where the same command stopped.
+
+    Args:
+      command: the program's arguments, for run.json.
+      progress: receives notes, bars and log rows; a new one if None.
+      stop: the entered flag of a caller that runs several trainings; a new one if None.
+
+    Raises:
+      UserError: its subclass gives the exit code.
+      Stopped: after a signal, with everything saved.
+      PeerReportedError, LocalError: with several processes, see `processes.report_errors_once`.
+    """
+    config_lib.validate(config)
+    with contextlib.ExitStack() as stack:
+        # Whatever is wrong with the command is found before any data is read.
+        stack.enter_context(processes.report_errors_once())
+        is_main, folder = processes.is_main(), Workdir(workdir)
+        checks.before_data(config)
+        resuming = False
+        with processes.sync_errors():
+            if is_main:
+                stack.enter_context(folder)
+                resuming = checks.same_run(folder, config)
+        stop = stop or stack.enter_context(StopFlag())
+        progress = stack.enter_context(progress or Progress(silent=not is_main))
+
+        dataset = prepare_dataset(config, folder, progress)
+        steps_per_epoch = len(dataset.indices("train")) // config.batch_size
+        num_steps = config.num_steps or config.num_epochs * steps_per_epoch
+        tx = optim.build(config.optimizer, num_steps)
+        model = models.from_config(config.model, axis_name=parallel.AXIS)
+        driver = make_driver(config, model, tx)
+        checkpoints = Checkpoints(folder.checkpoints, notice=progress.note)
+        stack.callback(checkpoints.close)
+
+        new_state = initial_state.initializer(config, model, tx)
+        with processes.sync_errors():
+            weights = initial_state.load_weights(config, folder, checkpoints, new_state, progress) if is_main else {}
+            if is_main:
+                folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
+        state = initial_state.restore_or_create(new_state, checkpoints, resuming, weights, num_steps, progress)
+        start = int(state.step)
+        if processes.broadcast_value(start >= num_steps and folder.is_tested()):
+            progress.note(f"already finished at step {start}; results in {folder.results}")
+            if is_main and not folder.card.exists():
+                summary.write_card(folder)
+            return
+
+        recorder = stack.enter_context(Recorder(config, folder, progress, steps_per_epoch, num_steps, start))
+        validator = Validator(config, dataset, recorder)
+        if start >= num_steps:
+            progress.note(f"trained to step {start} already; only calibration and test are repeated")
+        with processes.sync_errors():
+            feed = recorder.timed(dataset.train_batches(config, start, num_steps, progress.prepare), driver.split)
+        progress.start(start, num_steps, steps_per_epoch)
+        state = driver.replicate(state)
+        batch = next(feed, None)
+        for step in range(start + 1, num_steps + 1):
+            state = driver.step(state, batch)
+            progress.step(step)
+            batch = next(feed, None)  # read and copied to the devices while the step runs
+            if step % MAX_STEPS_IN_FLIGHT == 0:
+                jax.block_until_ready(state.step)
+
+            last = step == num_steps
+            evaluating = last or step % (config.eval.every_epochs * steps_per_epoch) == 0
+            if evaluating or step % config.log.every_steps == 0:
+                recorder.log_train(step, driver.fetch(state.sums))
+                state = state.replace(sums=driver.replicate(training.zero_sums()))
+            stop_code = stop_requested(step, stop, checkpoints)
+            if evaluating or stop_code or step % config.checkpoint.every_steps == 0:
+                saved = driver.fetch(state)
+                checks.finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
+                scores = validator(step, saved) if evaluating else None
+                with processes.sync_errors():
+                    checkpoints.save(step, saved, config_lib.to_dict(config), scores)
+                if evaluating:
+                    recorder.restart_clock(step)
+            if stop_code and not last:
+                with processes.sync_errors():
+                    checkpoints.finish()
+                raise Stopped(stop_code, step)
+        with processes.sync_errors():
+            checkpoints.finish()
+        final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
+
+
+def prepare_dataset(config: ConfigDict, folder: Workdir, progress: Progress) -> Dataset:
+    """Prepare and split the source; check that it fits the config, the earlier starts and the other processes."""
+
+    def list_bad(bad: list[tuple[str, str]]) -> str:
+        if processes.is_main():
+            write_csv(folder.bad_images, ("file", "reason"), bad)
+        return str(folder.bad_images)
+
+    with processes.sync_errors():
+        dataset = load_dataset(config, progress.prepare, list_bad)
+        checks.batch_fits(dataset, config)
+        if processes.is_main():
+            checks.same_data(folder, dataset)
+    with processes.sync_errors():
+        checks.same_data_everywhere(dataset)
+    return dataset
+
+
+def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:
+    """Return the exit code of a signal that any process has received, else 0. A failed save raises here.
+
+    Several processes ask each other only where they wait for the devices anyway.
+    """
+    if jax.process_count() > 1 and step % MAX_STEPS_IN_FLIGHT:
+        return 0
+    with processes.sync_errors() as agreed:
+        checkpoints.poll()
+        agreed.value = stop.code or 0
+    return agreed.value
+
+
+def make_driver(config: ConfigDict, model, tx, devices=None):
+    """Return the compiled training step of `config` in its driver, `shard_map` or `pmap`."""
+
+    def prepare_images(keys, images):
+        return data.normalize(augment(keys, images, config.augment))
+
+    step = functools.partial(
+        training.train_step,
+        model=model,
+        tx=tx,
+        key=jax.random.fold_in(jax.random.key(config.seed), 1),
+        prepare_images=prepare_images,
+        age_weight=config.loss.age_weight,
+        gender_weight=config.loss.gender_weight,
+        label_smoothing=config.loss.label_smoothing,
+        ema_decay=config.optimizer.ema,
+    )
+    return parallel.driver(config.parallel, step, devices)

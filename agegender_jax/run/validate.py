@@ -1,0 +1,49 @@
+"""Validation during training: scores on val, the collapse alarm, and the loss that selects the best checkpoint."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax import ensemble, metrics, models
+from agegender_jax.run import checks
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.recorder import Recorder
+from agegender_jax.structs import TrainState
+
+
+class Validator:
+    """Scores a state on val, with its moving average where there is one, by all devices."""
+
+    def __init__(self, config: ConfigDict, dataset: Dataset, recorder: Recorder):
+        self.config, self.dataset, self.recorder = config, dataset, recorder
+        self.model = models.from_config(config.model)
+
+    def __call__(self, step: int, state: TrainState) -> dict | None:
+        """Return and log the scores; None where val is empty.
+
+        Returns:
+          The val row's scores, `val_loss`, by which the best checkpoint is chosen, and `collapsed`, names of heads.
+        """
+        age, gender = self.dataset.targets("val")
+        if not len(gender):
+            return None
+        variables = {"params": state.params if state.ema is None else state.ema, "batch_stats": state.batch_stats}
+        variables = jax.device_put(jax.tree.map(np.asarray, variables), jax.local_devices()[0])
+        batches = self.dataset.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
+        probs = ensemble.predict_all(self.model, variables, batches, devices=jax.devices(), allow_control=True)
+        scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
+        checks.finite(step, [scores["loss"]])
+        half_done = 2 * step >= self.recorder.num_steps
+        collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=half_done)
+        self.recorder.write({**self.recorder.position(step, "val"), **scores, "collapsed": collapsed})
+        for head in collapsed:
+            self.recorder.progress.warn(
+                f"the {head} head has collapsed: it separates the classes no better than a constant"
+            )
+        return scores | {"val_loss": selection_loss(scores, self.config.loss), "collapsed": collapsed}
+
+
+def selection_loss(scores: dict, loss_config: ConfigDict) -> float:
+    """Return what selects the best step: the sum of the trained heads' cross-entropies, unweighted."""
+    weights = {"loss_age": loss_config.age_weight, "loss_gender": loss_config.gender_weight}
+    return sum(scores[name] for name, weight in weights.items() if weight)

@@ -1,0 +1,189 @@
+"""A run's folder: its lock, and the files in it."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import config as config_lib
+from agegender_jax import files
+from agegender_jax.data import splits
+from agegender_jax.errors import ConfigError
+from agegender_jax.run.workdir import provenance
+
+LOCK = "LOCK"
+
+
+class Workdir:
+    """The folder of one run. As a context manager it makes the folder and holds it against other processes.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+
+    Raises:
+      ConfigError: on entry, when the folder cannot be made or written, or another process holds it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.given = str(path)
+        self.path = Path(path).expanduser().resolve()
+        self.config = self.path / "config.json"
+        self.run = self.path / "run.json"
+        self.splits = self.path / "splits.csv"
+        self.inherited = self.path / "inherited.csv"
+        self.bad_images = self.path / "bad_images.csv"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.calibration = self.path / "calibration.json"
+        self.results = self.path / "results.json"
+        self.predictions = self.path / "predictions.csv"
+        self.report = self.path / "report.html"
+        self.card = self.path / "MODEL_CARD.md"
+        self._lock: io.FileIO | None = None
+
+    def __enter__(self) -> "Workdir":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / LOCK, "ab+", buffering=0)
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(lock)
+            lock.close()
+            raise ConfigError(
+                f"the workdir is in use by {holder}", str(self.path), "wait for that run, or use another --workdir"
+            ) from None
+        except OSError as error:
+            lock.close()
+            raise self._unusable(error) from None
+        self._lock = lock
+        try:
+            lock.truncate(0)
+            lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        except OSError as error:
+            self.__exit__()
+            raise self._unusable(error) from None
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def read_config(self) -> dict | None:
+        """The config that this run began with, as plain dicts; None before its first start."""
+        return self._read(self.config)
+
+    def read_run(self) -> dict | None:
+        """run.json; None before the first start."""
+        return self._read(self.run)
+
+    def read_calibration(self) -> dict | None:
+        """calibration.json; None where no temperature was fitted."""
+        return self._read(self.calibration)
+
+    def read_results(self) -> dict | None:
+        """results.json; None before the run's end."""
+        return self._read(self.results)
+
+    def is_tested(self) -> bool:
+        """Whether the best checkpoint has been calibrated and tested."""
+        return self.results.exists() and self.calibration.exists()
+
+    def write_start(
+        self,
+        config: Any,
+        command: Sequence[str],
+        prepared: Any,
+        assignment: Sequence[str],
+        note: Callable[[str], None],
+    ) -> None:
+        """Write all that is known before the first step: config.json, run.json, splits.csv and bad_images.csv."""
+        self.write_config(config_lib.to_dict(config))
+        self.write_run(command, prepared.name, prepared.fingerprint)
+        self.write_faces(prepared, assignment)
+        if bad := len(prepared.bad):
+            note(f"{bad} of {bad + len(assignment)} files are unusable: {self.bad_images} lists them")
+
+    def write_config(self, config: dict) -> None:
+        write_json(self.config, config)
+
+    def write_run(self, command: Sequence[str], source: str, fingerprint: str) -> None:
+        """run.json: this start's command, versions, devices and git revision; `starts` lists all starts."""
+        start = provenance.this_start(command)
+        earlier = (self.read_run() or {}).get("starts", [])
+        write_json(
+            self.run, start | {"source": {"name": source, "fingerprint": fingerprint}, "starts": [*earlier, start]}
+        )
+
+    def write_faces(self, prepared: Any, assignment: Sequence[str]) -> None:
+        """splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
+        groups = splits.group_ids(prepared.group, prepared.sha256)
+        hashes = [bits.tobytes().hex() for bits in prepared.dhash]
+        rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, strict=True))
+        write_csv(self.splits, ("file", "split", "group", "sha256", "dhash"), rows)
+        write_csv(self.bad_images, ("file", "reason"), prepared.bad)
+
+    def _read(self, path: Path) -> dict | None:
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        raise ConfigError(
+            f"{path.name} of the workdir cannot be read", str(path), "restore the file, or use another --workdir"
+        )
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"the workdir cannot be used: {error.strerror}",
+            str(error.filename or self.path),
+            "use another --workdir: a folder, new or your own, that can be written",
+        )
+
+
+def make_out(folder: Path) -> None:
+    """Makes the folder that --out names; ConfigError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, atomically; NaN becomes null."""
+    files.replace(path, files.to_json(value, indent=1) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """UTF-8 CSV, atomically.
+
+    Cells are written as they are, bytes of undecodable names and a leading `=` too: the file is for programs.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    files.replace(path, text.getvalue())
+
+
+def _holder(lock: io.FileIO) -> str:
+    try:
+        lock.seek(0)
+        found = json.loads(lock.read(4096))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,5 @@
+"""Drawn faces with known age, gender and race: training and tests without any download."""
+
+from agegender_jax.synthetic.faces import AGE_SHARES, RACE_SHARES, draw_face, masks, sample_label, write_faces
+
+__all__ = ["AGE_SHARES", "RACE_SHARES", "draw_face", "masks", "sample_label", "write_faces"]

@@ -1,0 +1,112 @@
+"""The same step in PyTorch, in a process of its own that runs when it is asked to and otherwise waits."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+from ml_collections import ConfigDict
+
+import agegender_jax
+from agegender_jax import data
+from agegender_jax.errors import ConfigError
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run.host import large_pages
+
+ROOT = pathlib.Path(agegender_jax.__file__).parents[1]
+PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
+
+
+class OutOfMemory(ConfigError):
+    """PyTorch's step does not fit."""
+
+
+def check() -> None:
+    """Raises ConfigError where PyTorch, or its half of the benchmark, is not there."""
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError("PyTorch is not installed", "--against=torch", "pip install torch==2.13.0")
+    if not PROGRAM.exists():
+        raise ConfigError("the PyTorch nets are not here", str(PROGRAM), "run it from a checkout of the repository")
+
+
+class Rival:
+    """benchmarks/torch_steps.py at work on the step of `config`; a context manager that ends it.
+
+    Args:
+      what: "train" or "evaluate".
+      parameters: how many the net must have.
+      compiled: with torch.compile.
+
+    Attributes:
+      told: what it says of itself: version, device, threads, compiled, and what it said at its last steps.
+
+    Raises:
+      ConfigError: no PyTorch counterpart of this config, or another number of parameters.
+    """
+
+    def __init__(self, what: str, config: ConfigDict, parameters: int, compiled: bool):
+        check()
+        gpu = jax.default_backend() == "gpu"
+        if gpu and jax.device_count() > 1:
+            raise ConfigError("PyTorch's side has one GPU only", "--against=torch", "set CUDA_VISIBLE_DEVICES=0")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.torch_steps"],
+            cwd=ROOT,
+            env=large_pages.environment_before(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            self.told = self._ask(
+                json.dumps(
+                    {
+                        "what": what,
+                        "config": config.to_dict(),
+                        "num_age_classes": NUM_AGE_BUCKETS,
+                        "mean": data.IMAGENET_MEAN.tolist(),
+                        "std": data.IMAGENET_STD.tolist(),
+                        "compile": compiled,
+                        "gpu": gpu,
+                    }
+                )
+            )
+            theirs = self.told.pop("parameters")
+            if theirs != parameters:
+                raise ConfigError(
+                    f"{config.model.name} has {theirs} parameters in PyTorch, {parameters} here",
+                    "benchmarks/torch_nets.py",
+                    "mend that file: the nets must be the same",
+                )
+        except ConfigError:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> "Rival":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def run(self, count: int) -> list[float]:
+        """Seconds of each of `count` steps. ConfigError where it fails, OutOfMemory for example."""
+        answer = self._ask(str(count))
+        seconds = answer.pop("seconds")
+        self.told |= answer
+        return seconds
+
+    def _ask(self, line: str) -> dict:
+        try:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline() or "{}")
+        except OSError:
+            answer = {}
+        if "error" in answer or not answer:
+            what = answer.get("error", "its process ended without a word")
+            kind = OutOfMemory if "out of memory" in what.lower() else ConfigError
+            raise kind(f"PyTorch fails: {what}", "--against=torch", "measure without --against, or another config")
+        return answer
