@@ -10,7 +10,7 @@ ablate() { # NAME ARGUMENTS of launch.ablate
     local name=$1
     shift
     "${PYTHON:-python}" -m launch.ablate --seeds=0,1,2 --workdir="runs/ablations/$name" "$@"
-    cp "runs/ablations/$name/ablation.json" "benchmarks/results/ablation_$name.json"
+    "${PYTHON:-python}" -m benchmarks.result_files "runs/ablations/$name/ablation.json" "ablation_$name"
 }
 
 ablate feed_attention --config=configs/quickstart.py:ran \

@@ -23,10 +23,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from agegender_jax import files
 from agegender_jax.errors import ConfigError
-from benchmarks import job, kernels, limits, tables
-from benchmarks.machine import FREE, RESULTS, ROOT, check_gpu, gpu_name, machine
+from benchmarks import job, kernels, limits, result_files, tables
+from benchmarks.machine import FREE, ROOT, check_gpu, gpu_name, machine
 from benchmarks.points import Point, cpu_points, fit_points, gpu_points, tiny
 from configs import ran
 
@@ -115,7 +114,7 @@ def campaign(
         print(f"  {kept.get('error') or summary(kept['result'])}", flush=True)
         found["points"][point.command] = kept
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, json.dumps(found, indent=1) + "\n")
+        result_files.write(path, found)
         first = False
     if lacking:
         command, error = next(iter(lacking.items()))
@@ -146,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.name == "gpu" and not (gpu or given.out):
         parser.error("no GPU was found; --dry-run --out=FILE shows on CPU that the campaign runs")
     name = re.sub("[^a-z0-9]+", "-", (gpu or given.name).lower()).strip("-")
-    out = given.out or RESULTS / f"{name}.json"
+    out = given.out or result_files.RESULTS / f"{name}.json"
     points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, given.source)}[given.name]()
     if given.table:
         print(tables.all_of(json.loads(out.read_text())))

@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 
+from benchmarks import result_files
+
 ROOT = pathlib.Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "devices.json"
 NET, WIDTH, SIZE, BATCH = "resnet18", 0.125, 32, 64
 BASE = "shard_map, 1 device"
 SETTINGS = {  # driver, processes, devices in each
@@ -144,7 +145,7 @@ def main() -> None:
         "ratio_to": BASE,
         "settings": summary(rounds),
     }
-    RESULT.write_text(json.dumps(told, indent=1) + "\n")
+    result_files.write(result_files.RESULTS / "devices.json", told)
     print(json.dumps(told["settings"], indent=1))
 
 

@@ -23,6 +23,7 @@ import jax
 from agegender_jax import config as config_lib
 from agegender_jax import data, ensemble, evaluation, files, metrics, models, report
 from agegender_jax.run import dataset, write_results
+from benchmarks import result_files
 from benchmarks.input import REPEATS, ROOT, rounded, spread
 
 IMAGES, SIZE, NET = 10_000, 128, "resnet18"
@@ -99,7 +100,7 @@ def main() -> None:
     }
     print(json.dumps(told, indent=1))
     if given.images == IMAGES:
-        (ROOT / "benchmarks" / "results" / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n")
+        result_files.write(result_files.RESULTS / "evaluation.json", told)
 
 
 if __name__ == "__main__":

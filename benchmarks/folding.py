@@ -17,8 +17,9 @@ import jax
 import numpy as np
 
 from agegender_jax import data, models
-from agegender_jax.run.workdir import provenance, write_json
-from benchmarks.machine import RESULTS, machine
+from agegender_jax.run.workdir import provenance
+from benchmarks import result_files
+from benchmarks.machine import machine
 
 BATCH = 64
 POINTS = [(name, size) for size in (64, 128) for name in ("resnet18", "resnet50", "ran56")]
@@ -73,7 +74,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     command = ["python", "-m", "benchmarks.folding", f"--rounds={given.rounds}"]
     told = {"machine": machine(), **provenance.made_by(command), "rows": rows}
-    write_json(RESULTS / "folding.json", told)
+    result_files.write(result_files.RESULTS / "folding.json", told)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import jax
 
 from agegender_jax import synthetic
 from agegender_jax.data.prepare import prepare
+from benchmarks import result_files
 
 ROOT = pathlib.Path(__file__).parents[1]
 REPEATS = 3
@@ -151,7 +152,7 @@ def main() -> None:
     given = parser.parse_args()
     work, only = given.workdir.resolve(), given.only.split(",")
     work.mkdir(parents=True, exist_ok=True)
-    path = ROOT / "benchmarks" / "results" / "input.json"
+    path = result_files.RESULTS / "input.json"
     told = json.loads(path.read_text()) if path.exists() else {}
     sources = {"synthetic:6000": "synthetic:6000"}
     if given.source:
@@ -171,7 +172,7 @@ def main() -> None:
         found, today = parts[name](), datetime.date.today().isoformat()
         told[name] = found | {"measured": today, "load_average_15_min": rounded(os.getloadavg()[2])}
         print(name, json.dumps(told[name], indent=1), flush=True)
-        path.write_text(json.dumps(told, indent=1) + "\n")
+        result_files.write(path, told)
 
 
 if __name__ == "__main__":

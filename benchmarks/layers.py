@@ -24,18 +24,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from agegender_jax import files, models
+from agegender_jax import models
 from agegender_jax.models import layers
 from agegender_jax.run.workdir import provenance
-from benchmarks import limits
-from benchmarks.machine import RESULTS, machine
+from benchmarks import limits, result_files
+from benchmarks.machine import machine
 
 NETS = ("resnet18", "resnet50", "ran56")
 SIZE, BATCH = 128, 16
 TRIES, SECONDS = 15, 1.0  # at least so many, for at least so long
 DIGITS = (2, 2, 2, 0, 2, 2, 2, 2, 2)
 KINDS = ("7x7", "3x3", "1x1", "pool", "resize")
-FILE = RESULTS / "layers.json"
+FILE = result_files.RESULTS / "layers.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +205,7 @@ def main() -> None:
             bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
             entries.append({"layer": told(layer), "calls": count, "gflop": gflop, "bound": bound} | measured(layer))
             print(net, json.dumps(entries[-1]), flush=True)
-    files.replace(FILE, json.dumps(found, indent=1) + "\n")
+    result_files.write(FILE, found)
     print(table(found), summary(found), sep="\n\n")
 
 

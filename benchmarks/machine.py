@@ -1,4 +1,4 @@
-"""The machine that measures: what it is, and where its results lie."""
+"""The machine that measures: its processor, GPU and Python."""
 
 import os
 import pathlib
@@ -10,11 +10,10 @@ import sys
 from agegender_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 FREE = "see what else uses the GPU (nvidia-smi), and what JAX finds: python -c 'import jax; print(jax.devices())'"
 STARTS = {  # what is run, what it must say last, and what to install otherwise
     "JAX": (
-        "import jax; from agegender_jax.run import benchmark; print(jax.default_backend())",
+        "import jax; from benchmarks import throughput; print(jax.default_backend())",
         "gpu",
         "pip install '.[cuda13]'",
     ),

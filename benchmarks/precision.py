@@ -18,6 +18,8 @@ import sys
 import jax
 import numpy as np
 
+from benchmarks import result_files
+
 ROOT = pathlib.Path(__file__).parents[1]
 NETS = {"ran56": "ran", "resnet18": "resnet"}  # net: variant of configs/quickstart.py
 DTYPES = ("float32", "bfloat16")
@@ -94,7 +96,7 @@ def main() -> None:
         "versions": {"python": sys.version.partition(" ")[0], "jax": jax.__version__},
         "nets": found,
     }
-    (ROOT / "benchmarks" / "results" / "precision.json").write_text(json.dumps(told, indent=1) + "\n")
+    result_files.write(result_files.RESULTS / "precision.json", told)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import jax
 from matplotlib.figure import Figure
 
 from agegender_jax import models
+from benchmarks import result_files
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ("--config.model.width=0.25", "--config.num_epochs=3", "--config.batch_size=64", "--config.data.image_size=48")
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "zoo")
     parser.add_argument("--only", nargs="*", help="some of the runs; the others keep their results")
     given = parser.parse_args()
-    path = ROOT / "benchmarks" / "results" / "zoo.json"
+    path = result_files.RESULTS / "zoo.json"
     earlier = json.loads(path.read_text())["runs"] if path.exists() else {}
     found = {}
     for name, arguments in runs().items():
@@ -96,7 +97,7 @@ def main() -> None:
             found[name] = earlier[name]
     machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
     told = {"command": "python -m benchmarks.zoo --source=crop_part1.tar", "machine": machine, "seed": 0, "runs": found}
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    result_files.write(path, told)
     draw(found).savefig(ROOT / "docs" / "zoo.png", dpi=90, metadata={"Software": None})
     print(table(found))
 

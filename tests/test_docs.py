@@ -1,6 +1,5 @@
 """docs/models.md: its table is that of launch.models, its names those of the nets, its example runs."""
 
-import json
 import pathlib
 import re
 
@@ -13,7 +12,7 @@ from test_models import COUNTS, LONG, shapes_of
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
-from benchmarks import campaign, explanations, layers, tables
+from benchmarks import campaign, explanations, layers, result_files, tables
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
@@ -37,18 +36,18 @@ def test_the_table_has_the_parameters_of_large_nets(name):
 
 @pytest.mark.parametrize("name, table", [("cpu", tables.throughput), ("fit", tables.fed)])
 def test_the_tables_are_what_the_campaigns_measured(name, table):
-    found = json.loads((campaign.RESULTS / f"{name}.json").read_text())
+    found = result_files.read(name)
     assert table(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("source", ["synthetic", "crop_part1"])
 def test_the_explanations_tables_are_what_was_measured(source):
-    found = json.loads((campaign.RESULTS / f"explanations_{source}.json").read_text())
+    found = result_files.read(f"explanations_{source}")
     assert explanations.table(found) in (campaign.ROOT / "docs" / "explanations.md").read_text()
 
 
 def test_the_summary_of_layers_is_what_was_measured():
-    found = json.loads((campaign.RESULTS / "layers.json").read_text())
+    found = result_files.read("layers")
     assert layers.summary(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 

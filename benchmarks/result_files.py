@@ -1,0 +1,51 @@
+"""Read and write the measurements in benchmarks/results: JSON with one measurement a line.
+
+python -m benchmarks.result_files runs/ablations/tasks/ablation.json ablation_tasks    # copy a program's output there
+"""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from agegender_jax import files
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+LONGEST = 1500  # characters of a value that stays on one line
+
+
+def read(name: str) -> Any:
+    """Return the value in results/<name>.json."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def write(path: pathlib.Path, value: Any) -> None:
+    """Replace `path` by `value` (dicts, sequences, NumPy scalars and arrays) as compact JSON."""
+    files.replace(path, compact(json.loads(files.to_json(value))) + "\n")
+
+
+def compact(value: Any, indent: int = 0) -> str:
+    """Return JSON in which only lists and objects longer than LONGEST are broken, one item a line."""
+    line = json.dumps(value)
+    if len(line) <= LONGEST or not isinstance(value, dict | list):
+        return line
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {compact(item, indent + 1)}" for key, item in value.items()]
+        first, last = "{}"
+    else:
+        items = [compact(item, indent + 1) for item in value]
+        first, last = "[]"
+    separator = "\n" + " " * (indent + 1)
+    return first + separator + f",{separator}".join(items) + "\n" + " " * indent + last
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("source", type=pathlib.Path, help="a JSON file, e.g. a run's results.json")
+    parser.add_argument("name", help="file name below benchmarks/results, without .json")
+    args = parser.parse_args()
+    write(RESULTS / f"{args.name}.json", json.loads(args.source.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Results files: compact, equal to what was written, and free of names of single images."""
+
+import json
+import re
+
+import numpy as np
+
+from benchmarks import audit_counts, result_files
+
+
+def test_compact_json_is_the_same_value_with_one_record_a_line(tmp_path):
+    records = [{"net": f"net{i}", "ms": np.float32(i), "note": "x" * 500} for i in range(4)]
+    path = tmp_path / "file.json"
+    result_files.write(path, {"command": "x", "records": records, "empty": [], "nan": float("nan")})
+    value = json.loads(path.read_text())
+    assert value["records"] == [{"net": f"net{i}", "ms": i, "note": "x" * 500} for i in range(4)]
+    assert value["empty"] == [] and value["nan"] is None
+    lines = path.read_text().splitlines()
+    assert len(lines) == 11 and [line for line in lines if '"net2"' in line][0].count('"ms"') == 1
+
+
+def test_the_files_are_compact_and_name_no_image():
+    lines = 0
+    for path in result_files.RESULTS.glob("*.json"):
+        text = path.read_text()
+        assert result_files.compact(json.loads(text)) + "\n" == text, path.name
+        assert not re.search(r"\.(jpe?g|png)\b", text), path.name
+        lines += len(text.splitlines())
+    assert 0 < lines <= 1500
+
+
+def test_counts_replace_lists_of_images():
+    pictures = [{"file": "a.jpg"}, {"file": "b.jpg"}]
+    audit = {
+        "n": 5,
+        "unusable": pictures,
+        "remarks": [],
+        "exact": {"pairs": 1, "groups": [{"files": pictures}]},
+        "near": {"pairs": 1, "groups": [{"files": pictures}]},
+        "images": {"sizes": [{"width": 200}], "odd_size": pictures, "tiny": [], "blank": []},
+    }
+    counts = audit_counts.counts(audit)
+    assert counts["unusable"] == 2 and counts["exact"] == counts["near"] == {"pairs": 1, "groups": 1}
+    assert counts["images"] == {"sizes": [{"width": 200}], "odd_size": 2, "tiny": 0, "blank": 0}
+    assert "jpg" not in json.dumps(counts) and audit["unusable"] == pictures
