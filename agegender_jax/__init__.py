@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agegender_jax.loading import load as load
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "load"]
 
 

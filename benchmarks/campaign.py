@@ -23,11 +23,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+from agegender_jax.configs import ran
 from agegender_jax.errors import ConfigError
 from benchmarks import job, kernels, limits, result_files, tables
 from benchmarks.machine import FREE, ROOT, check_gpu, gpu_name, machine
 from benchmarks.points import Point, cpu_points, fit_points, gpu_points, tiny
-from configs import ran
 
 AGAIN = 75  # exit code: not done yet, run again
 

@@ -10,10 +10,10 @@ from benchmark_line import check_line
 from programs import check
 
 from agegender_jax import models, synthetic
+from agegender_jax.configs import ran
 from agegender_jax.errors import ConfigError
 from agegender_jax.models import sizes
 from benchmarks import campaign, points, shared_gpu, tables, throughput, timing, torch_process
-from configs import ran
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 

@@ -16,9 +16,9 @@ import pytest
 from benchmark_line import check_line
 
 from agegender_jax import models, synthetic
+from agegender_jax.configs import ran
 from agegender_jax.errors import ConfigError
 from benchmarks import campaign, job, kernels, layers, machine, points, tables
-from configs import ran
 
 POINTS = [points.Point("some.program", {"seed": i}, seconds=100.0) for i in range(3)]
 

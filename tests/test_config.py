@@ -20,7 +20,7 @@ SHIPPED = [
 
 @pytest.mark.parametrize("name, variant, net", SHIPPED)
 def test_shipped_configs_are_valid_locked_and_name_their_net(name, variant, net):
-    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
     config_lib.validate(config)
     assert config.model.name == net and config.is_locked
     assert (config.optimizer.schedule == "constant") == ("paper" in variant)

@@ -70,8 +70,9 @@ def test_help_is_quick_and_needs_no_jax(name, flag):
         (["--config="], ["--config is missing"]),
         (
             ["--config=configs/rann.py"],
-            ["  where: configs/rann.py\n", "cannot be read: No such file", "configs/ran.py"],
+            ["  where: configs/rann.py\n", "cannot be read: No such file", "the configs are "],
         ),
+        (["--config=rann"], ["no config is named 'rann'", "ran, resnet"]),
         (["--config=configs/r\nan\x1b.py"], ["  where: configs/r\\nan\\x1b.py\n"]),
         (["--config=configs/ran.py:nix"], ["unknown variant 'nix'", "92, paper"]),
         (

@@ -17,6 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from agegender_jax import configs, extras
 from agegender_jax.config import ConfigDict, default, fields_help, flat, nearest, nearest_field, validate
 from agegender_jax.errors import CheckpointError, ConfigError, LocalError, PeerReportedError, Stopped, UserError
 from agegender_jax.run.host import large_pages
@@ -28,18 +29,22 @@ HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}
 
 def define_config() -> flags.FlagHolder:
     """--config, a file with get_config, and --config.FIELD for each of its fields."""
-    holder = config_flags.DEFINE_config_file("config", None, "Config file, with variants after a colon.")
+    text = f"Config: {', '.join(configs.names())} or a file, with variants after a colon."
+    holder = config_flags.DEFINE_config_file("config", None, text)
     flags.FLAGS["config"].parser = ConfigFile()
     return holder
 
 
 class ConfigFile(flags.ArgumentParser):
-    """Reads `FILE[:VARIANTS]`. Whatever is wrong with the file becomes a ConfigError that names it."""
+    """Reads `NAME[:VARIANTS]` or `FILE[:VARIANTS]`. Whatever is wrong with it becomes a ConfigError that names it."""
 
     def parse(self, argument: str) -> ConfigDict:
-        file, colon, variants = argument.partition(":")
-        if not file:
+        name, colon, variants = argument.partition(":")
+        if not name:
             raise _missing()
+        if name.isidentifier() and name not in configs.names() and not os.path.exists(name):
+            raise ConfigError(f"no config is named {name!r}", "--config", _names())
+        file = configs.file(name)
         get_config = getattr(_module(file), "get_config", None)
         if not callable(get_config):
             raise ConfigError(
@@ -49,7 +54,7 @@ class ConfigFile(flags.ArgumentParser):
         try:
             inspect.signature(get_config).bind(*given)
         except TypeError as error:
-            fix = f"leave out :{variants}" if colon else f"for example --config={file}:VARIANT"
+            fix = f"leave out :{variants}" if colon else f"for example --config={name}:VARIANT"
             raise ConfigError(f"variants do not fit get_config: TypeError: {error}", file, fix) from error
         config = _blaming(file, get_config, *given)
         if not isinstance(config, ConfigDict):
@@ -98,7 +103,7 @@ def config_of(holder: flags.FlagHolder) -> ConfigDict:
 
 
 def config_name(holder: flags.FlagHolder) -> str:
-    """`ran` for configs/ran.py, `ran-92-paper` for configs/ran.py:92,paper."""
+    """Return `ran` for ran or configs/ran.py, `ran-92-paper` for ran:92,paper."""
     path, _, variants = flags.FLAGS[holder.name].config_filename.partition(":")
     stem = path.rpartition("/")[2].removesuffix(".py")
     return "-".join([stem, *filter(None, variants.split(","))])
@@ -112,7 +117,11 @@ def check_checkpoint(holder: flags.FlagHolder) -> None:
 
 
 def _missing() -> ConfigError:
-    return ConfigError("--config is missing", "--config", "for example --config=configs/ran.py")
+    return ConfigError("--config is missing", "--config", f"for example --config=ran; {_names()}")
+
+
+def _names() -> str:
+    return f"the configs are {', '.join(configs.names())}"
 
 
 def _module(file: str) -> Any:
@@ -133,7 +142,7 @@ def _blaming(file: str, action: Callable, *arguments) -> Any:
     except Exception as error:
         if isinstance(error, OSError) and error.filename == file:
             what, where = f"the config file cannot be read: {error.strerror}", file
-            fix = "the config files are configs/ran.py, resnet.py and quickstart.py"
+            fix = _names()
         else:
             what = f"the config file fails: {type(error).__name__}: {_one_line(error)}".removesuffix(": ")
             where, fix = _line_of(file, error), "mend that line; --debug shows the stack trace"
@@ -191,6 +200,12 @@ def _guard(action: Callable):
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command starts again", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        missing = extras.missing(error)
+        if missing is None:
+            raise
+        missing.__cause__ = error
+        _leave(missing, missing.code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -1,0 +1,15 @@
+"""The configs that come with the library: `--config=ran:92` names one and its variants from any folder."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Return the names of all configs, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+
+
+def file(name: str) -> str:
+    """Return the file of the config that is called `name`; any other text, a path for example, is returned as it is."""
+    return str(FOLDER / f"{name}.py") if name in names() else name
