@@ -1,6 +1,12 @@
 """Intervals against published values and plain resampling; scores of models and pairs against scikit-learn."""
 
+import contextlib
+import io
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +15,7 @@ from sklearn import metrics as sklearn_metrics
 from agegender_jax import metrics
 from agegender_jax.structs import Probs
 
+ROOT = Path(__file__).parents[1]
 YEARS_OF_BUCKET = list(10 * np.arange(12) + 4.0)
 
 
@@ -72,6 +79,42 @@ def test_columns_share_their_redraws():
     x = np.random.default_rng(0).normal(size=300)
     (low, high), shifted, doubled = metrics.bootstrap_means(np.stack([x, x + 5, -2 * x], 1))
     assert shifted == pytest.approx([low + 5, high + 5]) and doubled == pytest.approx([-2 * high, -2 * low])
+
+
+@pytest.mark.parametrize("count", [3, 37, 300])
+def test_scores_of_a_model_do_not_depend_on_the_models_beside_it(count):
+    age, gender, years, probs = faces(count)
+    others = [faces(count, seed)[3] for seed in (1, 2, 3)]
+    alone = one(probs, age, gender, years)
+    for place, models in ((0, [probs, others[0]]), (0, [probs, *others]), (3, [*others, probs])):
+        scored = metrics.scored(models, [YEARS_OF_BUCKET] * len(models), age, gender, years)
+        assert scored[place] == alone
+    pair = metrics.paired([probs, others[0]], [YEARS_OF_BUCKET] * 2, [(0, 1)], age, gender, years)
+    pairs = metrics.paired([probs, *others], [YEARS_OF_BUCKET] * 4, [(3, 0), (0, 2), (0, 1)], age, gender, years)
+    assert pairs[2] == pair[0]
+
+
+ON_ANOTHER_PROCESSOR = """
+import json, types
+import numpy as np
+from agegender_jax import metrics
+
+rng = np.random.default_rng(0)
+years, gender = rng.integers(0, 100, 101), rng.integers(0, 2, 101)
+probs = types.SimpleNamespace(age=rng.dirichlet(np.ones(12), 101), gender=rng.dirichlet(np.ones(2), 101))
+age, of_bucket = np.stack([years // 10] * 2, 1), 10 * np.arange(12) + 4.1
+print(json.dumps(metrics.scored([probs] * 3, [of_bucket] * 3, age, gender, years)))
+"""
+
+
+def test_intervals_do_not_depend_on_the_processor():
+    """BLAS has kernels for many processors, and each adds in its own order."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(ON_ANOTHER_PROCESSOR, {})
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1"}
+    command = (sys.executable, "-c", ON_ANOTHER_PROCESSOR)
+    assert subprocess.check_output(command, env=environment, text=True) == printed.getvalue()
 
 
 def test_scores_are_scikit_learns():

@@ -21,13 +21,12 @@ def kappa(counts: np.ndarray) -> Estimate:
     Args:
       counts: int [A, A], labels by row and answers by column, as `confusion` gives them.
     """
-    place = np.arange(len(counts))
+    truth, predicted = (place.reshape(-1) for place in np.indices(counts.shape))
+    moments = np.stack([(truth - predicted) ** 2, truth, predicted, truth**2, predicted**2], -1)
 
     def statistic(drawn: np.ndarray) -> np.ndarray:
-        shares = drawn.reshape(*drawn.shape[:-1], *counts.shape) / drawn.sum(-1)[..., None, None]
-        observed = (shares * (place[:, None] - place) ** 2).sum((-2, -1))
-        truth, told = shares.sum(-1), shares.sum(-2)
-        return _kappa(observed, truth @ place, told @ place, truth @ place**2, told @ place**2)
+        sums = drawn @ moments  # integers: exact in any order
+        return _kappa(*np.moveaxis(sums / drawn.sum(-1)[..., None], -1, 0))
 
     return from_counts(counts.reshape(-1), statistic)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from agegender_jax.metrics.intervals import from_weights
+from agegender_jax.metrics.intervals import from_weights, weighted_sums
 
 MEASURES = ("nll", "brier", "ece")
 BINS = 15
@@ -99,8 +99,8 @@ def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _means(weights: np.ndarray, scores: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """MEASURES of weighted examples: [b, N] -> [b, 3]."""
-    ece = np.abs(weights @ excess).sum(-1, keepdims=True)
-    return np.concatenate([weights @ scores, ece], -1) / len(scores)
+    ece = np.abs(weighted_sums(weights, excess)).sum(-1, keepdims=True)
+    return np.concatenate([weighted_sums(weights, scores), ece], -1) / len(scores)
 
 
 def _binned(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

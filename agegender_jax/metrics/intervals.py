@@ -48,7 +48,7 @@ def bootstrap_varied(values: np.ndarray) -> list[float] | None:
 def bootstrap_means(values: np.ndarray) -> list[list[float] | None]:
     """Bootstrap intervals of the mean of each column of [N, K], from the same redraws."""
     values = np.asarray(values, np.float64)
-    found = from_weights(len(values), lambda weights: weights @ values / len(values))
+    found = from_weights(len(values), lambda weights: weighted_sums(weights, values) / len(values))
     return [interval for _, interval in found] or [None] * values.shape[1]
 
 
@@ -89,6 +89,15 @@ def from_weights(count: int, statistic: Callable[[np.ndarray], np.ndarray]) -> l
         (None, None) if np.isnan(value) else (float(value), _percentiles(column))
         for value, column in zip(values, columns, strict=True)
     ]
+
+
+def weighted_sums(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return weights @ values, [b, N] and [N, K] -> [b, K], the same to the last bit on every machine.
+
+    Each column is summed alone, in NumPy's order. BLAS adds in an order that depends on the processor, on the number of
+    threads and on K, so that a model's interval would depend on the models that are scored beside it.
+    """
+    return np.stack([(weights * column).sum(-1) for column in values.T], -1)
 
 
 def _percentiles(redrawn: np.ndarray) -> list[float] | None:

@@ -28,4 +28,4 @@ def bucket_years(age: np.ndarray, age_years: np.ndarray) -> list[float] | None:
 
 def expected_age(age_probs: np.ndarray, bucket_years: np.ndarray) -> np.ndarray:
     """sum_b p_b years_b: float64 [N] from [N, A] and [A]."""
-    return np.asarray(age_probs, np.float64) @ np.asarray(bucket_years, np.float64)
+    return (np.asarray(age_probs, np.float64) * np.asarray(bucket_years, np.float64)).sum(-1)  # see `weighted_sums`
