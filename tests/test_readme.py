@@ -1,24 +1,58 @@
-"""README's Python runs, and its commands are what CI and the contract say."""
+"""README: its Python example runs, its commands are those that scripts rely on, its table is what was measured."""
 
 import pathlib
 import re
+import tarfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from test_old_checkpoint import RUN
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+from agegender_jax import data, ensemble, models
+from agegender_jax.structs import Probs
+from benchmarks import result_files
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def test_the_python_example_runs():
+def test_readme_has_at_most_100_lines():
+    assert len(README.splitlines()) <= 100
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    with tarfile.open(RUN) as archive:
+        archive.extractall(tmp_path / "runs" / "quickstart", filter="data")
+    next((tmp_path / "runs" / "quickstart").iterdir()).rename(tmp_path / "runs" / "quickstart" / "ran")
+    monkeypatch.chdir(tmp_path)
     (source,) = blocks("python")
-    found = {}
-    exec(source, found)
-    assert found["probs"].age.shape == (2, 12) and found["probs"].gender.shape == (2, 2)
-    np.testing.assert_allclose(found["probs"].age.sum(-1), 1, rtol=1e-5)
-    assert len(found["attention"]) == 3
+    names = {}
+    exec(source, names)
+    assert names["probs"].age.shape == (2, 12) and names["probs"].gender.shape == (2, 2)
+    np.testing.assert_allclose(names["probs"].age.sum(-1), 1, rtol=1e-5)
+
+
+def test_the_python_interface():
+    """The calls that code outside the repository makes, see docs/models.md."""
+    model, backbone = models.build("ran56", num_age_classes=12), models.backbone("resnet18")
+    images = data.normalize(np.zeros((2, 64, 64, 3), np.uint8))
+    assert images.shape == (2, 64, 64, 3) and images.dtype == jnp.float32
+    key = jax.random.key(0)
+    outputs, _ = jax.eval_shape(lambda: model.init_with_output(key, images, train=False))
+    assert outputs.age_logits.shape == (2, 12) and outputs.gender_logits.shape == (2, 2)
+    assert [mask.shape[:3] for mask in outputs.attention] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
+    features, _ = jax.eval_shape(lambda: backbone.init_with_output(key, images, train=False))
+    assert features.ndim == 2 and len(features) == 2
+    members = [Probs(np.eye(12)[[i, i]], np.eye(2)[[i, i]]) for i in (0, 1)]
+    mean = jax.jit(ensemble.mean_probs)(members)
+    np.testing.assert_allclose(mean.age[0, :3], [0.5, 0.5, 0])
+    np.testing.assert_allclose(mean.gender, np.full((2, 2), 0.5))
 
 
 def test_two_command_blocks():
@@ -27,3 +61,30 @@ def test_two_command_blocks():
     for place in ("runs/quickstart/ran", "runs/quickstart/resnet", "reports/quickstart"):
         assert place in quickstart
     assert "[dev]" in tests and "pytest" in tests
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs", "benchmarks/README.md"])
+def test_links_lead_to_files(path):
+    place = ROOT / path
+    for page in sorted(place.glob("*.md")) if place.is_dir() else [place]:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize(
+    "page, name, members",
+    [
+        ("README.md", "crop_part1", {"ours: Attention-56": 0, "ours: ResNet-18": 1, "ours: ensemble": 2}),
+        ("docs/accuracy.md", "crop_part1", {"Attention-56": 0, "ResNet-18": 1, "ensemble": 2}),
+        ("docs/accuracy.md", "quickstart", {"Attention-56, width 0.25": 0, "ResNet-18, width 0.25": 1, "ensemble": 2}),
+    ],
+)
+def test_tables_are_what_was_measured(page, name, members):
+    text, results = (ROOT / page).read_text(), result_files.read(name)
+    for heading, i in members.items():
+        model = results["models"][i]
+        cells = [
+            f"{model[score]:.3f} [{model['ci95'][score][0]:.3f}, {model['ci95'][score][1]:.3f}]"
+            for score in ("age_accuracy", "gender_accuracy", "aabd")
+        ]
+        assert f"| {heading} | {' | '.join(cells)} |" in text
