@@ -17,6 +17,9 @@
 | model.stem               | imagenet (7x7/2 and pooling), small (3x3/1), or the net's default   |
 | model.attention          | of the RAN's masks: mixed, channel or spatial                       |
 | model.learning           | of the RAN's masks: residual, (1 + mask) * trunk; naive; none       |
+| model.dropout            | of the features before both heads                                   |
+| model.stochastic_depth   | chance that the last residual branch of an example is left out in   |
+|                          | training; of the others in proportion to their depth                |
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
@@ -26,7 +29,10 @@
 | optimizer.weight_decay   | decoupled, on kernels                                               |
 | optimizer.momentum       | of sgd                                                              |
 | optimizer.ema            | decay of the parameters' moving average, 0 for none                 |
-| loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two cross-entropies         |
+| loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two losses                  |
+| loss.age                 | ce, dldl, ordinal or mean_variance, see `losses.age_loss`           |
+| loss.age_spread          | of the targets of dldl and ordinal, in buckets                      |
+| loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
 | data.source              | folder, archive, FairFace CSV, several with commas, or synthetic    |
 | data.image_size          | pixels a side                                                       |
 | data.num_workers         | reading threads, at most one for each core                          |
@@ -34,6 +40,11 @@
 | data.max_bad             | largest share of unusable files                                     |
 | data.cache_dir           | of prepared data; empty for the user's cache folder                 |
 | augment.flip, augment.shift, augment.colour | mirror; shift as a fraction of the side; relative recolouring |
+| augment.crop, augment.expand | area of a random window: at most that fraction less or more     |
+| augment.aspect           | largest change of the window's aspect ratio, 0.1 for 10 %           |
+| augment.rotation         | largest rotation in degrees                                         |
+| augment.grey, augment.erasing | shares of images without colour, and with a rectangle hidden   |
+| augment.mixup            | alpha of mixup between neighbours of a batch, 0 for none            |
 | log.every_steps          | steps between train lines                                           |
 | log.figures              | draw figures at the end; launch.evaluate draws them in its report   |
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
@@ -69,6 +80,8 @@ def default() -> ConfigDict:
                 "stem": "default",
                 "attention": "mixed",
                 "learning": "residual",
+                "dropout": 0.0,
+                "stochastic_depth": 0.0,
             },
             "optimizer": {
                 "name": "adam",
@@ -81,7 +94,14 @@ def default() -> ConfigDict:
                 "momentum": 0.9,
                 "ema": 0.0,
             },
-            "loss": {"age_weight": 1.0, "gender_weight": 1.0, "label_smoothing": 0.0},
+            "loss": {
+                "age_weight": 1.0,
+                "gender_weight": 1.0,
+                "label_smoothing": 0.0,
+                "age": "ce",
+                "age_spread": 0.5,
+                "age_balance": 0.0,
+            },
             "data": {
                 "source": "data/crop_part1",
                 "image_size": 200,
@@ -90,7 +110,18 @@ def default() -> ConfigDict:
                 "max_bad": 0.01,
                 "cache_dir": "",
             },
-            "augment": {"flip": True, "shift": 0.1, "colour": 0.1},
+            "augment": {
+                "flip": True,
+                "shift": 0.1,
+                "colour": 0.1,
+                "crop": 0.0,
+                "expand": 0.0,
+                "aspect": 0.0,
+                "rotation": 0.0,
+                "grey": 0.0,
+                "erasing": 0.0,
+                "mixup": 0.0,
+            },
             "log": {"every_steps": 50, "figures": True},
             "eval": {"every_epochs": 1, "batch_size": 256},
             "checkpoint": {"every_steps": 500},
@@ -117,6 +148,7 @@ CHOICES = {
     "model.learning": ("residual", "naive", "none"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
+    "loss.age": ("ce", "dldl", "ordinal", "mean_variance"),
 }
 
 # inclusive bounds; an open upper end is infinity
@@ -127,6 +159,8 @@ RANGES = {
     "num_steps": (0, math.inf),
     "model.width": (1 / 64, 16),
     "model.age_hidden": (0, math.inf),
+    "model.dropout": (0, 0.95),
+    "model.stochastic_depth": (0, 0.95),
     "optimizer.lr": (0, math.inf),
     "optimizer.warmup": (0, 1),
     "optimizer.final": (0, 1),
@@ -137,12 +171,21 @@ RANGES = {
     "loss.age_weight": (0, math.inf),
     "loss.gender_weight": (0, math.inf),
     "loss.label_smoothing": (0, 1),
+    "loss.age_spread": (0.01, 100),
+    "loss.age_balance": (0, 1),
     "data.image_size": (32, 4096),
     "data.num_workers": (0, math.inf),
     "data.split_seed": (0, 2**32 - 1),
     "data.max_bad": (0, 1),
     "augment.shift": (0, 0.5),
     "augment.colour": (0, 1),
+    "augment.crop": (0, 0.95),
+    "augment.expand": (0, 3),
+    "augment.aspect": (0, 1),
+    "augment.rotation": (0, 180),
+    "augment.grey": (0, 1),
+    "augment.erasing": (0, 1),
+    "augment.mixup": (0, 100),
     "log.every_steps": (1, math.inf),
     "eval.every_epochs": (1, math.inf),
     "eval.batch_size": (1, math.inf),

@@ -1,21 +1,87 @@
-"""Cross-entropies of the two heads, in float32."""
+"""Losses of the two heads, in float32, one value an example."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+AGE_LOSSES = ("ce", "dldl", "ordinal", "mean_variance")
+MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05  # Pan et al. 2018, section 4.2, there of ages in years, here of buckets
 
-def age_loss(logits: jax.Array, age: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """-log of the summed probability of the buckets first..last: [B, A], int [B, 2] -> [B].
 
-    For one bucket this is the cross-entropy. With label smoothing s the target is (1 - s) of it and s of the
-    uniform distribution (Szegedy et al. 2016, arXiv 1512.00567).
+def age_loss(
+    logits: jax.Array,
+    age: jax.Array,
+    smoothing: float = 0.0,
+    *,
+    kind: str = "ce",
+    spread: float = 0.5,
+    bucket_weights: np.ndarray | None = None,
+) -> jax.Array:
+    """Loss of the buckets first..last that count as right: [B, A], int [B, 2] -> [B].
+
+    With q the summed probability of the right buckets and d(a) the distance of bucket a to the nearest of them:
+
+    | kind          | loss                                                                                  |
+    |---------------|---------------------------------------------------------------------------------------|
+    | ce            | -log q; the cross-entropy where one bucket is right                                   |
+    | dldl          | -(t log q + sum over the others of t(a) log p(a)), t(a) ~ exp(-d(a)^2 / (2 spread^2)) |
+    |               | (label distributions, Gao et al. 2017, arXiv 1611.01731)                              |
+    | ordinal       | the same with t(a) ~ exp(-d(a) / spread) (SORD, Diaz and Marathe, CVPR 2019)          |
+    | mean_variance | -log q + 0.2 / 2 * (distance of the mean to first..last)^2 + 0.05 * variance          |
+    |               | (Pan et al., CVPR 2018)                                                               |
+
+    The right buckets count once in t, as if they were one. With label smoothing s the loss is (1 - s) of that and s
+    of the cross-entropy with the uniform distribution (Szegedy et al. 2016, arXiv 1512.00567).
+
+    Args:
+      kind: one of AGE_LOSSES.
+      spread: of dldl and ordinal, in buckets.
+      bucket_weights: float [A], the factor of an example's loss; the mean over its right buckets. None for 1.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     bucket = jnp.arange(logits.shape[-1])
     right = (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
-    loss = -jax.nn.logsumexp(log_probs, axis=-1, where=right)
-    return loss if smoothing == 0 else (1 - smoothing) * loss - smoothing * log_probs.mean(-1)
+    log_right = jax.nn.logsumexp(log_probs, axis=-1, where=right)
+    if kind == "ce":
+        loss = -log_right
+    elif kind == "mean_variance":
+        probs = jnp.exp(log_probs)
+        mean = probs @ bucket.astype(jnp.float32)
+        off = _distance(mean[:, None], age)[:, 0]
+        variance = (probs * (bucket - mean[:, None]) ** 2).sum(-1)
+        loss = -log_right + MEAN_WEIGHT / 2 * off**2 + VARIANCE_WEIGHT * variance
+    elif kind in ("dldl", "ordinal"):
+        distance = _distance(bucket.astype(jnp.float32), age)
+        target = jnp.exp(-(distance**2) / (2 * spread**2) if kind == "dldl" else -distance / spread)
+        others = jnp.where(right, 0.0, target)
+        loss = -(log_right + (others * log_probs).sum(-1)) / (1 + others.sum(-1))
+    else:
+        raise ValueError(f"unknown age loss {kind!r}; known: {', '.join(AGE_LOSSES)}")
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1)
+    return loss if bucket_weights is None else loss * jnp.asarray(bucket_weights).mean(-1, where=right)
+
+
+def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarray:
+    """Return the weight count^-power of each bucket, scaled so that the mean over the examples is 1: float32 [A].
+
+    A bucket without examples gets the weight of one with a single example.
+
+    Args:
+      age: int [N, 2], first and last right bucket; an example counts in equal parts in each of its buckets.
+      power: 0 for equal weights, 1 for equal sums of all buckets.
+    """
+    bucket = np.arange(num_buckets)
+    shares = ((age[:, :1] <= bucket) & (bucket <= age[:, 1:])).astype(np.float64)
+    shares /= shares.sum(1, keepdims=True)
+    weights = np.maximum(shares.sum(0), 1) ** -power
+    return (weights / (shares @ weights).mean()).astype(np.float32)
+
+
+def _distance(value, age):
+    """How far a value is from first..last, 0 between them."""
+    return jnp.maximum(jnp.maximum(age[:, :1] - value, value - age[:, 1:]), 0)
 
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:

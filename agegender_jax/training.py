@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 from agegender_jax import losses, models
+from agegender_jax.data import augment
 from agegender_jax.structs import Batch, TrainState
 
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
@@ -46,24 +47,32 @@ def train_step(
     age_weight: float = 1.0,
     gender_weight: float = 1.0,
     label_smoothing: float = 0.0,
+    age_loss: Callable[[jax.Array, jax.Array, float], jax.Array] = losses.age_loss,
+    mixup: float = 0.0,
     ema_decay: float = 0.0,
     axis: str = "data",
 ) -> TrainState:
     """One optimizer step on this device's part of the batch, averaged over `axis`.
 
-    loss = age_weight * CE_age + gender_weight * CE_gender, the mean over the whole batch.
+    loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch.
 
     Args:
       model: an AgeGenderNet, or a module called like one.
       key: the run's key; an example's own key is folded from it by step and place in the global batch, that of
         dropout by step and device.
       prepare_images: (keys [B], uint8 [B, H, W, 3]) -> float32 [B, H, W, 3], augmented and normalised.
+      age_loss: (age_logits, age, label_smoothing) -> L_age [B].
+      mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
+        on each device. The accuracies are those of the main labels.
     """
     size = batch.gender.shape[0]
     place = lax.axis_index(axis) * size + jnp.arange(size)
     step_key = jax.random.fold_in(key, state.step)
     dropout_key = jax.random.fold_in(step_key, -1 - lax.axis_index(axis))  # examples count from 0 up, devices down
-    images = prepare_images(jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place), batch.image)
+    keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place)
+    images = prepare_images(keys, batch.image)
+    if mixup:
+        images, share = augment.mixup(keys, images, mixup)
     oracle = {"gender": batch.gender} if models.feed_of(model) == "true" else {}
 
     def loss_fn(params):
@@ -75,8 +84,18 @@ def train_step(
             rngs={"dropout": dropout_key},
             **oracle,
         )
-        loss_age = losses.age_loss(outputs.age_logits, batch.age, label_smoothing).mean()
-        loss_gender = losses.gender_loss(outputs.gender_logits, batch.gender, label_smoothing).mean()
+
+        def mean_losses(age, gender, weight=1.0):
+            loss_age = age_loss(outputs.age_logits, age, label_smoothing)
+            loss_gender = losses.gender_loss(outputs.gender_logits, gender, label_smoothing)
+            return (weight * loss_age).mean(), (weight * loss_gender).mean()
+
+        if mixup:
+            own = mean_losses(batch.age, batch.gender, share)
+            other = mean_losses(*map(augment.swap_neighbours, (batch.age, batch.gender)), 1 - share)
+            loss_age, loss_gender = own[0] + other[0], own[1] + other[1]
+        else:
+            loss_age, loss_gender = mean_losses(batch.age, batch.gender)
         age_class, gender = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
         loss = age_weight * loss_age + gender_weight * loss_gender
         seen = {

@@ -26,9 +26,14 @@ from benchmarks import torch_nets
 USUAL = {  # what the nets and steps here are made for
     "model.attention": "mixed",
     "model.learning": "residual",
+    "model.dropout": 0,
+    "model.stochastic_depth": 0,
     "optimizer.name": "adam",
     "optimizer.weight_decay": 0,
     "optimizer.ema": 0,
+    "loss.age": "ce",
+    "loss.age_balance": 0,
+    **{f"augment.{name}": 0 for name in ("crop", "expand", "aspect", "rotation", "grey", "erasing", "mixup")},
 }
 
 
@@ -69,7 +74,7 @@ class Steps:
             raise ValueError("this PyTorch finds no GPU")
         self.device = torch.device("cuda" if spec["gpu"] else "cpu")
         self.training, self.half = spec["what"] == "train", config["model"]["dtype"] == "bfloat16"
-        options = {k: v for k, v in config["model"].items() if k not in ("dtype", "attention", "learning")}
+        options = {k: v for k, v in config["model"].items() if k != "dtype" and f"model.{k}" not in USUAL}
         size = config["data"]["image_size"]
         count = config["batch_size"] if self.training else config["eval"]["batch_size"]
         net = torch_nets.build(**options, num_age_classes=spec["num_age_classes"], image_size=size)

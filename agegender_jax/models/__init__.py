@@ -59,6 +59,7 @@ def backbone(
     stem: str = "default",
     attention: str = "mixed",
     learning: str = "residual",
+    stochastic_depth: float = 0.0,
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> nn.Module:
@@ -72,6 +73,8 @@ def backbone(
       attention: "mixed", "channel" or "spatial", of Residual Attention Networks.
       learning: "residual" for (1 + mask) * trunk, "naive" for mask * trunk, "none" for the trunk alone, without mask
         branches, of Residual Attention Networks.
+      stochastic_depth: chance that the last residual branch is left out in training, of ResNets and Residual
+        Attention Networks; see `layers.drop_rates` for the others.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
@@ -85,11 +88,12 @@ def backbone(
     _known("attention", attention, ATTENTION)
     _known("learning", learning, LEARNING)
     fields = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
-    fields |= {"attention": attention, "learning": learning} | table
+    fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
     if stem != "default":
         fields["stem"] = stem
     has = {field.name for field in dataclasses.fields(kind)}
-    for option, usual in (("stem", "imagenet"), ("attention", "mixed"), ("learning", "residual")):
+    usual_values = {"stem": "imagenet", "attention": "mixed", "learning": "residual", "stochastic_depth": 0}
+    for option, usual in usual_values.items():
         if option not in has and fields.get(option, usual) != usual:
             raise ValueError(f"{name} has no {option} to choose")
     return kind(**{key: value for key, value in fields.items() if key in has})
@@ -101,10 +105,12 @@ def build(
     num_age_classes: int,
     gender_to_age: str = "probs",
     age_hidden: int = 0,
+    dropout: float = 0.0,
     width: float = 1.0,
     stem: str = "default",
     attention: str = "mixed",
     learning: str = "residual",
+    stochastic_depth: float = 0.0,
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> AgeGenderNet:
@@ -115,9 +121,16 @@ def build(
     """
     _known("gender_to_age", gender_to_age, FEEDS)
     body = backbone(
-        name, width=width, stem=stem, attention=attention, learning=learning, dtype=dtype, axis_name=axis_name
+        name,
+        width=width,
+        stem=stem,
+        attention=attention,
+        learning=learning,
+        stochastic_depth=stochastic_depth,
+        dtype=dtype,
+        axis_name=axis_name,
     )
-    return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden)
+    return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden, dropout)
 
 
 def classifier(

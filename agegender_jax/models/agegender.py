@@ -53,12 +53,14 @@ class AgeGenderNet(nn.Module):
       num_age_classes: A.
       gender_to_age: one of FEEDS, see `feed`.
       age_hidden: units of one hidden layer before the age head's output, 0 for none.
+      dropout: rate of the features before both heads; in training it needs a key named "dropout".
     """
 
     backbone: nn.Module
     num_age_classes: int
     gender_to_age: str = "probs"
     age_hidden: int = 0
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool, gender: jax.Array | None = None) -> Outputs:
@@ -71,6 +73,8 @@ class AgeGenderNet(nn.Module):
           ValueError: the feed is "true" without `gender`, or "shuffled" with one image only.
         """
         features, attention = self.backbone.attend(images, train=train)
+        if self.dropout:
+            features = nn.Dropout(self.dropout, deterministic=not train)(features)
         gender_logits = nn.Dense(2, kernel_init=HEAD_INIT, name="gender_head")(features)
         hidden = features
         if self.age_hidden:

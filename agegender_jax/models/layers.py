@@ -158,6 +158,20 @@ def norm(train: bool, dtype, axis_name=None):
     )
 
 
+def drop_branch(x, rate: float, train: bool):
+    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382): in training, leave out an example's residual branch.
+
+    Called inside a compact module; needs a key named "dropout" where `rate` is above 0. What remains is divided by
+    1 - rate.
+    """
+    return nn.Dropout(rate, broadcast_dims=(1, 2, 3), deterministic=not train)(x) if rate else x
+
+
+def drop_rates(last: float, count: int) -> list[float]:
+    """Rates of `count` residual branches, rising linearly to that of the last (section 3 of arXiv 1603.09382)."""
+    return [last * (i + 1) / count for i in range(count)]
+
+
 def max_pool(x, pad: tuple[tuple[int, int], tuple[int, int]], window: int = 3, stride: int = 2):
     """Max pooling over square windows; `pad` is (low, high) for the height and for the width. [B, H, W, C]."""
     if on_cpu():

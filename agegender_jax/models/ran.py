@@ -70,6 +70,7 @@ class PreActUnit(nn.Module):
       features: channels out; a quarter of them inside.
       stride: of the 3x3 convolution. A projection of the pre-activated input replaces the identity where
         shapes differ.
+      drop: rate of stochastic depth.
     """
 
     features: int
@@ -77,6 +78,7 @@ class PreActUnit(nn.Module):
     stride: int = 1
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    drop: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -90,7 +92,7 @@ class PreActUnit(nn.Module):
         y = layers.conv(outer, init=INIT, dtype=self.dtype, name="conv3")(y)
         if x.shape[-1] != outer or self.stride != 1:
             x = layers.conv(outer, 1, self.stride, init=INIT, dtype=self.dtype, name="proj")(h)
-        return x + y
+        return x + layers.drop_branch(y, self.drop, train)
 
 
 class SoftMask(nn.Module):
@@ -146,6 +148,7 @@ class AttentionModule(nn.Module):
       attention: "mixed", "channel" or "spatial": the mask's activation.
       learning: "residual", "naive" for H = M(u) * T(u), or "none" for H = T(u): then there is no mask branch, and
         None in place of the mask.
+      drop: rate of stochastic depth of all units but those of the mask.
     """
 
     features: int
@@ -158,6 +161,7 @@ class AttentionModule(nn.Module):
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    drop: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -165,7 +169,7 @@ class AttentionModule(nn.Module):
 
         def units(x, name, count):
             for n in range(1, count + 1):
-                x = PreActUnit(self.features, name=f"{name}{n}", **shared)(x, train=train)
+                x = PreActUnit(self.features, drop=self.drop, name=f"{name}{n}", **shared)(x, train=train)
             return x
 
         u = units(x, "pre", self.p)
@@ -193,6 +197,7 @@ class ResidualAttentionNet(nn.Module):
       width: channel multiplier.
       dtype: of the convolutions; parameters, statistics, masks and features stay float32.
       axis_name: the mapped axis over which BatchNorm is synchronised, or None.
+      stochastic_depth: rate of the last unit, see `layers.drop_rates`; an attention module counts as one unit.
     """
 
     modules: tuple[int, ...]
@@ -211,6 +216,7 @@ class ResidualAttentionNet(nn.Module):
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    stochastic_depth: float = 0.0
 
     def __call__(self, images, *, train: bool = False):
         return self.attend(images, train=train)[0]
@@ -230,17 +236,21 @@ class ResidualAttentionNet(nn.Module):
         x = nn.relu(norm(name="stem_bn")(x))
         if self.stem == "imagenet":
             x = layers.caffe_max_pool(x)
+        count = sum(self.modules) + len(self.modules) * (1 + self.extra_units) + self.final_units
+        rates = iter(layers.drop_rates(self.stochastic_depth, count))
         masks = []
         for i, (features, depth, count) in enumerate(zip(self.channels, self.depths, self.modules, strict=True), 1):
-            x = PreActUnit(features, stride=1 if i == 1 else 2, name=f"stage{i}_res", **shared)(x, train=train)
+            unit = PreActUnit(features, stride=1 if i == 1 else 2, drop=next(rates), name=f"stage{i}_res", **shared)
+            x = unit(x, train=train)
             for k in range(1, count + 1):
-                module = AttentionModule(features, depth, name=f"stage{i}_att{k}", **kinds, **shared)
+                module = AttentionModule(features, depth, drop=next(rates), name=f"stage{i}_att{k}", **kinds, **shared)
                 x, mask = module(x, train=train)
                 masks.append(mask)
             for j in range(1, self.extra_units + 1):
-                x = PreActUnit(features, name=f"stage{i}_extra{j}", **shared)(x, train=train)
+                x = PreActUnit(features, drop=next(rates), name=f"stage{i}_extra{j}", **shared)(x, train=train)
         for j in range(1, self.final_units + 1):
             stride = 2 if j == 1 else 1
-            x = PreActUnit(self.final_channels, stride=stride, name=f"final_res{j}", **shared)(x, train=train)
+            unit = PreActUnit(self.final_channels, stride=stride, drop=next(rates), name=f"final_res{j}", **shared)
+            x = unit(x, train=train)
         x = nn.relu(norm(name="final_bn")(x))
         return x.astype(jnp.float32).mean((1, 2)), tuple(mask for mask in masks if mask is not None)

@@ -26,6 +26,7 @@ class Block(nn.Module):
     Attributes:
       features: channels inside.
       bottleneck: three convolutions instead of two; the stride sits on the 3x3 one ("v1.5").
+      drop: rate of stochastic depth.
     """
 
     features: int
@@ -34,6 +35,7 @@ class Block(nn.Module):
     stride: int = 1
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    drop: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -54,7 +56,7 @@ class Block(nn.Module):
         if self.stride != 1 or x.shape[-1] != outer:
             x = layers.conv(outer, 1, self.stride, init=INIT, dtype=self.dtype, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x)
-        return nn.relu(x + y)
+        return nn.relu(x + layers.drop_branch(y, self.drop, train))
 
 
 class ResNet(nn.Module):
@@ -67,6 +69,7 @@ class ResNet(nn.Module):
       stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1, none; for small faces, 16 times the work).
       dtype: of the convolutions; parameters, statistics and features stay float32.
       axis_name: the mapped axis over which BatchNorm is synchronised, or None.
+      stochastic_depth: rate of the last block, see `layers.drop_rates`.
     """
 
     blocks: tuple[int, ...]
@@ -75,6 +78,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    stochastic_depth: float = 0.0
 
     def __call__(self, images, *, train: bool = False):
         return self.attend(images, train=train)[0]
@@ -91,6 +95,7 @@ class ResNet(nn.Module):
         x = nn.relu(norm(name="bn1")(x))
         if self.stem == "imagenet":
             x = layers.max_pool(x, ((1, 1), (1, 1)))
+        rates = iter(layers.drop_rates(self.stochastic_depth, sum(self.blocks)))
         for i, count in enumerate(self.blocks):
             for b in range(count):
                 x = Block(
@@ -100,6 +105,7 @@ class ResNet(nn.Module):
                     stride=2 if i > 0 and b == 0 else 1,
                     dtype=self.dtype,
                     axis_name=self.axis_name,
+                    drop=next(rates),
                     name=f"layer{i + 1}_{b}",
                 )(x, train=train)
         return x.astype(jnp.float32).mean((1, 2)), ()

@@ -21,7 +21,9 @@ def beside_paper(found: dict, runs: Sequence[Run]) -> list[tuple[str, str, str]]
         "starts from": lambda r: r.config.get("init_from") or "random weights, no pre-training",
         "optimiser": _optimiser,
         "epochs": _length,
-        "augmentation": lambda r: ", ".join(f"{k} {v}" for k, v in r.config["augment"].items()),
+        "augmentation": lambda r: ", ".join(
+            f"{k} {v}" for k, v in r.config["augment"].items() if v or k in ("flip", "shift", "colour")
+        ),
         "device": _device,
         "gender head": lambda r: f"collapsed: {', '.join(collapsed)}" if collapsed else "none collapsed",
     }

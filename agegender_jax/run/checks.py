@@ -29,6 +29,7 @@ def before_data(config: ConfigDict) -> None:
         models.from_config(config.model)
         devices(config)
         feed(config)
+        mixup(config)
 
 
 def same_config_everywhere(config: ConfigDict) -> None:
@@ -75,6 +76,16 @@ def devices(config: ConfigDict) -> None:
             f"batch_size {config.batch_size} cannot be shared evenly by {jax.device_count()} devices",
             "--config.batch_size",
             f"use a multiple of {jax.device_count()}",
+        )
+
+
+def mixup(config: ConfigDict) -> None:
+    """Raise ConfigError where mixup would mix examples of different devices."""
+    if config.augment.mixup and config.batch_size % (2 * jax.device_count()):
+        raise ConfigError(
+            "mixup needs an even number of images on each device",
+            f"--config.batch_size={config.batch_size}, {jax.device_count()} devices",
+            f"use a multiple of {2 * jax.device_count()}, or --config.augment.mixup=0",
         )
 
 

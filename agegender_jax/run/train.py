@@ -7,13 +7,15 @@ import contextlib
 import functools
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
-from agegender_jax import data, models, optim, parallel, training
+from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
+from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import checks, final_test, initial_state
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import processes
@@ -64,7 +66,7 @@ def fit(
         num_steps = config.num_steps or config.num_epochs * steps_per_epoch
         tx = optim.build(config.optimizer, num_steps)
         model = models.from_config(config.model, axis_name=parallel.AXIS)
-        driver = make_driver(config, model, tx)
+        driver = make_driver(config, model, tx, train_age=dataset.targets("train")[0])
         checkpoints = Checkpoints(folder.checkpoints, notice=progress.note)
         stack.callback(checkpoints.close)
 
@@ -151,12 +153,23 @@ def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:
     return agreed.value
 
 
-def make_driver(config: ConfigDict, model, tx, devices=None):
-    """Return the compiled training step of `config` in its driver, `shard_map` or `pmap`."""
+def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarray | None = None):
+    """Return the compiled training step of `config` in its driver, `shard_map` or `pmap`.
+
+    Args:
+      train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance`; None to leave that out.
+    """
 
     def prepare_images(keys, images):
         return data.normalize(augment(keys, images, config.augment))
 
+    balance = config.loss.age_balance if train_age is not None else 0
+    age_loss = functools.partial(
+        losses.age_loss,
+        kind=config.loss.age,
+        spread=config.loss.age_spread,
+        bucket_weights=losses.bucket_weights(train_age, NUM_AGE_BUCKETS, balance) if balance else None,
+    )
     step = functools.partial(
         training.train_step,
         model=model,
@@ -166,6 +179,8 @@ def make_driver(config: ConfigDict, model, tx, devices=None):
         age_weight=config.loss.age_weight,
         gender_weight=config.loss.gender_weight,
         label_smoothing=config.loss.label_smoothing,
+        age_loss=age_loss,
+        mixup=config.augment.mixup,
         ema_decay=config.optimizer.ema,
     )
     return parallel.driver(config.parallel, step, devices)
