@@ -60,7 +60,9 @@ def age_loss(
         raise ValueError(f"unknown age loss {kind!r}; known: {', '.join(AGE_LOSSES)}")
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1)
-    return loss if bucket_weights is None else loss * jnp.asarray(bucket_weights).mean(-1, where=right)
+    if bucket_weights is not None:
+        loss *= (bucket_weights * right).sum(-1) / right.sum(-1)
+    return loss
 
 
 def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarray:

@@ -1,3 +1,6 @@
+import functools
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,6 +9,63 @@ from agegender_jax import losses
 
 LOGITS = jnp.array([[1.0, 2.0, 0.5, -1.0]])
 LOG_PROBS = np.asarray(LOGITS - np.log(np.exp(LOGITS).sum()))[0]
+RANGES = [(1, 1), (0, 0), (3, 3), (2, 3), (1, 2), (0, 3)]
+
+
+def loop_loss(kind, first, last, spread=0.5):
+    """The table of `losses.age_loss`, bucket by bucket."""
+    probs = np.exp(LOG_PROBS.astype(np.float64))
+    right = math.log(sum(probs[a] for a in range(first, last + 1)))
+    if kind == "ce":
+        return -right
+    if kind == "mean_variance":
+        mean = sum(a * p for a, p in enumerate(probs))
+        off = first - mean if mean < first else mean - last if mean > last else 0.0
+        return -right + 0.1 * off**2 + 0.05 * sum(p * (a - mean) ** 2 for a, p in enumerate(probs))
+    weights, logs = [1.0], [right]
+    for a, p in enumerate(probs):
+        distance = max(first - a, a - last, 0)
+        if distance:
+            weights.append(math.exp(-(distance**2) / (2 * spread**2) if kind == "dldl" else -distance / spread))
+            logs.append(math.log(p))
+    return -sum(w * log for w, log in zip(weights, logs, strict=True)) / sum(weights)
+
+
+@pytest.mark.parametrize("kind", losses.AGE_LOSSES)
+def test_age_losses_follow_their_formulas(kind):
+    logits, age = jnp.repeat(LOGITS, len(RANGES), 0), jnp.array(RANGES)
+    for spread in (0.5, 1.5):
+        expected = [loop_loss(kind, first, last, spread) for first, last in RANGES]
+        np.testing.assert_allclose(
+            losses.age_loss(logits, age, kind=kind, spread=spread), expected, rtol=2e-6, atol=1e-6
+        )
+    smoothed = 0.9 * np.array(expected) - 0.1 * LOG_PROBS.mean()
+    np.testing.assert_allclose(losses.age_loss(logits, age, 0.1, kind=kind, spread=1.5), smoothed, rtol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["dldl", "ordinal", "mean_variance"])
+def test_a_near_miss_costs_less_than_a_far_one(kind):
+    near, far = (jnp.eye(8)[None, i] * 8 for i in (3, 7))
+    loss = functools.partial(losses.age_loss, age=jnp.array([[2, 2]]), kind=kind)
+    assert loss(near)[0] < loss(far)[0] - 0.1
+    np.testing.assert_allclose(losses.age_loss(near, jnp.array([[2, 2]])), losses.age_loss(far, jnp.array([[2, 2]])))
+
+
+def test_an_unknown_age_loss_is_refused():
+    with pytest.raises(ValueError, match="mse"):
+        losses.age_loss(LOGITS, jnp.array([[1, 1]]), kind="mse")
+
+
+def test_bucket_weights_favour_rare_buckets_and_average_to_one():
+    age = np.array([[0, 0]] * 8 + [[1, 1]] * 2 + [[2, 3]] * 2)  # counts 8, 2, 1, 1, and an empty bucket
+    np.testing.assert_array_equal(losses.bucket_weights(age, 5, 0.0), 1.0)
+    weights = losses.bucket_weights(age, 5, 0.5)
+    raw = np.array([8**-0.5, 2**-0.5, 1, 1, 1])
+    np.testing.assert_allclose(weights, raw / ((8 * raw[0] + 2 * raw[1] + 2 * 1) / 12), rtol=1e-6)
+    logits = jnp.repeat(jnp.pad(LOGITS, ((0, 0), (0, 1))), 2, 0)
+    few = jnp.array([[0, 0], [0, 1]])
+    expected = np.array([weights[0], (weights[0] + weights[1]) / 2]) * np.asarray(losses.age_loss(logits, few, 0.1))
+    np.testing.assert_allclose(losses.age_loss(logits, few, 0.1, bucket_weights=weights), expected, rtol=1e-6)
 
 
 def test_one_bucket_is_the_cross_entropy():
