@@ -29,6 +29,9 @@
 | optimizer.weight_decay   | decoupled, on kernels                                               |
 | optimizer.momentum       | of sgd                                                              |
 | optimizer.ema            | decay of the parameters' moving average, 0 for none                 |
+| optimizer.layer_decay    | rate of each layer group (stem, four stages, heads) as a fraction   |
+|                          | of the next one's, for fine-tuning                                  |
+| optimizer.freeze         | number of layer groups whose parameters do not change, from the stem |
 | loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two losses                  |
 | loss.age                 | ce, dldl, ordinal or mean_variance, see `losses.age_loss`           |
 | loss.age_spread          | of the targets of dldl and ordinal, in buckets                      |
@@ -93,6 +96,8 @@ def default() -> ConfigDict:
                 "weight_decay": 0.0,
                 "momentum": 0.9,
                 "ema": 0.0,
+                "layer_decay": 1.0,
+                "freeze": 0,
             },
             "loss": {
                 "age_weight": 1.0,
@@ -168,6 +173,8 @@ RANGES = {
     "optimizer.weight_decay": (0, math.inf),
     "optimizer.momentum": (0, 1),
     "optimizer.ema": (0, 1),
+    "optimizer.layer_decay": (0.01, 1),
+    "optimizer.freeze": (0, 5),
     "loss.age_weight": (0, math.inf),
     "loss.gender_weight": (0, math.inf),
     "loss.label_smoothing": (0, 1),

@@ -1,8 +1,13 @@
 """Optimizer and learning-rate schedule from `config.optimizer`."""
 
+import re
+from typing import Any
+
 import jax
 import optax
 from ml_collections import ConfigDict
+
+HEADS = 5  # the group of both heads, see `layer_group`
 
 
 def schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
@@ -24,16 +29,49 @@ def schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
 
 
 def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam (decoupled weight decay on kernels only) or SGD with momentum."""
+    """Clipping by global norm, then Adam (decoupled weight decay on kernels only) or SGD with momentum.
+
+    With `layer_decay` d below 1 the rate of layer group g is that of the heads times d^(HEADS - g). The first
+    `freeze` groups keep their parameters; their BatchNorm statistics still follow the images.
+    """
     rate = schedule(config, num_steps)
-    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    factors = [config.layer_decay ** (HEADS - g) if g >= config.freeze else 0.0 for g in range(HEADS + 1)]
+    parts = [_by_group([float(g >= config.freeze) for g in range(HEADS + 1)])] if config.freeze else []
+    parts += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.name == "adam":
         parts.append(optax.scale_by_adam())
     elif config.momentum:
         parts.append(optax.trace(config.momentum))
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=_kernels))
-    return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+    parts.append(optax.scale_by_learning_rate(rate))
+    if set(factors) != {1.0}:
+        parts.append(_by_group(factors))
+    return optax.chain(*parts)
+
+
+def layer_group(path: tuple[str, ...]) -> int:
+    """Return the depth of a parameter by its path: 0 for the stem, 1 to 4 for the stages, HEADS for the heads."""
+    if path[0] != "backbone":
+        return HEADS
+    if stage := re.match(r"(?:layer|stage)(\d)", path[1]):
+        return int(stage[1])
+    if path[1].startswith(("final", "fc")):  # the last stage of a RAN, the dense layers of Levi and Hassner
+        return HEADS - 1
+    convolution = re.match(r"conv(\d)", path[1])
+    return int(convolution[1]) - 1 if convolution else 0
+
+
+def _by_group(factors: list[float]) -> optax.GradientTransformation:
+    """Multiply each parameter's update by the factor of its layer group."""
+
+    def scale(path, update):
+        return update * factors[layer_group(tuple(key.key for key in path))]
+
+    def update(updates: Any, params: Any = None) -> Any:
+        return jax.tree_util.tree_map_with_path(scale, updates)
+
+    return optax.stateless(update)
 
 
 def _kernels(params):

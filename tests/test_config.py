@@ -15,6 +15,9 @@ SHIPPED = [
     ("resnet", "50,paper", "resnet50"),
     ("quickstart", "ran", "ran56"),
     ("quickstart", "resnet", "resnet18"),
+    ("best", "", "resnet18"),
+    ("best", "resnet,gpu", "resnet18"),
+    ("best", "ran,cpu", "ran56"),
 ]
 
 

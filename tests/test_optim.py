@@ -1,8 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import optim
+from agegender_jax import models, optim
 from agegender_jax.config import default, paper
 
 
@@ -45,3 +46,59 @@ def test_weight_decay_shrinks_kernels_and_nothing_else():
     np.testing.assert_allclose(updates["kernel"], -0.05)
     np.testing.assert_array_equal(updates["bias"], 0.0)
     np.testing.assert_array_equal(updates["scale"], 0.0)
+
+
+NET = {
+    "backbone": {"conv1": jnp.ones((2, 2)), "layer1_0": {"conv1": jnp.ones((2, 2))}, "layer4_1": jnp.ones((2, 2))},
+    "age_head": {"kernel": jnp.ones((2, 2))},
+}
+PLAIN = {"name": "sgd", "lr": 1.0, "schedule": "constant", "momentum": 0.0, "clip_norm": 0.0}
+
+
+def first_update(**fields):
+    tx = optim.build(optimizer(**PLAIN, **fields), 10)
+    updates, _ = tx.update(NET, tx.init(NET), NET)
+    return [float(leaf[0, 0]) for leaf in (*jax.tree.leaves(updates["backbone"]), updates["age_head"]["kernel"])]
+
+
+def test_the_rate_falls_with_the_distance_from_the_heads():
+    assert first_update(layer_decay=0.5) == [-(0.5**5), -(0.5**4), -0.5, -1.0]  # conv1, layer1, layer4, heads
+    assert first_update() == [-1.0] * 4
+
+
+def test_frozen_groups_neither_move_nor_decay_nor_count_in_the_norm():
+    assert first_update(freeze=2, weight_decay=0.5) == [0.0, 0.0, -1.5, -1.5]
+    tx = optim.build(optimizer(**PLAIN | {"clip_norm": 1.0}, freeze=5), 10)
+    gradients = jax.tree.map(lambda leaf: 100 * leaf, NET)
+    gradients["age_head"]["kernel"] = jnp.full((2, 2), 0.25)  # of norm 0.5
+    updates, _ = tx.update(gradients, tx.init(NET), NET)
+    np.testing.assert_allclose(updates["age_head"]["kernel"], -0.25)
+    np.testing.assert_array_equal(updates["backbone"]["layer4_1"], 0.0)
+
+
+@pytest.mark.parametrize(
+    "net, groups",
+    [
+        ("resnet18", {"conv1": 0, "bn1": 0, "layer1_0": 1, "layer2_1": 2, "layer3_0": 3, "layer4_1": 4}),
+        (
+            "ran56",
+            {
+                "stem_conv": 0,
+                "stem_bn": 0,
+                "stage1_res": 1,
+                "stage2_res": 2,
+                "stage3_att1": 3,
+                "final_res2": 4,
+                "final_bn": 4,
+            },
+        ),
+        ("levi_hassner", {"conv1": 0, "conv2": 1, "conv3": 2, "fc6": 4, "fc7": 4}),
+    ],
+)
+def test_layer_groups_of_the_nets(net, groups):
+    model = models.build(net, num_age_classes=12, width=1 / 64)
+    images = jnp.zeros((1, 32, 32, 3))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))["params"]
+    found = {name: optim.layer_group(("backbone", name)) for name in params["backbone"]}
+    assert found.items() >= groups.items() and set(found.values()) == set(groups.values())
+    assert {optim.layer_group((name,)) for name in params if name != "backbone"} == {optim.HEADS}
