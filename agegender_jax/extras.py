@@ -1,24 +1,35 @@
-"""Optional dependencies: which extra of the package installs which module."""
+"""Optional dependencies: the modules that each extra of the package installs."""
+
+import importlib.util
+import sys
 
 from agegender_jax.errors import ConfigError
 
+REPORT = ("PIL", "jinja2", "matplotlib", "rich")
 EXTRAS = {
+    "report": REPORT,
     "train": (
-        *("array_record", "grain", "importlib_resources", "optax", "rich", "safetensors", "tensorboardX"),
+        *REPORT,  # each run ends with a report
+        *("array_record", "grain", "importlib_resources", "optax", "safetensors", "tensorboardX"),
         "tensorflow_datasets",
     ),
-    "report": ("PIL", "jinja2", "matplotlib"),
 }
 
 
-def missing(error: ModuleNotFoundError) -> ConfigError | None:
-    """Return the error with the command that installs the module, or None for a module that no extra installs."""
-    module = (error.name or "").partition(".")[0]
-    for extra, modules in EXTRAS.items():
-        if module in modules:
-            return ConfigError(
-                f"the package with the module {module} is not installed",
-                "optional dependencies",
-                f"pip install 'agegender-jax[{extra}]', or pip install -e '.[{extra}]' in a checkout",
-            )
-    return None
+def check(extra: str) -> None:
+    """Check that all modules of an extra are installed, without importing them.
+
+    Raises:
+      ConfigError: names the absent modules and the command that installs them.
+    """
+    absent = [module for module in EXTRAS[extra] if not _installed(module)]
+    if absent:
+        raise ConfigError(
+            f"this command needs modules that are not installed: {', '.join(absent)}",
+            f"the optional dependencies [{extra}]",
+            f"pip install 'agegender-jax[{extra}]', or in a checkout pip install -e '.[{extra}]'",
+        )
+
+
+def _installed(module: str) -> bool:
+    return sys.modules.get(module) is not None or importlib.util.find_spec(module) is not None

@@ -22,6 +22,8 @@ STEPS = flags.DEFINE_integer("steps", 30, "Steps to time, after warm-up.")
 AGAINST = flags.DEFINE_enum("against", None, ["torch"], "The same net in PyTorch, in turns; train and evaluate only.")
 TORCH_COMPILE = flags.DEFINE_bool("torch_compile", None, "torch.compile on PyTorch's side; on a GPU if not given.")
 
+EXTRA = "train"
+
 
 def main() -> None:
     config = app.config_of(CONFIG)

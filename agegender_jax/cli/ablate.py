@@ -27,6 +27,8 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds to train each variant
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ablation.")
 ENSEMBLE = flags.DEFINE_bool("ensemble", False, "Also compare the average of all variants with each of them.")
 
+EXTRA = "train"
+
 
 def main() -> None:
     config = app.config_of(CONFIG)

@@ -72,8 +72,9 @@ def run(command: ModuleType) -> None:
 
     Args:
       command: a module with flags, a docstring for --help, and `main()`. Where it sets `COMPUTES = False`, it works
-        on no large arrays. Where it sets `TAKES_ARGUMENTS = True`, `main` is called with the list of arguments that
-        are no flags; elsewhere such an argument is an error.
+        on no large arrays. Where it sets `EXTRA`, it needs that extra of the package. Where it sets
+        `TAKES_ARGUMENTS = True`, `main` is called with the list of arguments that are no flags; elsewhere such an
+        argument is an error.
     """
     global _COMMAND
     _COMMAND = command
@@ -88,8 +89,13 @@ def run(command: ModuleType) -> None:
     if takes_arguments:
         flags.FLAGS.set_gnu_getopt()
 
+    def main(argv: list[str]) -> None:
+        if extra := getattr(command, "EXTRA", None):
+            extras.check(extra)
+        _quietly(functools.partial(command.main, argv[1:]) if takes_arguments else command.main)
+
     def call(argv: list[str]) -> None:
-        _guard(lambda: _quietly(functools.partial(command.main, argv[1:]) if takes_arguments else command.main))
+        _guard(lambda: main(argv))
 
     app.run(call, flags_parser=lambda argv: _guard(lambda: _parse(argv, takes_arguments)))
 
@@ -200,12 +206,6 @@ def _guard(action: Callable):
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command starts again", file=sys.stderr)
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        missing = extras.missing(error)
-        if missing is None:
-            raise
-        missing.__cause__ = error
-        _leave(missing, missing.code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -16,6 +16,7 @@ WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run whose split is checked a
 SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "data.split_seed of the split that is checked.", 0, 2**32 - 1)
 CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Of prepared data; the user's cache folder if not given.")
 
+EXTRA = "train"
 COMPUTES = False
 
 

@@ -23,6 +23,8 @@ CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that tr
 FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")
 EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
 
+EXTRA = "train"
+
 
 def main() -> None:
     app.check_checkpoint(CHECKPOINT)

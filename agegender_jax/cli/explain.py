@@ -19,6 +19,7 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's
 OUT = flags.DEFINE_string("out", None, "Where to write; explanations/<nets joined by +> if not given.")
 SCORES = flags.DEFINE_bool("scores", False, "Measure deletion and insertion of every map.")
 
+EXTRA = "report"
 TAKES_ARGUMENTS = True
 
 

@@ -22,6 +22,8 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes 
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 TIMEOUT = flags.DEFINE_integer("initialization_timeout", 300, "Seconds until all processes must be there.", 1)
 
+EXTRA = "train"
+
 
 def main() -> None:
     config = app.config_of(CONFIG)
