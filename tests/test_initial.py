@@ -205,7 +205,7 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     config.optimizer.update(lr=0.0, ema=0.5)
     config.log.figures = False
     run = tmp_path / "run"
-    with pytest.raises(DataError, match="splits.csv nobody can say"):
+    with pytest.raises(DataError, match="cannot check for train/test leakage"):
         train.fit(config, str(run), ["test"])
     assert not (run / "config.json").exists()  # the workdir is not taken by what did not begin
     faces = dataset.load_dataset(config)

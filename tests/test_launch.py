@@ -395,7 +395,14 @@ def test_evaluate_refuses_leaked_images(place):
     (place / "leak" / "figures").mkdir(parents=True)
     for name in ("ages.png", "attention_run.png", "mine.txt"):  # two of an earlier evaluation
         (place / "leak" / "figures" / name).write_bytes(b"")
-    check(programs.run("evaluate", *arguments), 3, "trained or validated on", "--allow_leak")
+    check(programs.run("evaluate", *arguments), 3, "trained or validated on", "--exclude_leaked", "--allow_leak")
+    check(programs.run("evaluate", *arguments, "--allow_leak", "--exclude_leaked"), 2, "contradict each other")
+    done = programs.run("evaluate", *arguments, "--exclude_leaked", "--nofigures")
+    assert done.returncode == 0, done.stderr
+    found, own = (json.loads((place / name / "results.json").read_text()) for name in ("leak", "run"))
+    assert (found["n"], found["excluded_leaked"], found["allow_leak"]) == (own["n"], 60 - own["n"], False)
+    assert own["excluded_leaked"] == 0 and f"{60 - own['n']} of 60 images are left out" in done.stdout
+    assert f"{60 - own['n']} images are left out" in (place / "leak" / "report.html").read_text()
     done = programs.run("evaluate", *arguments, "--allow_leak", "--nocalibrate", "--nofigures")
     assert done.returncode == 0, done.stderr
     found = json.loads((place / "leak" / "results.json").read_text())
@@ -418,7 +425,7 @@ def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):
     shutil.copytree(place / "run", place / "no_splits")
     (place / "no_splits" / "splits.csv").unlink()
     done = programs.run("evaluate", f"--workdir={place / 'no_splits'}", *arguments)
-    check(done, 3, "without the run's splits.csv nobody can say", f"{place / 'no_splits' / 'splits.csv'}\n")
+    check(done, 3, "splits.csv of the run is missing or damaged", f"{place / 'no_splits' / 'splits.csv'}\n")
 
 
 def test_the_ensemble_keeps_its_name():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agegender_jax.data import splits
+from agegender_jax.data import near_duplicates, splits
 
 
 @pytest.fixture(scope="module")
@@ -18,26 +18,6 @@ def faces():
     return np.array(sha256), hashes
 
 
-@pytest.mark.parametrize("bits, near", [(0, True), (30, True), (31, False)])
-def test_near_means_at_most_thirty_bits(bits, near):
-    a = np.zeros((1, 256), np.uint8)
-    b = a.copy()
-    b[0, :bits] = 1
-    pairs = splits.near_duplicates(np.packbits(a, axis=1), np.packbits(b, axis=1))
-    assert len(pairs) == near
-
-
-def test_pairs_among_themselves_come_once(faces, monkeypatch):
-    monkeypatch.setattr(splits, "BLOCK", 7)
-    assert sorted(map(tuple, splits.near_pairs(faces[1]).tolist())) == [(i, i + 1) for i in range(0, 60, 2)]
-    assert splits.near_pairs(faces[1][:0]).shape == (0, 2)
-
-
-def test_difference_hash_of_a_ramp():
-    ramp = np.repeat(np.tile(np.arange(170, dtype=np.uint8), (160, 1))[..., None], 3, 2)
-    assert np.unpackbits(splits.dhash(ramp)).all() and not np.unpackbits(splits.dhash(ramp[:, ::-1])).any()
-
-
 def test_groups_are_connected_components(faces):
     group = splits.groups(*faces)
     assert len(np.unique(group)) == 400 - 20 - 10
@@ -48,6 +28,14 @@ def test_a_chain_is_one_group():
     hashes = np.zeros((3, 256), np.uint8)
     hashes[1, :25], hashes[2, :50] = 1, 1
     assert len(set(splits.groups(["a", "b", "c"], np.packbits(hashes, axis=1)))) == 1
+
+
+def test_a_mirrored_copy_is_in_the_group_of_the_original(faces):
+    sha256, hashes = faces
+    hashes = hashes.copy()
+    hashes[399:] = near_duplicates.mirrored(hashes[100:101])
+    group = splits.groups(sha256, hashes)
+    assert group[399] == group[100] and (group == group[100]).sum() == 2
 
 
 def test_groups_stay_whole_and_shares_are_ten_percent(faces):

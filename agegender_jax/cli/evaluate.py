@@ -18,6 +18,7 @@ SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test", "all"], "Whi
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's number.")
 OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined by +> if not given.")
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
+EXCLUDE_LEAKED = flags.DEFINE_bool("exclude_leaked", False, "Leave out images that a member was trained on.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
 CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
 FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")
@@ -39,6 +40,7 @@ def main() -> None:
         checkpoint=CHECKPOINT.value,
         out=OUT.value,
         allow_leak=ALLOW_LEAK.value,
+        exclude_leaked=EXCLUDE_LEAKED.value,
         allow_control=ALLOW_CONTROL.value,
         calibrate=CALIBRATE.value,
         command=sys.argv,

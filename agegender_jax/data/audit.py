@@ -9,11 +9,10 @@ import dataclasses
 import numpy as np
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from agegender_jax.data import splits
+from agegender_jax.data import near_duplicates, splits
+from agegender_jax.data.near_duplicates import COPY_LIMIT
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.data.utkface import remark
-
-COPY_BITS = 16  # closer pairs are copies: of the 41 of crop_part1 at 11 to 16 bits, one shows other persons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +20,14 @@ class Pairs:
     """Pairs (i, j), i < j, of files that hold the same picture.
 
     Attributes:
-      exact: int [K, 2], equal pixels. near: int [L, 2], other pixels; distance: int [L], in bits.
+      exact: int [K, 2], equal pixels.
+      near: int [L, 2], other pixels. distance: int [L], in bits. mirrored: bool [L], nearer to the mirror image.
     """
 
     exact: np.ndarray
     near: np.ndarray
     distance: np.ndarray
+    mirrored: np.ndarray
 
     def all(self) -> np.ndarray:
         """Both kinds, int [K + L, 2]: what may not stand on two sides of a split."""
@@ -35,10 +36,12 @@ class Pairs:
 
 def find_pairs(content: np.ndarray, dhash: np.ndarray) -> Pairs:
     """All pairs among N files. `content`: [N], equal for equal pictures; `dhash`: uint8 [N, 32]."""
-    i, j = pairs = splits.near_pairs(dhash).T
+    i, j = pairs = near_duplicates.pairs_within(dhash).T
     exact = np.asarray(content)[i] == np.asarray(content)[j]
     near = pairs.T[~exact]
-    return Pairs(pairs.T[exact], near, _distance(dhash, near))
+    distance = near_duplicates.distances(dhash[near[:, 0]], dhash[near[:, 1]])
+    direct = np.bitwise_count(dhash[near[:, 0]] ^ dhash[near[:, 1]]).sum(1, dtype=int)
+    return Pairs(pairs.T[exact], near, distance, direct > distance)
 
 
 def exact_groups(faces: Prepared) -> list[np.ndarray]:
@@ -57,9 +60,9 @@ def links(faces: Prepared, files: np.ndarray) -> list[tuple[int, int, int]]:
     Each picture is named by its first file; M pictures have M - 1 links.
     """
     files = files[np.sort(np.unique(faces.content[files], return_index=True)[1])]
-    bits = np.unpackbits(faces.dhash[files], axis=1).astype(np.int32)
-    apart = bits @ (1 - bits).T
-    tree = minimum_spanning_tree(apart + apart.T + 1).tocoo()  # 0 would mean no link
+    hashes = faces.dhash[files]
+    apart = np.stack([near_duplicates.distances(np.broadcast_to(bits, hashes.shape), hashes) for bits in hashes])
+    tree = minimum_spanning_tree(apart + 1).tocoo()  # 0 would mean no link
     found = zip(files[tree.row].tolist(), files[tree.col].tolist(), (tree.data - 1).astype(int).tolist(), strict=True)
     return sorted((min(i, j), max(i, j), bits) for i, j, bits in found)
 
@@ -134,6 +137,3 @@ def _groups(number: np.ndarray) -> list[np.ndarray]:
     parts = np.split(order, np.cumsum(counts)[:-1])
     return sorted((part for part in parts if len(part) > 1), key=lambda part: part[0])
 
-
-def _distance(dhash: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    return np.bitwise_count(dhash[pairs[:, 0]] ^ dhash[pairs[:, 1]]).sum(1, dtype=int)

@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
+from agegender_jax.data import near_duplicates
+
 TEXTS = ("file", "content", "sha256", "age_text", "race_text")
-VERSION = "1.1.0"  # of the fields
+VERSION = "2.0.0"  # of the fields and of the split rule
 NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
 
 
@@ -28,6 +30,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
         features |= {name: tfds.features.Scalar(np.int32) for name in NUMBERS}
         features["image"] = tfds.features.Image(shape=(None, None, 3))
         features["dhash"] = tfds.features.Tensor(shape=(32,), dtype=np.uint8)
+        features["thumbnail"] = tfds.features.Tensor(shape=(near_duplicates.SIDE**2,), dtype=np.uint8)
         info = self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
         info.initialize_from_bucket = lambda: None  # leaves an empty folder among the system's temporary ones
         return info
@@ -41,7 +44,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
 
 
 def write(folder: Path, records: list[dict]) -> None:
-    """Writes records (fields of TEXTS and NUMBERS, `dhash` and the encoded `image`) below `folder`."""
+    """Writes records (fields of TEXTS and NUMBERS, `dhash`, `thumbnail` and the encoded `image`) below `folder`."""
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
         AgeGenderFaces(data_dir=str(folder), records=records).download_and_prepare()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import fingerprint_cache, sources, splits
+from agegender_jax.data import fingerprint_cache, near_duplicates, sources, splits
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.data.resolve import Progress
 from agegender_jax.errors import ConfigError, DataError
@@ -37,7 +37,7 @@ class Prepared:
         shape too: equal for equal pictures.
       age_years: int32 [N], -1 where only a group is known.
       age: int32 [N, 2], first and last right bucket. gender, race, group: int32 [N].
-      dhash: uint8 [N, 32].
+      dhash: uint8 [N, 32]. thumbnail: uint8 [N, 144], see `near_duplicates`.
       bad: (file, reason) of every unusable file.
     """
 
@@ -56,6 +56,7 @@ class Prepared:
     race: np.ndarray
     group: np.ndarray
     dhash: np.ndarray
+    thumbnail: np.ndarray
     bad: list[tuple[str, str]]
 
     def encoded(self, index: int) -> bytes:
@@ -241,7 +242,8 @@ def _examine(item: sources.Item) -> dict | str:
         "file": item.file,
         "sha256": hashlib.sha256(raw).hexdigest(),
         "content": content.hexdigest(),
-        "dhash": splits.dhash(pixels),
+        "dhash": near_duplicates.dhash(pixels),
+        "thumbnail": near_duplicates.thumbnail(pixels),
         "image": item.data,
     }
 

@@ -43,6 +43,8 @@ def warnings(found: dict, runs: Sequence[Run]) -> list[str]:
     told = []
     if found["allow_leak"]:
         told.append("Leakage was allowed: images here may have been trained on. These are not test results.")
+    if excluded := found.get("excluded_leaked"):
+        told.append(f"{excluded} images are left out: a member was trained on them or on near-duplicates of them.")
     for model in found["models"]:
         if model["collapsed"]:
             heads = ", ".join(model["collapsed"])

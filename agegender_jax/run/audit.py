@@ -80,14 +80,14 @@ def _split(faces: Prepared, pairs: audit.Pairs, seed: int) -> dict:
 
 def _run(place: Workdir, faces: Prepared, seed: int) -> dict:
     """A run's own split, and how many images of the source it has seen, as launch.evaluate would refuse them."""
-    split, sha256, dhash = leaks.kept(place)
+    images = leaks.read_splits(place)
     own = Dataset(faces, splits.assign(faces.group, faces.content, seed))
     seen = {
         name: {"n": len(own.indices(name)), "seen": len(leaks.find(place, own, name))}
         for name in ("train", "val", "test")
     }
-    pairs = audit.find_pairs(sha256, dhash)
-    return {"workdir": place.given, "split_seed": seed, **_across(split, pairs), "seen": seen}
+    pairs = audit.find_pairs(images.sha256, images.dhash)
+    return {"workdir": place.given, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
 
 
 def _across(assignment: np.ndarray, pairs: audit.Pairs) -> dict:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import ConfigError, DataError, NotFiniteError
+from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.workdir import Workdir
@@ -129,6 +130,24 @@ def same_data(place: Workdir, faces: Dataset) -> None:
             f"{faces.prepared.name}: fingerprint {faces.prepared.fingerprint[:16]}, "
             f"was {earlier['source']['fingerprint'][:16]}",
             "restore the source, or train in another --workdir",
+        )
+    if any(place.checkpoints.glob("[0-9]*")):
+        _same_split(place, faces)
+
+
+def _same_split(place: Workdir, faces: Dataset) -> None:
+    """Raise DataError if splits.csv has another split for an image; training on would leak test images."""
+    try:
+        images = leaks.read_splits(place)
+    except DataError:  # missing or damaged: it is written again
+        return
+    now = dict(zip(faces.prepared.file.tolist(), faces.assignment.tolist(), strict=True))
+    moved = [file for file, split in zip(images.file, images.split, strict=True) if now.get(file, split) != split]
+    if moved:
+        raise DataError(
+            f"{len(moved)} images are in another split than when the run began, for example {moved[0]}",
+            str(place.splits),
+            "resume with the version of agegender_jax that began the run, or train in another --workdir",
         )
 
 

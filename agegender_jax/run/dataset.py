@@ -15,14 +15,20 @@ from agegender_jax.structs import Batch
 
 @dataclasses.dataclass
 class Dataset:
-    """A prepared source with every image in "train", "val" or "test" (`assignment`, [N])."""
+    """A prepared source and the split of each image: "train", "val", "test" or "" (`assignment`, str [N])."""
 
     prepared: Prepared
     assignment: np.ndarray
 
     def indices(self, split: str) -> np.ndarray:
-        """Places of a split's images; "all" is every split."""
-        return np.flatnonzero((self.assignment == split) | (split == "all"))
+        """Return the indices of a split's images, int [n]; "all" is every split."""
+        return np.flatnonzero(self.assignment == split if split != "all" else self.assignment != "")
+
+    def without(self, indices: np.ndarray) -> "Dataset":
+        """Return the dataset with the images at `indices` in no split."""
+        assignment = self.assignment.copy()
+        assignment[indices] = ""
+        return Dataset(self.prepared, assignment)
 
     def targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """age int32 [n, 2] and gender int32 [n] of a split."""

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
@@ -23,6 +25,7 @@ def evaluate(
     checkpoint: str,
     out: str | None,
     allow_leak: bool,
+    exclude_leaked: bool = False,
     allow_control: bool = False,
     calibrate: bool = True,
     command: Sequence[str] = (),
@@ -37,6 +40,7 @@ def evaluate(
       checkpoint: "best", "latest" or a step's number.
       out: folder; reports/<names joined by +> if None.
       allow_leak: score images that a member was trained on.
+      exclude_leaked: leave out images that a member was trained on, and score the rest.
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
       calibrate: apply the temperatures that the members' trainings fitted on val.
       command: the program's arguments, for the report.
@@ -46,6 +50,12 @@ def evaluate(
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
     """
+    if allow_leak and exclude_leaked:
+        raise ConfigError(
+            "--allow_leak and --exclude_leaked contradict each other",
+            "--allow_leak, --exclude_leaked",
+            "pass one of the two",
+        )
     places, configs = read_runs(workdirs)
     if explain:
         for place, config in zip(places, configs, strict=True):
@@ -60,7 +70,10 @@ def evaluate(
         faces = dataset.load_dataset(_data_config(places, configs, source), progress.prepare)
         if not len(faces.indices(split)):
             raise DataError(f"the {split} split is empty", faces.prepared.name, "give more images, or --split=all")
-        if not allow_leak:
+        excluded = 0
+        if exclude_leaked:
+            faces, excluded = _without_leaked(places, faces, split, progress)
+        elif not allow_leak:
             for place in places:
                 _check_leak(place, faces, split)
         members = [
@@ -69,7 +82,7 @@ def evaluate(
         ]
         told = functools.partial(explain_evaluation.explain, places, names, checkpoint, faces, split, explain, progress)
         return write_results(
-            folder, members, faces, split, progress, allow_leak, command, draw, told if explain else None
+            folder, members, faces, split, progress, allow_leak, command, draw, told if explain else None, excluded
         )
 
 
@@ -156,5 +169,25 @@ def _check_leak(place: Workdir, faces: dataset.Dataset, split: str) -> None:
             f"{len(leaked)} of {len(faces.indices(split))} images, or near-duplicates of them, were trained or "
             f"validated on, for example {faces.prepared.file[leaked[0]]}",
             str(place.splits),
-            "score other images, or pass --allow_leak, which the results then say",
+            "leave them out with --exclude_leaked, or score them with --allow_leak; the results record either",
         )
+
+
+def _without_leaked(
+    places: Sequence[Workdir], faces: dataset.Dataset, split: str, progress: Progress
+) -> tuple[dataset.Dataset, int]:
+    """Return the dataset without the images of a split that a member has seen, and their number."""
+    leaked = functools.reduce(np.union1d, (leaks.find(place, faces, split) for place in places)).astype(int)
+    count = len(faces.indices(split))
+    if len(leaked) == count:
+        raise DataError(
+            f"all {count} images, or near-duplicates of them, were trained or validated on",
+            faces.prepared.name,
+            "score other images",
+        )
+    if len(leaked):
+        progress.note(
+            f"{len(leaked)} of {count} images are left out: they, or near-duplicates of them, were trained or "
+            "validated on"
+        )
+    return faces.without(leaked), len(leaked)

@@ -1,68 +1,124 @@
-"""Which images a run has seen, in training or to choose its best step, itself or through the weights it began with."""
+"""Images that a run has seen: trained on or validated with, itself or through the weights that it started from."""
 
 import csv
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from agegender_jax.data import splits
+from agegender_jax.data import near_duplicates
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_csv
 
+HASHES = {"dhash": 32, "thumbnail": near_duplicates.SIDE**2}  # bytes, as hex in a CSV
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Rows of a splits.csv or inherited.csv.
+
+    Attributes:
+      file, split, sha256: str [M]; empty texts where there is no such column.
+      dhash: uint8 [M, 32].
+      thumbnail: uint8 [M, 144].
+      has_thumbnail: bool [M]; files written by version 0.1 have none.
+    """
+
+    file: np.ndarray
+    split: np.ndarray
+    sha256: np.ndarray
+    dhash: np.ndarray
+    thumbnail: np.ndarray
+    has_thumbnail: np.ndarray
+
 
 def find(place: Workdir, faces: Dataset, split: str) -> np.ndarray:
-    """Places in `faces` of the images of a split that, or near-duplicates of which, a run has seen.
+    """Return the indices in `faces` of those images of a split that the run has seen, or near-duplicates of them.
+
+    In the run's own source a near hash is enough, as in the groups of its splits. In another source, and for images
+    that only an earlier run has seen, `near_duplicates.confirmed` decides; without a thumbnail a near hash is enough.
 
     Raises:
-      DataError: the run's splits.csv, or that of the run it began with, is missing or damaged.
+      DataError: splits.csv of the run, or its inherited.csv, is missing or damaged.
     """
-    where = faces.indices(split)
-    pairs = splits.near_duplicates(faces.prepared.dhash[where], np.concatenate([_trained(place), _inherited(place)]))
-    return where[np.unique(pairs[:, 0])]
+    prepared, where = faces.prepared, faces.indices(split)
+    own = _seen(place)
+    pairs = [_near(prepared, where, own, confirm=_source_of(place) != prepared.fingerprint)]
+    if place.inherited.exists():
+        pairs.append(_near(prepared, where, _read(place.inherited), confirm=True))
+    return where[np.unique(np.concatenate(pairs))]
 
 
 def inherit(place: Workdir, source: str) -> None:
-    """Notes in inherited.csv what the run at `source` has seen, for one that begins with its weights."""
-    if Path(source).expanduser().is_dir():
-        earlier = Workdir(source)
-        seen = np.concatenate([_trained(earlier), _inherited(earlier)])
-        write_csv(place.inherited, ("dhash",), [[bits.tobytes().hex()] for bits in seen])
+    """Write to inherited.csv what the run at `source` has seen, for a run that starts from its weights."""
+    if not Path(source).expanduser().is_dir():
+        return
+    earlier = Workdir(source)
+    seen = [_seen(earlier)]
+    if earlier.inherited.exists():
+        seen.append(_read(earlier.inherited))
+    rows = [
+        [bits.tobytes().hex(), pixels.tobytes().hex() if known else ""]
+        for images in seen
+        for bits, pixels, known in zip(images.dhash, images.thumbnail, images.has_thumbnail, strict=True)
+    ]
+    write_csv(place.inherited, tuple(HASHES), rows)
 
 
-def kept(place: Workdir) -> list[np.ndarray]:
-    """The split a run keeps to, from its splits.csv: split [M], sha256 [M], dhash uint8 [M, 32].
+def read_splits(place: Workdir) -> Images:
+    """Return all rows of a run's splits.csv.
 
     Raises:
-      DataError: splits.csv is missing or damaged.
+      DataError: it is missing or damaged.
     """
-    return _columns(place.splits, ("split", "sha256", "dhash"))
+    return _read(place.splits)
 
 
-def _trained(place: Workdir) -> np.ndarray:
-    """Difference hashes uint8 [M, 32] of the images in a run's train and val splits."""
-    return _hashes(place.splits, lambda row: row["split"] != "test")
+def _seen(place: Workdir) -> Images:
+    return _read(place.splits, lambda row: row["split"] != "test")
 
 
-def _inherited(place: Workdir) -> np.ndarray:
-    return _hashes(place.inherited, lambda row: True) if place.inherited.exists() else np.zeros((0, 32), np.uint8)
+def _source_of(place: Workdir) -> str | None:
+    source = (place.read_run() or {}).get("source")
+    return source.get("fingerprint") if isinstance(source, dict) else None
 
 
-def _hashes(path: Path, chosen) -> np.ndarray:
-    return _columns(path, ("dhash",), chosen)[0]
+def _near(prepared, where: np.ndarray, seen: Images, confirm: bool) -> np.ndarray:
+    """Return the positions in `where` of images near a seen one, int [K]; with `confirm`, of confirmed pairs only."""
+    i, j = near_duplicates.pairs_between(prepared.dhash[where], seen.dhash).T
+    if confirm:
+        same = near_duplicates.confirmed(
+            (prepared.dhash[where[i]], seen.dhash[j]), (prepared.thumbnail[where[i]], seen.thumbnail[j])
+        )
+        i = i[same | ~seen.has_thumbnail[j]]
+    return i
 
 
-def _columns(path: Path, names: Sequence[str], chosen=lambda row: True) -> list[np.ndarray]:
-    """Columns of the chosen rows: dhash as uint8 [M, 32], others as [M] str."""
+def _read(path: Path, wanted: Callable[[dict], bool] = lambda row: True) -> Images:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [{name: row[name] for name in names} for row in csv.DictReader(file) if chosen(row)]
-        hashes = np.frombuffer(bytes.fromhex("".join(row["dhash"] for row in rows)), np.uint8).reshape(len(rows), 32)
-        return [hashes if name == "dhash" else np.array([row[name] for row in rows], str) for name in names]
-    except (OSError, KeyError, TypeError, ValueError):
+            reader = csv.DictReader(file, restval="")
+            if "dhash" not in (reader.fieldnames or ()):
+                raise KeyError("dhash")
+            rows = [row for row in reader if wanted(row)]
+        texts = {name: np.array([row.get(name, "") for row in rows], str) for name in ("file", "split", "sha256")}
+        thumbnails = [row.get("thumbnail", "") for row in rows]
+        return Images(
+            dhash=_bytes([row["dhash"] for row in rows], HASHES["dhash"]),
+            thumbnail=_bytes([text or "00" * HASHES["thumbnail"] for text in thumbnails], HASHES["thumbnail"]),
+            has_thumbnail=np.array([bool(text) for text in thumbnails], bool),
+            **texts,
+        )
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         raise DataError(
-            f"without the run's {path.name} nobody can say whether it was trained on these images",
+            f"{path.name} of the run is missing or damaged: cannot check for train/test leakage",
             str(path),
             "restore it by running that training's command again; launch.evaluate also takes --allow_leak",
         ) from None
+
+
+def _bytes(texts: list[str], size: int) -> np.ndarray:
+    """Return hexadecimal texts of `size` bytes each as uint8 [M, size]."""
+    return np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(len(texts), size)

@@ -25,6 +25,7 @@ def write_results(
     command: Sequence[str] = (),
     draw: bool = True,
     explain: Callable[[], report.Explained] | None = None,
+    excluded_leaked: int = 0,
 ) -> dict:
     """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
 
@@ -35,6 +36,7 @@ def write_results(
       draw: figures too, besides those of `explain`.
       explain: maps of some images and what they are worth, see `evidence`. It may take minutes: all else is written
         before, and the page and results.json again after.
+      excluded_leaked: number of images that were left out because a member has seen them.
     """
     where, prepared = faces.indices(split), faces.prepared
     age, gender = faces.targets(split)
@@ -50,6 +52,7 @@ def write_results(
         source=source,
         allow_leak=allow_leak,
     )
+    found["excluded_leaked"] = excluded_leaked
     last = evaluation.answers(members)
     runs = [summary.read(Workdir(m.workdir), m.name, m.step) for m in members]
     found["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from agegender_jax.data.audit import COPY_BITS
+from agegender_jax.data.near_duplicates import COPY_LIMIT
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.report.figures import style
@@ -51,9 +51,9 @@ def _copies(found: dict) -> Figure:
     years.set_title(f"Equal pictures, {sum(counts.values()):,} pairs with years")
     counts = found["near"]["distances"]
     _bars(bits, counts)
-    bits.axvline(COPY_BITS + 0.5, color=style.GREY, linestyle="--", linewidth=1)
+    bits.axvline(COPY_LIMIT + 0.5, color=style.GREY, linestyle="--", linewidth=1)
     bits.text(
-        COPY_BITS + 0.8, 0.97, "other persons more likely →", transform=bits.get_xaxis_transform(), va="top", fontsize=8
+        COPY_LIMIT + 0.8, 0.97, "other people more likely →", transform=bits.get_xaxis_transform(), va="top", fontsize=8
     )
     bits.set(xlabel="distance of difference hashes (of 256 bits)", ylabel="pairs")
     bits.set_title(f"Near-duplicates, {sum(counts.values()):,} pairs")

@@ -34,7 +34,10 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
         "unusable": [{"file": file, "reason": reason} for file, reason in faces.bad],
         "remarks": [{"file": file, "remark": text} for file, text in audit.remarks(faces)],
         "exact": _kind(faces, pairs.exact, exact),
-        "near": _kind(faces, pairs.near, near) | {"distances": _counts(pairs.distance)},
+        "near": _kind(faces, pairs.near, near) | {
+            "distances": _counts(pairs.distance),
+            "mirrored": int(pairs.mirrored.sum()),
+        },
         "leakage": leakage,
         "label_noise": noise(faces, pairs),
         "images": {
@@ -96,7 +99,7 @@ def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
 def _gravity(group: dict) -> tuple:
     """Sorts groups: copies before what may be other persons, and what contradicts itself most first."""
     farthest = max((bits for *_, bits in group.get("links", [])), default=0)
-    return farthest > audit.COPY_BITS, -len(group["differ"]), -(group["years_apart"] or 0)
+    return farthest > audit.COPY_LIMIT, -len(group["differ"]), -(group["years_apart"] or 0)
 
 
 def _labels(faces: Prepared) -> dict:

@@ -15,7 +15,7 @@ def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
     exact = pairs.exact[audit.independent(faces, pairs.exact)]
     found = audit.disagreements(faces, exact)
     most = recurring(faces, exact[found["bucket"] | found["gender"]])
-    copies = pairs.near[pairs.distance <= audit.COPY_BITS]
+    copies = pairs.near[pairs.distance <= audit.COPY_LIMIT]
     rest, copies = exact[~_holds(faces, exact, most)], copies[audit.independent(faces, copies)]
     return {
         "exact": _ceilings(faces, exact, faces.content),

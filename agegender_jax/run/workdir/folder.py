@@ -126,9 +126,9 @@ class Workdir:
     def write_faces(self, prepared: Any, assignment: Sequence[str]) -> None:
         """splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
         groups = splits.group_ids(prepared.group, prepared.sha256)
-        hashes = [bits.tobytes().hex() for bits in prepared.dhash]
-        rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, strict=True))
-        write_csv(self.splits, ("file", "split", "group", "sha256", "dhash"), rows)
+        hashes, pixels = ([row.tobytes().hex() for row in rows] for rows in (prepared.dhash, prepared.thumbnail))
+        rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, pixels, strict=True))
+        write_csv(self.splits, ("file", "split", "group", "sha256", "dhash", "thumbnail"), rows)
         write_csv(self.bad_images, ("file", "reason"), prepared.bad)
 
     def _read(self, path: Path) -> dict | None:
