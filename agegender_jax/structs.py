@@ -1,4 +1,4 @@
-"""The data that passes between the rooms. Plain pytrees: no functions inside.
+"""Data structures shared across packages. All are pytrees without callables.
 
 Shape letters, used everywhere: B batch, H height, W width, C channels, A age buckets, G genders.
 """
@@ -52,13 +52,13 @@ class Probs:
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training needs to go on, and nothing else.
+    """All that training needs to resume, and nothing else.
 
     Attributes:
       step: int32 scalar, the number of steps done.
       params, batch_stats: the model's collections.
       opt_state: the optimizer's state.
-      ema: moving average of the parameters, or None.
+      ema: moving average of {"params", "batch_stats"}, or None.
       sums: float32 scalars summed over the steps since the last log line.
     """
 

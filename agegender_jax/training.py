@@ -1,6 +1,7 @@
-"""The state at step 0 and the per-device training step. Pure functions."""
+"""The state at step 0, the per-device training step, and the variables to evaluate. Pure functions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,18 +23,26 @@ def zero_sums() -> dict[str, jax.Array]:
 def init_state(
     model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image_size: int, *, ema: bool = False
 ) -> TrainState:
-    """Parameters from `key`, step 0. `ema` adds a moving average of the parameters, starting at them."""
+    """Return the state at step 0 with parameters drawn from `key`.
+
+    Args:
+      ema: whether to keep a moving average of the parameters and statistics; it starts from them.
+    """
     images = jnp.zeros((1, image_size, image_size, 3))
     variables = jax.jit(lambda key: model.init(key, images, train=False))(key)
-    params = variables["params"]
+    variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}  # {} without BatchNorm
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),  # none without BatchNorm
-        opt_state=jax.jit(tx.init)(params),
-        ema=jax.tree.map(jnp.copy, params) if ema else None,
+        **variables,
+        opt_state=jax.jit(tx.init)(variables["params"]),
+        ema=jax.tree.map(jnp.copy, variables) if ema else None,
         sums=zero_sums(),
     )
+
+
+def eval_variables(state: TrainState) -> dict[str, Any]:
+    """Return {"params", "batch_stats"} to evaluate: the moving average where the run keeps one."""
+    return {"params": state.params, "batch_stats": state.batch_stats} if state.ema is None else state.ema
 
 
 def train_step(
@@ -60,6 +69,7 @@ def train_step(
       model: an AgeGenderNet, or a module called like one.
       key: the run's key; an example's own key is folded from it by step and place in the global batch, that of
         dropout by step and device.
+      ema_decay: upper bound of the moving average's decay, which is (1 + step) / (10 + step) at first.
       prepare_images: (keys [B], uint8 [B, H, W, 3]) -> float32 [B, H, W, 3], augmented and normalised.
       age_loss: (age_logits, age, label_smoothing) -> L_age [B].
       mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
@@ -113,7 +123,8 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-        ema = optax.incremental_update(params, ema, 1 - ema_decay)
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1 - decay)
     seen = seen | {"steps": 1.0, "grad_norm": optax.tree.norm(grads)}
     return TrainState(
         step=state.step + 1,

@@ -1,13 +1,17 @@
-"""A checkpoint written by version 0.1.0 still loads and gives the same predictions."""
+"""A checkpoint written by version 0.1.0 loads, gives the same predictions, and can be resumed."""
 
 import pathlib
 import tarfile
 
+import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import agegender_jax
-from agegender_jax import ensemble
+from agegender_jax import ensemble, models, optim
+from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.run import initial_state
 
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"  # ResNet-18, width 1/64, with a moving average
 # of version 0.1.0, for the images below
@@ -30,3 +34,15 @@ def test_a_checkpoint_of_version_0_1_0_predicts_as_it_did(workdir):
     assert config["model"]["name"] == "resnet18"
     np.testing.assert_allclose(probs.age[0, :6], AGE_0, atol=2e-6)
     np.testing.assert_allclose(probs.gender, GENDER, atol=2e-6)
+
+
+def test_a_run_of_version_0_1_0_resumes_with_the_statistics_that_its_average_was_evaluated_with(workdir):
+    _, variables, config = agegender_jax.load(workdir)
+    config = ConfigDict(config)
+    model = models.from_config(config.model)
+    template = jax.eval_shape(initial_state.initializer(config, model, optim.build(config.optimizer, 4)))
+    state, step = Checkpoints(workdir / "checkpoints").restore_latest(template)
+    assert step == state.step == 4
+    jax.tree.map(np.testing.assert_array_equal, state.ema, variables)
+    jax.tree.map(np.testing.assert_array_equal, state.ema["batch_stats"], state.batch_stats)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (state.ema["params"], state.params)), strict=True))

@@ -1,18 +1,15 @@
 """The step and the job in this process: moving average, alarm, variants, saved sums."""
 
 import collections
-import functools
 import json
 import shutil
 
 import jax
 import numpy as np
-import optax
 import pytest
-import tiny_training
 from tracing import untraced
 
-from agegender_jax import models, parallel, synthetic, training
+from agegender_jax import models, synthetic
 from agegender_jax.checkpoint import load_variables
 from agegender_jax.config import default
 from agegender_jax.errors import ConfigError, NotFiniteError
@@ -38,26 +35,6 @@ def small_config(faces, steps, net="levi_hassner"):
 
 def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_moving_average_follows_its_formula():
-    model, decay = tiny_training.build_model(), 0.75
-    tx = optax.sgd(0.1)
-    step = functools.partial(
-        training.train_step,
-        model=model,
-        tx=tx,
-        key=jax.random.key(7),
-        prepare_images=tiny_training.prepare_images,
-        ema_decay=decay,
-    )
-    driver = parallel.driver("shard_map", step, jax.devices()[:1])
-    state = driver.replicate(training.init_state(model, tx, jax.random.key(0), tiny_training.SIZE, ema=True))
-    expected = jax.tree.map(np.array, state.params)
-    for _, batch in zip(range(3), tiny_training.batches(), strict=False):
-        state = driver.step(state, driver.split(batch))
-        expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * np.array(new), expected, state.params)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.ema, expected)
 
 
 def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path, capsys):

@@ -81,7 +81,7 @@ def load_variables(
     """What evaluation needs of a checkpoint, without its optimizer.
 
     Returns:
-      variables: "params" (their moving average where the run kept one) and "batch_stats", on one device.
+      variables: "params" and "batch_stats", their moving average where the run has one, on one device.
       config: the run's, as plain dicts.
       step: the step they are of.
 
@@ -104,17 +104,30 @@ def check_match(variables: Any, template: Any, where: str | Path = "checkpoint")
 def read_state(place: Path, template: Any) -> Any:
     """A whole training state, NumPy leaves in the structure of `template`, from a step's folder."""
     stored = tree.shapes(place / STATE)
-    tree.check_match(stored, template, str(place))
-    return tree.from_dict(tree.read(place / STATE, stored), template)
+    tree.check_match(_with_averaged_stats(stored), template, str(place))
+    return tree.from_dict(_with_averaged_stats(tree.read(place / STATE, stored)), template)
 
 
 def _read_variables(place: Path) -> tuple[dict, dict]:
     stored = tree.shapes(place / STATE)
     params = "ema" if "ema" in stored else "params"
     wanted = {name: stored[name] for name in (params, "batch_stats") if name in stored}
-    found = tree.read(place / STATE, wanted)
+    state = _with_averaged_stats(tree.read(place / STATE, wanted))
+    variables = state.get("ema", state)
     config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-    return {"params": found[params], "batch_stats": found.get("batch_stats", {})}, config
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}, config
+
+
+def _with_averaged_stats(state: dict) -> dict:
+    """Return a state whose `ema` has statistics of its own.
+
+    Version 0.1.0 averaged the parameters only and evaluated them with the statistics of the current weights, so
+    those stand in for the missing ones.
+    """
+    if "ema" not in state or "params" in state["ema"]:
+        return state
+    statistics = {"batch_stats": state["batch_stats"]} if "batch_stats" in state else {}
+    return state | {"ema": {"params": state["ema"]} | statistics}
 
 
 def _candidates(folder: Path, which: str | int) -> list[int]:

@@ -75,5 +75,5 @@ def _create(new_state: Callable[[], TrainState], weights: dict[str, np.ndarray])
     if not weights:
         return state
     filled = initial.fill({"params": state.params, "batch_stats": state.batch_stats}, weights)
-    ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, filled["params"])
+    ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, filled)
     return state.replace(**filled, ema=ema)

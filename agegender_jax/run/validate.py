@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import ensemble, metrics, models
+from agegender_jax import ensemble, metrics, models, training
 from agegender_jax.run import checks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.recorder import Recorder
@@ -27,8 +27,8 @@ class Validator:
         age, gender = self.dataset.targets("val")
         if not len(gender):
             return None
-        variables = {"params": state.params if state.ema is None else state.ema, "batch_stats": state.batch_stats}
-        variables = jax.device_put(jax.tree.map(np.asarray, variables), jax.local_devices()[0])
+        variables = jax.tree.map(np.asarray, training.eval_variables(state))
+        variables = jax.device_put(variables, jax.local_devices()[0])
         batches = self.dataset.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
         probs = ensemble.predict_all(self.model, variables, batches, devices=jax.devices(), allow_control=True)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
