@@ -4,6 +4,8 @@
 |--------------------------|---------------------------------------------------------------------|
 | seed                     | initialisation, order and augmentation                              |
 | batch_size               | images a step, over all devices                                     |
+| accumulate               | parts of a device's batch computed one after another, to save memory |
+| remat                    | compute activations again in the backward pass, to save memory      |
 | num_epochs, num_steps    | length of the run; num_steps wins when it is above 0                |
 | parallel                 | driver of the step: shard_map or pmap                               |
 | init_from                | weights to start from: a run's folder, or torchvision's ResNet      |
@@ -70,6 +72,8 @@ def default() -> ConfigDict:
         {
             "seed": 0,
             "batch_size": 16,  # arXiv 2010.03791, as are the epochs, the rate and the workers
+            "accumulate": 1,
+            "remat": False,
             "num_epochs": 100,
             "num_steps": 0,
             "parallel": "shard_map",
@@ -160,6 +164,7 @@ CHOICES = {
 RANGES = {
     "seed": (0, 2**32 - 1),
     "batch_size": (1, math.inf),
+    "accumulate": (1, math.inf),
     "num_epochs": (1, math.inf),
     "num_steps": (0, math.inf),
     "model.width": (1 / 64, 16),

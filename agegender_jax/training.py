@@ -1,5 +1,6 @@
 """The state at step 0, the per-device training step, and the variables to evaluate. Pure functions."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,8 @@ def train_step(
     label_smoothing: float = 0.0,
     age_loss: Callable[[jax.Array, jax.Array, float], jax.Array] = losses.age_loss,
     mixup: float = 0.0,
+    accumulate: int = 1,
+    remat: bool = False,
     ema_decay: float = 0.0,
     axis: str = "data",
 ) -> TrainState:
@@ -74,6 +77,10 @@ def train_step(
       age_loss: (age_logits, age, label_smoothing) -> L_age [B].
       mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
         on each device. The accuracies are those of the main labels.
+      accumulate: parts of the device's batch that are computed one after another, to save memory, their gradients
+        averaged. BatchNorm takes the statistics of each part.
+      remat: keep only the products and convolutions for the backward pass and compute all else again, to save memory
+        on a GPU. XLA undoes it on CPU.
     """
     size = batch.gender.shape[0]
     place = lax.axis_index(axis) * size + jnp.arange(size)
@@ -81,19 +88,20 @@ def train_step(
     dropout_key = jax.random.fold_in(step_key, -1 - lax.axis_index(axis))  # examples count from 0 up, devices down
     keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place)
     images = prepare_images(keys, batch.image)
-    if mixup:
-        images, share = augment.mixup(keys, images, mixup)
-    oracle = {"gender": batch.gender} if models.feed_of(model) == "true" else {}
+    images, share = augment.mixup(keys, images, mixup) if mixup else (images, None)
 
-    def loss_fn(params):
-        outputs, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": dropout_key},
-            **oracle,
-        )
+    def apply(variables, images, gender, dropout_key):
+        oracle = {"gender": gender} if models.feed_of(model) == "true" else {}
+        rngs = {"dropout": dropout_key}
+        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs, **oracle)
+
+    if remat:
+        apply = jax.checkpoint(apply, policy=_is_product)
+
+    def loss_fn(params, batch_stats, examples, dropout_key):
+        images, labels_age, labels_gender, share = examples
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updated = apply(variables, images, labels_gender, dropout_key)
 
         def mean_losses(age, gender, weight=1.0):
             loss_age = age_loss(outputs.age_logits, age, label_smoothing)
@@ -101,23 +109,28 @@ def train_step(
             return (weight * loss_age).mean(), (weight * loss_gender).mean()
 
         if mixup:
-            own = mean_losses(batch.age, batch.gender, share)
-            other = mean_losses(*map(augment.swap_neighbours, (batch.age, batch.gender)), 1 - share)
+            own = mean_losses(labels_age, labels_gender, share)
+            other = mean_losses(*map(augment.swap_neighbours, (labels_age, labels_gender)), 1 - share)
             loss_age, loss_gender = own[0] + other[0], own[1] + other[1]
         else:
-            loss_age, loss_gender = mean_losses(batch.age, batch.gender)
+            loss_age, loss_gender = mean_losses(labels_age, labels_gender)
         age_class, gender = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
         loss = age_weight * loss_age + gender_weight * loss_gender
         seen = {
             "loss": loss,
             "loss_age": loss_age,
             "loss_gender": loss_gender,
-            "age_accuracy": ((batch.age[:, 0] <= age_class) & (age_class <= batch.age[:, 1])).mean(),
-            "gender_accuracy": (gender == batch.gender).mean(),
+            "age_accuracy": ((labels_age[:, 0] <= age_class) & (age_class <= labels_age[:, 1])).mean(),
+            "gender_accuracy": (gender == labels_gender).mean(),
         }
         return loss, (updated.get("batch_stats", {}), seen)
 
-    grads, (batch_stats, seen) = jax.grad(loss_fn, has_aux=True)(state.params)
+    gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
+    examples = (images, batch.age, batch.gender, share)
+    if accumulate == 1:
+        grads, (batch_stats, seen) = gradient(state.batch_stats, examples, dropout_key)
+    else:
+        grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
     grads, seen = lax.pmean((grads, seen), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -134,3 +147,24 @@ def train_step(
         ema=ema,
         sums={name: state.sums[name] + seen[name] for name in SUMS},
     )
+
+
+def _accumulated(gradient, batch_stats, examples, dropout_key, count):
+    """Gradients and sums of `count` parts of the examples, averaged, and the statistics after the last part."""
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
+
+    def add(carry, part):
+        batch_stats, total = carry
+        examples, number = part
+        grads, (batch_stats, seen) = gradient(batch_stats, examples, jax.random.fold_in(dropout_key, number))
+        return (batch_stats, jax.tree.map(jnp.add, total, (grads, seen))), None
+
+    grads, (_, seen) = jax.eval_shape(gradient, batch_stats, jax.tree.map(lambda x: x[0], parts), dropout_key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, seen))
+    (batch_stats, total), _ = lax.scan(add, (batch_stats, zeros), (parts, jnp.arange(count)))
+    grads, seen = jax.tree.map(lambda x: x / count, total)
+    return grads, batch_stats, seen
+
+
+def _is_product(primitive, *_, **__) -> bool:
+    return primitive in (lax.conv_general_dilated_p, lax.dot_general_p)

@@ -12,6 +12,7 @@ and clipping, at a constant rate. On a GPU also cudnn.benchmark, TF32 for float3
 `compile`, torch.compile of all from the images to the loss. At inference `eval()` and `inference_mode`.
 """
 
+import functools
 import json
 import os
 import resource
@@ -32,6 +33,8 @@ USUAL = {  # what the nets and steps here are made for
     "optimizer.weight_decay": 0,
     "optimizer.ema": 0,
     "loss.age": "ce",
+    "accumulate": 1,
+    "remat": False,
     "loss.age_balance": 0,
     **{f"augment.{name}": 0 for name in ("crop", "expand", "aspect", "rotation", "grey", "erasing", "mixup")},
 }
@@ -67,9 +70,9 @@ class Steps:
     def __init__(self, spec):
         config = self.config = spec["config"]
         for name, usual in USUAL.items():
-            group, field = name.split(".")
-            if config[group][field] != usual:
-                raise ValueError(f"the step in PyTorch here has {name} {usual!r} only, not {config[group][field]!r}")
+            value = functools.reduce(dict.__getitem__, name.split("."), config)
+            if value != usual:
+                raise ValueError(f"the step in PyTorch here has {name} {usual!r} only, not {value!r}")
         if spec["gpu"] and not torch.cuda.is_available():
             raise ValueError("this PyTorch finds no GPU")
         self.device = torch.device("cuda" if spec["gpu"] else "cpu")

@@ -141,9 +141,9 @@ def test_mixup_needs_pairs_on_each_device():
     config = config_lib.default()
     config.augment.mixup, config.batch_size = 0.2, 3 * jax.device_count()
     with pytest.raises(ConfigError, match="even number of images"):
-        checks.mixup(config)
+        checks.parts(config)
     config.batch_size = 2 * jax.device_count()
-    checks.mixup(config)
+    checks.parts(config)
 
 
 def test_the_step_of_a_config_has_its_losses_and_mixup(monkeypatch):

@@ -136,4 +136,3 @@ def _groups(number: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(inverse, kind="stable")
     parts = np.split(order, np.cumsum(counts)[:-1])
     return sorted((part for part in parts if len(part) > 1), key=lambda part: part[0])
-

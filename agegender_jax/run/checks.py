@@ -30,7 +30,7 @@ def before_data(config: ConfigDict) -> None:
         models.from_config(config.model)
         devices(config)
         feed(config)
-        mixup(config)
+        parts(config)
 
 
 def same_config_everywhere(config: ConfigDict) -> None:
@@ -80,19 +80,23 @@ def devices(config: ConfigDict) -> None:
         )
 
 
-def mixup(config: ConfigDict) -> None:
-    """Raise ConfigError where mixup would mix examples of different devices."""
-    if config.augment.mixup and config.batch_size % (2 * jax.device_count()):
+def parts(config: ConfigDict) -> None:
+    """Raise ConfigError where a device's batch has no equal parts, or mixup would mix examples of different parts."""
+    count = jax.device_count() * config.accumulate
+    where = f"--config.batch_size={config.batch_size}, {jax.device_count()} devices, accumulate {config.accumulate}"
+    if config.batch_size % count:
+        raise ConfigError("the batch cannot be divided into equal parts", where, f"use a multiple of {count}")
+    if config.augment.mixup and config.batch_size % (2 * count):
         raise ConfigError(
-            "mixup needs an even number of images on each device",
-            f"--config.batch_size={config.batch_size}, {jax.device_count()} devices",
-            f"use a multiple of {2 * jax.device_count()}, or --config.augment.mixup=0",
+            "mixup needs an even number of images on each device and in each part",
+            where,
+            f"use a multiple of {2 * count}, or --config.augment.mixup=0",
         )
 
 
 def feed(config: ConfigDict) -> None:
     if config.model.gender_to_age == "shuffled" and (
-        config.batch_size < 2 * jax.device_count() or config.eval.batch_size < 2
+        config.batch_size < 2 * jax.device_count() * config.accumulate or config.eval.batch_size < 2
     ):
         raise ConfigError(
             "a shuffled feed needs at least two images a device in every batch",

@@ -181,6 +181,8 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
         label_smoothing=config.loss.label_smoothing,
         age_loss=age_loss,
         mixup=config.augment.mixup,
+        accumulate=config.accumulate,
+        remat=config.remat,
         ema_decay=config.optimizer.ema,
     )
     return parallel.driver(config.parallel, step, devices)

@@ -34,7 +34,8 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
         "unusable": [{"file": file, "reason": reason} for file, reason in faces.bad],
         "remarks": [{"file": file, "remark": text} for file, text in audit.remarks(faces)],
         "exact": _kind(faces, pairs.exact, exact),
-        "near": _kind(faces, pairs.near, near) | {
+        "near": _kind(faces, pairs.near, near)
+        | {
             "distances": _counts(pairs.distance),
             "mirrored": int(pairs.mirrored.sum()),
         },

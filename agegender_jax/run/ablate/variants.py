@@ -79,7 +79,7 @@ def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
     for variant in variants:
         checks.devices(variant.config)
         checks.feed(variant.config)
-        checks.mixup(variant.config)
+        checks.parts(variant.config)
         checks.batch_fits(faces, variant.config)
         try:
             models.from_config(variant.config.model)

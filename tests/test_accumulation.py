@@ -1,0 +1,125 @@
+"""Parts of a batch one after another, and activations computed again: the same step in less memory."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny_training
+
+from agegender_jax import config as config_lib
+from agegender_jax import models, parallel, training
+from agegender_jax.errors import ConfigError
+from agegender_jax.run import checks
+from agegender_jax.structs import Outputs
+
+BATCH = next(tiny_training.batches())
+
+
+class Plain(nn.Module):
+    """One convolution without BatchNorm."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        features = nn.softplus(nn.Conv(8, (3, 3), (2, 2))(images)).mean((1, 2))
+        return Outputs(nn.Dense(12)(features), nn.Dense(2)(features))
+
+
+def driver_of(model, devices=1, **options):
+    step = functools.partial(
+        training.train_step,
+        model=model,
+        tx=optax.sgd(1.0),
+        key=jax.random.key(7),
+        prepare_images=tiny_training.prepare_images,
+        **options,
+    )
+    return parallel.driver("shard_map", step, jax.devices()[:devices])
+
+
+def stepped(model, devices=1, **options):
+    """The state after one step."""
+    driver = driver_of(model, devices, **options)
+    state = driver.replicate(training.init_state(model, optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE))
+    return jax.tree.map(np.array, driver.fetch(driver.step(state, driver.split(BATCH))))
+
+
+def assert_close(a, b, rtol=1e-5, atol=1e-6):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), a, b)
+
+
+@pytest.mark.parametrize("devices, options", [(1, {}), (2, {"mixup": 0.3})], ids=["plain", "mixup, two devices"])
+def test_gradients_of_parts_average_to_that_of_the_batch(devices, options):
+    whole, split = stepped(Plain(), **options), stepped(Plain(), devices, accumulate=4, **options)
+    assert_close((split.params, split.sums), (whole.params, whole.sums))
+
+
+def test_batch_norm_sees_the_parts_in_turn():
+    model = tiny_training.build_model()
+    state = training.init_state(model, optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE)
+    step_key = jax.random.fold_in(jax.random.key(7), 0)
+    keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(jnp.arange(len(BATCH.gender)))
+    images = tiny_training.prepare_images(keys, BATCH.image)
+    single = tiny_training.AgeGenderNet(tiny_training.Smooth(axis_name=None), 12)
+    stats = state.batch_stats
+    for part in np.split(np.asarray(images), 2):
+        variables = {"params": state.params, "batch_stats": stats}
+        stats = single.apply(variables, part, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+    assert_close(stepped(model, accumulate=2).batch_stats, stats, rtol=1e-4)
+
+
+def test_parts_draw_their_own_dropout():
+    model = models.AgeGenderNet(tiny_training.Smooth(), 12, dropout=0.5)
+    seen = []
+
+    def age_loss(logits, age, smoothing):
+        jax.debug.callback(lambda x: seen.append(np.array(x)), logits)
+        return 0 * logits.sum(-1)
+
+    same = jax.tree.map(lambda x: np.concatenate([x[:4]] * 4), BATCH)
+    driver = driver_of(model, accumulate=4, age_loss=age_loss)
+    state = training.init_state(model, optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE)
+    jax.block_until_ready(driver.step(driver.replicate(state), driver.split(same)))
+    jax.effects_barrier()
+    assert len({x.tobytes() for x in seen}) == 4
+
+
+class Deep(nn.Module):
+    """A convolution and many activations, each of which the backward pass needs."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Conv(8, (3, 3))(images)
+        for _ in range(12):
+            x = jnp.tanh(x)
+        return Outputs(nn.Dense(12)(x.mean((1, 2))), nn.Dense(2)(x.mean((1, 2))))
+
+
+def test_recomputed_activations_give_the_same_step_and_products_are_kept():
+    states, texts = [], []
+    state = training.init_state(Deep(), optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE)
+    state = jax.tree.map(np.array, state)
+    for remat in (False, True):
+        driver = driver_of(Deep(), remat=remat)
+        placed = driver.replicate(state), driver.split(BATCH)
+        lowered = driver.step.lower(*placed)
+        texts.append(lowered.as_text())
+        states.append(jax.tree.map(np.array, lowered.compile()(*placed)))
+    assert_close(*((state.params, state.sums) for state in states))
+    assert [text.count("stablehlo.tanh") for text in texts] == [12, 24]
+    assert len({text.count("stablehlo.convolution") for text in texts}) == 1
+
+
+def test_a_batch_must_have_equal_parts():
+    config = config_lib.default()
+    config.accumulate, config.batch_size = 3, 4 * jax.device_count()
+    with pytest.raises(ConfigError, match="equal parts"):
+        checks.parts(config)
+    config.batch_size = 3 * jax.device_count()
+    checks.parts(config)
+    config.augment.mixup = 0.1
+    with pytest.raises(ConfigError, match="even number"):
+        checks.parts(config)
