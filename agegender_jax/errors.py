@@ -1,14 +1,19 @@
-"""Errors that a user can mend: what went wrong, where, how to fix it, and the exit code."""
+"""User-facing errors: message, location, suggested fix, exit code."""
+
+import errno
+import re
+
+FULL = re.compile(r"No space left on device|quota exceeded", re.IGNORECASE)
 
 
 class UserError(Exception):
-    """A mistake that three short lines explain; launch prints them and exits with `code`.
+    """An error that three short lines explain; the programs print them and exit with `code`.
 
     Attributes:
       what: what is wrong, one line.
       where: the file, field or flag concerned, one line.
       fix: what to do, one line.
-      agreed: whether all processes of the run meet it, so that one tells it and they end together.
+      agreed: whether all processes of the run know of it, so that one reports it and they end together.
     """
 
     code = 2
@@ -45,22 +50,43 @@ class NotFiniteError(UserError):
 
 
 class Stopped(Exception):
-    """Stopped by a signal after saving; the same command resumes. `code` is 75 or 130."""
+    """Stopped by a signal with everything saved; the same command resumes.
+
+    Args:
+      code: 75 (SIGTERM) or 130 (Ctrl-C).
+      step: the training step that was saved; None outside the training loop.
+      doing: what was stopped, where there is no step.
+    """
 
     agreed = True
 
-    def __init__(self, code: int, step: int):
-        super().__init__(f"stopped at step {step} after saving; the same command resumes")
-        self.code, self.step = code, step
+    def __init__(self, code: int, step: int | None = None, doing: str = ""):
+        where = f"at step {step} after saving" if step is not None else f"while {doing}"
+        super().__init__(f"stopped {where}; the same command resumes")
+        self.code, self.step, self.doing = code, step, doing
 
 
 class PeerReportedError(Exception):
-    """The run ends with `code`; another process tells why."""
+    """Another process reports the cause; exit with `code`."""
 
     def __init__(self, code: int):
-        super().__init__(f"another process tells why the run ends with {code}")
+        super().__init__(f"another process reports why the run ends with {code}")
         self.code = code
 
 
 class LocalError(Exception):
-    """Raised from an error that the other processes do not know of: tell it, and leave without waiting for them."""
+    """An error in this process only, its cause chained. Report it and exit without a barrier."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, says that a disk or a quota is full.
+
+    Libraries wrap the system's error, some as mere text.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or FULL.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

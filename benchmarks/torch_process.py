@@ -13,7 +13,6 @@ import agegender_jax
 from agegender_jax import data
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.run.host import large_pages
 
 ROOT = pathlib.Path(agegender_jax.__file__).parents[1]
 PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
@@ -54,7 +53,6 @@ class Rival:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.torch_steps"],
             cwd=ROOT,
-            env=large_pages.environment_before(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

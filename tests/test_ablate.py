@@ -143,11 +143,11 @@ def test_given_again_it_trains_nothing_and_says_the_same(place, config, monkeypa
 def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, config, monkeypatch):
     asked = []
 
-    def fit(config, workdir, command, stop):
+    def fit(config, workdir, command):
         asked.append((config.seed, Workdir(workdir).path.relative_to(place).as_posix()))
         Workdir(workdir).path.mkdir(parents=True)
         (Workdir(workdir).path / "results.json").write_text('{"models": [{"step": 7}]}')
-        stop.code = 75
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(train, "fit", fit)
     with pytest.raises(Stopped, match="step 7") as raised:

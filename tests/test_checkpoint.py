@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import pathlib
@@ -96,11 +97,17 @@ DAMAGES = ["flipped bit", "truncated", "file gone", "marker gone", "manifest gon
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_step_is_told_and_the_one_before_used(saved, notices, how):
+def test_restore_skips_and_renames_a_damaged_step(saved, notices, how):
     damage(saved.folder / "4", how)
     state, step = saved.restore_latest(make_state(0))
-    assert step == 3 and len(notices) == 1 and "checkpoint 4 is not used" in notices[0]
+    assert step == 3 and len(notices) == 2 and "checkpoint 4 is not used" in notices[0]
     assert_equal(state, make_state(3))
+    assert "4.unreadable" in notices[1] and names(saved) == {"2", "3", "4.unreadable"}
+    saved.save(4, make_state(4), CONFIG)
+    saved.finish()
+    damage(saved.folder / "4", how)
+    assert saved.restore_latest(make_state(0))[1] == 3
+    assert names(saved) == {"2", "3", "4.unreadable", "4.unreadable-2"}
 
 
 def test_nothing_usable_is_an_error_with_every_reason(saved):
@@ -108,7 +115,97 @@ def test_nothing_usable_is_an_error_with_every_reason(saved):
         damage(saved.folder / str(step), "truncated")
     with pytest.raises(CheckpointError, match="step 4: .*step 3: .*step 2: ") as caught:
         saved.restore_latest(make_state(0))
-    assert caught.value.code == 4
+    assert caught.value.code == 4 and names(saved) == {"2", "3", "4"}
+
+
+def names(checkpoints):
+    return {path.name for path in checkpoints.folder.iterdir()}
+
+
+@contextlib.contextmanager
+def unreadable(checkpoints, step, how):
+    """The manifest of a step cannot be read meanwhile: moved away, of a newer schema, or an error of the system."""
+    path = checkpoints.folder / str(step) / "manifest.json"
+    if how in ("missing", "newer schema"):
+        content = path.read_bytes()
+        path.unlink()
+        if how == "newer schema":
+            path.write_text('{"schema": 2, "version": "9.0", "step": 2}')
+        yield
+        path.write_bytes(content)
+        return
+    read_bytes = pathlib.Path.read_bytes
+
+    def fail(self):
+        if self == path:
+            raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)), str(self))
+        return read_bytes(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pathlib.Path, "read_bytes", fail)
+        yield
+
+
+UNREADABLE = ["missing", "newer schema", "EIO", "ESTALE", "EACCES"]
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_a_save_removes_no_step_that_it_cannot_read(saved, notices, how):
+    with unreadable(saved, 2, how):
+        for step, loss in ((5, 6.0), (6, 7.0)):
+            saved.save(step, make_state(step), CONFIG, {"val_loss": loss})
+            saved.finish()
+    assert names(saved) == {"2", "3", "5", "6"}  # 3 was the best of those that could be read
+    assert len(notices) == 1 and "checkpoint 2 cannot be read and is left in place: manifest.json" in notices[0]
+    assert saved.best_step() == 2
+    saved.save(7, make_state(7), CONFIG, {"val_loss": 8.0})
+    saved.finish()
+    assert names(saved) == {"2", "6", "7"} and saved.best_step() == 2
+
+
+def test_a_step_of_another_schema_is_not_passed_over(saved, notices):
+    with unreadable(saved, 4, "newer schema"), pytest.raises(CheckpointError, match="schema 2.*version 9.0") as caught:
+        saved.restore_latest(make_state(0))
+    assert "use the version" in caught.value.fix and names(saved) == {"2", "3", "4"} and not notices
+    assert saved.restore_latest(make_state(0))[1] == 4
+
+
+@pytest.mark.parametrize("name", ["iterdir", "rename"])
+def test_a_save_does_not_fail_where_older_steps_cannot_be_removed(saved, notices, monkeypatch, name):
+    action = getattr(pathlib.Path, name)
+
+    def fail(self, *args):
+        if self.name == "checkpoints" or str(args).find(".leaving") > 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return action(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, name, fail)
+        saved.save(5, make_state(5), CONFIG, {"val_loss": 6.0})
+        saved.finish()
+    assert names(saved) == {"2", "3", "4", "5"} and "older checkpoints cannot be removed" in notices[0]
+
+
+def test_a_folder_that_is_gone_is_one_error(saved):
+    shutil.rmtree(saved.folder.parent)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="step 5 could not be saved: FileNotFoundError"):
+            saved.save(5, make_state(5), CONFIG)
+
+
+def test_metrics_are_added_to_a_saved_step(tmp_path):
+    saved_steps = []
+    checkpoints = Checkpoints(tmp_path, on_saved=saved_steps.append)
+    for step, loss in ((1, 2.0), (2, 1.0), (3, 3.0), (4, 4.0)):
+        checkpoints.save(step, make_state(step), CONFIG)
+        checkpoints.finish()
+        assert saved_steps[-1] == step and not checkpoints.is_scored(step)
+        checkpoints.add_metrics(step, {"val_loss": loss})
+        checkpoints.finish()
+        assert checkpoints.is_scored(step)
+    assert checkpoints.steps() == [2, 3, 4] and checkpoints.best_step() == 2
+    checkpoints.add_metrics(4, None)
+    assert load_variables(tmp_path)[2] == 2
 
 
 def test_none_where_nothing_was_saved(tmp_path):
@@ -136,7 +233,7 @@ def test_a_save_keeps_what_it_was_given(tmp_path):
     np.testing.assert_array_equal(restored["a"], 0)
 
 
-def test_full_disk_is_told_before_and_while_saving(saved, monkeypatch):
+def test_full_disk_is_reported_before_and_while_saving(saved, monkeypatch):
     usage = shutil.disk_usage(saved.folder)
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))

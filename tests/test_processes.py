@@ -183,7 +183,7 @@ def test_one_process_sends_nothing_and_changes_no_error(monkeypatch):
     assert (
         processes.broadcast(tree) is tree
         and processes.broadcast_value(error) is error
-        and processes.gather("x") == ["x"]
+        and processes.gather_texts("x") == ["x"]
     )
     with processes.sync_errors() as agreed:
         agreed.value = 75

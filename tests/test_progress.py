@@ -42,7 +42,7 @@ def test_what_is_left_leaves_compilation_out(capsys, monkeypatch):
         now[0] = float(seconds)
         progress.step(step)
     progress.row(ROW | {"step": 11})
-    assert capsys.readouterr().out.endswith("left 0:01:38\n")  # 49 steps of 2 s
+    assert capsys.readouterr().out.endswith("ETA 0:01:38\n")  # 49 steps of 2 s
 
 
 def test_names_are_no_markup(capsys):

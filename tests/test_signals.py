@@ -1,46 +1,93 @@
-"""The first signal asks for a stop; the second does not wait for it."""
+"""A signal stops a job in every phase, with nothing lost; a second one leaves at once."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
+import numpy as np
+import programs
 import pytest
 
-from agegender_jax.run.host.signals import StopFlag
+from agegender_jax import synthetic
+from agegender_jax.config import default
+from agegender_jax.errors import Stopped
+from agegender_jax.run import audit, evaluate, train
+from agegender_jax.run.host import processes
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import StopFlag, stop_flag
 
-# Shows that it has begun, then waits as a long compilation does; says what the flag came to hold.
+# Waits as a long compilation does, which looks at no flag; `{then}` runs meanwhile.
 PROGRAM = """
-import time
+import threading, time
 from agegender_jax.run.host.signals import StopFlag
-with StopFlag() as stop:
+with StopFlag(owns_process={owns}) as stop:
+    stop.begin(1, 0.3)
+    {then}
     print("ready", flush=True)
-    while stop.code is None:
-        time.sleep(0.01)
-    print(stop.code, flush=True)
     time.sleep(60)
 """
 
 
+def start(then="pass", owns=True):
+    command = [sys.executable, "-c", PROGRAM.format(then=then, owns=owns)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=programs.ROOT)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_the_second_signal_leaves_at_once(number, code):
-    command = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        assert process.stdout.readline() == f"{code}\n"
-        assert process.poll() is None
+def test_a_process_with_nothing_unsaved_leaves_after_the_grace(number, code):
+    with start() as process:
         process.send_signal(number)
         assert process.wait(20) == code
-        assert "a second signal leaves at once" in process.stderr.read()
+        errors = process.stderr.read()
+        assert "nothing has to be saved" in errors and "stopped with nothing unsaved" in errors
 
 
-def test_handlers_are_put_back():
+def test_a_process_with_an_unsaved_step_leaves_at_the_second_signal_only():
+    with start("stop.trained = 2") as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)  # at once again, as schedulers do
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert "stopping after this step, once it is saved; a second signal" in process.stderr.read()
+
+
+def test_a_process_leaves_once_the_step_is_saved():
+    with start("stop.trained = 2; threading.Timer(1.5, stop.mark_saved, [2]).start()") as process:
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 75 and time.monotonic() - begun > 1
+
+
+def test_the_process_of_somebody_else_is_interrupted_but_not_ended():
+    with start(owns=False) as process:
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) not in (0, 75) and "KeyboardInterrupt" in process.stderr.read()
+
+
+def test_handlers_are_put_back_and_shared():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with StopFlag() as stop:
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.code == 75
+    with stop_flag() as outer:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as jax.distributed does
+        with stop_flag() as inner:
+            assert inner is outer
+            signal.raise_signal(signal.SIGTERM)
+        assert outer.code == 75
+        with pytest.raises(Stopped, match="^stopped while reading; the same command resumes$"):
+            outer.check("reading")
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    with stop_flag() as another:
+        assert another is not outer and another.code is None
 
 
 def test_outside_the_main_thread_nothing_changes():
@@ -54,3 +101,118 @@ def test_outside_the_main_thread_nothing_changes():
     thread.start()
     thread.join()
     assert codes == [None]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    synthetic.write_faces(folder / "faces", 60, seed=0, size=32)
+    config = default()
+    config.model.update(name="levi_hassner", width=0.125)
+    config.data.update(source=str(folder / "faces"), cache_dir=str(folder / "cache"), image_size=32)
+    config.update(batch_size=16, num_steps=6)  # three an epoch
+    config.log.update(figures=False, every_steps=1)
+    return config
+
+
+class Signals:
+    """Sends SIGTERM where a phase is reached for the first time."""
+
+    def __init__(self, monkeypatch):
+        self.phase = None
+        prepare, until_stopped = Progress.prepare, processes.until_stopped
+
+        def watched_prepare(progress, done, total, text):
+            self.reached(text)
+            prepare(progress, done, total, text)
+
+        def watched_batches(batches, stop, doing, step=None):
+            def watched():
+                for batch in batches:
+                    yield batch
+                    self.reached(doing if step is None else f"{doing} step {step}")
+
+            return until_stopped([*watched()], stop, doing, step)
+
+        monkeypatch.setattr(Progress, "prepare", watched_prepare)
+        monkeypatch.setattr(processes, "until_stopped", watched_batches)
+
+    def reached(self, text):
+        if self.phase and text.startswith(self.phase):
+            self.phase = None
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self, phase, job, *args, **kwargs):
+        """Run the job; return the message with which it stops in the phase."""
+        self.phase = phase
+        with pytest.raises(Stopped) as raised:
+            job(*args, **kwargs)
+        assert raised.value.code == 75 and self.phase is None
+        return str(raised.value)
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    return Signals(monkeypatch)
+
+
+PREPARATION = (
+    "checking images",
+    "finding near-duplicates",
+    "writing the prepared images",
+    "resizing",
+)
+
+
+@pytest.mark.timeout(300)
+def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, signals, tmp_path):
+    train.fit(config, str(tmp_path / "undisturbed"), [])
+    workdir = tmp_path / "stopped"
+    config.data.cache_dir = str(tmp_path / "cache")
+    for phase in PREPARATION:
+        assert f"stopped while {phase}" in signals.stop(phase, train.fit, config, str(workdir), [])
+    assert not programs.rows(workdir)
+    for step in (3, 6):
+        phase = f"validating step {step}"
+        assert f"stopped at step {step} after saving" in signals.stop(phase, train.fit, config, str(workdir), [])
+        assert programs.rows(workdir)[-1]["split"] == "train" and programs.rows(workdir)[-1]["step"] == step
+    for split in ("val", "test"):
+        phase = f"predicting the {split} split"
+        assert f"stopped while {phase}" in signals.stop(phase, train.fit, config, str(workdir), [])
+    train.fit(config, str(workdir), [])
+    assert programs.lasting(workdir) == programs.lasting(tmp_path / "undisturbed")
+    assert (workdir / "predictions.csv").read_bytes() == (tmp_path / "undisturbed" / "predictions.csv").read_bytes()
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_other_jobs_stop_too(config, signals, tmp_path):
+    train.fit(config, str(tmp_path / "run"), [])
+    options = {"out": str(tmp_path / "out"), "workdirs": [], "split_seed": 0, "command": []}
+    for phase in ("checking images", "looking at the pictures"):
+        signals.stop(phase, audit.inspect, config.data.source, cache_dir=str(tmp_path / "cache"), **options)
+    options = {"source": None, "split": "val", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": True}
+    signals.stop("predicting the val split", evaluate.evaluate, [str(tmp_path / "run")], **options)
+
+
+def test_a_program_stops_while_it_reads(tmp_path):
+    command = programs.command("audit", "--source=synthetic", f"--out={tmp_path}", f"--cache_dir={tmp_path}")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=programs.ROOT, env=programs.environment(), text=True, **pipes) as process:
+        assert "drawing faces" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 75
+        errors = process.stderr.read()
+    assert "stopped while drawing faces; the same command resumes" in errors and "Traceback" not in errors
+
+
+def test_periodic_saves_stay_apart(config):
+    config = config.copy_and_resolve_references()
+    config.checkpoint.every_steps = 10
+    for epoch, want in (
+        (12, [12, 24, 30, 36, 48, 60]),
+        (50, [10, 20, 30, 40, 50, 60]),
+        (9, [9, 18, 27, 36, 45, 54, 60]),
+    ):
+        schedule = train.Schedule(config, epoch, 60, 0)
+        saved = [step for step in range(1, 61) if schedule.saves(step)]
+        assert saved == want and min(np.diff(saved)) >= 5, (epoch, saved)

@@ -119,7 +119,7 @@ def main(address, num_processes, process_id):
     found = {name: train(name, jax.devices(), n)[0].tolist() for name, n in (("shard_map", STEPS), ("pmap", 3))}
     found["probs"] = answers(jax.devices()).age.tolist()
     first = processes.is_main()
-    found["gathered"] = processes.gather("first" if first else "second")
+    found["gathered"] = processes.gather_texts("first" if first else "second")
     found["shared"] = processes.broadcast_value({"of": jax.process_index()})
     mine = (np.array([1, -0.0, 2.5], np.float32), np.array([7], np.int32))
     found["broadcast"] = [x.tolist() for x in processes.broadcast(mine if first else processes.zeros(mine))]

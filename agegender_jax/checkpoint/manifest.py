@@ -21,8 +21,12 @@ class BadCheckpoint(Exception):
     """A step that cannot be used; the text is the reason."""
 
 
+class OtherSchema(BadCheckpoint):
+    """A step that another version of this library wrote in a form of its own; it may well be good."""
+
+
 def write(folder: Path, step: int, metrics: dict | None) -> None:
-    """Brings every file of `folder` to the disk, then names them all in its manifest."""
+    """Sync every file of `folder` to the disk, then list them all in its manifest."""
     entries = {}
     for name in _names(folder):
         files.sync(folder / name)
@@ -40,20 +44,30 @@ def write(folder: Path, step: int, metrics: dict | None) -> None:
     files.replace(folder / NAME, files.to_json(record, indent=1))
 
 
+def set_metrics(folder: Path, metrics: dict) -> None:
+    """Replace the metrics in the manifest of a step's folder."""
+    files.replace(folder / NAME, files.to_json(read(folder) | {"metrics": metrics}, indent=1))
+
+
 def read(folder: Path) -> dict:
-    """The manifest of a step's folder, without a look at the other files.
+    """Return the manifest of a step's folder; its other files are not looked at.
 
     Raises:
-      BadCheckpoint: there is none, or it is not one of this step.
+      BadCheckpoint: there is none, it cannot be read, perhaps only now, or it is not one of this step.
+      OtherSchema: another version of this library wrote it.
     """
     try:
         record = json.loads((folder / NAME).read_bytes())
     except FileNotFoundError:
         raise BadCheckpoint(f"{NAME} is missing") from None
-    except (OSError, ValueError, RecursionError):
-        raise BadCheckpoint(f"{NAME} cannot be read") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise BadCheckpoint(f"{NAME} is not of schema {SCHEMA}")
+    except OSError as error:
+        raise BadCheckpoint(f"{NAME} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise BadCheckpoint(f"{NAME} is damaged") from None
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
+        raise BadCheckpoint(f"{NAME} is damaged")
+    if record["schema"] != SCHEMA:
+        raise OtherSchema(f"{NAME} is of schema {record['schema']}, written by version {record.get('version')}")
     if str(record.get("step")) != folder.name:
         raise BadCheckpoint(f"{NAME} is of step {record.get('step')}")
     if not isinstance(record.get("files"), dict) or not record["files"]:
@@ -64,28 +78,28 @@ def read(folder: Path) -> dict:
 
 
 def verify(folder: Path) -> None:
-    """Raises BadCheckpoint, naming the file, unless every file is as it was written."""
+    """Raise BadCheckpoint, naming the file, unless every file is as it was written."""
     expected = read(folder)["files"]
     present = set(_names(folder))
     for name in sorted(expected):
         if name not in present:
             raise BadCheckpoint(f"{name} is missing")
         try:
-            found = _entry(folder / name)
+            actual = _entry(folder / name)
         except OSError as error:
             raise BadCheckpoint(f"{name} cannot be read ({error.strerror})") from None
-        if found != expected[name]:
-            raise BadCheckpoint(f"{name} is damaged ({_difference(found, expected[name])})")
+        if actual != expected[name]:
+            raise BadCheckpoint(f"{name} is damaged ({_difference(actual, expected[name])})")
 
 
 def val_loss(record: dict) -> float:
-    """The validation loss in a manifest; infinite where there is none, so that it is never the best."""
+    """Return the validation loss in a manifest; infinite where there is none, so that it is never the best."""
     value: Any = (record["metrics"] or {}).get("val_loss")
     return value if isinstance(value, int | float) and math.isfinite(value) else math.inf
 
 
 def _names(folder: Path) -> list[str]:
-    """The files below `folder` but the manifest, as relative posix paths."""
+    """Return the files below `folder` except the manifest, as relative POSIX paths."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     return sorted(name for name in names if name != NAME)
 
@@ -95,6 +109,6 @@ def _entry(path: Path) -> dict:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _difference(found: dict, expected: Any) -> str:
+def _difference(actual: dict, expected: Any) -> str:
     size = expected.get("size") if isinstance(expected, dict) else None
-    return "sha256 differs" if found["size"] == size else f"{found['size']} bytes, not {size}"
+    return "sha256 differs" if actual["size"] == size else f"{actual['size']} bytes, not {size}"

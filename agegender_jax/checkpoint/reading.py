@@ -15,26 +15,26 @@ STATE, CONFIG = "state", "config.json"
 
 
 def step_folders(folder: Path) -> list[int]:
-    """Every step with a folder, good or bad, newest first. Names are decimal and unpadded."""
+    """Return every step with a folder, good or bad, newest first. Names are decimal and unpadded."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
     return sorted((int(name) for name in names if str(int(name)) == name), reverse=True)
 
 
-def manifests(folder: Path) -> dict[int, dict]:
-    """Manifest by step of the steps that have a good one, newest first."""
-    found = {}
+def manifests(folder: Path, unreadable: Callable[[int, str], None] = lambda step, why: None) -> dict[int, dict]:
+    """Return manifest by step, newest first; steps without a good one are passed to `unreadable`."""
+    records = {}
     for step in step_folders(folder):
         try:
-            found[step] = manifest.read(folder / str(step))
-        except BadCheckpoint:
-            continue
-    return found
+            records[step] = manifest.read(folder / str(step))
+        except BadCheckpoint as error:
+            unreadable(step, str(error))
+    return records
 
 
 def best_of(records: dict[int, dict]) -> int | None:
-    """The step with the lowest validation loss, the newest of equals; None where none was evaluated."""
+    """Return the step with the lowest validation loss, the newest of equals; None where none was evaluated."""
     evaluated = [step for step, record in records.items() if manifest.val_loss(record) < float("inf")]
     return min(evaluated, key=lambda step: (manifest.val_loss(records[step]), -step), default=None)
 
@@ -42,19 +42,24 @@ def best_of(records: dict[int, dict]) -> int | None:
 def find(
     folder: Path, which: str | int, use: Callable[[Path], Any], passed_over: Callable[[int, str], None]
 ) -> tuple[Any, int] | None:
-    """`use(folder of a step)` and the step, for the first good one of those that `which` allows.
+    """Return `use(folder of a step)` and the step, for the first good one of those that `which` allows.
 
     Args:
       which: "latest", else the next older; "best", else the next best; or one step, else nothing.
-      passed_over: is told each step that is bad, and why.
+      passed_over: called with each step that cannot be used, and why.
 
     Returns:
       None where the folder holds no step at all.
 
     Raises:
-      CheckpointError: steps, but no usable one; each is listed with its reason.
+      CheckpointError: no usable step; each is listed with its reason. Or one of another schema comes first.
     """
-    candidates = _candidates(folder, which)
+    try:
+        candidates = _candidates(folder, which)
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoints cannot be listed: {error.strerror}", str(folder), "try again, or restore them from a copy"
+        ) from error
     reasons = []
     for step in candidates:
         place = folder / str(step)
@@ -63,6 +68,12 @@ def find(
             return use(place), step
         except CheckpointError:
             raise
+        except manifest.OtherSchema as error:
+            raise CheckpointError(
+                f"step {step} is not damaged, but of another form: {error}",
+                str(place),
+                "use the version of agegender_jax that wrote it, or name another step",
+            ) from error
         except Exception as error:  # Orbax reports damage by many types
             reasons.append(f"step {step}: {reason(error)}")
             passed_over(step, reason(error))
@@ -78,7 +89,7 @@ def find(
 def load_variables(
     folder: str | Path, which: str | int = "best", notice: Callable[[str], None] = lambda text: None
 ) -> tuple[dict, dict, int]:
-    """What evaluation needs of a checkpoint, without its optimizer.
+    """Load what evaluation needs of a checkpoint; the optimizer's state is not read.
 
     Returns:
       variables: "params" and "batch_stats", their moving average where the run has one, on one device.
@@ -89,20 +100,20 @@ def load_variables(
       CheckpointError: no usable checkpoint.
     """
     folder = Path(folder).resolve()
-    found = find(folder, which, _read_variables, lambda step, why: notice(f"checkpoint {step} is not used: {why}"))
-    if found is None:
+    loaded = find(folder, which, _read_variables, lambda step, why: notice(f"checkpoint {step} is not used: {why}"))
+    if loaded is None:
         raise CheckpointError("there is no checkpoint", str(folder), "train first, or name another --workdir")
-    (variables, config), step = found
+    (variables, config), step = loaded
     return jax.device_put(variables, jax.local_devices()[0]), config, step
 
 
 def check_match(variables: Any, template: Any, where: str | Path = "checkpoint") -> None:
-    """Raises CheckpointError, with the first differing keys, unless shapes and dtypes are the template's."""
+    """Raise CheckpointError, with the first differing keys, unless shapes and dtypes are the template's."""
     tree.check_match(variables, template, str(where))
 
 
 def read_state(place: Path, template: Any) -> Any:
-    """A whole training state, NumPy leaves in the structure of `template`, from a step's folder."""
+    """Return a whole training state, NumPy leaves in the structure of `template`, from a step's folder."""
     stored = tree.shapes(place / STATE)
     tree.check_match(_with_averaged_stats(stored), template, str(place))
     return tree.from_dict(_with_averaged_stats(tree.read(place / STATE, stored)), template)
@@ -135,7 +146,7 @@ def _candidates(folder: Path, which: str | int) -> list[int]:
     if which == "latest":
         return steps
     if which == "best":
-        records = manifests(folder)  # a step without a good manifest comes first, so that it is told of
+        records = manifests(folder)  # a step without a good manifest comes first, so that it is reported
         return sorted(steps, key=lambda s: (manifest.val_loss(records[s]) if s in records else -1, -s))
     if str(which).isdecimal() and int(which) in steps:
         return [int(which)]
@@ -147,7 +158,7 @@ def _candidates(folder: Path, which: str | int) -> list[int]:
 
 
 def reason(error: Exception) -> str:
-    """One short line."""
+    """Return one short line about an error."""
     if isinstance(error, BadCheckpoint):
         return str(error)
     lines = str(error).strip().splitlines() or [""]

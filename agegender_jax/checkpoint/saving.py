@@ -1,7 +1,5 @@
-"""Saving while training goes on, and going on where a save left off."""
+"""Saving checkpoints in the background, and restoring the state of a run."""
 
-import errno
-import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,39 +10,53 @@ import jax
 
 from agegender_jax import files
 from agegender_jax.checkpoint import manifest, reading, tree
-from agegender_jax.errors import CheckpointError
+from agegender_jax.errors import CheckpointError, is_disk_full
 
-KEPT = 2  # the latest, and one to fall back to
-ROOM = 1.3  # free space asked for, in sizes of the state
-FULL = re.compile(r"RESOURCE_EXHAUSTED|No space left|quota exceeded", re.IGNORECASE)
+KEEP_LATEST = 2  # the latest, and one to fall back to
+ROOM = 1.3  # free space required, in sizes of the state
 
 
 class Checkpoints:
     """The folder `checkpoints/` of a run: `<step>/` with the state, config and metrics of one step.
 
-    One thread does the whole of a save: Orbax's write, the checksums, the manifest, the removal of older
-    steps. So nothing but the copy to the host holds up training, and no two writers share the folder. A step
-    grows in `<step>.saving` and is renamed when its manifest is on the disk; it leaves by a rename too.
+    One thread does all of a save: Orbax's write, the checksums, the manifest, the removal of older steps. So only the
+    copy to the host holds up training, and the folder has one writer. A step is written to `<step>.saving` and renamed
+    when its manifest is on the disk; it is renamed before it is removed, too.
 
-    The two latest good steps and the best stay. Only process 0 writes.
+    The two latest good steps and the best one stay. A step that cannot be read, perhaps only at the moment, is never
+    removed. Only process 0 writes.
 
     Args:
       folder: made if absent; leftovers of a killed save are removed from it.
-      notice: is told of each checkpoint that is passed over.
+      notice: called with a line about each checkpoint that cannot be used.
+      on_saved: called with each step that is on the disk, in any process.
     """
 
-    def __init__(self, folder: str | Path, notice: Callable[[str], None] = lambda text: None):
+    def __init__(
+        self,
+        folder: str | Path,
+        notice: Callable[[str], None] = lambda text: None,
+        on_saved: Callable[[int], None] = lambda step: None,
+    ):
         self.folder = Path(folder).resolve()
-        self._notice = notice
-        self._bad: set[int] = set()
+        self._notice, self._on_saved = notice, on_saved
+        self._bad: set[int] = set()  # steps that were found damaged
+        self._reported: set[int] = set()  # steps whose manifests could not be read
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         if jax.process_index() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+            except OSError as error:
+                raise CheckpointError(
+                    f"the checkpoints cannot be used: {error.strerror}",
+                    str(error.filename or self.folder),
+                    "see that the folder can be read and written; the same command resumes",
+                ) from error
 
     def save(self, step: int, state: Any, config: dict, metrics: dict | None = None) -> None:
-        """Copies `state` to the host and returns; the rest goes on behind.
+        """Copy `state` to the host and return; the rest is done in the background.
 
         Args:
           state: any pytree of arrays; None leaves are left out.
@@ -54,33 +66,49 @@ class Checkpoints:
           CheckpointError: the save before failed, or the disk has no room. Earlier steps are intact.
         """
         self.finish()
-        if jax.process_index() == 0:
-            nested = tree.to_dict(state)
-            size = sum(leaf.nbytes for leaf in jax.tree.leaves(nested))
-            self._check_room(step, size)
-            self._pending = self._thread.submit(self._write, step, nested, config, metrics, size)
+        if jax.process_index():
+            self._on_saved(step)
+            return
+        nested = tree.to_dict(state)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(nested))
+        self._check_room(step, size)
+        self._pending = self._thread.submit(self._write, step, nested, config, metrics, size)
+
+    def add_metrics(self, step: int, metrics: dict | None) -> None:
+        """Add the metrics of a step that was saved without, in the background; raises as `save`."""
+        self.finish()
+        if jax.process_index() == 0 and metrics is not None:
+            self._pending = self._thread.submit(self._write_metrics, step, metrics)
+
+    def is_scored(self, step: int) -> bool:
+        """Return whether a good step was saved with metrics, or was given them."""
+        return (self._records().get(step) or {}).get("metrics") is not None
 
     def poll(self) -> None:
-        """Raises the CheckpointError of a save that has failed; costs nothing while one runs."""
+        """Raise the CheckpointError of a save that has failed; returns at once while one runs."""
         if self._pending is not None and self._pending.done():
             self.finish()
 
     def finish(self) -> None:
-        """Waits until the last save is on the disk; raises CheckpointError if it failed."""
+        """Wait until the last save is on the disk; raise CheckpointError if it failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
-        """Ends the thread after the last save. Never raises: call `finish` first to learn of failures."""
+        """End the thread after the last save. Never raises: call `finish` first to learn of failures."""
         try:
             self.finish()
         except CheckpointError as error:
             self._notice(error.what)
         self._thread.shutdown()
 
+    def is_empty(self) -> bool:
+        """Return whether no step was ever saved, readable or not."""
+        return not reading.step_folders(self.folder)
+
     def steps(self) -> list[int]:
-        """The good steps, oldest first."""
+        """Return the good steps, oldest first."""
         return sorted(self._records())
 
     def latest_step(self) -> int | None:
@@ -90,22 +118,28 @@ class Checkpoints:
         return reading.best_of(self._records())
 
     def restore_latest(self, template: Any) -> tuple[Any, int] | None:
-        """The newest good state, NumPy leaves in the structure of `template`, and its step.
+        """Return the newest good state, NumPy leaves in the structure of `template`, and its step.
+
+        Newer steps that cannot be used are renamed to `<step>.unreadable`: the run repeats them.
 
         Returns:
           None where nothing was ever saved.
 
         Raises:
-          CheckpointError: nothing usable is left, or it is of another model.
+          CheckpointError: nothing usable is left, or it is of another model or another version of this library.
         """
-        return self._find("latest", template)
+        restored = self._find("latest", template)
+        for step in reading.step_folders(self.folder) if restored else ():
+            if step > restored[1]:
+                self._set_aside(step)
+        return restored
 
     def restore(self, which: int | str, template: Any) -> tuple[Any, int]:
-        """The state of a step, of "best" or of "latest", and its step; CheckpointError if there is none."""
-        found = self._find(which, template)
-        if found is None:
+        """Return the state of a step, of "best" or of "latest", and its step; CheckpointError if there is none."""
+        restored = self._find(which, template)
+        if restored is None:
             raise CheckpointError("there is no checkpoint", str(self.folder), "train first")
-        return found
+        return restored
 
     def _find(self, which: int | str, template: Any) -> tuple[Any, int] | None:
         self.finish()
@@ -115,12 +149,27 @@ class Checkpoints:
         self._bad.add(step)
         self._notice(f"checkpoint {step} is not used: {reason}")
 
-    def _records(self) -> dict[int, dict]:
-        found = reading.manifests(self.folder)
-        return {step: record for step, record in found.items() if step not in self._bad}
+    def _set_aside(self, step: int) -> None:
+        aside, count = self.folder / f"{step}.unreadable", 1
+        while aside.exists():  # of an earlier start
+            count += 1
+            aside = aside.with_name(f"{step}.unreadable-{count}")
+        try:
+            (self.folder / str(step)).rename(aside)
+            self._notice(f"checkpoint {step} is now called {aside.name}")
+        except OSError as error:
+            self._notice(f"checkpoint {step} cannot be renamed: {error.strerror}")
+
+    def _records(self, unreadable: Callable[[int, str], None] = lambda step, why: None) -> dict[int, dict]:
+        records = reading.manifests(self.folder, unreadable)
+        return {step: record for step, record in records.items() if step not in self._bad}
 
     def _check_room(self, step: int, size: int) -> None:
-        needed, free = int(ROOM * size), shutil.disk_usage(self.folder).free
+        needed = int(ROOM * size)
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise self._failed(step, error) from error
         if free < needed:
             raise self._full(step, needed, free)
 
@@ -143,18 +192,37 @@ class Checkpoints:
             self._swap_in(growing, self.folder / str(step))
         except Exception as error:
             shutil.rmtree(growing, ignore_errors=True)
-            if FULL.search(str(error)) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise self._full(step, int(ROOM * size), shutil.disk_usage(self.folder).free) from error
-            raise CheckpointError(
-                f"step {step} could not be saved: {reading.reason(error)}",
-                str(self.folder),
-                "see --debug for the whole error; the same command resumes at the last checkpoint",
-            ) from error
+            if is_disk_full(error):
+                raise self._full(step, int(ROOM * size), self._free()) from error
+            raise self._failed(step, error) from error
         self._bad.discard(step)
+        self._on_saved(step)
         self._remove_old()
 
+    def _write_metrics(self, step: int, metrics: dict) -> None:
+        try:
+            manifest.set_metrics(self.folder / str(step), metrics)
+        except Exception as error:
+            if is_disk_full(error):
+                raise self._full(step, len(files.to_json(metrics)), self._free()) from error
+            raise self._failed(step, error) from error
+        self._remove_old()
+
+    def _free(self) -> int:
+        try:
+            return shutil.disk_usage(self.folder).free
+        except OSError:
+            return 0
+
+    def _failed(self, step: int, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"step {step} could not be saved: {reading.reason(error)}",
+            str(self.folder),
+            "see that the folder is there and can be written; the same command resumes at the last checkpoint",
+        )
+
     def _swap_in(self, growing: Path, final: Path) -> None:
-        """Renames; an older save of the same step steps aside and can be put back until it is gone."""
+        """Rename `growing`; an older save of the same step is moved aside first and can be put back until then."""
         aside = final.with_name(f"{final.name}.replaced")
         if final.exists():
             shutil.rmtree(aside, ignore_errors=True)
@@ -164,15 +232,24 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _remove_old(self) -> None:
-        good = self._records()
-        kept = {*sorted(good)[-KEPT:], reading.best_of(good)}
-        for step in set(reading.step_folders(self.folder)) - kept:
-            leaving = self.folder / f"{step}.leaving"
-            (self.folder / str(step)).rename(leaving)
-            shutil.rmtree(leaving, ignore_errors=True)
+        """Remove good steps that are neither among the latest nor the best; what cannot be read stays."""
+        try:
+            good = self._records(self._report_unreadable)
+            kept = {*sorted(good)[-KEEP_LATEST:], reading.best_of(good)}
+            for step in good.keys() - kept:
+                leaving = self.folder / f"{step}.leaving"
+                (self.folder / str(step)).rename(leaving)
+                shutil.rmtree(leaving, ignore_errors=True)
+        except OSError as error:  # the new step is safe; the next save tries again
+            self._notice(f"older checkpoints cannot be removed: {error.strerror}")
+
+    def _report_unreadable(self, step: int, reason: str) -> None:
+        if step not in self._reported | self._bad:
+            self._reported.add(step)
+            self._notice(f"WARNING: checkpoint {step} cannot be read and is left in place: {reason}")
 
     def _sweep(self) -> None:
-        """Removes what a killed process left; an older save that had stepped aside comes back."""
+        """Remove what a killed process left; an older save that was moved aside is moved back."""
         for path in self.folder.iterdir():
             step, _, kind = path.name.partition(".")
             if not step.isdecimal() or kind not in ("saving", "replaced", "leaving") or not path.is_dir():

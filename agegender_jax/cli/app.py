@@ -20,7 +20,8 @@ from ml_collections import config_flags
 from agegender_jax import configs, extras
 from agegender_jax.config import ConfigDict, default, fields_help, flat, nearest, nearest_field, validate
 from agegender_jax.errors import CheckpointError, ConfigError, LocalError, PeerReportedError, Stopped, UserError
-from agegender_jax.run.host import large_pages
+from agegender_jax.run.host import interpreter, large_pages
+from agegender_jax.run.host.signals import stop_flag
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 _COMMAND: ModuleType | None = None  # what `run` was called with
@@ -84,18 +85,11 @@ def run(command: ModuleType) -> None:
         if "config" in flags.FLAGS:
             print(fields_help())
         sys.exit(0)
-    if getattr(command, "COMPUTES", True):
-        large_pages.use_large()
     if takes_arguments:
         flags.FLAGS.set_gnu_getopt()
 
-    def main(argv: list[str]) -> None:
-        if extra := getattr(command, "EXTRA", None):
-            extras.check(extra)
-        _quietly(functools.partial(command.main, argv[1:]) if takes_arguments else command.main)
-
     def call(argv: list[str]) -> None:
-        _guard(lambda: main(argv))
+        _guard(lambda: _start(command, functools.partial(command.main, argv[1:]) if takes_arguments else command.main))
 
     app.run(call, flags_parser=lambda argv: _guard(lambda: _parse(argv, takes_arguments)))
 
@@ -183,6 +177,19 @@ def _parse(argv: list[str], takes_arguments: bool = False) -> list[str]:
     if len(rest) > 1 and not takes_arguments:
         raise ConfigError(f"unexpected argument {rest[1]!r}", "command line", "flags are --name=value, without spaces")
     return rest
+
+
+def _start(command: ModuleType, main: Callable[[], None]) -> None:
+    """Call `main` in the process that a user expects, with signals handled."""
+    if extra := getattr(command, "EXTRA", None):
+        extras.check(extra)
+    if getattr(command, "COMPUTES", True):
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            validate(flags.FLAGS["config"].value)  # a restart comes after the mistakes
+        if hint := large_pages.use_large():
+            print(hint, flush=True)
+    with stop_flag(owns_process=interpreter.owns_process()):
+        _quietly(main)
 
 
 def _quietly(main: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.evaluate import read_config
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import Workdir, make_out, write_csv, write_json
 
 
@@ -44,7 +45,7 @@ def inspect(
     seeds = [read_config(place)["data"]["split_seed"] for place in places]
     folder = Path(out or f"audits/{sources.source_name(source)}").expanduser().resolve()
     make_out(folder)
-    with Progress() as progress:
+    with stop_flag() as stop, Progress(stop=stop) as progress:
         faces = prepare(source, cache_dir, 1.0, progress.prepare, functools.partial(_list_bad, folder))
         pairs = audit.find_pairs(faces.content, faces.dhash)
         leakage = {

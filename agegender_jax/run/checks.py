@@ -36,7 +36,7 @@ def before_data(config: ConfigDict) -> None:
 def same_config_everywhere(config: ConfigDict) -> None:
     """Raises ConfigError, in every process, where a process has another config; where the data lie may differ."""
     fields = {name: value for name, value in config_lib.flat(config) if name not in LOCAL}
-    digests = processes.gather(hashlib.sha256(repr(fields).encode()).hexdigest())
+    digests = processes.gather_texts(hashlib.sha256(repr(fields).encode()).hexdigest())
     differing = [i for i, digest in enumerate(digests) if digest != digests[0]]
     if differing:
         raise ConfigError(
@@ -49,7 +49,7 @@ def same_config_everywhere(config: ConfigDict) -> None:
 def same_data_everywhere(faces: Dataset) -> None:
     """Raises DataError, in every process, where a process has other images or another split."""
     split = hashlib.sha256("\n".join(faces.assignment).encode()).hexdigest()
-    found = processes.gather(f"{faces.prepared.fingerprint} {split}")
+    found = processes.gather_texts(f"{faces.prepared.fingerprint} {split}")
     differing = [i for i, text in enumerate(found) if text != found[0]]
     if differing:
         told = "; ".join(f"process {i}: fingerprint {found[i][:16]}" for i in (0, *differing[:SHOWN]))

@@ -12,6 +12,7 @@ from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.evaluation.members import ENSEMBLE
 from agegender_jax.run import dataset, explain_evaluation, leaks
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.predict_members import predict_member
 from agegender_jax.run.workdir import Workdir, make_out
 from agegender_jax.run.write_results import write_results
@@ -66,7 +67,7 @@ def evaluate(
     names = member_names([place.path.name for place in places])
     folder = Path(out or f"reports/{'+'.join(names)}").expanduser().resolve()
     make_out(folder)
-    with Progress() as progress:
+    with stop_flag() as stop, Progress(stop=stop) as progress:
         faces = dataset.load_dataset(_data_config(places, configs, source), progress.prepare)
         if not len(faces.indices(split)):
             raise DataError(f"the {split} split is empty", faces.prepared.name, "give more images, or --split=all")

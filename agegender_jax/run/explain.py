@@ -14,6 +14,7 @@ from agegender_jax.explain import scoring
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.run import evaluate, explain_evaluation, photos
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.photos import Photo
 from agegender_jax.run.workdir import make_out, write_json
 
@@ -59,7 +60,7 @@ def explain_photos(
     for name in names:
         make_out(folder / name)
     told = {"schema": 1, "members": [], "images": [{"file": p.file, "name": p.name, "answers": {}} for p in found]}
-    with Progress() as progress:
+    with stop_flag() as stop, Progress(stop=stop) as progress:
         for place, name in zip(places, names, strict=True):
             net, variables, config, step = loading.load_checkpoint(place.path, checkpoint, progress.warn)
             size = config["data"]["image_size"]

@@ -36,7 +36,7 @@ def load_weights(
     progress: Progress,
 ) -> dict[str, np.ndarray]:
     """Return the weights that `init_from` names, for a run without checkpoints; record what they were trained on."""
-    if checkpoints.steps():
+    if not checkpoints.is_empty():
         return {}
     folder.inherited.unlink(missing_ok=True)  # of an earlier start that never trained
     if not config.init_from:

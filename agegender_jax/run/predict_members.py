@@ -46,7 +46,9 @@ def predict_member(
     model = models.from_config(config["model"])
     if len(faces.indices(split)):
         size = config["data"]["image_size"]
-        batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
+        with processes.sync_errors():
+            batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
+        batches = processes.until_stopped(batches, progress.stop, f"predicting the {split} split")
         probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True)
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))

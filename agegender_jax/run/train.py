@@ -20,10 +20,11 @@ from agegender_jax.run import checks, final_test, initial_state
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.host.signals import StopFlag
+from agegender_jax.run.host.signals import GRACE, StopFlag, stop_flag
 from agegender_jax.run.recorder import Recorder
 from agegender_jax.run.validate import Validator
 from agegender_jax.run.workdir import Workdir, summary, write_csv
+from agegender_jax.structs import TrainState
 
 MAX_STEPS_IN_FLIGHT = 4  # so that batches do not pile up on the device
 
@@ -33,14 +34,12 @@ def fit(
     workdir: str,
     command: list[str],
     progress: Progress | None = None,
-    stop: StopFlag | None = None,
 ) -> None:
     """Train `config` in `workdir`, or resume where the same command stopped.
 
     Args:
       command: the program's arguments, for run.json.
       progress: receives notes, bars and log rows; a new one if None.
-      stop: the entered flag of a caller that runs several trainings; a new one if None.
 
     Raises:
       UserError: its subclass gives the exit code.
@@ -51,15 +50,16 @@ def fit(
     with contextlib.ExitStack() as stack:
         # Whatever is wrong with the command is found before any data is read.
         stack.enter_context(processes.report_errors_once())
+        stop = stack.enter_context(stop_flag())
         is_main, folder = processes.is_main(), Workdir(workdir)
+        stop.begin(0, GRACE if is_main else GRACE - 1)  # jax would abort the others if process 0 left first
         checks.before_data(config)
         resuming = False
         with processes.sync_errors():
             if is_main:
                 stack.enter_context(folder)
                 resuming = checks.same_run(folder, config)
-        stop = stop or stack.enter_context(StopFlag())
-        progress = stack.enter_context(progress or Progress(silent=not is_main))
+        progress = stack.enter_context(progress or Progress(silent=not is_main, stop=stop))
 
         dataset = prepare_dataset(config, folder, progress)
         steps_per_epoch = len(dataset.indices("train")) // config.batch_size
@@ -67,7 +67,7 @@ def fit(
         tx = optim.build(config.optimizer, num_steps)
         model = models.from_config(config.model, axis_name=parallel.AXIS)
         driver = make_driver(config, model, tx, train_age=dataset.targets("train")[0])
-        checkpoints = Checkpoints(folder.checkpoints, notice=progress.note)
+        checkpoints = Checkpoints(folder.checkpoints, notice=progress.note, on_saved=stop.mark_saved)
         stack.callback(checkpoints.close)
 
         new_state = initial_state.initializer(config, model, tx)
@@ -85,6 +85,10 @@ def fit(
 
         recorder = stack.enter_context(Recorder(config, folder, progress, steps_per_epoch, num_steps, start))
         validator = Validator(config, dataset, recorder)
+        schedule = Schedule(config, steps_per_epoch, num_steps, start)
+        stop.begin(start, stop.grace)
+        if processes.broadcast_value(schedule.evaluates(start) and not checkpoints.is_scored(start)):
+            validate(start, state, validator, checkpoints)  # the run was stopped amid its validation
         if start >= num_steps:
             progress.note(f"trained to step {start} already; only calibration and test are repeated")
         with processes.sync_errors():
@@ -94,26 +98,26 @@ def fit(
         batch = next(feed, None)
         for step in range(start + 1, num_steps + 1):
             state = driver.step(state, batch)
+            stop.trained = step
             progress.step(step)
             batch = next(feed, None)  # read and copied to the devices while the step runs
             if step % MAX_STEPS_IN_FLIGHT == 0:
                 jax.block_until_ready(state.step)
 
-            last = step == num_steps
-            evaluating = last or step % (config.eval.every_epochs * steps_per_epoch) == 0
+            evaluating = schedule.evaluates(step)
             if evaluating or step % config.log.every_steps == 0:
                 recorder.log_train(step, driver.fetch(state.sums))
                 state = state.replace(sums=driver.replicate(training.zero_sums()))
             stop_code = stop_requested(step, stop, checkpoints)
-            if evaluating or stop_code or step % config.checkpoint.every_steps == 0:
+            if stop_code or schedule.saves(step):
                 saved = driver.fetch(state)
                 checks.finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
-                scores = validator(step, saved) if evaluating else None
                 with processes.sync_errors():
-                    checkpoints.save(step, saved, config_lib.to_dict(config), scores)
+                    checkpoints.save(step, saved, config_lib.to_dict(config))
                 if evaluating:
+                    validate(step, saved, validator, checkpoints)
                     recorder.restart_clock(step)
-            if stop_code and not last:
+            if stop_code and step < num_steps:
                 with processes.sync_errors():
                     checkpoints.finish()
                 raise Stopped(stop_code, step)
@@ -138,6 +142,46 @@ def prepare_dataset(config: ConfigDict, folder: Workdir, progress: Progress) -> 
     with processes.sync_errors():
         checks.same_data_everywhere(dataset)
     return dataset
+
+
+class Schedule:
+    """Which steps are evaluated and saved."""
+
+    def __init__(self, config: ConfigDict, steps_per_epoch: int, num_steps: int, start: int):
+        self.num_steps, self.saved, self.save_every = num_steps, start, config.checkpoint.every_steps
+        self.evaluate_every = config.eval.every_epochs * steps_per_epoch
+
+    def evaluates(self, step: int) -> bool:
+        """Return whether the state after `step` is scored on val: every few epochs, and the last one."""
+        return step == self.num_steps or (step > 0 and step % self.evaluate_every == 0)
+
+    def saves(self, step: int) -> bool:
+        """Return whether the state after `step` is saved: each evaluated one, and others at intervals.
+
+        A periodic save within half an interval of another one is left out: the two latest checkpoints stay apart.
+        """
+        to_evaluation = min(self.num_steps - step, self.evaluate_every - step % self.evaluate_every)
+        apart = min(step - self.saved, to_evaluation) >= self.save_every / 2
+        if not self.evaluates(step) and (step % self.save_every or not apart):
+            return False
+        self.saved = step
+        return True
+
+
+def validate(step: int, state: TrainState, validator: Validator, checkpoints: Checkpoints) -> None:
+    """Score a state that is saved or being saved, and add the scores to its checkpoint.
+
+    Raises:
+      Stopped: after a signal, once the state is on the disk; the next start validates it.
+    """
+    try:
+        scores = validator(step, state)
+    except Stopped:
+        with processes.sync_errors():
+            checkpoints.finish()
+        raise
+    with processes.sync_errors():
+        checkpoints.add_metrics(step, scores)
 
 
 def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:

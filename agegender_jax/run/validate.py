@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from agegender_jax import ensemble, metrics, models, training
 from agegender_jax.run import checks
 from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host import processes
 from agegender_jax.run.recorder import Recorder
 from agegender_jax.structs import TrainState
 
@@ -30,6 +31,7 @@ class Validator:
         variables = jax.tree.map(np.asarray, training.eval_variables(state))
         variables = jax.device_put(variables, jax.local_devices()[0])
         batches = self.dataset.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
+        batches = processes.until_stopped(batches, self.recorder.progress.stop, "validating", step)
         probs = ensemble.predict_all(self.model, variables, batches, devices=jax.devices(), allow_control=True)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
         checks.finite(step, [scores["loss"]])

@@ -22,7 +22,7 @@ from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import checks, dataset, train
 from agegender_jax.run.ablate import comparison, variants
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.host.signals import StopFlag
+from agegender_jax.run.host.signals import StopFlag, stop_flag
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance, write_json
 
 SCHEMA = 1
@@ -45,8 +45,8 @@ def ablate(
     """
     ways = variants.parse(config, vary)
     _check_seeds(seeds)
-    progress = Progress()
-    with Workdir(workdir) as place, StopFlag() as stop:
+    with Workdir(workdir) as place, stop_flag() as stop:
+        progress = Progress(stop=stop)
         told = _told(ways, seeds, ensemble)
         _check_same(place, told)
         with progress:
@@ -98,7 +98,7 @@ def _train(
             progress.note(f"{text}; about {minutes:.0f} minutes left" if trained else text)
             config = copy.deepcopy(configs[name])
             config.seed = seed
-            train.fit(config, str(run.path), command, stop=stop)
+            train.fit(config, str(run.path), command)
             trained += 1
         finished_runs.lighten(run)
         if stop.code and i < len(runs):

@@ -1,39 +1,58 @@
-"""Large memory pages for a program on Linux; no jax here, for it must come first."""
+"""Large memory pages for a program on a Linux CPU; imports no jax, as it must come first."""
 
 import os
 import sys
 from pathlib import Path
 
+from agegender_jax.run.host import interpreter
+
 SETTING = "glibc.malloc.hugetlb=1"
-BEFORE = "AGEGENDER_TUNABLES_BEFORE"  # what GLIBC_TUNABLES was
+RESTARTED = "AGEGENDER_TUNABLES_BEFORE"  # what GLIBC_TUNABLES was, from a program to its own restart
 KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def use_large() -> None:
-    """Starts this program again, in the same process, with pages of 2 MiB for large arrays.
+def use_large() -> str | None:
+    """Restart this program, in the same process, with pages of 2 MiB for large arrays.
 
-    XLA takes the memory of a step from the operating system and gives it back after it, so that every step pays for
-    page faults; large pages need few. What that saves: benchmarks/README.md. A GLIBC_TUNABLES that speaks of
-    `glibc.malloc.hugetlb` is left as it is.
+    XLA takes the memory of a step from the operating system and returns it after it, so that every step pays for page
+    faults; large pages need few. benchmarks/README.md has the measured gain. glibc reads the setting only when a
+    process starts. It is removed from the environment again, so that no child process inherits it.
+
+    Nothing is restarted where GLIBC_TUNABLES already names `glibc.malloc.hugetlb`, where jax will compute on another
+    device than the CPU, or where the process is not ours (`interpreter.owns_process`).
+
+    Returns:
+      A line that says how to get large pages, where they would help and the process is not ours; else None.
     """
-    given = os.environ.get("GLIBC_TUNABLES", "")
-    if "glibc.malloc.hugetlb" in given or not _offered():
-        return
-    os.environ[BEFORE] = given
-    os.environ["GLIBC_TUNABLES"] = f"{given}:{SETTING}" if given else SETTING
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    if RESTARTED in os.environ:
+        _set_or_remove("GLIBC_TUNABLES", os.environ.pop(RESTARTED))
+        return None
+    before = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.hugetlb" in before or not interpreter.uses_cpu() or not _offered():
+        return None
+    tunables = f"{before}:{SETTING}" if before else SETTING
+    if not interpreter.owns_process():
+        return f"faster on this CPU with large memory pages: start Python with GLIBC_TUNABLES={tunables}"
+    os.environ[RESTARTED] = before
+    os.environ["GLIBC_TUNABLES"] = tunables
+    try:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:  # without large pages the program is only slower
+        del os.environ[RESTARTED]
+        _set_or_remove("GLIBC_TUNABLES", before)
+    return None
 
 
-def environment_before() -> dict[str, str]:
-    """The environment as the user gave it, for programs that are not ours."""
-    environment = dict(os.environ)
-    if BEFORE in environment:
-        environment["GLIBC_TUNABLES"] = environment.pop(BEFORE)
-    return environment
+def _set_or_remove(name: str, value: str) -> None:
+    if value:
+        os.environ[name] = value
+    else:
+        os.environ.pop(name, None)
 
 
 def _offered() -> bool:
-    """Whether glibc, from 2.35 on, asks for large pages and the kernel may give some."""
+    """Return whether glibc, from 2.35 on, can ask for large pages and the kernel may give some."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         new = name == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 35)

@@ -1,12 +1,12 @@
-"""Several processes in one run: what each must know of the others, who tells of an error, and how all end.
+"""The protocol between the processes of one run: collectives on host values, agreement on errors, and a common end.
 
-A plain start is a run of one process: then nothing is sent, and errors pass as they are.
+A run of one process sends nothing, and its errors pass unchanged.
 """
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -25,18 +25,19 @@ from agegender_jax.errors import (
     Stopped,
     UserError,
 )
+from agegender_jax.run.host.signals import CODES, StopFlag
 
-SIZE = 4096  # bytes that a process tells the others at once
+SIZE = 4096  # bytes that a process sends at once
 KINDS = {kind.code: kind for kind in (ConfigError, DataError, CheckpointError, NotFiniteError)}
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and tells."""
+    """Return whether this process is process 0, which writes the workdir and reports errors."""
     return jax.process_index() == 0
 
 
 def connect() -> None:
-    """One sum over all devices of all processes, which connects them.
+    """Sum over all devices of all processes once, which connects them.
 
     XLA's transport between CPUs gives the first collective of a set of devices 30 s to be reached by all, and
     compilation of a step can take the processes longer apart.
@@ -46,8 +47,8 @@ def connect() -> None:
         jax.block_until_ready(jax.jit(jnp.sum)(rows))
 
 
-def gather(text: str) -> list[str]:
-    """The texts of all processes, in their order, the same list in each. At most SIZE bytes of UTF-8 are sent."""
+def gather_texts(text: str) -> list[str]:
+    """Return the texts of all processes, in their order, in every process. At most SIZE bytes of UTF-8 are sent."""
     if jax.process_count() == 1:
         return [text]
     raw = text.encode("utf-8", "replace")[:SIZE].ljust(SIZE, b"\0")
@@ -56,19 +57,19 @@ def gather(text: str) -> list[str]:
 
 
 def broadcast(tree: Any) -> Any:
-    """Process 0's leaves in every process, bit for bit, as NumPy; the others give arrays of the same shapes."""
+    """Return process 0's leaves in every process, bit for bit, as NumPy; the others pass arrays of the same shapes."""
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
     whole = np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves])
     whole = np.asarray(multihost_utils.broadcast_one_to_all(whole))
     parts = np.split(whole, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
-    found = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(structure, found)
+    received = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, received)
 
 
 def broadcast_value(value: Any) -> Any:
-    """Process 0's value in every process, as JSON keeps it."""
+    """Return process 0's value in every process, as JSON represents it."""
     if jax.process_count() == 1:
         return value
     raw = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -77,7 +78,7 @@ def broadcast_value(value: Any) -> Any:
 
 
 def zeros(shapes: Any) -> Any:
-    """Arrays to give to `broadcast`."""
+    """Return arrays of zeros to pass to `broadcast`."""
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
@@ -90,10 +91,10 @@ class Agreed:
 
 @contextlib.contextmanager
 def sync_errors() -> Iterator[Agreed]:
-    """What every process does: where it fails in one, it fails in all. An error may not skip a collective in the body.
+    """Run the body in every process; if it fails in one, fail in all. An error may not skip a collective in the body.
 
     Raises:
-      UserError: in process 0, that of the first process that failed; its `agreed` is set.
+      UserError, Stopped: in process 0, that of the first process that failed; its `agreed` is set.
       PeerReportedError: in the others. A process whose error is of another kind raises that itself.
     """
     agreed, error = Agreed(), None
@@ -104,27 +105,26 @@ def sync_errors() -> Iterator[Agreed]:
         yield agreed
     except Exception as raised:
         error = raised
-    told = [text.split("\0") for text in gather(_told(agreed, error))]
-    agreed.value = max(int(fields[0]) for fields in told)
-    process, fields = next(((i, fields) for i, fields in enumerate(told) if fields[1] != "0"), (0, None))
+    reports = [text.split("\0") for text in gather_texts(_encode(agreed, error))]
+    agreed.value = max(int(fields[0]) for fields in reports)
+    process, fields = next(((i, fields) for i, fields in enumerate(reports) if fields[1] != "0"), (0, None))
     if fields is None:
         return
     code = int(fields[1])
-    if error is not None and not isinstance(error, UserError):
+    if error is not None and not isinstance(error, UserError | Stopped):
         error.agreed = True
         raise error
-    if not is_main() or code not in KINDS:
+    if not is_main() or (code not in KINDS and code not in CODES.values()):
         raise PeerReportedError(code) from error
     if process:
-        _, _, what, where, fix = fields
-        error = KINDS[code](f"{what} (process {process})", where, fix)
+        error = _decode(process, fields)
     error.agreed = True
     raise error
 
 
 @contextlib.contextmanager
 def report_errors_once() -> Iterator[None]:
-    """Around a whole run: process 0 tells what all meet; what one alone meets ends it without waiting for the others.
+    """Wrap a whole run: process 0 reports errors that all know of; any other ends its process without a barrier.
 
     Raises:
       PeerReportedError: for an error on which all agree, in all processes but the first.
@@ -142,9 +142,29 @@ def report_errors_once() -> Iterator[None]:
         raise PeerReportedError(error.code) from error
 
 
-def _told(agreed: Agreed, error: Exception | None) -> str:
-    """Number, exit code, what, where and fix, 0 between them, each cut to a quarter of SIZE."""
-    texts = (error.what, error.where, error.fix) if isinstance(error, UserError) else ("", "", "")
-    code = 0 if error is None else error.code if isinstance(error, UserError) else 1
+def until_stopped(batches: Iterable[Any], stop: StopFlag | None, doing: str, step: int | None = None) -> Iterator[Any]:
+    """Yield the batches, as many in each process; raise Stopped in all before the next one once any got a signal."""
+    for batch in batches:
+        if stop is not None:
+            with sync_errors():
+                stop.check(doing, step)
+        yield batch
+
+
+def _encode(agreed: Agreed, error: Exception | None) -> str:
+    """Join the number, exit code, what, where and fix by NUL characters, each text cut to a quarter of SIZE."""
+    code, texts = 0 if error is None else 1, ("", "", "")
+    if isinstance(error, UserError):
+        code, texts = error.code, (error.what, error.where, error.fix)
+    elif isinstance(error, Stopped):
+        code, texts = error.code, (error.doing, "" if error.step is None else str(error.step), "")
     cut = [text.replace("\0", "").encode("utf-8", "replace")[: SIZE // 4].decode("utf-8", "ignore") for text in texts]
     return "\0".join([str(agreed.value), str(code), *cut])
+
+
+def _decode(process: int, fields: list[str]) -> UserError | Stopped:
+    """Return the error that `process` has encoded."""
+    code, (what, where, fix) = int(fields[1]), fields[2:]
+    if code in CODES.values():
+        return Stopped(code, int(where) if where else None, what)
+    return KINDS[code](f"{what} (process {process})", where, fix)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar with the last figures on a terminal, plain lines elsewhere."""
+"""Progress on stdout: a bar with the latest metrics on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -9,6 +9,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
+
+from agegender_jax.run.host.signals import StopFlag
 
 PREPARE_EVERY = 10.0  # seconds between plain lines while data are prepared
 
@@ -25,19 +27,21 @@ class StatusBars(Bars):
 
 
 class Progress:
-    """Everything that a job says on stdout. When nobody reads any more (`| head`) it falls silent.
+    """All that a job prints on stdout. Once nobody reads it (`| head`) it prints nothing more.
 
     Args:
-      silent: says nothing; for the processes of a run that do not speak for it.
+      silent: print nothing; for all processes of a run but process 0.
+      stop: asked at every step of a preparation.
     """
 
-    def __init__(self, silent: bool = False):
+    def __init__(self, silent: bool = False, stop: StopFlag | None = None):
+        self.stop = stop
         self._open = sys.stdout is not None and not silent
         self.terminal = self._open and sys.stdout.isatty()
         self._bars = self._task = None
         self._prepared_at, self._prepared_text = 0.0, ""
         self._epochs, self._steps_per_epoch = 0.0, 1
-        self._begun: tuple[float, int] | None = None  # when the first step was given to the devices, and which it was
+        self._begun: tuple[float, int] | None = None  # when the first step was dispatched, and its number
 
     def __enter__(self) -> "Progress":
         if self.terminal:
@@ -52,19 +56,25 @@ class Progress:
             self._do(self._bars.stop)
 
     def note(self, text: str) -> None:
-        """A line to read."""
+        """Print a line."""
         self._line(text)
 
     def warn(self, text: str) -> None:
         self._line(f"WARNING: {text}")
 
     def show(self, renderable) -> None:
-        """A table or anything else that rich prints."""
+        """Print a table or anything else that rich prints."""
         console = self._bars.console if self._bars is not None else Console(width=100, markup=False)
         self._do(console.print, renderable)
 
     def prepare(self, done: int, total: int, text: str) -> None:
-        """How far the preparation `text` is; plain lines come every ten seconds."""
+        """Show that `done` of `total` items of the preparation `text` are done; plain lines come every ten seconds.
+
+        Raises:
+          Stopped: a signal has arrived.
+        """
+        if self.stop is not None:
+            self.stop.check(text)
         if self._bars is not None:
             if text != self._prepared_text:
                 self._new_task(text, total)
@@ -75,7 +85,7 @@ class Progress:
         self._prepared_text = text
 
     def start(self, step: int, num_steps: int, steps_per_epoch: int) -> None:
-        """Training begins after `step` of `num_steps` steps."""
+        """Show that training begins after `step` of `num_steps` steps."""
         self._epochs, self._steps_per_epoch = num_steps / steps_per_epoch, steps_per_epoch
         self._num_steps, self._begun = num_steps, None
         self._line(f"training: {num_steps} steps, {steps_per_epoch} an epoch; compiling the step")
@@ -83,14 +93,14 @@ class Progress:
             self._new_task(self._epoch(step), num_steps, completed=step)
 
     def step(self, step: int) -> None:
-        """A step was given to the devices. What is left is reckoned from the first one on, which was compiled."""
+        """Show that a step was dispatched. The time left is estimated from the first one on, which was compiled."""
         if self._begun is None:
             self._begun = time.monotonic(), step
         if self._bars is not None:
             self._do(self._bars.update, self._task, completed=step, description=self._epoch(step))
 
     def row(self, row: dict) -> None:
-        """A line of metrics.jsonl, for reading. On a terminal the train lines stand below the bar, one at a time."""
+        """Print a row of metrics.jsonl. On a terminal train rows replace each other below the bar."""
         train = row["split"] == "train"
         scores = ("loss", "loss"), ("age", "age_accuracy"), ("gender", "gender_accuracy"), ("AABD", "aabd")
         parts = [f"{name} {_number(row[key])}" for name, key in (scores[:3] if train else scores)]
@@ -99,18 +109,18 @@ class Progress:
         if train and self._bars is not None:
             self._bars.status = f"{row['split']}  {'  '.join(parts)}"
             return
-        parts += self._left(row["step"]) if train else []
+        parts += self._eta(row["step"]) if train else []
         self._line("  ".join([self._epoch(row["step"]), f"{row['split']:5}", *parts]))
 
     def _epoch(self, step: int) -> str:
         return f"epoch {step / self._steps_per_epoch:.2f}/{self._epochs:.2f}"
 
-    def _left(self, step: int) -> list[str]:
+    def _eta(self, step: int) -> list[str]:
         begun, first = self._begun or (0.0, step)
         if step <= first:
             return []
         seconds = int((time.monotonic() - begun) / (step - first) * (self._num_steps - step))
-        return [f"left {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"]
+        return [f"ETA {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"]
 
     def _new_task(self, text: str, total: int, completed: int = 0) -> None:
         if self._task is not None:
@@ -122,11 +132,11 @@ class Progress:
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         self._do(self._bars.console.print if self._bars is not None else _print, text)
 
-    def _do(self, action, *arguments, **keywords) -> None:
+    def _do(self, action, *args, **kwargs) -> None:
         if not self._open:
             return
         try:
-            action(*arguments, **keywords)
+            action(*args, **kwargs)
         except (OSError, ValueError, SystemExit):  # rich turns a broken pipe into SystemExit
             self._open = False
             _discard_stdout()
@@ -141,10 +151,10 @@ def _number(value: float | None) -> str:
 
 
 def _discard_stdout() -> None:
-    """Points stdout at nothing, so that the interpreter's last flush does not fail either."""
+    """Redirect stdout to nowhere, so that the interpreter's last flush does not fail either."""
     try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
     except (OSError, ValueError):
         pass

@@ -1,0 +1,63 @@
+"""How this Python process was started, and on which devices jax will compute; imports no jax."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")  # NVIDIA, AMD, TPU
+MODULES = ("agegender_jax", "agegender_jax.cli", "agegender_jax.cli.__main__")
+GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
+
+
+def owns_process() -> bool:
+    """Return whether the process was started as one of our programs and runs nothing else.
+
+    False under a debugger, coverage, IPython, runpy or a test runner: such a process is not ours to replace or end.
+    """
+    traced = sys.gettrace() is not None or sys.getprofile() is not None
+    return not traced and not sys.flags.interactive and _is_ours(*_target(sys.orig_argv[1:]))
+
+
+def uses_cpu() -> bool:
+    """Return whether jax will compute on the CPU, as far as can be seen without importing it."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0].strip() == "cpu"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return hidden or not (any(map(os.path.exists, GPU_DEVICES)) and any(map(_is_installed, GPU_PLUGINS)))
+
+
+def _target(arguments: list[str]) -> tuple[str, str]:
+    """Return what the interpreter was told to run: ("m", module), ("c", code), ("", script) or ("", "")."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--check-hash-based-pycs":
+            next(rest, None)
+        elif argument == "-" or not argument.startswith("-"):
+            return "", argument
+        elif not argument.startswith("--"):
+            for i, letter in enumerate(argument[1:], 2):  # letters may be joined, as in -Im
+                if letter in "mcXW":
+                    value = argument[i:] or next(rest, "")
+                    if letter in "mc":
+                        return letter, value
+                    break
+    return "", ""
+
+
+def _is_ours(kind: str, name: str) -> bool:
+    if kind == "m":
+        return name.startswith(("launch.", "benchmarks.")) or name in (
+            "agegender_jax",
+            "agegender_jax.cli",
+            "agegender_jax.cli.__main__",
+        )
+    return kind == "" and Path(name).name in ("agegender", "agegender.exe")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
