@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import signal
 import types
 
 import numpy as np
