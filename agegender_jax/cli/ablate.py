@@ -38,8 +38,7 @@ def main() -> None:
         seeds = [int(text) for text in SEEDS.value]
     except ValueError:
         raise ConfigError("a seed is not a whole number", f"--seeds={','.join(SEEDS.value)}", "--seeds=0,1,2") from None
+    app.prepare_jax()
     from agegender_jax.run.ablate import ablation  # imports jax
-    from agegender_jax.run.host import compile_cache  # imports jax
 
-    compile_cache.keep()
     ablation.ablate(config, VARY.value, seeds, WORKDIR.value, sys.argv, ENSEMBLE.value)

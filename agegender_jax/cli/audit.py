@@ -10,6 +10,8 @@ import sys
 
 from absl import flags
 
+from agegender_jax.cli import app
+
 SOURCE = flags.DEFINE_string("source", None, "Folder, archive, FairFace CSV, or several with commas.")
 OUT = flags.DEFINE_string("out", None, "Where to write; audits/<name of the source> if not given.")
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run whose split is checked and compared; once for each.")
@@ -21,6 +23,7 @@ COMPUTES = False
 
 
 def main() -> None:
+    app.prepare_jax()
     from agegender_jax.run import audit  # imports jax
 
     audit.inspect(

@@ -29,10 +29,9 @@ EXTRA = "train"
 
 def main() -> None:
     app.check_checkpoint(CHECKPOINT)
+    app.prepare_jax()
     from agegender_jax.run import evaluate  # imports jax
-    from agegender_jax.run.host import compile_cache  # imports jax
 
-    compile_cache.keep()
     evaluate.evaluate(
         WORKDIR.value,
         source=SOURCE.value,

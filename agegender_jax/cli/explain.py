@@ -25,10 +25,9 @@ TAKES_ARGUMENTS = True
 
 def main(images: list[str]) -> None:
     app.check_checkpoint(CHECKPOINT)
+    app.prepare_jax()
     from agegender_jax.run import explain  # imports jax
-    from agegender_jax.run.host import compile_cache  # imports jax
 
-    compile_cache.keep()
     explain.explain_photos(
         images,
         WORKDIR.value,

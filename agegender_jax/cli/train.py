@@ -28,9 +28,9 @@ EXTRA = "train"
 def main() -> None:
     config = app.config_of(CONFIG)
     workdir = WORKDIR.value or f"runs/{app.config_name(CONFIG)}"
+    app.import_jax()
     processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, TIMEOUT.value)
+    app.prepare_jax()
     from agegender_jax.run import train  # imports jax
-    from agegender_jax.run.host import compile_cache  # imports jax
 
-    compile_cache.keep()
     train.fit(config, workdir, sys.argv)

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from agegender_jax.data import near_duplicates, splits
-from agegender_jax.data.near_duplicates import COPY_LIMIT
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.data.utkface import remark
 

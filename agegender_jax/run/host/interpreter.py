@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import warnings
 from pathlib import Path
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")  # NVIDIA, AMD, TPU
@@ -25,7 +26,7 @@ def uses_cpu() -> bool:
     if platforms:
         return platforms.split(",")[0].strip() == "cpu"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return hidden or not (any(map(os.path.exists, GPU_DEVICES)) and any(map(_is_installed, GPU_PLUGINS)))
+    return hidden or not (any(map(os.path.exists, GPU_DEVICES)) and any(map(is_installed, GPU_PLUGINS)))
 
 
 def _target(arguments: list[str]) -> tuple[str, str]:
@@ -56,8 +57,20 @@ def _is_ours(kind: str, name: str) -> bool:
     return kind == "" and Path(name).name in ("agegender", "agegender.exe")
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module can be imported; it is not."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def settle_environment() -> None:
+    """Remove settings of other programs from the environment that would end one of ours; for a process of our own."""
+    os.environ["MPLBACKEND"] = "agg"
+    for name in ("MATPLOTLIBRC", "MPLSTYLE"):
+        os.environ.pop(name, None)
+    if "error" in os.environ.get("PYTHONWARNINGS", ""):  # a deprecation in a library is no reason to stop
+        warnings.filters[:] = [entry for entry in warnings.filters if entry[0] != "error"]
+    if not os.environ.get("COLUMNS", "0").isdecimal():
+        del os.environ["COLUMNS"]

@@ -1,0 +1,125 @@
+"""From an exception to three lines on stderr and an exit code."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from agegender_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    LocalError,
+    PeerReportedError,
+    Stopped,
+    UserError,
+    is_disk_full,
+)
+
+
+def guard(action: Callable[[], Any]) -> Any:
+    """Return `action()`. An error that a user can do something about becomes three lines and SystemExit."""
+    try:
+        return action()
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
+    except PeerReportedError as error:
+        sys.exit(error.code)
+    except LocalError as error:
+        _exit_alone(error.__cause__)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the same command starts again", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `| head`
+        _discard_stdout()
+        sys.exit(0)
+    except Exception as error:
+        user_error = as_user_error(error)
+        if user_error is None:
+            raise
+        if user_error is not error:
+            user_error.__cause__ = error
+        _report(user_error)
+        sys.exit(user_error.code)
+
+
+def as_user_error(error: Exception) -> UserError | None:
+    """Return the UserError that an error is, or that describes it; None for any other, which has a stack trace."""
+    if isinstance(error, UserError):
+        return error
+    if is_disk_full(error):
+        place = getattr(error, "filename", None) or "output"
+        return CheckpointError("the disk is full", str(place), "free some space; the same command resumes")
+    return _limit(error) or _system(error)
+
+
+def _limit(error: Exception) -> UserError | None:
+    """Return the error that describes a limit of the process or the device."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return ConfigError("too many files are open", "limits of the process", "raise the limit: ulimit -n 4096")
+    if number == errno.EAGAIN or "can't start new thread" in text or "thread creation failed" in text.lower():
+        return ConfigError(
+            "no more threads or processes can be started", "limits of the process", "raise the limit: ulimit -u 4096"
+        )
+    if number == errno.EFBIG or "File too large" in text:
+        return CheckpointError(
+            "a file would be larger than the process may write", "limits of the process", "raise it: ulimit -f"
+        )
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return ConfigError(
+            "the memory is not sufficient",
+            "memory of the machine or the device",
+            "lower --config.batch_size, --config.eval.batch_size or --config.data.image_size, or end other programs",
+        )
+    return None
+
+
+def _system(error: Exception) -> UserError | None:
+    """Return the error that describes one of the operating system, of a file that vanished for example."""
+    if not isinstance(error, OSError) or not error.errno:
+        return None
+    return CheckpointError(
+        f"a file cannot be used: {error.strerror}",
+        str(error.filename or "a file of the program"),
+        "see that it is there and can be read and written; the same command resumes; --debug shows the stack trace",
+    )
+
+
+def _report(error: UserError) -> None:
+    if any(argument in ("--debug", "-debug", "--debug=true") for argument in sys.argv):
+        traceback.print_exception(error)
+    for line in (f"error: {error.what}", f"  where: {error.where}", f"  fix:   {error.fix}"):
+        print(_printable(line), file=sys.stderr)
+
+
+def _exit_alone(cause: BaseException) -> None:
+    """Report an error, then end the process at once: jax's own end would wait for the other processes."""
+
+    def action():
+        raise cause
+
+    code = 1
+    try:
+        guard(action)
+    except SystemExit as exit_:
+        code = exit_.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _printable(text: str) -> str:
+    """Escape control characters and undecodable bytes, of file names for example."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _discard_stdout() -> None:
+    """Redirect stdout to nowhere, so that the interpreter's last flush does not fail either."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,26 @@
+"""Whether jax has a device to compute on."""
+
+import os
+
+import jax
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.run.host import interpreter
+
+
+def check() -> None:
+    """Raise ConfigError, with what is there and what to install, unless jax can use the platform that was chosen."""
+    try:
+        jax.devices()
+        return
+    except Exception as error:  # jax raises RuntimeError and AssertionError
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        cause = error
+    chosen = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
+    plugins = [name for name in interpreter.GPU_PLUGINS if interpreter.is_installed(name)]
+    found = "jax is installed for the CPU only" if not plugins else f"jax is installed with {', '.join(plugins)}"
+    raise ConfigError(
+        f"jax has no device of the platform {chosen}: {reason}" if chosen else f"jax has no device: {reason}",
+        f"JAX_PLATFORMS={chosen}; {found}" if chosen else found,
+        "unset JAX_PLATFORMS or set it to cpu; for an NVIDIA GPU: pip install 'agegender-jax[cuda12]'",
+    ) from cause
