@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and JSON without NaN."""
+"""Paths that users type, files that are replaced atomically, and JSON without NaN."""
 
 import json
 import math
@@ -6,9 +6,28 @@ import os
 from pathlib import Path
 from typing import Any
 
+from agegender_jax.errors import ConfigError
+
+
+def expand(path: str | os.PathLike, where: str) -> Path:
+    """Return the path with a leading `~` or `~user` replaced by that home folder.
+
+    Args:
+      where: the flag or field that names the path, for the error.
+
+    Raises:
+      ConfigError: the home folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the home folder of {Path(path).parts[0]} is not known", f"{where}={path}", "write the whole path"
+        ) from error
+
 
 def replace(path: Path, data: str | bytes) -> None:
-    """Writes `path` so that at any moment, power cuts included, it holds the old or the new content.
+    """Write `path` so that at any moment, power cuts included, it holds the old or the new content.
 
     Text becomes UTF-8; undecodable bytes of file names (surrogates) become the bytes they were.
     """
@@ -26,7 +45,7 @@ def replace(path: Path, data: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the list of names in a folder, is on the disk."""
+    """Wait until a file, or the list of names in a folder, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -35,7 +54,7 @@ def sync(path: Path) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """ASCII JSON of dicts, sequences, NumPy and JAX scalars and arrays; NaN and infinity become null."""
+    """Return ASCII JSON of dicts, sequences, NumPy and JAX scalars and arrays; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from agegender_jax import models
+from agegender_jax import files, models
 from agegender_jax.checkpoint import check_match, load_variables
 from agegender_jax.models import AgeGenderNet
 
@@ -48,7 +48,7 @@ def load_checkpoint(
     place: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
 ) -> Trained:
     """Like `load`, with the step; `warn` receives a line for each damaged checkpoint that was skipped."""
-    folder = Path(place).expanduser() / "checkpoints"
+    folder = files.expand(place, str(place)) / "checkpoints"
     variables, config, step = load_variables(folder, checkpoint, warn)
     check_match(variables, variable_shapes(config), folder / str(step))
     return Trained(models.from_config(config["model"]), variables, config, step)

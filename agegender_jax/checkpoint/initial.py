@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from agegender_jax import files
 from agegender_jax.checkpoint import reading, tree
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.models import torchvision
@@ -34,7 +35,7 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
         another shape.
     """
     wanted = tree.named_leaves(template)
-    found, unknown, told = _find(Path(place).expanduser(), wanted, notice)
+    found, unknown, told = _find(files.expand(place, "--config.init_from"), wanted, notice)
     shape = {name: f"{name} {list(found[name].shape)} for {list(wanted[name].shape)}" for name in found}
     differing = {
         "missing": [name for name in wanted if name not in found],

@@ -43,7 +43,7 @@ def inspect(
         raise ConfigError("--source is missing", "--source", "name the images to audit, for example crop_part1.tar")
     places = [Workdir(path) for path in workdirs]
     seeds = [read_config(place)["data"]["split_seed"] for place in places]
-    folder = Path(out or f"audits/{sources.source_name(source)}").expanduser().resolve()
+    folder = files.expand(out or f"audits/{sources.source_name(source)}", "--out").resolve()
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         faces = prepare(source, cache_dir, 1.0, progress.prepare, functools.partial(_list_bad, folder))

@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import models
+from agegender_jax import files, models
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.evaluation.members import ENSEMBLE
 from agegender_jax.run import dataset, explain_evaluation, leaks
@@ -65,7 +64,7 @@ def evaluate(
         for place, config in zip(places, configs, strict=True):
             _check_feed(place, config)
     names = member_names([place.path.name for place in places])
-    folder = Path(out or f"reports/{'+'.join(names)}").expanduser().resolve()
+    folder = files.expand(out or f"reports/{'+'.join(names)}", "--out").resolve()
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         faces = dataset.load_dataset(_data_config(places, configs, source), progress.prepare)

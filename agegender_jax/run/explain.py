@@ -56,7 +56,7 @@ def explain_photos(
         explain_evaluation.check_no_control(place, config)
     names = evaluate.member_names([place.path.name for place in places])
     found = photos.read(paths, {config["data"]["image_size"] for config in configs})
-    folder = Path(out or f"explanations/{'+'.join(names)}").expanduser().resolve()
+    folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:
         make_out(folder / name)
     told = {"schema": 1, "members": [], "images": [{"file": p.file, "name": p.name, "answers": {}} for p in found]}

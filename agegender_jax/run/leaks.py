@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agegender_jax import files
 from agegender_jax.data import near_duplicates
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
@@ -53,7 +54,7 @@ def find(place: Workdir, faces: Dataset, split: str) -> np.ndarray:
 
 def inherit(place: Workdir, source: str) -> None:
     """Write to inherited.csv what the run at `source` has seen, for a run that starts from its weights."""
-    if not Path(source).expanduser().is_dir():
+    if not files.expand(source, "--config.init_from").is_dir():
         return
     earlier = Workdir(source)
     seen = [_seen(earlier)]

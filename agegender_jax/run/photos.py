@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agegender_jax import files
 from agegender_jax.data import listing
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import DataError
@@ -38,7 +39,7 @@ def read(paths: Sequence[str], sizes: Iterable[int]) -> list[Photo]:
     photos: list[Photo] = []
     names: set[str] = set()
     for path in paths:
-        for entry, shown in _entries(Path(path).expanduser(), path):
+        for entry, shown in _entries(files.expand(path, "command line"), path):
             pixels = _pixels(entry, shown)
             name = _unlike(os.fsencode(Path(shown).stem)[:LONGEST].decode("utf-8", "replace"), names)
             names.add(name.casefold())

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from agegender_jax.data.resolve import default_cache_dir
+from agegender_jax.errors import ConfigError
 
 LIMIT = 2**30  # bytes; what was used longest ago goes first
 
@@ -30,7 +31,7 @@ def keep() -> Path | None:
         folder = default_cache_dir().expanduser() / "compiled" / _processor()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # code is loaded from here: nobody else may write
         tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, RuntimeError):  # RuntimeError: no home folder
+    except (OSError, ConfigError, RuntimeError):  # no home folder
         return None
     trim(folder, LIMIT)
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -31,7 +31,7 @@ class Workdir:
 
     def __init__(self, path: str | Path):
         self.given = str(path)
-        self.path = Path(path).expanduser().resolve()
+        self.path = files.expand(path, "--workdir").resolve()
         self.config = self.path / "config.json"
         self.run = self.path / "run.json"
         self.splits = self.path / "splits.csv"
