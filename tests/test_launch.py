@@ -18,7 +18,7 @@ from programs import check
 
 from agegender_jax import synthetic
 from agegender_jax.checkpoint import manifest
-from agegender_jax.cli import app
+from agegender_jax.cli import exits
 from agegender_jax.run import evaluate
 from agegender_jax.run.workdir import Workdir
 
@@ -107,20 +107,20 @@ def test_bad_flags_and_fields(arguments, texts):
     "text, what, line, fix",
     [
         ("x = 1", "the config file has no function get_config", "", "define get_config()"),
-        ("def get_config():\n    pass", "get_config gives NoneType, not ConfigDict", "", "return config"),
+        ("def get_config():\n    pass", "get_config returns NoneType, not ConfigDict", "", "return config"),
         (
             "def get_config():\n    raise ValueError('one\\ntwo')",
             "fails: ValueError: one two",
             ", line 2",
-            "mend that line",
+            "correct that line",
         ),
         (
             "import nowhere_at_all",
             "ModuleNotFoundError: No module named 'nowhere_at_all'",
             ", line 1",
-            "mend that line",
+            "correct that line",
         ),
-        ("x = 1\ndef get_config(:\n", "fails: SyntaxError: invalid syntax", ", line 2", "mend that line"),
+        ("x = 1\ndef get_config(:\n", "fails: SyntaxError: invalid syntax", ", line 2", "correct that line"),
     ],
 )
 def test_bad_config_files(text, what, line, fix, tmp_path):
@@ -141,7 +141,7 @@ def test_ctrl_c_says_the_same_in_every_program(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as raised:
-        app._guard(interrupted)
+        exits.guard(interrupted)
     assert raised.value.code == 130
     assert capsys.readouterr().err == "stopped by Ctrl-C; the same command starts again\n"
 
