@@ -21,6 +21,7 @@ SAME_LEVEL = {
     ("data", "synthetic"),
     ("evaluation", "ensemble"),
     ("explain", "ensemble"),
+    ("files", "errors"),
     ("loading", "checkpoint"),
     ("report", "evaluation"),
 }
