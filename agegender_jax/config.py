@@ -39,6 +39,8 @@
 | loss.age_spread          | of the targets of dldl and ordinal, in buckets                      |
 | loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
 | data.source              | folder, archive, FairFace CSV, several with commas, or synthetic    |
+| data.train_on            | further sources, as in data.source, to train on only                |
+| data.exclude             | CSV with a column `file`: images to leave out of training           |
 | data.image_size          | pixels a side                                                       |
 | data.num_workers         | reading threads, at most one for each core                          |
 | data.split_seed          | of the division into train, val and test                            |
@@ -113,6 +115,8 @@ def default() -> ConfigDict:
             },
             "data": {
                 "source": "data/crop_part1",
+                "train_on": "",
+                "exclude": "",
                 "image_size": 200,
                 "num_workers": 8,
                 "split_seed": 0,

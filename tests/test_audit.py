@@ -115,6 +115,15 @@ def test_near_duplicates_and_their_distance(source, found):
     assert near["distances"] == {str(distance): 1}
 
 
+def test_contradicting_copies_are_listed_for_exclusion(source, found):
+    with open(source.parent / "out" / "exclude.csv", newline="") as file:
+        rows = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+    young, *old = (f"{name}_{DATE}.png" for name in COPIES)
+    assert set(rows) == {young, *old, f"a/60_0_0_{DATE}.png", f"a/62_1_0_{DATE}.jpg"}
+    assert rows[old[0]] == f"copy labelled 25, male: {young}" or rows[old[0]] == f"copy labelled 25, male: {old[1]}"
+    assert rows[young] == f"copy labelled 40, female: {old[0]}"
+
+
 def test_names_files_and_pictures(found):
     assert found["n"] == 14 and found["source"]["name"] == "faces"
     reasons = {row["file"]: row["reason"] for row in found["unusable"]}

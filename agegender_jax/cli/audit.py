@@ -2,8 +2,8 @@
 
 python -m launch.audit --source=PATH [--out=DIR] [--workdir=runs/ran]
 
-Writes audit.json (its fields: docs/audit.md) and audit.html, which shows pictures of the source. What is found is no
-error: the exit code is 0.
+Writes audit.json (its fields: docs/audit.md), audit.html, which shows pictures of the source, and exclude.csv, copies
+whose labels contradict each other, for --config.data.exclude. What is found is no error: the exit code is 0.
 """
 
 import sys

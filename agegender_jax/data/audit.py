@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from agegender_jax.data import near_duplicates, splits
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.data.utkface import remark
+from agegender_jax.labels import GENDERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,21 @@ def disagreements(faces: Prepared, pairs: np.ndarray) -> dict[str, np.ndarray]:
         "buckets_apart": apart,
         "years_apart": np.abs(years[i] - years[j]),
     }
+
+
+def contradictions(faces: Prepared, pairs: np.ndarray) -> list[tuple[str, str]]:
+    """Return (file, reason) of each image with a copy of another age bucket or gender, sorted by file.
+
+    Args:
+      pairs: int [K, 2], as from `Pairs.all`.
+    """
+    differ = disagreements(faces, pairs)
+    reasons = {}
+    for pair in pairs[differ["bucket"] | differ["gender"]].tolist():
+        for file, other in (pair, pair[::-1]):
+            age, gender, _ = label_of(faces, other)
+            reasons.setdefault(str(faces.file[file]), f"copy labelled {age}, {GENDERS[gender]}: {faces.file[other]}")
+    return sorted(reasons.items())
 
 
 def label_of(faces: Prepared, file: int) -> tuple[str, int, int]:

@@ -29,7 +29,7 @@ def inspect(
     cache_dir: str | None,
     command: Sequence[str],
 ) -> dict:
-    """Audits `source`, writes audit.json and audit.html to `out`, returns what audit.json holds.
+    """Audits `source`, writes audit.json, audit.html and exclude.csv to `out`, returns what audit.json holds.
 
     Args:
       out: folder; audits/<name of the source> if None.
@@ -55,6 +55,7 @@ def inspect(
         seen = image_stats.look(faces, progress.prepare)
         found = report.findings(faces, pairs, seen, leakage, list(command))
         _write(folder, faces, found)
+        write_csv(folder / "exclude.csv", ("file", "reason"), audit.contradictions(faces, pairs.all()))
         progress.show(_table(found))
         progress.note(f"audit: {folder / 'audit.html'}")
         return found

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax.data import pipeline, splits
+from agegender_jax.data import pipeline, selection, splits
 from agegender_jax.data.decoding import decode
 from agegender_jax.data.prepare import Prepared, prepare
+from agegender_jax.data.resolve import source_names
 from agegender_jax.structs import Batch
 
 
@@ -79,10 +80,23 @@ class Dataset:
 
 
 def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: Callable | None = None) -> Dataset:
-    """Prepares `config.data.source`, or finds it prepared, and splits it; `on_bad` as in `prepare`.
+    """Prepare `config.data.source`, joined with `data.train_on`, or find it prepared, and split it.
+
+    Args:
+      on_bad: as in `prepare`.
 
     Raises:
-      DataError: the source cannot be used.
+      DataError: the source or `data.exclude` cannot be used.
     """
-    prepared = prepare(config.data.source, config.data.cache_dir or None, config.data.max_bad, progress, on_bad)
-    return Dataset(prepared, splits.assign(prepared.group, prepared.content, config.data.split_seed))
+    fields = config.data
+    source = selection.join(fields.source, fields.train_on)
+    prepared = prepare(source, fields.cache_dir or None, fields.max_bad, progress, on_bad)
+    if fields.train_on:
+        names = source_names(source)[: len(source_names(fields.source))]
+        own = selection.belongs_to(prepared.file, names)
+        split = selection.assign(own, prepared.group, prepared.content, prepared.dhash, fields.split_seed)
+    else:
+        split = splits.assign(prepared.group, prepared.content, fields.split_seed)
+    if fields.exclude:
+        split = selection.exclude(split, prepared.file, fields.exclude)
+    return Dataset(prepared, split)

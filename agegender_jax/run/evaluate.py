@@ -150,6 +150,7 @@ def _data_config(places: Sequence[Workdir], configs: Sequence[dict], source: str
         )
     config = config_lib.default()
     config.data.update(configs[0]["data"])
+    config.data.update(train_on="", exclude="")  # the test split of `data.source` does not depend on them
     if source is not None:
         config.data.source = source
     return config

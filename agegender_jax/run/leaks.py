@@ -78,7 +78,7 @@ def read_splits(place: Workdir) -> Images:
 
 
 def _seen(place: Workdir) -> Images:
-    return _read(place.splits, lambda row: row["split"] != "test")
+    return _read(place.splits, lambda row: row["split"] in ("train", "val"))
 
 
 def _source_of(place: Workdir) -> str | None:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from agegender_jax import metrics
-from agegender_jax.data import audit
+from agegender_jax.data import audit, near_duplicates
 from agegender_jax.data.image_stats import Looks
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.labels import GENDERS, RACES
@@ -100,7 +100,7 @@ def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
 def _gravity(group: dict) -> tuple:
     """Sorts groups: copies before what may be other persons, and what contradicts itself most first."""
     farthest = max((bits for *_, bits in group.get("links", [])), default=0)
-    return farthest > audit.COPY_LIMIT, -len(group["differ"]), -(group["years_apart"] or 0)
+    return farthest > near_duplicates.COPY_LIMIT, -len(group["differ"]), -(group["years_apart"] or 0)
 
 
 def _labels(faces: Prepared) -> dict:

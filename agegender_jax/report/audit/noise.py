@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from agegender_jax.data import audit
+from agegender_jax.data import audit, near_duplicates
 from agegender_jax.data.prepare import Prepared
 from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, RACES
 from agegender_jax.metrics import label_noise
@@ -15,7 +15,7 @@ def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
     exact = pairs.exact[audit.independent(faces, pairs.exact)]
     found = audit.disagreements(faces, exact)
     most = recurring(faces, exact[found["bucket"] | found["gender"]])
-    copies = pairs.near[pairs.distance <= audit.COPY_LIMIT]
+    copies = pairs.near[pairs.distance <= near_duplicates.COPY_LIMIT]
     rest, copies = exact[~_holds(faces, exact, most)], copies[audit.independent(faces, copies)]
     return {
         "exact": _ceilings(faces, exact, faces.content),

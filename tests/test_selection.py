@@ -1,0 +1,101 @@
+"""Sources that only train, files that are left out, and the split of what is tested, which neither changes."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agegender_jax import config as config_lib
+from agegender_jax.data import selection
+from agegender_jax.errors import DataError
+from agegender_jax.run.dataset import load_dataset
+
+
+def picture(seed):
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 faces in `own`; in `more` ten others and copies of all 40: as they are, mirrored or scaled."""
+    folder = tmp_path_factory.mktemp("selection")
+    for name in ("own", "more"):
+        (folder / name).mkdir()
+    for i in range(40):
+        picture(i).save(folder / "own" / f"{i}_0_0_{i:017}.png")
+        copy = (picture(i), picture(i).transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture(i).resize((40, 40)))[i % 3]
+        copy.save(folder / "more" / f"{i}_1_0_{i:017}.png")
+    for i in range(40, 50):
+        picture(i).save(folder / "more" / f"{i}_1_0_{i:017}.png")
+    return folder
+
+
+def dataset(folder, **fields):
+    config = config_lib.default()
+    config.data.update(source=str(folder / "own"), cache_dir=str(folder / "cache"), **fields)
+    return load_dataset(config)
+
+
+def names(faces, split):
+    return {file.rpartition("/")[2] for file in faces.prepared.file[faces.indices(split)]}
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    return dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def joined(folder):
+    return dataset(folder, train_on=str(folder / "more"))
+
+
+def test_further_sources_leave_val_and_test_as_they_are(alone, joined):
+    for split in ("val", "test"):
+        assert names(joined, split) == names(alone, split) != set()
+    assert all(
+        file.startswith("own/") for split in ("val", "test") for file in joined.prepared.file[joined.indices(split)]
+    )
+
+
+def test_copies_of_held_out_images_do_not_train(alone, joined):
+    """A copy has the same age in its name, which is that of one picture alone."""
+    ages = {split: {name.partition("_")[0] for name in names(alone, split)} for split in ("train", "val", "test")}
+    more = {file for file in joined.prepared.file[joined.indices("train")] if file.startswith("more/")}
+    assert {file.split("/")[1].partition("_")[0] for file in more} == ages["train"] | {
+        str(age) for age in range(40, 50)
+    }
+    unused = joined.prepared.file[joined.assignment == selection.UNUSED]
+    assert len(unused) == len(names(alone, "val")) + len(names(alone, "test"))
+    assert len(joined.indices("all")) == 90 - len(unused)
+
+
+def test_excluded_files_leave_the_train_split_alone(folder, alone, tmp_path):
+    listed = [sorted(names(alone, split))[0] for split in ("train", "val", "test")]
+    path = tmp_path / "exclude.csv"
+    path.write_text("file,reason\n" + "".join(f"{name},why\n" for name in listed))
+    faces = dataset(folder, exclude=str(path))
+    assert names(alone, "train") - names(faces, "train") == {listed[0]}
+    assert names(faces, "val") == names(alone, "val") and names(faces, "test") == names(alone, "test")
+
+
+@pytest.mark.parametrize("text, message", [("file\nnobody.png\n", "1 of the 1 files"), ("name\nx\n", "cannot be read")])
+def test_an_exclusion_that_does_not_fit_is_an_error(folder, tmp_path, text, message):
+    path = tmp_path / "exclude.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        dataset(folder, exclude=str(path))
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        dataset(folder, exclude=str(path))
+
+
+def test_a_joined_source_without_own_images_in_training_only_names_it(folder, tmp_path):
+    shutil.copytree(folder / "more", tmp_path / "own")  # two sources of one name
+    faces = dataset(folder, train_on=str(tmp_path / "own"))
+    held_out = {
+        file.partition("/")[0] for split in ("val", "test") for file in faces.prepared.file[faces.indices(split)]
+    }
+    assert held_out == {"own"} and len(faces.indices("train")) > 40
