@@ -4,7 +4,7 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agegender_jax.loading import load as load
@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 __all__ = ["__version__", "load"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import `load` when it is first used: it needs jax, and `--help` must not."""
     if name == "load":
         return importlib.import_module("agegender_jax.loading").load

@@ -22,8 +22,8 @@ def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Arr
     Args:
       gender: int [B], labels; only for a net whose age head is fed the true gender.
     """
-    oracle = {} if gender is None else {"gender": gender}
-    outputs = model.apply(variables, data.normalize(images), train=False, **oracle)
+    oracle: dict[str, Any] = {} if gender is None else {"gender": gender}
+    outputs: Any = model.apply(variables, data.normalize(images), train=False, **oracle)
     return Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
 
 
@@ -79,7 +79,7 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
     )
 
 
-def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float]:
+def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:
     """Scores of the averaged probabilities: age_accuracy, gender_accuracy, aabd (see `metrics.scores`).
 
     Args:

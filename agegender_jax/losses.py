@@ -81,7 +81,7 @@ def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarra
     return (weights / (shares @ weights).mean()).astype(np.float32)
 
 
-def _distance(value, age):
+def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
     """How far a value is from first..last, 0 between them."""
     return jnp.maximum(jnp.maximum(age[:, :1] - value, value - age[:, 1:]), 0)
 

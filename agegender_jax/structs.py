@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import numpy as np
 
 
 @flax.struct.dataclass
@@ -46,8 +47,8 @@ class Outputs:
 class Probs:
     """Softmax probabilities, float32: age [B, A], gender [B, 2]."""
 
-    age: jax.Array
-    gender: jax.Array
+    age: jax.Array | np.ndarray
+    gender: jax.Array | np.ndarray
 
 
 @flax.struct.dataclass

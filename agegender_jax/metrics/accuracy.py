@@ -55,23 +55,25 @@ def outcomes(
     return {"age_accuracy": (distance == 0).astype(int), "gender_accuracy": right.astype(int), "aabd": distance}
 
 
-def scores(age_probs, gender_probs, age, gender) -> dict[str, float | None]:
+def scores(
+    age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
+) -> dict[str, float | None]:
     """Means of `outcomes` (same arguments): both accuracies in [0, 1], aabd in buckets."""
     found = outcomes(age_probs, gender_probs, age, gender)
     return {name: _mean(values) for name, values in found.items()}
 
 
-def losses(age_probs, gender_probs, age, gender) -> dict[str, float | None]:
+def losses(
+    age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
+) -> dict[str, float | None]:
     """Mean cross-entropies in nats (arguments as `outcomes`): loss_age, loss_gender, and loss, their sum.
 
     An age label with a range counts minus the log of the range's summed probability.
     """
-    if not len(gender):
+    of_age = nll(age_probs, right_ages(age, np.shape(age_probs)[1]))
+    of_gender = nll(gender_probs, right_genders(gender))
+    if of_age is None or of_gender is None:
         return {"loss": None, "loss_age": None, "loss_gender": None}
-    of_age, of_gender = (
-        nll(age_probs, right_ages(age, np.shape(age_probs)[1])),
-        nll(gender_probs, right_genders(gender)),
-    )
     return {"loss": of_age + of_gender, "loss_age": of_age, "loss_gender": of_gender}
 
 
@@ -80,11 +82,13 @@ def majority(age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:
     if not len(gender):
         return dict.fromkeys(SCORES)
     counts = right_ages(age).sum(0), right_genders(gender).sum(0)
-    always = (np.broadcast_to(c == c.max(), (len(gender), len(c))) for c in counts)
-    return scores(*always, age, gender)
+    of_age, of_gender = (np.broadcast_to(c == c.max(), (len(gender), len(c))) for c in counts)
+    return scores(of_age, of_gender, age, gender)
 
 
-def confusion(age_probs, gender_probs, age, gender) -> dict[str, np.ndarray]:
+def confusion(
+    age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
+) -> dict[str, np.ndarray]:
     """Counts, true class by row and predicted by column: {"age": int [A, A], "gender": int [2, 2]}.
 
     A label with a range stands in the row of its bucket nearest to the prediction: the diagonal is what is right.

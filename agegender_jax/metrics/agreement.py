@@ -96,7 +96,9 @@ def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
     return np.concatenate([squares, of, of & (answer == gender)[:, None]], -1).astype(float)
 
 
-def _kappa(observed: np.ndarray, truth: np.ndarray, told: np.ndarray, truth2: np.ndarray, told2: np.ndarray):
+def _kappa(
+    observed: np.ndarray, truth: np.ndarray, told: np.ndarray, truth2: np.ndarray, told2: np.ndarray
+) -> np.ndarray:
     """From the mean squared difference, the means of labels and answers, and the means of their squares."""
     chance = truth2 + told2 - 2 * truth * told
     return 1 - observed / np.where(chance > 1e-12, chance, np.nan)

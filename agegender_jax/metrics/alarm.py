@@ -6,14 +6,17 @@ ONE_CLASS_PERCENT = 98  # a head that gives one class to so many of the examples
 MAJORITY_PERCENT = 1  # as has a gender head whose accuracy is this near the majority rate
 
 
-def collapsed(age_probs, gender_probs, age, gender, half_done: bool) -> list[str]:
+def collapsed(
+    age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray, half_done: bool
+) -> list[str]:
     """Names of the heads ("age", "gender") that tell the classes apart no better than a constant.
 
     A head is named if it puts 98 % or more of the examples in one class, and the gender head also if its accuracy
     is within 0.01 of the majority rate once half of the run is done. Where the labels themselves hold one class
     only, nothing can be said, and the head is not named.
     """
-    count, heads = len(gender), []
+    count = len(gender)
+    heads: list[str] = []
     if not count:
         return heads
     for name, probs, truth in (("age", age_probs, np.asarray(age)), ("gender", gender_probs, np.asarray(gender))):

@@ -5,6 +5,7 @@ is taken for one class, whose probability is the sum of its members'.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def nll(probs: np.ndarray, right: np.ndarray) -> float | None:
     return float(_nll(probs, right).mean()) if len(probs) else None
 
 
-def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict]:
+def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     """How often the most probable class is right, by its probability (Guo et al. 2017, arXiv 1706.04599).
 
     Returns:
@@ -37,7 +38,7 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict]:
     ]
 
 
-def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[str, dict | None]:
+def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[str, dict[str, Any] | None]:
     """How far probabilities "before" and "after" a temperature are from the labels, and what it has changed.
 
     nll: see `nll`. brier: mean of (1 - sum_right p)^2 + sum_wrong p^2, squared distance to the one-hot label, in [0, 2]
@@ -52,8 +53,11 @@ def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[s
       That of an ECE is not told: redraws bias it upwards, the more the better the calibration, so that the interval can
       lie above the value. In the change most of that bias cancels, and what is left speaks against the temperature.
     """
-    told = [stage for stage in ("before", "after") if stages[stage] is not None]
-    columns = {stage: _columns(stages[stage], right) for stage in told}
+    columns = {}
+    for stage in ("before", "after"):
+        if (probs := stages[stage]) is not None:
+            columns[stage] = _columns(probs, right)
+    told = list(columns)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         means = [_means(weights, *columns[stage]) for stage in told]
@@ -61,7 +65,7 @@ def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[s
 
     rows = from_weights(len(right), statistic) or [(None, None)] * (len(MEASURES) * (2 * len(told) - 1))
     parts = [dict(zip(MEASURES, rows[i:], strict=False)) for i in range(0, len(rows), len(MEASURES))]
-    found: dict[str, dict | None] = {"before": None, "after": None, "change": None}
+    found: dict[str, dict[str, Any] | None] = {"before": None, "after": None, "change": None}
     for stage, part in zip(told, parts, strict=False):
         values = {name: value for name, (value, _) in part.items()}
         found[stage] = values | {"ci95": {name: part[name][1] for name in ("nll", "brier")}}

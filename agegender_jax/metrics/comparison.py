@@ -50,7 +50,7 @@ def scored(
     age: np.ndarray,
     gender: np.ndarray,
     age_years: np.ndarray,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """The scores of each model, "ci95" with their intervals, and n_minors, how many are known to be under 18.
 
     age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are told in `agreement`.
@@ -87,7 +87,7 @@ def paired(
     age: np.ndarray,
     gender: np.ndarray,
     age_years: np.ndarray,
-) -> list[dict[str, dict]]:
+) -> list[dict[str, dict[str, Any]]]:
     """For each pair (i, j) the COMPARED scores of model i minus those of model j on the same examples.
 
     Args:

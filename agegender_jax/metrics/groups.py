@@ -1,6 +1,7 @@
 """The scores inside groups of faces, and how far groups are apart."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,14 @@ SMALL = 30  # a group of fewer says little
 BANDS = (0, 18, 30, 45, 60)  # years, the first of each; the last has no end
 
 
-def by_group(age_probs, gender_probs, age, gender, race, bands: Sequence[str]) -> dict:
+def by_group(
+    age_probs: np.ndarray,
+    gender_probs: np.ndarray,
+    age: np.ndarray,
+    gender: np.ndarray,
+    race: np.ndarray,
+    bands: Sequence[str],
+) -> dict[str, Any]:
     """Scores by gender, race and age group, in the order of the codes, in cells of all three, and their largest gaps.
 
     Args:
@@ -24,9 +32,9 @@ def by_group(age_probs, gender_probs, age, gender, race, bands: Sequence[str]) -
       row is n, small (n < SMALL), the scores and "ci95". "gaps": as `gaps`, of each of the four.
     """
     found = outcomes(age_probs, gender_probs, age, gender)
-    age, gender, race, bands = (np.asarray(x) for x in (age, gender, race, bands))
+    age, gender, race, band_of = (np.asarray(x) for x in (age, gender, race, bands))
 
-    def row(of: np.ndarray) -> dict:
+    def row(of: np.ndarray) -> dict[str, Any]:
         values = {name: values[of] for name, values in found.items()}
         means = {name: float(inside.mean()) for name, inside in values.items()}
         intervals = {name: bootstrap_varied(v) if name == "aabd" else wilson(v) for name, v in values.items()}
@@ -39,17 +47,17 @@ def by_group(age_probs, gender_probs, age, gender, race, bands: Sequence[str]) -
     }
     cells = [
         {"age": band, "gender": GENDERS[g], "race": RACES[r]} | row(inside)
-        for band in sorted(set(bands.tolist()), key=_years)
+        for band in sorted(set(band_of.tolist()), key=_years)
         for g in range(len(GENDERS))
         for r in range(len(RACES))
-        if (inside := (bands == band) & (gender == g) & (race == r)).any()
+        if (inside := (band_of == band) & (gender == g) & (race == r)).any()
     ]
     named = {", ".join((cell["age"], cell["gender"], cell["race"])): cell for cell in cells}
     apart = {kind: gaps(rows) for kind, rows in (groups | {"cells": named}).items()}
     return groups | {"cells": cells, "gaps": apart}
 
 
-def gaps(rows: Mapping[str, dict]) -> dict[str, dict | None]:
+def gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
     """For each score how far the groups that are not small are apart: highest minus lowest, and their names.
 
     Returns:
@@ -58,7 +66,7 @@ def gaps(rows: Mapping[str, dict]) -> dict[str, dict | None]:
     large = {name: row for name, row in rows.items() if not row["small"]}
     if len(large) < 2:
         return dict.fromkeys(SCORES)
-    apart = {}
+    apart: dict[str, dict[str, Any] | None] = {}
     for score in SCORES:
         low, *_, high = sorted(large, key=lambda name: large[name][score])
         apart[score] = {"largest": large[high][score] - large[low][score], "between": [high, low]}

@@ -16,6 +16,7 @@ E|a - b| / 2 <= E|a - median| <= E|a - b| for two labels a and b.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def ceiling(disagreement: float, classes: int) -> tuple[float, float]:
     return agreement, (1 + math.sqrt((classes - 1) * max(classes * agreement - 1, 0.0))) / classes
 
 
-def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> dict:
+def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> dict[str, Any]:
     """The best accuracy that labels allow, estimated from pairs of labels.
 
     Args:
@@ -43,9 +44,10 @@ def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> d
     """
     shares = _by_picture(differ, picture)
     counts = {"pairs": len(differ), "pictures": len(shares)}
-    if not len(shares):
+    interval = wilson(shares)
+    if interval is None:
         return counts | dict.fromkeys(("disagreement", "ci95", "ceiling", "ceiling_ci95"))
-    rate, (low, high) = float(shares.mean()), wilson(shares)
+    rate, (low, high) = float(shares.mean()), interval
     bounds = [ceiling(high, classes)[0], ceiling(low, classes)[1]]
     return counts | {
         "disagreement": rate,
@@ -55,7 +57,7 @@ def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> d
     }
 
 
-def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict:
+def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
     """The least mean absolute error that labels allow, in the unit of `apart` (float [K], NaN for pairs to leave out).
 
     Returns:
@@ -70,8 +72,8 @@ def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict:
         return counts | dict.fromkeys(("difference", "ci95", "floor", "floor_ci95"))
     mean = float(means.mean())
     found = counts | {"difference": mean, "ci95": None, "floor": [mean / 2, mean], "floor_ci95": None}
-    if np.ptp(means) > 0:
-        low, high = bootstrap(means)
+    if np.ptp(means) > 0 and (interval := bootstrap(means)):
+        low, high = interval
         found |= {"ci95": [low, high], "floor_ci95": [low / 2, high]}
     return found
 

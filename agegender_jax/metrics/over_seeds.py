@@ -1,11 +1,13 @@
 """Two ways to train, compared over seeds and images at once."""
 
+from typing import Any
+
 import numpy as np
 
 from agegender_jax.metrics.intervals import RESAMPLES
 
 
-def compare(a: np.ndarray, b: np.ndarray) -> dict:
+def compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     """How far the outcomes of a way a to train lie above those of a way b: the mean of a - b, and what it rests on.
 
     Args:

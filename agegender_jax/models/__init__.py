@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CIFAR = {"channels": (64, 128, 256), "extra_units": 1, "final_units": 0, "stem_channels": 16, "stem": "small"}
-BACKBONES = {
+BACKBONES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "ran56": (ResidualAttentionNet, {"modules": (1, 1, 1)}),
     "ran92": (ResidualAttentionNet, {"modules": (1, 2, 3)}),
     "ran56_cifar": (ResidualAttentionNet, {"modules": (1, 1, 1), **CIFAR}),
@@ -87,7 +87,7 @@ def backbone(
     _known("stem", stem, ("default", "imagenet", "small"))
     _known("attention", attention, ATTENTION)
     _known("learning", learning, LEARNING)
-    fields = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
+    fields: dict[str, Any] = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
     fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
     if stem != "default":
         fields["stem"] = stem
@@ -145,7 +145,7 @@ def feed_of(net: nn.Module) -> str:
     return getattr(net, "gender_to_age", "none")
 
 
-def _known(what: str, name: str, known) -> str:
+def _known(what: str, name: str, known: Collection[str]) -> str:
     if name not in known:
         raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
     return name
