@@ -1,0 +1,184 @@
+"""What each change of the training recipe is worth on val: short runs, one change at a time, over seeds.
+
+python -m benchmarks.recipe_ladder --source=crop_part1.tar [--seeds=0,1] [--only="AdamW,mixup"]
+python -m benchmarks.recipe_ladder --table    # of the results file
+
+Each rung is another rung with some fields changed. Every run is ResNet-18 at width 0.5, 64 pixels and 12 epochs, scored
+at its last step, not at its best one, so that nothing is chosen on the images it is scored on. The same command again
+resumes. Runs: runs/recipe; results: benchmarks/results/recipe_ladder.json, which docs/recipe.md shows.
+"""
+
+import argparse
+import collections
+import copy
+import dataclasses
+import itertools
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+
+from agegender_jax import config as config_lib
+from agegender_jax import metrics
+from agegender_jax.configs import resnet
+from agegender_jax.run import dataset, train
+from agegender_jax.run.host import compile_cache
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.predict_members import predict_member
+from agegender_jax.run.workdir import Workdir, finished_runs, provenance
+from benchmarks import result_files
+
+NAME = "recipe_ladder"
+EPOCHS = 12
+SCORES = ("age_accuracy", "gender_accuracy", "aabd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """A recipe: another one, with fields changed."""
+
+    name: str
+    on: str
+    fields: dict[str, Any]
+
+
+WINDOW = {"augment.crop": 0.3, "augment.expand": 0.1, "augment.aspect": 0.1, "augment.rotation": 10.0}
+COLOUR = {"augment.colour": 0.3, "augment.grey": 0.05, "augment.erasing": 0.25}
+RUNGS = (
+    Rung("shipped", "", {}),
+    Rung("AdamW", "shipped", {"batch_size": 64, "optimizer.lr": 0.001, "optimizer.weight_decay": 0.05}),
+    Rung("moving average", "AdamW", {"optimizer.ema": 0.995}),
+    Rung("smoothing and dropout", "moving average", {"loss.label_smoothing": 0.1, "model.dropout": 0.2}),
+    Rung("windows and rotation", "smoothing and dropout", WINDOW | {"augment.shift": 0.05}),
+    Rung("colour and erasing", "windows and rotation", COLOUR),
+    Rung("mixup", "colour and erasing", {"augment.mixup": 0.2}),
+    Rung("stochastic depth", "colour and erasing", {"model.stochastic_depth": 0.1}),
+    Rung("dldl", "colour and erasing", {"loss.age": "dldl"}),
+    Rung("ordinal", "colour and erasing", {"loss.age": "ordinal"}),
+    Rung("mean_variance", "colour and erasing", {"loss.age": "mean_variance"}),
+    Rung("weights of rare ages", "colour and erasing", {"loss.age_balance": 0.3}),
+    Rung("rate 0.002", "colour and erasing", {"optimizer.lr": 0.002}),
+    Rung("decay 0.2", "colour and erasing", {"optimizer.weight_decay": 0.2}),
+    Rung("80 pixels", "colour and erasing", {"data.image_size": 80}),
+    Rung("width 1", "colour and erasing", {"model.width": 1.0}),
+    Rung("30 epochs", "colour and erasing", {"num_epochs": 30}),
+)
+BY_NAME = {rung.name: rung for rung in RUNGS}
+
+
+def fields(name: str) -> dict[str, Any]:
+    """Return all fields that differ from the shipped recipe."""
+    rung = BY_NAME[name]
+    return (fields(rung.on) if rung.on else {}) | rung.fields
+
+
+def config_of(name: str, seed: int, source: str):
+    config = copy.deepcopy(resnet.get_config("18"))
+    config.update({"seed": seed, "num_epochs": EPOCHS, "model": {"width": 0.5}})
+    config.data.update(source=source, image_size=64)
+    config.log.figures = False
+    config.eval.every_epochs = 4
+    config.update_from_flattened_dict(fields(name))
+    config_lib.validate(config)
+    return config
+
+
+def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progress) -> dict:
+    """Train a rung with a seed, or find it trained; return the outcomes on val and what they rest on."""
+    place = Workdir(folder / name.replace(" ", "_") / f"seed{seed}")
+    file = place.path / "ladder.json"
+    if not file.exists():
+        config = config_of(name, seed, source)
+        train.fit(config, str(place.path), [f"benchmarks.{NAME}", name, str(seed)], progress)
+        faces = dataset.load_dataset(config, progress.prepare)
+        member = predict_member(place, "latest", faces, "val", name, progress, calibrate=False)
+        outcomes = metrics.outcomes(member.probs.age, member.probs.gender, *faces.targets("val"))
+        row = {
+            "rung": name,
+            "seed": seed,
+            "step": member.step,
+            "seconds": finished_runs.seconds(place),
+            "parameters": member.parameters,
+            "fingerprint": faces.prepared.fingerprint,
+            "outcomes": {score: outcomes[score].tolist() for score in SCORES},
+            "made_by": provenance.made_by([f"benchmarks.{NAME}"]),
+        }
+        result_files.write(file, row)
+        shutil.rmtree(place.checkpoints)
+    return json.loads(file.read_text())
+
+
+def summary(rows: list[dict]) -> dict:
+    """Return the scores of every rung and its differences to the rung that it changes, over the seeds of both."""
+    by_rung = collections.defaultdict(dict)
+    for row in rows:
+        by_rung[row["rung"]][row["seed"]] = row
+    rungs = []
+    for rung in RUNGS:
+        own, base = by_rung[rung.name], by_rung[rung.on] if rung.on else {}
+        if not own:
+            continue
+        shared = sorted(own.keys() & base.keys())
+        found = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own)}
+        found["seconds"] = [own[seed]["seconds"] for seed in sorted(own)]
+        for score in SCORES:
+            found[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
+            pair = [np.array([of[seed]["outcomes"][score] for seed in shared]) for of in (own, base)]
+            found[f"{score}_gain"] = metrics.compare(*pair) if shared else None
+        rungs.append(found)
+    first = rows[0]
+    return {
+        "split": "val",
+        "n": len(first["outcomes"]["aabd"]),
+        "fingerprint": first["fingerprint"],
+        "epochs": EPOCHS,
+        "rungs": rungs,
+        "made_by": first["made_by"],
+    }
+
+
+def table(found: dict) -> str:
+    """Return the rungs as Markdown: scores, and differences to the changed rung with 95 % intervals."""
+    head = "| recipe | changes | seeds | age accuracy | gender accuracy | AABD |\n|---|---|--:|---|---|---|"
+    lines = [head]
+    for rung in found["rungs"]:
+        cells = [_cell(rung[score], rung[f"{score}_gain"]) for score in SCORES]
+        lines.append(f"| {rung['name']} | {rung['on'] or '-'} | {len(rung['seeds'])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(score: float, gain: dict | None) -> str:
+    if gain is None:
+        return f"{score:.3f}"
+    low, high = gain["ci95"]
+    return f"{score:.3f}, {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--source", help="the images, as data.source")
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--only", default="", help="rungs to train, with commas; all if not given")
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/recipe"))
+    parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
+    args = parser.parse_args()
+    if not args.table:
+        compile_cache.keep()
+        names = args.only.split(",") if args.only else list(BY_NAME)
+        with Progress() as progress:
+            rows = []
+            for seed, name in itertools.product(map(int, args.seeds.split(",")), names):
+                progress.note(f"{name}, seed {seed}")
+                rows.append(run(name, seed, args.source, args.workdir, progress))
+                result_files.write(result_files.RESULTS / f"{NAME}.json", summary(_all_rows(args.workdir)))
+    print(table(result_files.read(NAME)))
+
+
+def _all_rows(folder: pathlib.Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/seed*/ladder.json"))]
+
+
+if __name__ == "__main__":
+    main()

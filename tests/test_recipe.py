@@ -1,0 +1,78 @@
+"""The recipe ladder: its rungs, its arithmetic, and the table in docs/recipe.md."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from agegender_jax import config as config_lib
+from agegender_jax.configs import best
+from benchmarks import recipe_ladder, result_files
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "recipe.md"
+
+
+@pytest.mark.parametrize("name", recipe_ladder.BY_NAME)
+def test_every_rung_is_a_valid_config_that_differs_from_the_one_it_changes(name):
+    config, rung = recipe_ladder.config_of(name, 3, "faces"), recipe_ladder.BY_NAME[name]
+    found = dict(config_lib.flat(config))
+    assert config.seed == 3 and config.data.source == "faces"
+    if rung.on:
+        base = dict(config_lib.flat(recipe_ladder.config_of(rung.on, 3, "faces")))
+        assert {field for field in found if found[field] != base[field]} == set(rung.fields)
+
+
+def test_the_competitive_config_is_the_ladders_top():
+    """It differs in what depends on the length of the run."""
+    top = dict(config_lib.flat(recipe_ladder.config_of("colour and erasing", 0, "data/crop_part1")))
+    shipped = dict(config_lib.flat(best.get_config()))
+    differing = {field for field in top if top[field] != shipped[field]}
+    assert differing == {"num_epochs", "optimizer.ema", "eval.every_epochs", "log.figures"}
+
+
+def row(rung, seed, age, gender=(1, 1), aabd=(0, 0)):
+    outcomes = {"age_accuracy": age, "gender_accuracy": gender, "aabd": aabd}
+    return {"rung": rung, "seed": seed, "seconds": 5.0, "fingerprint": "f", "made_by": {}, "outcomes": outcomes}
+
+
+def test_a_rung_is_compared_with_the_one_it_changes_seed_by_seed():
+    rows = [row("shipped", 0, [0, 0]), row("shipped", 1, [1, 0]), row("AdamW", 1, [1, 1]), row("AdamW", 2, [0, 0])]
+    found = recipe_ladder.summary(rows)
+    shipped, adamw = found["rungs"]
+    assert (found["n"], shipped["age_accuracy"], adamw["age_accuracy"]) == (2, 0.25, 0.5)
+    assert shipped["age_accuracy_gain"] is None and adamw["seeds"] == [1, 2]
+    gain = adamw["age_accuracy_gain"]
+    assert gain["by_seed"] == [0.5]  # of seed 1 alone, which both have
+    assert "| AdamW | shipped | 2 | 0.500, +0.500 [" in recipe_ladder.table(found)
+
+
+def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monkeypatch):
+    calls = []
+    member = type("Member", (), {"probs": None, "step": 7, "parameters": 1})
+    faces = type(
+        "Faces", (), {"prepared": type("P", (), {"fingerprint": "f"}), "targets": lambda self, split: (split, 0)}
+    )
+    monkeypatch.setattr(
+        recipe_ladder.train, "fit", lambda config, place, *rest: pathlib.Path(place, "checkpoints").mkdir(parents=True)
+    )
+    monkeypatch.setattr(recipe_ladder.dataset, "load_dataset", lambda config, progress: faces())
+    monkeypatch.setattr(recipe_ladder.finished_runs, "seconds", lambda place: 1.0)
+
+    def predict(place, which, faces, split, *rest, **options):
+        calls.append((which, split))
+        member.probs = type("Probs", (), {"age": np.eye(2), "gender": np.eye(2)})
+        return member
+
+    scored = {name: np.array([0, 1]) for name in recipe_ladder.SCORES}
+    monkeypatch.setattr(recipe_ladder, "predict_member", predict)
+    monkeypatch.setattr(recipe_ladder.metrics, "outcomes", lambda *args: scored)
+    progress = type("Progress", (), {"prepare": None})
+    rows = [recipe_ladder.run("shipped", 0, "faces", tmp_path, progress) for _ in range(2)]
+    assert calls == [("latest", "val")] and rows[0] == rows[1]
+    assert not (tmp_path / "shipped" / "seed0" / "checkpoints").exists()
+
+
+def test_the_documented_table_is_that_of_the_results():
+    if not (result_files.RESULTS / "recipe_ladder.json").exists():
+        pytest.skip("the ladder has not been measured")
+    assert recipe_ladder.table(result_files.read("recipe_ladder")) in DOCS.read_text()
