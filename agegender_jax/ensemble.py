@@ -9,21 +9,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import data, metrics, models, parallel
+from agegender_jax import arguments, data, metrics, models, parallel
 from agegender_jax.structs import Batch, Probs
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
-    """Softmax of both heads, running statistics in BatchNorm: uint8 RGB [B, H, W, 3] -> Probs.
+    """Return the softmax of both heads, with the running statistics of BatchNorm; compiled once for each shape.
 
-    Controls (`models.CONTROLS`) are answered like any net; `predict_all` refuses them.
+    Controls (`models.CONTROLS`) are computed like any net; `predict_all` refuses them.
 
     Args:
+      images: uint8 RGB [B, H, W, 3].
       gender: int [B], labels; only for a net whose age head is fed the true gender.
+
+    Raises:
+      ValueError: other images, such as floats in [0, 1], or genders.
     """
-    oracle: dict[str, Any] = {} if gender is None else {"gender": gender}
-    outputs: Any = model.apply(variables, data.normalize(images), train=False, **oracle)
+    arguments.check(images=(images, "uint8 B H W 3"))
+    return predict_float(model, variables, images, gender)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict_float(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
+    """Like `predict`, for pixels that were computed: [B, H, W, 3], numbers in [0, 255], which nothing checks.
+
+    Raises:
+      ValueError: `gender` for a net whose age head is not fed it, or of another shape.
+    """
+    labels: dict[str, Any] = {}
+    if gender is not None:
+        arguments.check(images=(images, "number B H W 3"), gender=(gender, "int B"))
+        labels = {"gender": gender}
+    outputs: Any = model.apply(variables, data.normalize_float(images), train=False, **labels)
     return Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
 
 
@@ -35,15 +52,15 @@ def predict_all(
     devices: Sequence[jax.Device] | None = None,
     allow_control: bool = False,
 ) -> Probs:
-    """`predict` over padded batches, padding dropped: numpy Probs, one row for each example.
+    """Return `predict` of padded batches without the padding: numpy Probs, one row for each example.
 
     Args:
-      batches: with several processes, each one's own rows; all get the rows of all, process by process.
+      batches: with several processes, each one's own rows; every process returns the rows of all, process by process.
       devices: share the rows of each batch evenly, their results equal to rounding; None for the default device.
 
     Raises:
-      ValueError: the age head is fed one of `models.CONTROLS`, which know the label or mix up the examples, and
-        `allow_control` does not say that this is known.
+      ValueError: there is no batch, its arrays do not belong together, or the age head is fed one of
+        `models.CONTROLS`, which know the label or mix up the examples, and `allow_control` does not permit that.
     """
     feed, rows = models.feed_of(model), []
     if feed in models.CONTROLS and not allow_control:
@@ -52,27 +69,50 @@ def predict_all(
     variables = spread.replicate(variables) if spread else variables
     for batch in batches:
         image, gender, mask = batch.image, batch.gender if feed == "true" else None, batch.mask
+        arguments.check(**{"batch.image": (image, "uint8 B H W 3"), "batch.mask": (mask, "number B")})
         if spread:
             image, gender, mask = spread.split((image, gender, mask))
-        found = predict(model, variables, image, gender), mask
-        probs, mask = spread.gather(found) if spread else jax.tree.map(np.asarray, found)
+        outputs = predict(model, variables, image, gender), mask
+        probs, mask = spread.gather(outputs) if spread else jax.tree.map(np.asarray, outputs)
         rows.append(jax.tree.map(lambda x, real=mask > 0: x[real], probs))
+    if not rows:
+        raise ValueError("batches must hold at least one batch")
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 
 def mean_probs(members: Sequence[Probs]) -> Probs:
-    """The average of the members' probabilities, equally weighted (arXiv 2010.03791, section 3).
+    """Return the average of the members' probabilities, equally weighted (arXiv 2010.03791, section 3).
+
+    Args:
+      members: age [B, A] and gender [B, G], the same sizes in each.
 
     Raises:
-      ValueError: no members.
+      ValueError: there are no members, or one has other rows or classes than the first; it is named.
     """
     if not members:
         raise ValueError("mean_probs needs at least one member")
+    for i, member in enumerate(members):
+        first = {"members[0].age": (members[0].age, "float B A"), "members[0].gender": (members[0].gender, "float B G")}
+        own = {f"members[{i}].age": (member.age, "float B A"), f"members[{i}].gender": (member.gender, "float B G")}
+        arguments.check(**(first | own))
     return jax.tree.map(lambda *parts: sum(jnp.asarray(p) for p in parts) / len(parts), *members)
 
 
 def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -> Probs:
-    """p^(1/T), normalised, for each head: softmax(logits / T) of the logits behind the probabilities."""
+    """Return p^(1/T), normalised, for each head: softmax(logits / T) of the logits behind the probabilities.
+
+    Args:
+      probs: age [B, A] and gender [B, G].
+      age_temperature, gender_temperature: scalars above 0.
+
+    Raises:
+      ValueError: other shapes, or a temperature that is not above 0.
+    """
+    arguments.check(**{"probs.age": (probs.age, "float B A"), "probs.gender": (probs.gender, "float B G")})
+    for name, value in (("age_temperature", age_temperature), ("gender_temperature", gender_temperature)):
+        arguments.check(**{name: (value, "number")})
+        if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
+            raise ValueError(f"{name} must be above 0 and finite, got {value}")
     return Probs(
         jax.nn.softmax(jnp.log(probs.age) / age_temperature),
         jax.nn.softmax(jnp.log(probs.gender) / gender_temperature),
@@ -80,12 +120,15 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
 
 
 def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:
-    """Scores of the averaged probabilities: age_accuracy, gender_accuracy, aabd (see `metrics.scores`).
+    """Return the scores of the averaged probabilities: age_accuracy, gender_accuracy, aabd (see `metrics.scores`).
 
     Args:
       members: Probs of the same N examples, one for each net; one member is an ensemble of one.
       age: int [N, 2], first and last bucket that count as right.
       gender: int [N].
+
+    Raises:
+      ValueError: as `mean_probs` and `metrics.outcomes`.
     """
     probs = mean_probs(members)
     return metrics.scores(np.asarray(probs.age), np.asarray(probs.gender), age, gender)

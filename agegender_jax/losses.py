@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from agegender_jax import arguments
+
 AGE_LOSSES = ("ce", "dldl", "ordinal", "mean_variance")
 MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05  # Pan et al. 2018, section 4.2, there of ages in years, here of buckets
 
@@ -39,6 +41,7 @@ def age_loss(
       spread: of dldl and ordinal, in buckets.
       bucket_weights: float [A], the factor of an example's loss; the mean over its right buckets. None for 1.
     """
+    arguments.check(logits=(logits, "float B A"), age=(age, "int B 2"))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     bucket = jnp.arange(logits.shape[-1])
     right = (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
@@ -88,5 +91,6 @@ def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy: [B, 2], int [B] -> [B]."""
+    arguments.check(logits=(logits, "float B G"), gender=(gender, "int B"))
     target = optax.smooth_labels(jax.nn.one_hot(gender, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)

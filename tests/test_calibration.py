@@ -139,7 +139,7 @@ def test_calibrate_is_the_softmax_of_cooler_logits():
         found = calibrate(probs, 2.0, 0.7)
         np.testing.assert_allclose(found.age, softmax(age / 2.0), rtol=2e-5)
         np.testing.assert_allclose(found.gender, softmax(gender / 0.7), rtol=2e-5, atol=1e-7)
-    certain = ensemble.calibrate(Probs(np.eye(12, dtype=np.float32), np.eye(2, dtype=np.float32)), 3.0, 0.1)
+    certain = ensemble.calibrate(Probs(np.eye(12, dtype=np.float32), np.eye(2, dtype=np.float32)[[0] * 12]), 3.0, 0.1)
     np.testing.assert_array_equal(certain.age, np.eye(12))
 
 

@@ -78,7 +78,7 @@ def test_nothing_to_score_is_none_and_no_warning():
 
 
 def test_shapes_that_do_not_belong_together_are_refused():
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"age must be int \[N, 2\] where N = 2, got int64 \[1, 2\]"):
         metrics.scores(*answers([1, 2], [0, 1]), labels([1]), np.array([0]))
 
 

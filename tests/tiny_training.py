@@ -30,7 +30,7 @@ BATCH, SIZE, STEPS, RATE = 16, 32, 10, 0.1
 
 
 def prepare_images(keys, images):
-    return data.normalize(augment(keys, images, default().augment))
+    return data.normalize_float(augment(keys, images, default().augment))
 
 
 def batches():

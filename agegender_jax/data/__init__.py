@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from agegender_jax import arguments
+
 if TYPE_CHECKING:  # the listing of sources does not need jax
     import jax
 
@@ -14,12 +16,23 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def normalize(images: Images) -> Images:
-    """(images / 255 - mean) / std with ImageNet's mean and standard deviation of each channel.
+    """Return (images / 255 - mean) / std with ImageNet's mean and standard deviation of each channel.
 
     Args:
       images: uint8 RGB [..., 3]; a JAX array, traced or not, or a NumPy one.
 
     Returns:
       float32 [..., 3] of the same kind, about -2.1 to 2.6.
+
+    Raises:
+      ValueError: other images, such as floats in [0, 1].
     """
-    return (images.astype(np.float32) / np.float32(255) - IMAGENET_MEAN) / IMAGENET_STD
+    arguments.check(images=(images, "uint8 ... 3"))
+    return normalize_float(images)
+
+
+def normalize_float(images: Images) -> Images:
+    """Like `normalize`, for pixels that were computed: numbers in [0, 255], which nothing checks."""
+    axes = (1,) * (images.ndim - 1) + (3,)  # as many as the images have: jax may be set to refuse fewer
+    mean, std = IMAGENET_MEAN.reshape(axes), IMAGENET_STD.reshape(axes)
+    return (images.astype(np.float32) / np.float32(255) - mean) / std

@@ -78,7 +78,10 @@ def _calibration(
 ) -> dict:
     """Of both heads, before the temperatures (`raw`) and after, which is None where there are none, and the change."""
     before, after = (probs, None) if raw is None else (raw, probs)
-    right = {"age": metrics.right_ages(age), "gender": metrics.right_genders(gender)}
+    right = {
+        "age": metrics.right_ages(age, probs.age.shape[1]),
+        "gender": metrics.right_genders(gender, probs.gender.shape[1]),
+    }
     found = {}
     for head, temperature in zip(right, temperatures or (None, None), strict=True):
         stages = {"before": getattr(before, head), "after": getattr(after, head, None)}

@@ -18,9 +18,7 @@ def check_pictures(net: nn.Module, images) -> None:
     """Raises ValueError unless the net has both heads and images are uint8 RGB [B, H, W, 3]."""
     if not isinstance(net, models.AgeGenderNet):
         raise ValueError(f"explanations are of nets by models.build, not of a {type(net).__name__}")
-    check_images(images)
-    if images.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 RGB, not {images.dtype}")
+    check_images(images, "uint8")
 
 
 def check(net: nn.Module, images, head: str, target) -> np.ndarray:

@@ -99,7 +99,7 @@ def _answers(net: nn.Module, variables, images: jax.Array, blurred: jax.Array, r
     counts = np.arange(STEPS + 1) * CELLS**2 // STEPS
     taken = (ranks < counts[:, None, None, None])[..., None]  # [STEPS + 1, B, H, W, 1]
     pictures = jnp.stack([jnp.where(taken, mean, images), jnp.where(taken, images, blurred)])
-    probs = ensemble.predict(net, variables, pictures.reshape(-1, height, width, 3))
+    probs = ensemble.predict_float(net, variables, pictures.reshape(-1, height, width, 3))
     return jax.tree.map(lambda p: p.reshape(2, STEPS + 1, batch, -1), probs)
 
 

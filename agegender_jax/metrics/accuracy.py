@@ -1,54 +1,89 @@
-"""How often answers are right, and how far off.
+"""How often predictions are right, and how far off.
 
 The three scores, each the mean over examples of an integer (`outcomes`):
   age_accuracy: the most probable bucket lies in the label's range [first, last].
   gender_accuracy: the more probable gender is the label's.
   aabd: max(first - bucket, bucket - last, 0), the absolute difference of bucket indices (arXiv 2010.03791).
+
+The number of age buckets A and of genders G is that of the probabilities.
 """
 
 import numpy as np
 
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax import arguments
+from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.metrics.calibration import nll
 
 SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
 
 def nearest_bucket(bucket: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """The bucket of each label's range [first, last] (`age`, int [N, 2]) that is nearest to `bucket` (int [N])."""
+    """Return the bucket of each label's range [first, last] (`age`, int [N, 2]) that is nearest to `bucket` (int [N]).
+
+    Raises:
+      ValueError: the arguments are of other shapes.
+    """
+    arguments.check(bucket=(bucket, "int N"), age=(age, "int N 2"))
     return np.clip(bucket, age[:, 0], age[:, 1])
 
 
 def right_ages(age: np.ndarray, num_buckets: int = len(AGE_BUCKETS)) -> np.ndarray:
-    """The buckets inside each label's range [first, last]: bool [N, A]."""
+    """Return the buckets inside each label's range [first, last]: bool [N, A].
+
+    Args:
+      age: int [N, 2], first and last bucket that count as right. num_buckets: A.
+
+    Raises:
+      ValueError: a label is not a range of those buckets.
+    """
     bucket, age = np.arange(num_buckets), np.asarray(age)
+    arguments.check(age=(age, "int N 2"))
+    if len(age) and not (0 <= age[:, 0].min() and age[:, 1].max() < num_buckets and (age[:, 0] <= age[:, 1]).all()):
+        raise ValueError(f"age must hold ranges first <= last of {num_buckets} buckets, 0 to {num_buckets - 1}")
     return (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
 
 
-def right_genders(gender: np.ndarray) -> np.ndarray:
-    """bool [N, 2], True at each label."""
-    return np.asarray(gender)[:, None] == np.arange(len(GENDERS))
+def right_genders(gender: np.ndarray, num_genders: int = 2) -> np.ndarray:
+    """Return bool [N, G], True at each label.
+
+    Raises:
+      ValueError: a label is not in 0 to G - 1.
+    """
+    gender = np.asarray(gender)
+    arguments.check(gender=(gender, "int N"))
+    if len(gender) and not (0 <= gender.min() and gender.max() < num_genders):
+        raise ValueError(f"gender must be in 0 to {num_genders - 1}, got {gender.min()} to {gender.max()}")
+    return gender[:, None] == np.arange(num_genders)
+
+
+def check_labels(age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray) -> None:
+    """Raise ValueError unless the probabilities and the labels of N examples (see `outcomes`) belong together."""
+    sizes = arguments.check(
+        age_probs=(age_probs, "number N A"),
+        gender_probs=(gender_probs, "number N G"),
+        age=(age, "int N 2"),
+        gender=(gender, "int N"),
+    )
+    right_ages(age, sizes["A"])
+    right_genders(gender, sizes["G"])
 
 
 def outcomes(
     age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The scores of every single example: int [N] for each of SCORES.
+    """Return the scores of every single example: int [N] for each of SCORES.
 
     Args:
       age_probs: [N, A], any monotone score will do.
-      gender_probs: [N, 2].
+      gender_probs: [N, G].
       age: int [N, 2], first and last bucket that count as right.
       gender: int [N].
 
     Raises:
-      ValueError: the shapes do not belong together.
+      ValueError: the shapes do not belong together, or a label is not one of the classes.
     """
     age, gender = np.asarray(age), np.asarray(gender)
-    count = len(gender)
-    if gender.shape != (count,) or age.shape != (count, 2) or len(age_probs) != count or len(gender_probs) != count:
-        shapes = [np.shape(x) for x in (age_probs, gender_probs, age, gender)]
-        raise ValueError(f"expected [N, A], [N, 2], [N, 2] and [N]; got {shapes}")
+    check_labels(age_probs, gender_probs, age, gender)
     bucket = np.argmax(age_probs, -1)
     distance = np.abs(bucket - nearest_bucket(bucket, age))
     right = np.argmax(gender_probs, -1) == gender
@@ -58,50 +93,57 @@ def outcomes(
 def scores(
     age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
 ) -> dict[str, float | None]:
-    """Means of `outcomes` (same arguments): both accuracies in [0, 1], aabd in buckets."""
-    found = outcomes(age_probs, gender_probs, age, gender)
-    return {name: _mean(values) for name, values in found.items()}
+    """Return the means of `outcomes` (same arguments): both accuracies in [0, 1], aabd in buckets."""
+    by_example = outcomes(age_probs, gender_probs, age, gender)
+    return {name: _mean(values) for name, values in by_example.items()}
 
 
 def losses(
     age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
 ) -> dict[str, float | None]:
-    """Mean cross-entropies in nats (arguments as `outcomes`): loss_age, loss_gender, and loss, their sum.
+    """Return mean cross-entropies in nats (arguments as `outcomes`): loss_age, loss_gender, and loss, their sum.
 
     An age label with a range counts minus the log of the range's summed probability.
     """
-    of_age = nll(age_probs, right_ages(age, np.shape(age_probs)[1]))
-    of_gender = nll(gender_probs, right_genders(gender))
-    if of_age is None or of_gender is None:
+    check_labels(age_probs, gender_probs, age, gender)
+    loss_age = nll(age_probs, right_ages(age, np.shape(age_probs)[1]))
+    loss_gender = nll(gender_probs, right_genders(gender, np.shape(gender_probs)[1]))
+    if loss_age is None or loss_gender is None:
         return {"loss": None, "loss_age": None, "loss_gender": None}
-    return {"loss": of_age + of_gender, "loss_age": of_age, "loss_gender": of_gender}
+    return {"loss": loss_age + loss_gender, "loss_age": loss_age, "loss_gender": loss_gender}
 
 
 def majority(age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:
-    """Scores of always answering the commonest bucket and the commonest gender of these labels."""
+    """Return the scores of always predicting the most frequent bucket and the most frequent gender of these labels."""
     if not len(gender):
         return dict.fromkeys(SCORES)
-    counts = right_ages(age).sum(0), right_genders(gender).sum(0)
-    of_age, of_gender = (np.broadcast_to(c == c.max(), (len(gender), len(c))) for c in counts)
+    right = right_ages(age, np.max(age) + 1), right_genders(gender, np.max(gender) + 1)
+    of_age, of_gender = (np.broadcast_to(r.sum(0) == r.sum(0).max(), r.shape) for r in right)
     return scores(of_age, of_gender, age, gender)
 
 
 def confusion(
     age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Counts, true class by row and predicted by column: {"age": int [A, A], "gender": int [2, 2]}.
+    """Return counts, true class by row and predicted by column: {"age": int [A, A], "gender": int [G, G]}.
 
-    A label with a range stands in the row of its bucket nearest to the prediction: the diagonal is what is right.
+    A label with a range is in the row of its bucket nearest to the prediction: the diagonal is what is right.
     """
-    bucket, answer = np.argmax(age_probs, -1), np.argmax(gender_probs, -1)
-    counts = {"age": np.zeros((len(AGE_BUCKETS),) * 2, int), "gender": np.zeros((len(GENDERS),) * 2, int)}
+    check_labels(age_probs, gender_probs, age, gender)
+    bucket, predicted = np.argmax(age_probs, -1), np.argmax(gender_probs, -1)
+    counts = {
+        "age": np.zeros((np.shape(age_probs)[1],) * 2, int),
+        "gender": np.zeros((np.shape(gender_probs)[1],) * 2, int),
+    }
     np.add.at(counts["age"], (nearest_bucket(bucket, np.asarray(age)), bucket), 1)
-    np.add.at(counts["gender"], (np.asarray(gender), answer), 1)
+    np.add.at(counts["gender"], (np.asarray(gender), predicted), 1)
     return counts
 
 
-def range_name(first: int, last: int) -> str:
-    """ "20-29" for one bucket, "70+" for all from one up, "70-89" for some."""
+def range_name(first: int, last: int, num_buckets: int = len(AGE_BUCKETS)) -> str:
+    """Return "20-29" for one bucket, "70+" for all from one up, "70-89" for some; plain indices for other buckets."""
+    if num_buckets != len(AGE_BUCKETS):
+        return f"{first}" if first == last else f"{first}-{last}"
     if first == last:
         return AGE_BUCKETS[first]
     return f"{10 * first}+" if last == len(AGE_BUCKETS) - 1 else f"{10 * first}-{10 * last + 9}"

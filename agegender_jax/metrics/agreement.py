@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.labels import GENDERS
-from agegender_jax.metrics.accuracy import nearest_bucket
+from agegender_jax import arguments
+from agegender_jax.metrics.accuracy import check_labels, nearest_bucket, right_genders
 from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights
 
 AGREEMENT = ("age_kappa", "gender_balanced_accuracy", "gender_auc")
@@ -21,6 +21,7 @@ def kappa(counts: np.ndarray) -> Estimate:
     Args:
       counts: int [A, A], labels by row and answers by column, as `confusion` gives them.
     """
+    arguments.check(counts=(counts, "int A A"))
     truth, predicted = (place.reshape(-1) for place in np.indices(counts.shape))
     moments = np.stack([(truth - predicted) ** 2, truth, predicted, truth**2, predicted**2], -1)
 
@@ -37,6 +38,7 @@ def balanced_accuracy(counts: np.ndarray) -> Estimate:
     Args:
       counts: int [G, G], labels by row and answers by column.
     """
+    arguments.check(counts=(counts, "int G G"))
 
     def statistic(drawn: np.ndarray) -> np.ndarray:
         table = drawn.reshape(*drawn.shape[:-1], *counts.shape)
@@ -54,6 +56,8 @@ def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
     Args:
       scores: K times [N]. positive: bool [N].
     """
+    for score in scores:
+        arguments.check(scores=(score, "number N"), positive=(positive, "bool N"))
     ranked = [_ranks(np.asarray(score), positive) for score in scores]
 
     def statistic(weights: np.ndarray) -> np.ndarray:
@@ -71,15 +75,16 @@ def differences(
       probs: of each model, anything with `age` [N, A] and `gender` [N, 2].
       age: int [N, 2], first and last right bucket; gender: int [N].
     """
+    age, gender = np.asarray(age), np.asarray(gender)
     columns = [_moments(p, age, gender) for p in probs]
     ranked = [_ranks(np.asarray(p.gender)[:, 1], gender == 1) for p in probs]
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         found = []
         for column, ranks in zip(columns, ranked, strict=True):
-            *squares, count, right = np.split(weights @ column / len(column), (1, 2, 3, 4, 5, 7), -1)
-            of_age = _kappa(*(part[:, 0] for part in squares))
-            found.append(np.stack([of_age, (right / count).mean(-1), _area(weights, *ranks)], -1))
+            moments, recalls = np.split(weights @ column / len(column), (5,), -1)  # sums of integers: exact
+            count, right = np.split(recalls, 2, -1)
+            found.append(np.stack([_kappa(*moments.T), (right / count).mean(-1), _area(weights, *ranks)], -1))
         return np.concatenate([found[a] - found[b] for a, b in pairs], -1)
 
     rows = (from_weights(len(gender), statistic) if pairs else []) or [(None, None)] * (len(AGREEMENT) * len(pairs))
@@ -88,10 +93,11 @@ def differences(
 
 
 def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
-    """[N, 9], whose weighted means kappa and the recalls are made of."""
+    """Return [N, 5 + 2 G], whose weighted means kappa and the recalls are made of."""
+    check_labels(probs.age, probs.gender, age, gender)
     bucket, answer = np.argmax(probs.age, -1), np.argmax(probs.gender, -1)
     truth = nearest_bucket(bucket, age)
-    of = gender[:, None] == np.arange(len(GENDERS))
+    of = right_genders(gender, np.shape(probs.gender)[1])
     squares = np.stack([(truth - bucket) ** 2, truth, bucket, truth**2, bucket**2], -1)
     return np.concatenate([squares, of, of & (answer == gender)[:, None]], -1).astype(float)
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from agegender_jax.metrics.accuracy import check_labels
+
 ONE_CLASS_PERCENT = 98  # a head that gives one class to so many of the examples has collapsed
 MAJORITY_PERCENT = 1  # as has a gender head whose accuracy is this near the majority rate
 
@@ -15,6 +17,7 @@ def collapsed(
     is within 0.01 of the majority rate once half of the run is done. Where the labels themselves hold one class
     only, nothing can be said, and the head is not named.
     """
+    check_labels(age_probs, gender_probs, age, gender)
     count = len(gender)
     heads: list[str] = []
     if not count:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax import arguments
 from agegender_jax.metrics.intervals import from_weights, weighted_sums
 
 MEASURES = ("nll", "brier", "ece")
@@ -20,6 +21,7 @@ COLDEST, HOTTEST = 0.1, 10.0  # where all of val is right, or wrong, there is no
 
 def nll(probs: np.ndarray, right: np.ndarray) -> float | None:
     """Mean of -log sum_right p, nats."""
+    _check(probs, right)
     return float(_nll(probs, right).mean()) if len(probs) else None
 
 
@@ -29,6 +31,7 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     Returns:
       For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None without n.
     """
+    _check(probs, right)
     place, confidence, hit = _binned(probs, right)
     n = np.bincount(place, minlength=BINS)
     sums = (np.bincount(place, x, minlength=BINS) for x in (confidence, hit))
@@ -56,6 +59,7 @@ def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[s
     columns = {}
     for stage in ("before", "after"):
         if (probs := stages[stage]) is not None:
+            _check(probs, right)
             columns[stage] = _columns(probs, right)
     told = list(columns)
 
@@ -79,6 +83,7 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
 
     Searched between COLDEST and HOTTEST, over log T; 1.0 where no other is better.
     """
+    _check(probs, right)
     import scipy.optimize  # takes half a second, at each start of a program if it stood above
 
     logits = np.log(np.maximum(np.asarray(probs, np.float64), LEAST))
@@ -91,6 +96,10 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
         loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def _check(probs: np.ndarray, right: np.ndarray) -> None:
+    arguments.check(probs=(probs, "float N K"), right=(right, "bool N K"))
 
 
 def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax import arguments
 from agegender_jax.metrics.accuracy import SCORES, confusion, outcomes
 from agegender_jax.metrics.agreement import AGREEMENT, auc, balanced_accuracy, differences, kappa
 from agegender_jax.metrics.intervals import bootstrap, bootstrap_means, wilson
@@ -30,6 +31,7 @@ def per_example(
       of known age only, minors_as_adults (whether the expected age is 18 or more) those of them under 18, and all three
       none where `bucket_years` is None.
     """
+    arguments.check(age_years=(age_years, "int N"), gender=(gender, "int N"))
     found = outcomes(probs.age, probs.gender, age, gender)
     known = age_years >= 0
     error, adult = np.zeros(0), np.zeros(0, int)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax import arguments
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import SCORES, outcomes, range_name
 from agegender_jax.metrics.intervals import bootstrap_varied, wilson
@@ -31,24 +32,29 @@ def by_group(
       "gender", "race", "age": {name: row}; "cells": rows with "age", "gender" and "race"; of groups with examples. A
       row is n, small (n < SMALL), the scores and "ci95". "gaps": as `gaps`, of each of the four.
     """
-    found = outcomes(age_probs, gender_probs, age, gender)
+    values_by_score = outcomes(age_probs, gender_probs, age, gender)
     age, gender, race, band_of = (np.asarray(x) for x in (age, gender, race, bands))
+    arguments.check(gender=(gender, "int N"), race=(race, "int N"))
+    if len(band_of) != len(gender):
+        raise ValueError(f"bands must be [N] where N = {len(gender)}, got {len(band_of)}")
+    num_ages, num_genders = np.shape(age_probs)[1], np.shape(gender_probs)[1]
+    genders = GENDERS if num_genders == len(GENDERS) else [str(i) for i in range(num_genders)]
 
     def row(of: np.ndarray) -> dict[str, Any]:
-        values = {name: values[of] for name, values in found.items()}
+        values = {name: values[of] for name, values in values_by_score.items()}
         means = {name: float(inside.mean()) for name, inside in values.items()}
         intervals = {name: bootstrap_varied(v) if name == "aabd" else wilson(v) for name, v in values.items()}
         return {"n": int(of.sum()), "small": bool(of.sum() < SMALL), **means, "ci95": intervals}
 
     groups = {
-        "gender": {name: row(gender == i) for i, name in enumerate(GENDERS) if (gender == i).any()},
+        "gender": {name: row(gender == i) for i, name in enumerate(genders) if (gender == i).any()},
         "race": {name: row(race == i) for i, name in enumerate(RACES) if (race == i).any()},
-        "age": {range_name(*r): row((age == r).all(-1)) for r in np.unique(age, axis=0)},
+        "age": {range_name(a, b, num_ages): row((age == (a, b)).all(-1)) for a, b in np.unique(age, axis=0)},
     }
     cells = [
-        {"age": band, "gender": GENDERS[g], "race": RACES[r]} | row(inside)
+        {"age": band, "gender": genders[g], "race": RACES[r]} | row(inside)
         for band in sorted(set(band_of.tolist()), key=_years)
-        for g in range(len(GENDERS))
+        for g in range(num_genders)
         for r in range(len(RACES))
         if (inside := (band_of == band) & (gender == g) & (race == r)).any()
     ]

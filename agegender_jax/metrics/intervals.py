@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from agegender_jax import arguments
+
 RESAMPLES = 2000
 FEW = 200  # kinds
 BLOCK = 2**19  # weights at a time
@@ -22,6 +24,7 @@ def wilson(right: np.ndarray) -> list[float] | None:
 
     Recommended for small n and for rates near 0 or 1 by Brown, Cai, DasGupta 2001.
     """
+    arguments.check(right=(right, "number N"))
     count = len(right)
     if not count:
         return None
@@ -34,6 +37,7 @@ def wilson(right: np.ndarray) -> list[float] | None:
 
 def bootstrap(values: np.ndarray) -> list[float] | None:
     """Bootstrap interval of the mean of numbers [N]."""
+    arguments.check(values=(values, "number N"))
     levels, counts = np.unique(values, return_counts=True)
     if len(levels) > FEW:
         return bootstrap_means(np.asarray(values)[:, None])[0]
@@ -47,6 +51,7 @@ def bootstrap_varied(values: np.ndarray) -> list[float] | None:
 
 def bootstrap_means(values: np.ndarray) -> list[list[float] | None]:
     """Bootstrap intervals of the mean of each column of [N, K], from the same redraws."""
+    arguments.check(values=(values, "number N K"))
     values = np.asarray(values, np.float64)
     found = from_weights(len(values), lambda weights: weighted_sums(weights, values) / len(values))
     return [interval for _, interval in found] or [None] * values.shape[1]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax import arguments
 from agegender_jax.metrics.intervals import RESAMPLES
 
 
@@ -18,6 +19,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
       {"difference": float, "ci95": [low, high], "by_seed": S floats, "range": [least, largest of by_seed]}; None and
       [] where there is no image.
     """
+    arguments.check(a=(a, "number S N"), b=(b, "number S N"))
     differences = np.asarray(a) - np.asarray(b)
     if not differences.size:
         return {"difference": None, "ci95": None, "by_seed": [], "range": None}
@@ -42,6 +44,7 @@ def crossed_bootstrap(values: np.ndarray) -> list[float]:
     Drawing columns draws the count of each distinct column from a multinomial, so the cost does not grow with N.
     The same input gives the same interval.
     """
+    arguments.check(values=(values, "number S N"))
     seeds, images = values.shape
     columns, counts = np.unique(values, axis=1, return_counts=True)
     rng = np.random.default_rng(0)

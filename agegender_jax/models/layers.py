@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from agegender_jax import arguments
+
 MIN_IMAGE_SIZE = 32
 PARTS = 4  # of a batch in a convolution of few channels on CPU
 
@@ -22,9 +24,14 @@ def scaled(channels: int, width: float) -> int:
     return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
-def check_images(images: jax.Array) -> None:
-    """Raises ValueError unless images are [B, H, W, 3] with H and W of at least 32."""
-    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MIN_IMAGE_SIZE:
+def check_images(images: jax.Array, kind: str = "float") -> None:
+    """Raise ValueError unless images are [B, H, W, 3] with H and W of at least 32.
+
+    Args:
+      kind: "float" for normalized images (see `data.normalize`), or "uint8".
+    """
+    arguments.check(images=(images, f"{kind} B H W 3"))
+    if min(images.shape[1:3]) < MIN_IMAGE_SIZE:
         raise ValueError(f"images must be [B, H, W, 3] with H, W >= {MIN_IMAGE_SIZE}, got {images.shape}")
 
 

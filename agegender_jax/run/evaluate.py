@@ -87,14 +87,17 @@ def evaluate(
 
 
 def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:
-    """The runs and their configs, as plain dicts.
+    """Return the runs and their configs, as plain dicts.
 
     Raises:
-      ConfigError, CheckpointError: no workdir is given, or one is not that of a run.
+      ConfigError, CheckpointError: no workdir is named, one is named twice, or one is not that of a run.
     """
     if not workdirs:
         raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
     places = [Workdir(path) for path in workdirs]
+    for i, place in enumerate(places):
+        if place.path in [earlier.path for earlier in places[:i]]:  # links and relative paths are resolved
+            raise ConfigError(f"a run is named twice: {place.path}", f"--workdir={place.given}", "name each run once")
     return places, [read_config(place) for place in places]
 
 

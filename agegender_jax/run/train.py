@@ -205,7 +205,7 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
     """
 
     def prepare_images(keys, images):
-        return data.normalize(augment(keys, images, config.augment))
+        return data.normalize_float(augment(keys, images, config.augment))
 
     balance = config.loss.age_balance if train_age is not None else 0
     age_loss = functools.partial(

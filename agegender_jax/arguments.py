@@ -1,0 +1,43 @@
+"""Checks of array arguments. Shapes and dtypes are static, so traced arrays are checked too, while they are traced."""
+
+from typing import Any
+
+import numpy as np
+
+KINDS = {"uint8": np.uint8, "int": np.integer, "float": np.floating, "bool": np.bool_, "number": None}
+
+
+def check(**arguments: tuple[Any, str]) -> dict[str, int]:
+    """Check the dtype and shape of arrays, and that equal letters are equal sizes; return the sizes by letter.
+
+    `check(images=(x, "uint8 B H W 3"), gender=(y, "int B"))` returns {"B": …, "H": …, "W": …}. The first word is one of
+    KINDS: `number` is any of integers, floats and bools, `float` includes bfloat16. `...` stands for any leading axes.
+
+    Raises:
+      ValueError: names the argument, with what it must be and what it is.
+    """
+    sizes: dict[str, int] = {}
+    for name, (value, expected) in arguments.items():
+        kind, *axes = expected.split()
+        shape, dtype = np.shape(value), _dtype(value)
+        wanted = f"{name} must be {kind} [{', '.join(axes)}]"
+        if axes[:1] == ["..."]:
+            axes = axes[1:]
+            shape = shape[len(shape) - len(axes) :]
+        if not _is(dtype, kind) or len(shape) != len(axes):
+            raise ValueError(f"{wanted}, got {dtype} {list(np.shape(value))}")
+        for axis, size in zip(axes, shape, strict=True):
+            if size != (int(axis) if axis.isdigit() else sizes.setdefault(axis, size)):
+                known = "" if axis.isdigit() else f" where {axis} = {sizes[axis]}"
+                raise ValueError(f"{wanted}{known}, got {dtype} {list(np.shape(value))}")
+    return sizes
+
+
+def _dtype(value: Any) -> np.dtype:
+    return np.dtype(value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype)
+
+
+def _is(dtype: np.dtype, kind: str) -> bool:
+    if kind == "number":
+        return any(_is(dtype, other) for other in ("int", "float", "bool"))
+    return np.issubdtype(dtype, KINDS[kind]) or (kind == "float" and dtype.name == "bfloat16")
