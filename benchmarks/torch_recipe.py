@@ -1,0 +1,217 @@
+"""The control: a config's net and recipe in PyTorch, on the same images, pixels, epochs and split.
+
+python -m benchmarks.torch_recipe --config=best:resnet --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
+
+Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
+on the test split. The same command again resumes after the last whole epoch. Only what this file implements is
+accepted: Adam with decoupled decay, cosine, clipping, moving average, label smoothing, dropout, the augmentation but
+for mixup. Needs `pip install torch`.
+"""
+
+import argparse
+import copy
+import importlib
+import json
+import math
+import pathlib
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from agegender_jax import config as config_lib
+from agegender_jax import data, metrics
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run import dataset
+from benchmarks import result_files, torch_nets, torch_steps
+
+USUAL = {
+    "model.stochastic_depth": 0,
+    "model.dtype": "float32",
+    "optimizer.name": "adam",
+    "optimizer.schedule": "cosine",
+    "optimizer.layer_decay": 1,
+    "optimizer.freeze": 0,
+    "loss.age": "ce",
+    "loss.age_balance": 0,
+    "augment.mixup": 0,
+}
+
+
+def augment(images, group):
+    """uint8 [B, S, S, 3] -> float32 in [0, 255], as `agegender_jax.data.augment` but for the random numbers."""
+    if group["crop"] or group["expand"] or group["aspect"] or group["rotation"]:
+        images = resample(images, group)
+        group = group | {"flip": False, "shift": 0.0}
+    images = torch_steps.augment(images, group)
+    count, side = images.shape[:2]
+    grey = torch.rand(count, 1, 1, 1) < group["grey"]
+    images = torch.where(grey, images.mean(-1, keepdim=True), images)
+    area = 0.02 + 0.18 * torch.rand(count)
+    aspect = 3.3 ** (2 * torch.rand(count) - 1)
+    size = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1)
+    corner = torch.rand(count, 2) * (1 - size)
+    place = torch.arange(side)
+    inside = (corner[..., None] * side <= place) & (place < (corner + size)[..., None] * side)  # [B, 2, S]
+    hidden = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & (torch.rand(count, 1, 1, 1) < group["erasing"])
+    return torch.where(hidden, 255 * torch.rand(count, 1, 1, 3), images)
+
+
+def resample(images, group):
+    """One random window an image: mirrored, rotated, its edges reflected."""
+    count, uniform = len(images), lambda: 2 * torch.rand(len(images)) - 1
+    area = 1 + ((group["expand"] + group["crop"]) * uniform() + group["expand"] - group["crop"]) / 2
+    aspect = (1 + group["aspect"]) ** uniform()
+    height, width = (area / aspect).sqrt(), (area * aspect).sqrt()
+    y, x = ((1 - side).abs() * uniform() + 2 * group["shift"] * uniform() for side in (height, width))  # from -1 to 1
+    angle = torch.deg2rad(group["rotation"] * uniform())
+    mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0) if group["flip"] else torch.ones(count)
+    cos, sin = angle.cos(), angle.sin()
+    rows = [
+        torch.stack([cos * width * mirror, -sin * height, x], 1),
+        torch.stack([sin * width * mirror, cos * height, y], 1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1), (count, 3, *images.shape[1:3]), align_corners=False)
+    images = images.permute(0, 3, 1, 2).float()
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).permute(0, 2, 3, 1)
+
+
+class Net(torch.nn.Module):
+    """The net with dropout before both heads, uint8 or float images [B, S, S, 3] -> logits."""
+
+    def __init__(self, config):
+        super().__init__()
+        model = config["model"]
+        options = {name: model[name] for name in ("name", "width", "stem", "gender_to_age", "age_hidden")}
+        self.net = torch_nets.build(**options, num_age_classes=NUM_AGE_BUCKETS, image_size=config["data"]["image_size"])
+        self.net.backbone.register_forward_hook(lambda net, args, out: F.dropout(out, model["dropout"], net.training))
+
+    def forward(self, images):
+        images = (images.float() / 255 - torch.tensor(data.IMAGENET_MEAN)) / torch.tensor(data.IMAGENET_STD)
+        return self.net(images.permute(0, 3, 1, 2))
+
+
+class Training:
+    """Net, moving average, optimiser and the number of epochs done, saved after each."""
+
+    def __init__(self, config, steps_per_epoch):
+        fields, self.config, self.steps_per_epoch = config["optimizer"], config, steps_per_epoch
+        torch.manual_seed(config["seed"])
+        self.net = Net(config)
+        self.average = copy.deepcopy(self.net).eval()
+        kernels = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": kernels, "weight_decay": fields["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, fields["lr"])
+        self.epoch, self.step, self.rows = 0, 0, []
+
+    def rate(self):
+        fields, total = self.config["optimizer"], self.steps_per_epoch * self.config["num_epochs"]
+        warmup = round(fields["warmup"] * total)
+        if self.step < warmup:
+            return fields["lr"] * (1 + self.step) / (warmup + 1)
+        progress = (self.step - warmup) / max(total - warmup, 1)
+        return fields["lr"] * (fields["final"] + (1 - fields["final"]) * (1 + math.cos(math.pi * progress)) / 2)
+
+    def train_step(self, images, age, gender):
+        config, loss = self.config, self.config["loss"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        age_logits, gender_logits = self.net(augment(images, config["augment"]))
+        pairs = ((loss["age_weight"], age_logits, age), (loss["gender_weight"], gender_logits, gender))
+        total = sum(w * F.cross_entropy(logits, of, label_smoothing=loss["label_smoothing"]) for w, logits, of in pairs)
+        self.optimizer.zero_grad()
+        total.backward()
+        if config["optimizer"]["clip_norm"]:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), config["optimizer"]["clip_norm"])
+        self.optimizer.step()
+        decay = min(config["optimizer"]["ema"], (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for own, average in zip(self.net.state_dict().values(), self.average.state_dict().values(), strict=True):
+                average.copy_(own if not own.is_floating_point() else average * decay + own * (1 - decay))
+        self.step += 1
+
+    def save(self, path):
+        state = {"net": self.net.state_dict(), "average": self.average.state_dict(), "epoch": self.epoch}
+        state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "rows": self.rows}
+        torch.save(state | {"random": torch.get_rng_state()}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+
+    def load(self, path):
+        state = torch.load(path, weights_only=True)
+        for name in ("net", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
+        torch.set_rng_state(state["random"])
+
+
+@torch.inference_mode()
+def scores(net, faces, images, split):
+    where = faces.indices(split)
+    logits = [net(torch.from_numpy(images[part])) for part in np.array_split(where, max(1, len(where) // 256))]
+    age, gender = (torch.cat(parts).softmax(-1).numpy() for parts in zip(*logits, strict=True))
+    return metrics.scores(age, gender, *faces.targets(split)) | metrics.losses(age, gender, *faces.targets(split))
+
+
+def check(config):
+    """Raise ValueError for a setting that only the JAX side has."""
+    flat = dict(config_lib.flat(config))
+    for name, usual in USUAL.items():
+        if flat[name] != usual:
+            raise ValueError(f"{name} is {flat[name]!r}; PyTorch's side has {usual!r} only")
+
+
+def train(config, faces, workdir, until=None):
+    """Train to the end, or to the epoch `until`, or resume; return the `Training`."""
+    config = config.to_dict()
+    images = faces.prepared.images(config["data"]["image_size"])
+    where, size = faces.indices("train"), config["batch_size"]
+    training, path = Training(config, len(where) // size), workdir / "training.pt"
+    if path.exists():
+        training.load(path)
+    age, gender = faces.prepared.age[:, 0], faces.prepared.gender
+    while training.epoch < (until or config["num_epochs"]):
+        start, order = time.perf_counter(), np.random.default_rng((config["seed"], training.epoch)).permutation(where)
+        training.net.train()
+        for rows in order[: len(order) // size * size].reshape(-1, size):
+            batch = (torch.from_numpy(np.ascontiguousarray(of[rows])) for of in (images, age, gender))
+            training.train_step(*(x if x.ndim > 1 else x.long() for x in batch))
+        training.epoch += 1
+        net = training.average if config["optimizer"]["ema"] else training.net.eval()
+        row = {
+            "epoch": training.epoch,
+            "seconds": round(time.perf_counter() - start, 1),
+            **scores(net, faces, images, "val"),
+        }
+        training.rows.append(row)
+        training.save(path)
+        print(json.dumps(row), flush=True)
+    return training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", default="best:resnet", help="a config of the library and its variants")
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test", action="store_true", help="score the test split at the end")
+    args = parser.parse_args()
+    name, _, variant = args.config.partition(":")
+    config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
+    config.seed, config.data.source = args.seed, args.source
+    check(config)
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    faces = dataset.load_dataset(config)
+    training = train(config, faces, args.workdir)
+    found = {"config": config.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    found |= {"fingerprint": faces.prepared.fingerprint, "val": training.rows}
+    if args.test:
+        net = training.average if config.optimizer.ema else training.net.eval()
+        found["test"] = scores(net, faces, faces.prepared.images(config.data.image_size), "test")
+    result_files.write(args.workdir / "results.json", found)
+
+
+if __name__ == "__main__":
+    main()

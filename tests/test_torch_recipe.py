@@ -1,0 +1,72 @@
+"""PyTorch's side of the comparison of recipes: the same schedule, window and resumption."""
+
+import types
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is the other side of the comparison")
+
+from agegender_jax import optim  # noqa: E402
+from agegender_jax.configs import best  # noqa: E402
+from benchmarks import torch_recipe  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+def small_config():
+    config = best.get_config()
+    config.update({"batch_size": 8, "num_epochs": 3})
+    config.model.width, config.data.image_size = 0.125, 32
+    return config
+
+
+def faces():
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    age, gender = draw.integers(0, 12, (40, 1)).repeat(2, 1), draw.integers(0, 2, 40)
+    split = np.array(["train"] * 24 + ["val"] * 16)
+    prepared = types.SimpleNamespace(images=lambda size: images, age=age, gender=gender)
+    return types.SimpleNamespace(
+        prepared=prepared,
+        indices=lambda name: np.flatnonzero(split == name),
+        targets=lambda name: (age[split == name], gender[split == name]),
+    )
+
+
+def test_the_rate_is_that_of_the_library():
+    config = small_config()
+    training = torch_recipe.Training(config.to_dict(), 10)
+    schedule = optim.schedule(config.optimizer, 30)
+    for training.step in range(30):
+        assert training.rate() == pytest.approx(float(schedule(training.step)), rel=1e-4)
+
+
+def test_a_window_of_the_whole_image_is_the_image():
+    group = {"crop": 0.0, "expand": 0.0, "aspect": 0.0, "rotation": 0.0, "shift": 0.0, "flip": False}
+    images = torch.from_numpy(faces().prepared.images(32))
+    torch.testing.assert_close(torch_recipe.resample(images, group), images.float(), atol=0.02, rtol=0)
+    mirrored = torch_recipe.resample(images, group | {"flip": True})
+    ways = [
+        [torch.allclose(out, image.float(), atol=0.02) for image in (own, own.flip(1))]
+        for out, own in zip(mirrored, images, strict=True)
+    ]
+    assert all(sum(way) == 1 for way in ways) and 0 < sum(way[0] for way in ways) < 40
+
+
+def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):
+    for name, parts in (("whole", (None,)), ("parts", (1, None))):
+        (tmp_path / name).mkdir()
+        for until in parts:
+            training = torch_recipe.train(small_config(), faces(), tmp_path / name, until)
+    whole = torch.load(tmp_path / "whole" / "training.pt", weights_only=True)
+    assert training.epoch == 3 and len(training.rows) == 3
+    for name, weights in training.average.state_dict().items():
+        torch.testing.assert_close(weights, whole["average"][name], rtol=0, atol=0)
+
+
+def test_settings_without_counterpart_are_refused():
+    config = small_config()
+    config.augment.mixup = 0.2
+    with pytest.raises(ValueError, match="augment.mixup"):
+        torch_recipe.check(config)
