@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What the feed, attention, the second task and the ensemble are worth: quickstart-size runs on drawn faces, seeds 0, 1
-# and 2, then the feed on real faces (data/crop_part1, as configs/resnet.py finds it) at a small size.
+# Ablations of the gender feed, attention, the second task and the ensemble: quickstart-size runs on synthetic faces,
+# seeds 0, 1 and 2, then the feed on real faces (data/crop_part1, as configs/resnet.py finds it) at a small size.
 #   benchmarks/ablations.sh
-# Given again it goes on where it stopped. Runs: runs/ablations; results: benchmarks/results/ablation_*.json.
+# The same command resumes. Runs: runs/ablations; results: benchmarks/results/ablation_*.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

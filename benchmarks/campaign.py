@@ -1,11 +1,11 @@
-"""Runs a table of measurements, each in a process of its own, and keeps every line as soon as it is there.
+"""Run a list of measurements, each in its own process, and save every result immediately.
 
 python -m benchmarks.campaign cpu                  # benchmarks/results/cpu.json
 python -m benchmarks.campaign fit                  # benchmarks/results/fit.json
 python -m benchmarks.campaign gpu --seconds=540    # benchmarks/results/<device>.json; benchmarks/gpu.sh does this
 
-Points that the file holds are passed over, so the same command goes on where it was stopped. A point that cannot
-import what it needs is not kept. `--table` prints the file as Markdown.
+Points that are in the file are skipped, so the same command continues where it was stopped. A point with a missing
+package is not saved. `--table` prints the file as Markdown.
 """
 
 import argparse
@@ -33,13 +33,17 @@ AGAIN = 75  # exit code: not done yet, run again
 
 
 class NotInstalled(RuntimeError):
-    """A program cannot import what it needs."""
+    """A program cannot import a package."""
 
 
 def run_apart(point: Point, timeout: float | None) -> dict:
-    """The JSON object that the command prints last. RuntimeError tells the end of its stderr.
+    """Run a point in its own process and return the JSON object that it prints last.
 
-    What it has started ends with it where it outlasts `timeout` or is broken off: a process left behind holds a GPU.
+    Its process group is killed at `timeout` or on an exception, because an orphaned process would hold the GPU.
+
+    Raises:
+      RuntimeError: it failed; the message is the end of its stderr.
+      NotInstalled: a package is missing.
     """
     command = [sys.executable, "-m", point.program, *point.arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -56,7 +60,7 @@ def run_apart(point: Point, timeout: float | None) -> dict:
 
 
 def run_here(point: Point, timeout: float | None) -> dict:
-    """The same in this process, for a dry run: it saves the imports."""
+    """Run a point in this process, for a dry run; this saves the imports."""
     from benchmarks import throughput
 
     config = ran.get_config()
@@ -78,43 +82,43 @@ def campaign(
     retry: bool = False,
     device: str | None = None,
 ) -> bool:
-    """Measures what `path` does not hold yet and adds it there; whether all is done.
+    """Measure the points that are not in `path` yet, add them to it, and return whether all are done.
 
-    A point that fails is kept with its `error` and is tried again with `retry` alone. Before `seconds` are over it
-    stops between two points; a point that outlasts what is left is tried again first the next time.
+    A point that fails is saved with its `error` and only repeated with `retry`. It stops between two points before
+    `seconds` have passed; a point that exceeds the remaining time is the first to be tried next time.
 
     Raises:
-      ConfigError: a result is not of `device`, or points lack something to import: neither is kept.
+      ConfigError: a result is from another device than `device`, or a package is missing; neither is saved.
     """
-    found = json.loads(path.read_text()) if path.exists() else {"machine": machine(), "points": {}}
-    begun, first, lacking = time.monotonic(), True, {}
+    results = json.loads(path.read_text()) if path.exists() else {"machine": machine(), "points": {}}
+    start, first, lacking = time.monotonic(), True, {}
     for point in points:
-        have = found["points"].get(point.command)
-        if have and not (retry and "error" in have):
+        saved = results["points"].get(point.command)
+        if saved and not (retry and "error" in saved):
             continue
-        left = seconds - (time.monotonic() - begun)
+        left = seconds - (time.monotonic() - start)
         if not first and left < point.seconds:
             return False
         print(point.command, flush=True)
-        kept = {"measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+        entry = {"measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         try:
-            kept["result"] = run(point, None if left == math.inf else max(left, 1.0))
+            entry["result"] = run(point, None if left == math.inf else max(left, 1.0))
         except subprocess.TimeoutExpired:
             if not first:
                 return False
-            kept["error"] = f"took more than {seconds:.0f} s"
+            entry["error"] = f"took more than {seconds:.0f} s"
         except NotInstalled as error:
             lacking[point.command] = str(error).splitlines()[-1]
             print(f"  {error}", flush=True)
             continue
         except RuntimeError as error:
-            kept["error"] = str(error)
-        if device and "result" in kept and kept["result"]["device"] != device:
-            raise ConfigError(f"measured on {kept['result']['device']}, not on {device}", point.command, FREE)
-        print(f"  {kept.get('error') or summary(kept['result'])}", flush=True)
-        found["points"][point.command] = kept
+            entry["error"] = str(error)
+        if device and "result" in entry and entry["result"]["device"] != device:
+            raise ConfigError(f"measured on {entry['result']['device']}, not on {device}", point.command, FREE)
+        print(f"  {entry.get('error') or summary(entry['result'])}", flush=True)
+        results["points"][point.command] = entry
         path.parent.mkdir(parents=True, exist_ok=True)
-        result_files.write(path, found)
+        result_files.write(path, results)
         first = False
     if lacking:
         command, error = next(iter(lacking.items()))
@@ -124,12 +128,12 @@ def campaign(
 
 def summary(result: dict) -> str:
     keys = ("images_per_second", "ratio_to_torch", "extrapolated_s", "busy")
-    told = [f"{key} {result[key]:.3g}" for key in keys if result.get(key)]
-    return ", ".join(told + [result["note"]] if "note" in result else told)
+    texts = [f"{key} {result[key]:.3g}" for key in keys if result.get(key)]
+    return ", ".join(texts + [result["note"]] if "note" in result else texts)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    begun = time.monotonic()
+    start = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=("cpu", "fit", "gpu"))
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop between points before so many")
@@ -138,28 +142,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     parser.add_argument("--table", action="store_true", help="print the results as Markdown and measure nothing")
     parser.add_argument("--dry-run", action="store_true", help="one tiny point of each kind, here; needs --out")
-    given = parser.parse_args(arguments)
-    gpu = gpu_name() if given.name == "gpu" else None
-    if given.dry_run and not given.out:
+    args = parser.parse_args(arguments)
+    gpu = gpu_name() if args.name == "gpu" else None
+    if args.dry_run and not args.out:
         parser.error("--dry-run needs --out")
-    if given.name == "gpu" and not (gpu or given.out):
+    if args.name == "gpu" and not (gpu or args.out):
         parser.error("no GPU was found; --dry-run --out=FILE shows on CPU that the campaign runs")
-    name = re.sub("[^a-z0-9]+", "-", (gpu or given.name).lower()).strip("-")
-    out = given.out or result_files.RESULTS / f"{name}.json"
-    points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, given.source)}[given.name]()
-    if given.table:
+    name = re.sub("[^a-z0-9]+", "-", (gpu or args.name).lower()).strip("-")
+    out = args.out or result_files.RESULTS / f"{name}.json"
+    points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, args.source)}[args.name]()
+    if args.table:
         print(tables.all_of(json.loads(out.read_text())))
         return 0
-    if given.dry_run:
+    if args.dry_run:
         points = tiny(points)
-    elif given.name != "fit" and importlib.util.find_spec("torch") is None:
+    elif args.name != "fit" and importlib.util.find_spec("torch") is None:
         parser.error("PyTorch is not installed: pip install torch==2.13.0")
-    device = "gpu" if given.name == "gpu" and not given.dry_run else None
+    device = "gpu" if args.name == "gpu" and not args.dry_run else None
     try:
         if device:
             check_gpu()
-        left = given.seconds - (time.monotonic() - begun)
-        done = campaign(points, out, left, run_here if given.dry_run else run_apart, given.retry, device)
+        left = args.seconds - (time.monotonic() - start)
+        done = campaign(points, out, left, run_here if args.dry_run else run_apart, args.retry, device)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code

@@ -1,10 +1,10 @@
-"""What sharing one batch costs a training step: more devices, two processes, agreement among processes.
+"""Measure the cost of sharing a batch: several devices, two processes, agreement among processes.
 
 python -m benchmarks.devices
 
-The same global batch on 1, 2, 4 and 8 forced CPU devices of one process under both drivers, and in two processes of
-one device each over loopback. Every setting is a process of its own, started again in each round; in a round they run
-one after the other. Ratios are of the quickest steps within a round: other work on the machine can only slow a step.
+The same global batch on 1, 2, 4 and 8 forced CPU devices of one process with both drivers, and in two processes with
+one device each over loopback. Every setting is a new process in each round; the settings of a round run one after the
+other. Ratios are of the fastest steps within a round, because other work on the machine can only slow a step down.
 Writes benchmarks/results/devices.json.
 """
 
@@ -34,7 +34,7 @@ SETTINGS = {  # driver, processes, devices in each
 
 
 def measure(driver: str, steps: int) -> dict:
-    """Milliseconds of the quickest and the median step, each waited for, and of one agreement among the processes."""
+    """Return milliseconds of the fastest and the median step, each waited for, and of an agreement among processes."""
     import jax
     import numpy as np
 
@@ -55,9 +55,9 @@ def measure(driver: str, steps: int) -> dict:
     state = made.replicate(jax.tree.map(np.array, training.init_state(model, tx, jax.random.key(0), SIZE)))
 
     def timed(action) -> float:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         action()
-        return 1e3 * (time.perf_counter() - begun)
+        return 1e3 * (time.perf_counter() - start)
 
     def step() -> None:
         nonlocal state
@@ -81,7 +81,7 @@ def measure(driver: str, steps: int) -> dict:
 
 
 def work(driver: str, steps: int, address: str, count: int, index: int) -> None:
-    """One process of a setting: prints what it measured."""
+    """Run one process of a setting and print its measurement."""
     import jax
 
     if count > 1:
@@ -90,7 +90,7 @@ def work(driver: str, steps: int, address: str, count: int, index: int) -> None:
 
 
 def run(driver: str, count: int, devices: int, steps: int, compiled: str) -> dict:
-    """What process 0 of a setting measures."""
+    """Run a setting and return the measurement of process 0."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -108,16 +108,16 @@ def run(driver: str, count: int, devices: int, steps: int, compiled: str) -> dic
 
 
 def summary(rounds: list[dict[str, dict]]) -> dict[str, dict]:
-    """Times of each setting in every round, the ratio of its quickest step to that of BASE, and the median of these."""
-    found = {}
+    """Return the times of each setting per round, and the ratio of its fastest step to that of BASE with its median."""
+    by_setting = {}
     for name in rounds[0]:
         ratios = [one[name]["step_ms"]["min"] / one[BASE]["step_ms"]["min"] for one in rounds]
-        found[name] = {
+        by_setting[name] = {
             what: {kind: [round(one[name][what][kind], 2) for one in rounds] for kind in ("min", "median")}
             for what in ("step_ms", "agreement_ms")
         }
-        found[name] |= {"ratio": round(statistics.median(ratios), 2), "ratios": [round(ratio, 2) for ratio in ratios]}
-    return found
+        by_setting[name] |= {"ratio": round(statistics.median(ratios), 2), "ratios": [round(r, 2) for r in ratios]}
+    return by_setting
 
 
 def main() -> None:
@@ -126,27 +126,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.work:
-        address, count, index = given.place.split(",")
-        work(given.work, given.steps, address, int(count), int(index))
+    args = parser.parse_args()
+    if args.work:
+        address, count, index = args.place.split(",")
+        work(args.work, args.steps, address, int(count), int(index))
         return
-    rounds: list[dict[str, dict]] = [{} for _ in range(given.rounds)]
+    rounds: list[dict[str, dict]] = [{} for _ in range(args.rounds)]
     with tempfile.TemporaryDirectory() as compiled:
         for one, (name, setting) in itertools.product(rounds, SETTINGS.items()):
-            one[name] = run(*setting, given.steps, compiled)
+            one[name] = run(*setting, args.steps, compiled)
             print(f"{name}: {one[name]['step_ms']['min']:.1f} ms", flush=True)
-    facts = rounds[0][BASE]
-    told = {
-        "command": f"python -m benchmarks.devices --steps={given.steps} --rounds={given.rounds}",
+    base = rounds[0][BASE]
+    record = {
+        "command": f"python -m benchmarks.devices --steps={args.steps} --rounds={args.rounds}",
         "what": f"training step of {NET}, width {WIDTH:g}, {SIZE} pixels, global batch {BATCH}, float32, Adam",
-        "device": f"{facts['device']}, {os.cpu_count()} cores",
-        "versions": facts["versions"],
+        "device": f"{base['device']}, {os.cpu_count()} cores",
+        "versions": base["versions"],
         "ratio_to": BASE,
         "settings": summary(rounds),
     }
-    result_files.write(result_files.RESULTS / "devices.json", told)
-    print(json.dumps(told["settings"], indent=1))
+    result_files.write(result_files.RESULTS / "devices.json", record)
+    print(json.dumps(record["settings"], indent=1))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""What metrics and predictions cost beside the bare forward passes; figures and the page apart.
+"""Measure the cost of metrics and predictions relative to the forward passes, and that of figures and report.
 
 python -m benchmarks.evaluation [--images=10000]
 
-ResNet-18 at 128 pixels with random weights, batches of 256, on drawn faces that are prepared before the clock starts.
-In turns: `ensemble.predict` on batches that lie on the device already; and what launch.evaluate does from prepared data
-to the text of results.json and predictions.csv, with temperatures. Both are compiled before. The figures and the page
-that launch.evaluate draws of these results are timed apart, without attention maps, which this net has not;
-explanations have their own file (`benchmarks.explanations`, "seconds"). Writes benchmarks/results/evaluation.json,
-unless --images says that it is a trial.
+ResNet-18 at 128 pixels with random weights, batches of 256, on synthetic faces that were prepared before. Alternates
+between `ensemble.predict` on batches that are on the device, and all that launch.evaluate does from prepared data to
+the text of results.json and predictions.csv, with temperatures. Both are compiled before. Figures and report are timed
+separately, without attention maps, which this net does not have; the time of explanations is in their own file
+(`benchmarks.explanations`, "seconds"). Writes benchmarks/results/evaluation.json unless --images is changed.
 """
 
 import argparse
@@ -30,7 +29,7 @@ IMAGES, SIZE, NET = 10_000, 128, "resnet18"
 
 
 def measure(images: int, work: pathlib.Path) -> dict:
-    """Seconds of the bare passes, of the whole, of the part of it after the passes, and of figures and page."""
+    """Return seconds of the forward passes, of everything, of the part after the passes, and of figures and report."""
     config = config_lib.default()
     config.model.name, config.data.image_size = NET, SIZE
     config.data.update(source=f"synthetic:{images}", cache_dir=str(work))
@@ -53,7 +52,7 @@ def measure(images: int, work: pathlib.Path) -> dict:
         probs = ensemble.predict_all(model, variables, batches(), devices=jax.devices())
         predicted = time.perf_counter()
         member = evaluation.Member(NET, "", 0, 0, probs, "probs", years).calibrate(1.1, 0.9)
-        found = evaluation.results(
+        results = evaluation.results(
             [member],
             prepared.age,
             prepared.gender,
@@ -64,24 +63,24 @@ def measure(images: int, work: pathlib.Path) -> dict:
             source={"name": prepared.name, "fingerprint": prepared.fingerprint},
             allow_leak=False,
         )
-        files.to_json(found)
+        files.to_json(results)
         evaluation.predictions(prepared.file, prepared.age_text, prepared.gender, evaluation.answers([member]))
-        told = time.perf_counter()
-        report.page(
-            found, report.draw(*write_results.pictured([member], found, member.probs, faces, "all"), found, []), []
-        )
-        return told - predicted, time.perf_counter() - told
+        written = time.perf_counter()
+        shown = write_results.figure_data([member], results, member.probs, faces, "all")
+        report.page(results, report.draw(*shown, results, []), [])
+        return written - predicted, time.perf_counter() - written
 
     bare(), whole()
     rows = []
     for _ in range(REPEATS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         bare()
         middle = time.perf_counter()
         after, drawing = whole()
-        took = time.perf_counter() - middle - drawing
-        ratio = took / (middle - begun)
-        rows.append({"bare_s": middle - begun, "whole_s": took, "after_s": after, "ratio": ratio, "figures_s": drawing})
+        seconds = time.perf_counter() - middle - drawing
+        bare_s = middle - start
+        times = {"bare_s": bare_s, "whole_s": seconds, "after_s": after, "ratio": seconds / bare_s}
+        rows.append(times | {"figures_s": drawing})
     return {"images": images, "net": NET, "image_size": SIZE, "batch_size": config.eval.batch_size, **spread(rows)}
 
 
@@ -89,18 +88,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "evaluation")
-    given = parser.parse_args()
-    told = {
+    args = parser.parse_args()
+    record = {
         "command": "python -m benchmarks.evaluation",
         "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
-        **measure(given.images, given.workdir.resolve()),
+        **measure(args.images, args.workdir.resolve()),
         "measured": datetime.date.today().isoformat(),
         "load_average_15_min": rounded(os.getloadavg()[2]),
     }
-    print(json.dumps(told, indent=1))
-    if given.images == IMAGES:
-        result_files.write(result_files.RESULTS / "evaluation.json", told)
+    print(json.dumps(record, indent=1))
+    if args.images == IMAGES:
+        result_files.write(result_files.RESULTS / "evaluation.json", record)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The input pipeline alone, and a job that it feeds beside its step alone."""
+"""Measures the input pipeline alone, and a training job against its step alone."""
 
 import contextlib
 import copy
@@ -20,8 +20,8 @@ LOG_LINES = 12  # of a measured job, besides the first; so often it takes turns 
 
 
 def measure_input(config: ConfigDict, count: int) -> tuple[list[float], dict]:
-    """Seconds of `count` batches as training gets them, copied to the devices and dropped; and images_per_second."""
-    ahead = WARMUP + PREFETCH  # what is gathered before the clock starts
+    """Return seconds per batch, copied to the devices as in training, and images_per_second of `count` batches."""
+    ahead = WARMUP + PREFETCH  # batches that are ready before the clock starts
     with Progress() as progress:
         faces = dataset.load_dataset(config, progress.prepare)
         checks.batch_fits(faces, config)
@@ -36,15 +36,16 @@ def measure_input(config: ConfigDict, count: int) -> tuple[list[float], dict]:
 
 
 class Enough(Exception):
-    """A measured job has logged what was wanted."""
+    """A measured job has logged enough lines."""
 
 
 class Turns(Progress):
-    """Runs the step alone for as many steps after each train line of a job as the line tells of; then ends the job.
+    """Runs the step alone after each train line of a job, for the number of steps of that line; finally ends the job.
 
     Attributes:
-      rows: the train lines; alone: the seconds of the steps alone after each of them.
-      first_step: when the first step was on its way, by time.perf_counter.
+      rows: the train lines.
+      alone: seconds of the steps alone after each of them.
+      first_step: time.perf_counter when the first step was dispatched.
     """
 
     def __init__(self, step: Timed, every: int):
@@ -65,11 +66,11 @@ class Turns(Progress):
 
 
 def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dict]:
-    """Trains on `data.source` for `count` steps after the first log line, taking turns with the step alone.
+    """Train on `data.source` for `count` steps after the first log line, alternating with the step alone.
 
-    Returns the seconds of a step, for each log line; the step alone; and more keys of the line. Validation is left
-    out, as it is from the images_per_second that a job logs. start_s counts from the start of the process to the
-    first step, without what compilation took.
+    Returns the seconds of a step per log line, the step alone, and further keys of the line. Validation is not
+    included, as in the images_per_second that a job logs. start_s is from the start of the process to the first step,
+    without compilation.
     """
     jax.devices()  # starting the backend belongs to the start
     age = process_age()
@@ -79,7 +80,7 @@ def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dic
     job = copy.deepcopy(config)
     job.num_steps, job.log.every_steps, job.eval.every_epochs = every * (LOG_LINES + 1) + 1, every, 10**9
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, Compilations() as compilations:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with contextlib.suppress(Enough):
             train.fit(job, f"{folder}/run", ["launch.benchmark"], turns)
     rows = turns.rows[1:]
@@ -94,6 +95,6 @@ def measure_fit(config: ConfigDict, count: int) -> tuple[list[float], Timed, dic
         "data_wait": float(np.average([row["data_wait"] for row in rows], weights=seconds)),
         "of_step_alone": float(np.median(shares)),
         "block_ratios": {"min": float(shares.min()), "max": float(shares.max())},
-        "start_s": age + turns.first_step - begun - compilations.seconds,
+        "start_s": age + turns.first_step - start - compilations.seconds,
     }
     return seconds.tolist(), timed, more

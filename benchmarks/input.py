@@ -1,10 +1,10 @@
-"""What comes before the step, and what stays: preparing, the start, memory over 2,000 steps.
+"""Measure data preparation, start-up time, and memory over 2,000 steps.
 
 python -m benchmarks.input [--source=crop_part1.tar] [--only=prepare,start,memory]
 
-Faces are drawn: 10,000 of 200 pixels to prepare, 6,000 of 96 for the start, whose nets are the quickstart's. With
---source the start is measured on that too. What feeding costs a step: `launch.benchmark --what=fit`.
-Writes benchmarks/results/input.json; other parts than --only stay there.
+Prepares 10,000 synthetic faces of 200 pixels. Starts the quickstart's nets on 6,000 faces of 96 pixels, and on --source
+if it is set. The cost of feeding a step is measured by `launch.benchmark --what=fit`. Writes
+benchmarks/results/input.json; parts not in --only are left as they are.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COMPILED = re.compile(
 
 
 def measure_prepare(work: pathlib.Path) -> dict:
-    """Seconds and CPU seconds to prepare 10,000 drawn JPEGs of 200 pixels, and to decode them at 200 pixels."""
+    """Return seconds and CPU seconds to prepare 10,000 synthetic JPEGs of 200 pixels and to decode them."""
     faces = work / "faces-10000"
     if not faces.exists():
         synthetic.write_faces(work / "drawing", 10_000, seed=0, size=200)
@@ -57,10 +57,10 @@ def measure_prepare(work: pathlib.Path) -> dict:
 
 
 def measure_start(work: pathlib.Path, source: str, variant: str) -> dict:
-    """Seconds from the command to the first line of metrics.jsonl, on prepared data: all, and without compilation.
+    """Return seconds from the command to the first line of metrics.jsonl, with and without compilation; data are ready.
 
-    "cold" has no compiled programs yet, "warm" finds them in the cache. Compilation is JAX's own count of tracing,
-    lowering and XLA. The first run prepares the data and is dropped.
+    "cold" starts without cached XLA programs, "warm" with them. Compilation is JAX's own count of tracing, lowering and
+    XLA. The first run prepares the data and is discarded.
     """
     rows = {"preparing": [], "cold": [], "warm": []}
     options = (f"--config=configs/quickstart.py:{variant}", "--config.log.every_steps=1")
@@ -75,7 +75,7 @@ def measure_start(work: pathlib.Path, source: str, variant: str) -> dict:
 
 
 def measure_memory(work: pathlib.Path) -> dict:
-    """MiB of a small run's own memory (RssAnon) after steps; it evaluates and saves every 30 steps."""
+    """Return the memory (RssAnon, MiB) of a small run after some steps; it evaluates and saves every 30 steps."""
     small = ("--config.model.width=0.125", "--config.data.image_size=32", "--config.data.source=synthetic:600")
     seen = {}
     with Training(
@@ -88,15 +88,15 @@ def measure_memory(work: pathlib.Path) -> dict:
 
 
 class Training:
-    """launch.train as a process of its own, with its cache folder in `work`; killed at the end."""
+    """launch.train in its own process with its cache in `work`; killed on exit."""
 
     def __init__(self, work: pathlib.Path, *options: str, **environment: str):
         self.workdir = work / "run"
         shutil.rmtree(self.workdir, ignore_errors=True)
         self.metrics, self.errors = self.workdir / "metrics.jsonl", work / "errors.txt"
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
         command = (sys.executable, "-m", "launch.train", *options, f"--workdir={self.workdir}")
-        environment = kept | {"XDG_CACHE_HOME": str(work / "cache")} | environment
+        environment = inherited | {"XDG_CACHE_HOME": str(work / "cache")} | environment
         self.started = time.perf_counter()
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(
@@ -111,17 +111,17 @@ class Training:
         self.process.wait()
 
     def wait_for(self, step: int) -> None:
-        """Until a line of `step` is logged."""
+        """Wait until a line of `step` is logged."""
         while not self.metrics.exists() or f'"step": {step},' not in self.metrics.read_text():
             if self.process.poll() is not None:
                 raise RuntimeError(self.errors.read_text())
             time.sleep(0.005)
 
     def compiling(self) -> float:
-        """Seconds of tracing, lowering and compilation of what was compiled; inner functions count once."""
-        found = COMPILED.findall(self.errors.read_text())
-        outer = {name.removeprefix("jit(").removesuffix(")") for kind, name, _ in found if kind != "tracing"}
-        return sum(float(seconds) for kind, name, seconds in found if kind != "tracing" or name in outer)
+        """Return seconds of tracing, lowering and compilation; inner functions count once."""
+        matches = COMPILED.findall(self.errors.read_text())
+        outer = {name.removeprefix("jit(").removesuffix(")") for kind, name, _ in matches if kind != "tracing"}
+        return sum(float(seconds) for kind, name, seconds in matches if kind != "tracing" or name in outer)
 
     def cpu_seconds(self) -> float:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -137,7 +137,7 @@ def rounded(value: float) -> float:
 
 
 def spread(rows: list[dict]) -> dict:
-    """min, median and max of each column."""
+    """Return min, median and max of each column."""
     return {
         key: {f.__name__: rounded(f([row[key] for row in rows])) for f in (min, statistics.median, max)}
         for key in rows[0]
@@ -146,17 +146,17 @@ def spread(rows: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--source", help="real faces whose start is measured too")
-    parser.add_argument("--only", default="prepare,start,memory", help="parts, with commas between")
+    parser.add_argument("--source", help="real faces, to measure the start with them too")
+    parser.add_argument("--only", default="prepare,start,memory", help="comma-separated parts")
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "input")
-    given = parser.parse_args()
-    work, only = given.workdir.resolve(), given.only.split(",")
+    args = parser.parse_args()
+    work, only = args.workdir.resolve(), args.only.split(",")
     work.mkdir(parents=True, exist_ok=True)
     path = result_files.RESULTS / "input.json"
-    told = json.loads(path.read_text()) if path.exists() else {}
+    record = json.loads(path.read_text()) if path.exists() else {}
     sources = {"synthetic:6000": "synthetic:6000"}
-    if given.source:
-        sources[pathlib.Path(given.source).name] = str(pathlib.Path(given.source).resolve())
+    if args.source:
+        sources[pathlib.Path(args.source).name] = str(pathlib.Path(args.source).resolve())
     nets = ("ran", "resnet")
     parts = {
         "prepare": lambda: measure_prepare(work),
@@ -165,14 +165,14 @@ def main() -> None:
         },
         "memory": lambda: measure_memory(work),
     }
-    told["command"] = "python -m benchmarks.input --source=crop_part1.tar"
-    told["device"] = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}"
-    told["versions"] = {"python": platform.python_version(), "jax": jax.__version__}
+    record["command"] = "python -m benchmarks.input --source=crop_part1.tar"
+    record["device"] = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}"
+    record["versions"] = {"python": platform.python_version(), "jax": jax.__version__}
     for name in only:
-        found, today = parts[name](), datetime.date.today().isoformat()
-        told[name] = found | {"measured": today, "load_average_15_min": rounded(os.getloadavg()[2])}
-        print(name, json.dumps(told[name], indent=1), flush=True)
-        result_files.write(path, told)
+        part, today = parts[name](), datetime.date.today().isoformat()
+        record[name] = part | {"measured": today, "load_average_15_min": rounded(os.getloadavg()[2])}
+        print(name, json.dumps(record[name], indent=1), flush=True)
+        result_files.write(path, record)
 
 
 if __name__ == "__main__":

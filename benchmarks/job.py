@@ -1,10 +1,10 @@
-"""A whole job of launch.train over two epochs, and what a hundred would take. Prints one JSON object, last.
+"""Run launch.train for two epochs and extrapolate to a hundred. Prints one JSON object, last.
 
 python -m benchmarks.job --config=configs/ran.py [--config.FIELD=VALUE]
 
-The arguments are launch.train's; JAX's compilation cache is left out. Epochs are timed by the lines that it prints:
-seconds to the first validation's end (start, data, compilation and first epoch), of the second epoch with its
-validation, and after it (test and report). extrapolated_s = first + 99 x second + after: computed, not measured.
+The arguments are those of launch.train; JAX's compilation cache is disabled. Epochs are timed by the lines that it
+prints: seconds to the end of the first validation (start, data, compilation and first epoch), of the second epoch with
+its validation, and after it (test and report). extrapolated_s = first + 99 x second + after: computed, not measured.
 """
 
 import json
@@ -24,15 +24,15 @@ def measure(arguments: list[str]) -> dict:
         workdir = pathlib.Path(folder) / "run"
         command = ["-m", "launch.train", *arguments, "--config.num_epochs=2", f"--workdir={workdir}"]
         environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-        begun, validated = time.perf_counter(), []
+        start, validated = time.perf_counter(), []
         with subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         ) as process:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 if re.match(r"epoch \S+  val ", line):
-                    validated.append(time.perf_counter() - begun)
-        total = time.perf_counter() - begun
+                    validated.append(time.perf_counter() - start)
+        total = time.perf_counter() - start
         if process.returncode:
             sys.exit(process.returncode)
         run = json.loads((workdir / "run.json").read_text())

@@ -1,11 +1,10 @@
-"""What the machine can do: rate of matrix products, memory bandwidth, decoding. Prints one JSON object.
+"""Measure the machine's limits: matrix products, memory bandwidth, JPEG decoding. Prints one JSON object.
 
 python -m benchmarks.limits
 
-The best of several tries of each, one framework after the other: GFLOP/s of matrix products, GB/s of an array's
-negation in place ("copy": read once, written once) and of a = a + 3 b ("triad": two read, one written). Decoding is of
-JPEGs of 200x200 pixels in memory. Operands are random, for a GPU that works on constants draws less power and clocks
-higher.
+Best of several tries, one framework after the other: GFLOP/s of matrix products, GB/s of negating an array in place
+("copy": one read, one write) and of a = a + 3 b ("triad": two reads, one write). Decoding is of 200 x 200 JPEGs in
+memory. Operands are random, because a GPU computing with constants draws less power and clocks higher.
 """
 
 import argparse
@@ -35,17 +34,17 @@ DTYPES = {"cpu": ("float32",), "gpu": ("float32", "bfloat16")}
 
 
 def measure(small: bool = False) -> dict:
-    """Everything; `small` sizes only show that it works."""
+    """Measure everything; `small` sizes are for testing."""
     backend = jax.default_backend()
     side, floats = (64, 2**12) if small else (SIDE[backend], FLOATS[backend])
-    found = {"jax": with_jax(side, floats)}
+    measured = {"jax": with_jax(side, floats)}
     if importlib.util.find_spec("torch"):
-        found["torch"] = with_torch(side, floats)
+        measured["torch"] = with_torch(side, floats)
     return {
         "what": "limits",
         "device": jax.default_backend(),
         "cores": len(os.sched_getaffinity(0)),
-        **found,
+        **measured,
         "decoded_images_per_second": decoding(8 if small else 256),
         "device_kind": jax.devices()[0].device_kind,
         "versions": provenance.versions(),
@@ -53,7 +52,7 @@ def measure(small: bool = False) -> dict:
 
 
 def with_jax(side: int, floats: int) -> dict[str, float]:
-    """GFLOP/s of matrix products by dtype, GB/s of copy and triad; results are written over an operand."""
+    """Return GFLOP/s of matrix products by dtype and GB/s of copy and triad; results overwrite an operand."""
     rates, product = {}, jax.jit(jnp.matmul)
     for dtype in DTYPES[jax.default_backend()]:
         x = jax.random.normal(jax.random.key(0), (side, side), dtype)
@@ -78,7 +77,7 @@ def _done(action: Callable, *arguments):
 
 
 def with_torch(side: int, floats: int) -> dict[str, float]:
-    """The same with PyTorch, TF32 allowed on a GPU."""
+    """Return the same for PyTorch, with TF32 allowed on a GPU."""
     import torch
 
     backend = "gpu" if torch.cuda.is_available() else "cpu"
@@ -99,22 +98,22 @@ def with_torch(side: int, floats: int) -> dict[str, float]:
 
 
 def best(action: Callable[[], object]) -> float:
-    """Seconds of the quickest of TRIES, after one more."""
+    """Return seconds of the fastest of TRIES calls after one warm-up call."""
     action()
     seconds = []
     for _ in range(TRIES):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         action()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return min(seconds)
 
 
 def decoding(count: int) -> dict[str, float]:
-    """Images a second in one thread, and in one thread a core."""
+    """Return images per second in one thread, and in one thread per core."""
     with tempfile.TemporaryDirectory() as folder:
         synthetic.write_faces(folder, 8, seed=0, size=200)
-        drawn = [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
-    jpegs = [drawn[i % len(drawn)] for i in range(count)]
+        faces = [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
+    jpegs = [faces[i % len(faces)] for i in range(count)]
     assert Image.open(io.BytesIO(jpegs[0])).size == (200, 200)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return {

@@ -1,4 +1,4 @@
-"""The machine that measures: its processor, GPU and Python."""
+"""The measuring machine: processor, GPU and Python."""
 
 import os
 import pathlib
@@ -11,20 +11,20 @@ from agegender_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]
 FREE = "see what else uses the GPU (nvidia-smi), and what JAX finds: python -c 'import jax; print(jax.devices())'"
-STARTS = {  # what is run, what it must say last, and what to install otherwise
+STARTS = {  # program, expected last word, installation
     "JAX": (
         "import jax; from benchmarks import throughput; print(jax.default_backend())",
         "gpu",
         "pip install '.[cuda13]'",
     ),
-    "PyTorch": ("import torch; print(torch.cuda.is_available())", "True", "pip install a torch that is made for CUDA"),
+    "PyTorch": ("import torch; print(torch.cuda.is_available())", "True", "install a CUDA build of PyTorch"),
 }
 
 
 def machine() -> dict:
-    """Processor, its widest vectors, cores, and the GPU if there is one."""
-    told = pathlib.Path("/proc/cpuinfo").read_text()
-    cpu, flags = re.search(r"model name\s*: (.*)", told), told.split()
+    """Return the processor, its widest vector extension, the number of cores, and the GPU or None."""
+    text = pathlib.Path("/proc/cpuinfo").read_text()
+    cpu, flags = re.search(r"model name\s*: (.*)", text), text.split()
     return {
         "cpu": cpu[1] if cpu else platform.machine(),
         "vectors": next((name for name in ("avx512f", "avx2", "avx") if name in flags), None),
@@ -35,18 +35,18 @@ def machine() -> dict:
 
 
 def gpu_name() -> str | None:
-    """The first GPU, as its driver calls it."""
+    """Return the name of the first GPU, None without one."""
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.splitlines()[0].strip() if told.returncode == 0 and told.stdout else None
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
 
 
 def check_gpu() -> None:
-    """ConfigError unless the benchmark imports and JAX and PyTorch find a GPU, each in a process of its own."""
+    """Raise ConfigError unless the benchmark imports and JAX and PyTorch find a GPU, each in its own process."""
     for name, (code, wanted, fix) in STARTS.items():
         try:
             done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

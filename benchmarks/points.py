@@ -1,4 +1,4 @@
-"""What the campaigns measure."""
+"""The measurements of the campaigns."""
 
 import dataclasses
 import shlex
@@ -20,10 +20,10 @@ class Point:
     """One measurement: `python -m <program> --config=<config> --config.FIELD=VALUE --FLAG=VALUE`.
 
     Attributes:
-      fields: of the config; without any there is no --config.
+      fields: of the config; without fields there is no --config.
       flags: of the program.
-      seconds: about how long it takes.
-      config: file and variants.
+      seconds: approximate duration.
+      config: config file and variants.
     """
 
     program: str
@@ -40,7 +40,7 @@ class Point:
 
     @property
     def command(self) -> str:
-        """Its name in the results, too."""
+        """The command line, which is also the key in the results."""
         return shlex.join(["python", "-m", self.program, *self.arguments])
 
 
@@ -52,7 +52,7 @@ def bench(what: str, model: str, size: int, batch: int, dtype: str = "float32", 
 
 
 def cpu_points() -> Iterator[Point]:
-    """Training and evaluation against PyTorch on CPUs, after the machine's limits."""
+    """Yield training and evaluation against PyTorch on CPUs, after the machine's limits."""
     nets = ("resnet18", "resnet50", "ran56")
     yield Point("benchmarks.limits")
     for size, batch, steps in ((64, 16, 30), (96, 16, 20), (128, 16, 20), (64, 64, 10), (96, 64, 10), (200, 16, 10)):
@@ -62,14 +62,14 @@ def cpu_points() -> Iterator[Point]:
 
 
 def fit_points() -> Iterator[Point]:
-    """Small jobs beside their step alone."""
+    """Yield small jobs measured against their step alone."""
     for variant, batch, steps in (("resnet", 16, 1800), ("resnet", 256, 192), ("ran", 16, 360), ("ran", 256, 36)):
         flags = {"what": "fit", "steps": steps}
         yield Point("launch.benchmark", {"batch_size": batch}, flags, config=f"configs/quickstart.py:{variant}")
 
 
 def gpu_points(source: str) -> Iterator[Point]:
-    """The questions in the order of their weight, for a machine that is lent for minutes."""
+    """Yield the GPU measurements, most important first."""
     nets = ("ran56", "resnet50")
     for dtype in ("bfloat16", "float32"):
         for batch in (256, 16):
@@ -83,7 +83,9 @@ def gpu_points(source: str) -> Iterator[Point]:
             yield Point("benchmarks.kernels", fields, {"steps": 10})
     faces = {"model.name": "ran56", "data.image_size": 200, "data.source": source}
     fed = faces | {"batch_size": 256}
-    yield Point("launch.benchmark", fed, {"what": "input", "steps": 100}, seconds=300)  # draws and prepares them too
+    yield Point(
+        "launch.benchmark", fed, {"what": "input", "steps": 100}, seconds=300
+    )  # includes generating and preparing faces
     for dtype in ("bfloat16", "float32"):
         for batch in (16, 256):
             fed = faces | {"batch_size": batch, "model.dtype": dtype}
@@ -95,7 +97,7 @@ def gpu_points(source: str) -> Iterator[Point]:
 
 
 def tiny(points: Iterator[Point]) -> Iterator[Point]:
-    """One small point of each kind, without PyTorch and without data: that all of it runs."""
+    """Yield one small point of each kind without PyTorch and without data, for testing."""
     seen = set()
     for point in points:
         kind = (point.program, point.flags.get("what"))

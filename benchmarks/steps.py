@@ -1,4 +1,4 @@
-"""The steps of training and evaluation on random images, each as a call that ends when it is done."""
+"""Training and evaluation steps on random images, each a call that returns when the step has finished."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ from agegender_jax.models import sizes
 from agegender_jax.run import train as train_command
 from agegender_jax.structs import Batch
 
-SOME_STEPS = 1000  # of the schedule, where the config counts in epochs
-PASSES = {"train": 3, "evaluate": 1}  # backwards twice the work, for the gradients of a layer's input and of its kernel
+SOME_STEPS = 1000  # of the schedule if the config counts in epochs
+PASSES = {"train": 3, "evaluate": 1}  # the backward pass computes the gradients of a layer's input and of its kernel
 
 
 def train(config: ConfigDict) -> Callable[[], None]:
-    """The step that launch.train runs for `config`, on one batch that lies on the devices."""
+    """Return the step that launch.train runs for `config`, on one batch on the devices."""
     model = models.from_config(config.model, axis_name=parallel.AXIS)
     tx = optim.build(config.optimizer, config.num_steps or SOME_STEPS)
     driver = train_command.make_driver(config, model, tx)
@@ -33,7 +33,7 @@ def train(config: ConfigDict) -> Callable[[], None]:
 
 
 def evaluate(config: ConfigDict) -> Callable[[], None]:
-    """`ensemble.predict` on one batch that lies on the device, `eval.batch_size` images."""
+    """Return `ensemble.predict` on one batch of `eval.batch_size` images on the device."""
     model = models.from_config(config.model)
     batch = jax.device_put(random_batch(config.eval.batch_size, config.data.image_size))
     gender = batch.gender if config.model.gender_to_age == "true" else None
@@ -58,15 +58,14 @@ def random_batch(count: int, image_size: int) -> Batch:
 
 
 def parameters(config: ConfigDict) -> int:
-    """How many the net of `config` has; nothing is computed."""
+    """Return the number of parameters of the net of `config`; only shapes are computed."""
     return _count(config)[0]
 
 
 def gflops(what: str, config: ConfigDict) -> float:
-    """Of one step, from shapes alone: two for each multiply-add of a convolution or dense layer, in each pass.
+    """Return GFLOP of one step from shapes: two per multiply-add of a convolution or dense layer, in each pass.
 
-    What lies between these layers, augmentation and the optimiser are left out; the images' gradient, which no step
-    computes, is counted.
+    Other layers, augmentation and the optimizer are not counted. The gradient of the images is, though unused.
 
     Args:
       what: "train" or "evaluate".

@@ -1,17 +1,17 @@
-"""The points of a campaign's file as Markdown, with their shares of what the machine reaches."""
+"""Results of a campaign as Markdown, with their shares of the machine's limits."""
 
 
-def all_of(found: dict) -> str:
-    """The tables that the file has lines for."""
-    tables = (table(found) for table in (throughput, kernels, fed))
+def all_of(results: dict) -> str:
+    """Return all tables that have rows."""
+    tables = (table(results) for table in (throughput, kernels, fed))
     return "\n\n".join(table for table in tables if table.count("\n") > 1)
 
 
-def throughput(found: dict) -> str:
-    """All lines of launch.benchmark that need no data or none but a source; `of products` is of the measured rate."""
+def throughput(results: dict) -> str:
+    """Return the lines of launch.benchmark; `of products` is relative to the measured rate of matrix products."""
     head = "what, net, pixels, batch, dtype, images/s, PyTorch, ratio, blocks, GFLOP/s, of products, compile s, MiB"
     rows = [[*head.split(", "), "MiB PyTorch"], ["---", "---", *["--:"] * 2, "---", *["--:"] * 9]]
-    for line in _results(found, "train", "evaluate", "input"):
+    for line in _results(results, "train", "evaluate", "input"):
         torch, blocks = line.get("torch", {}), line.get("block_ratios")
         numbers = (
             (line["images_per_second"], 1),
@@ -19,7 +19,7 @@ def throughput(found: dict) -> str:
             (line["ratio_to_torch"], 2),
             (blocks and f"{blocks['min']:.2f}-{blocks['max']:.2f}", None),
             (line["gflops_per_second"], 0),
-            (share(found, line), 2),
+            (share(results, line), 2),
             (line["compile_s"], 1),
             (line["peak_memory_mb"], 0),
             (torch.get("peak_memory_mb"), 0),
@@ -28,17 +28,17 @@ def throughput(found: dict) -> str:
     return _markdown(rows)
 
 
-def kernels(found: dict) -> str:
-    """What a training step reaches of the machine's products and memory, and its largest kernel."""
+def kernels(results: dict) -> str:
+    """Return a training step's shares of the machine's matrix products and memory bandwidth, and its largest kernel."""
     head = "net, pixels, batch, dtype, step ms, busy, GFLOP/s, of products, GB/s, of triad, largest"
     rows = [head.split(", "), ["---", *["--:"] * 2, "---", *["--:"] * 6, "---"]]
-    for line in _results(found, "kernels"):
-        triad = _limits(found).get("triad")
+    for line in _results(results, "kernels"):
+        triad = _limits(results).get("triad")
         numbers = (
             (line["step_ms"], 1),
             (line["busy"], 2),
             (line["gflops_per_second"], 0),
-            (share(found, line), 2),
+            (share(results, line), 2),
             (line["gb_per_second"], 0),
             (line["gb_per_second"] / line["devices"] / triad if triad else None, 2),
         )
@@ -47,11 +47,11 @@ def kernels(found: dict) -> str:
     return _markdown(rows)
 
 
-def fed(found: dict) -> str:
-    """Jobs beside their step alone."""
+def fed(results: dict) -> str:
+    """Return the throughput of jobs relative to their step alone."""
     head = "net, pixels, batch, dtype, images/s, of step alone, lines, waiting, start s, steps"
     rows = [head.split(", "), ["---", *["--:"] * 2, "---", *["--:"] * 6]]
-    for line in _results(found, "fit"):
+    for line in _results(results, "fit"):
         blocks = line["block_ratios"]
         numbers = (
             (line["images_per_second"], 1),
@@ -65,20 +65,20 @@ def fed(found: dict) -> str:
     return _markdown(rows)
 
 
-def share(found: dict, line: dict) -> float | None:
-    """A line's GFLOP/s over those of matrix products in its dtype, on each device; None where one is not known."""
-    products, reached = _limits(found).get(f"matmul_{line['dtype']}"), line["gflops_per_second"]
+def share(results: dict, line: dict) -> float | None:
+    """Return GFLOP/s per device over those of matrix products in the same dtype; None if either is unknown."""
+    products, reached = _limits(results).get(f"matmul_{line['dtype']}"), line["gflops_per_second"]
     return reached / line["devices"] / products if products and reached else None
 
 
-def _limits(found: dict) -> dict[str, float]:
-    """JAX's measured rates."""
-    return next((line["jax"] for line in _results(found, "limits")), {})
+def _limits(results: dict) -> dict[str, float]:
+    """Return JAX's measured limits."""
+    return next((line["jax"] for line in _results(results, "limits")), {})
 
 
-def _results(found: dict, *whats: str) -> list[dict]:
-    results = [kept["result"] for kept in found["points"].values() if "result" in kept]
-    return [result for result in results if result.get("what") in whats]
+def _results(results: dict, *whats: str) -> list[dict]:
+    values = [entry["result"] for entry in results["points"].values() if "result" in entry]
+    return [result for result in values if result.get("what") in whats]
 
 
 def _point(line: dict) -> list[str]:

@@ -9,7 +9,7 @@
 | compile_cached    | whether anything came from JAX's compilation cache, which makes compile_s shorter         |
 | peak_memory_mb    | MiB: on CPU the most that this process had resident, else the most in use on one device   |
 | ratio_to_torch    | our images_per_second over PyTorch's; block_ratios: the least and the largest of a block  |
-| gflops            | of one step, 2 x multiply-adds x batch (`launch.models` tells them), in training 6 x;     |
+| gflops            | of one step, 2 x multiply-adds x batch (see `launch.models`), in training 6 x;     |
 |                   | null for input                                                                            |
 | gflops_per_second | that over the median step                                                                 |
 | of_step_alone     | fit: images_per_second over that of the step alone, with which it takes turns; the median |
@@ -46,8 +46,8 @@ def measure(
 
     | what     | measured                                                                                        |
     |----------|-------------------------------------------------------------------------------------------------|
-    | train    | the step that training runs, over all devices, on one random batch that lies there already      |
-    | evaluate | `ensemble.predict` on random images that lie on the device, `eval.batch_size` at a time         |
+    | train    | the step that training runs, over all devices, on one random batch on the devices              |
+    | evaluate | `ensemble.predict` on random images on the device, `eval.batch_size` at a time                  |
     | input    | `data.source` through the pipeline and the copy to the devices, no step                         |
     | fit      | `trainer.fit` on `data.source`, taking turns with the step alone in the same process            |
 
@@ -74,9 +74,9 @@ def measure(
 
 
 def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | None) -> dict:
-    """Blocks of steps here and in PyTorch, one after the other, so that both meet the same machine.
+    """Measure blocks of steps in JAX and PyTorch alternately, so that the load of the machine affects both.
 
-    A side that runs out of memory leaves the other its figures; a `note` says so, at the top or under `torch`.
+    If one framework runs out of memory, the other's numbers remain and `note` records it, at the top or under `torch`.
     """
     gpu = jax.default_backend() == "gpu"
     compiled = gpu if torch_compile is None else torch_compile
@@ -87,8 +87,8 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
             first, *_ = twin.run(WARMUP)
             early = twin.run(blocks[0]) if gpu else []  # while the memory is all its own
         except torch_process.OutOfMemory as error:
-            twin.told["note"] = error.what
-        running = "note" not in twin.told
+            twin.info["note"] = error.what
+        running = "note" not in twin.info
         try:
             timed = Timed(STEPS[what](config))
             for block in blocks:
@@ -102,41 +102,41 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
                 raise
             more["note"] = f"no more memory here: {str(error).splitlines()[0][:200]}"
             theirs = theirs or [early or twin.run(count)]
-    found = line(what, config, sum(ours, []), timed)
-    told = {"images_per_second": None, "step_ms": None, "compile_s": None}
+    measured = line(what, config, sum(ours, []), timed)
+    reference = {"images_per_second": None, "step_ms": None, "compile_s": None}
     if seconds := sum(theirs, []):
         median = statistics.median(seconds)
-        told = {
-            "images_per_second": found["batch_size"] / median,
+        reference = {
+            "images_per_second": measured["batch_size"] / median,
             "step_ms": milliseconds(seconds),
             "compile_s": max(0.0, first - median),
         }
     if ours and theirs:
         ratios = [statistics.median(b) / statistics.median(a) for a, b in zip(ours, theirs, strict=False)]
-        more["ratio_to_torch"] = found["images_per_second"] / told["images_per_second"]
+        more["ratio_to_torch"] = measured["images_per_second"] / reference["images_per_second"]
         more["block_ratios"] = {"min": min(ratios), "max": max(ratios)}
-    return found | more | {"torch": told | twin.told}
+    return measured | more | {"torch": reference | twin.info}
 
 
 def _their_block(twin: torch_process.Rival, count: int, early: list[float]) -> list[float]:
-    """Seconds of PyTorch's steps; none, and a note, where they fail by now and it has been measured `early`."""
+    """Return seconds of PyTorch's steps; none, with a note, if they fail and PyTorch has been measured `early`."""
     try:
         return _rested(twin.run, count)
     except ConfigError as error:
         if not early:
             raise
-        twin.told["note"] = f"measured before this process took memory; later {error.what}"
+        twin.info["note"] = f"measured before this process took memory; later {error.what}"
         return []
 
 
 def _rested(run: Callable[[int], list[float]], count: int) -> list[float]:
-    """After the other side's turn: one step does not count, for it takes its memory from the system again."""
+    """Run after the other framework: the first step is not counted, because it allocates its memory again."""
     time.sleep(PAUSE)
     return run(count + 1)[1:]
 
 
 def line(what: str, config: ConfigDict, seconds: list[float], timed: Timed | None = None) -> dict:
-    """The measurement as launch.benchmark prints it; `seconds` of each step, none where memory was too small."""
+    """Return the measurement as launch.benchmark prints it; `seconds` of each step, empty if memory was too small."""
     batch_size = config.eval.batch_size if what == "evaluate" else config.batch_size
     median = statistics.median(seconds) if seconds else None
     gflops = None if what == "input" else steps.gflops("train" if what == "fit" else what, config)

@@ -1,4 +1,4 @@
-"""How long a step takes and what it needs, and what compilation takes of a stretch of work."""
+"""Duration and memory of steps, and the time spent in compilation."""
 
 import os
 import resource
@@ -11,16 +11,17 @@ WARMUP = 2  # steps, the first of which compiles
 
 
 def seconds_of(step: Callable[[], None]) -> float:
-    begun = time.perf_counter()
+    """Return the duration of a call."""
+    start = time.perf_counter()
     step()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 class Timed:
-    """A step that has warmed up.
+    """A step after its warm-up.
 
     Args:
-      step: ends when all it computes is there.
+      step: returns when its results are computed.
 
     Attributes:
       first: seconds of the first call.
@@ -33,12 +34,12 @@ class Timed:
             self.first, *_ = self.run(WARMUP)
 
     def run(self, count: int) -> list[float]:
-        """Seconds of each of `count` steps."""
+        """Return seconds of each of `count` steps."""
         return [seconds_of(self._step) for _ in range(count)]
 
 
 class Compilations:
-    """What JAX compiles meanwhile: `seconds` of tracing, lowering and compiling, and whether some were `cached`."""
+    """Records compilation: `seconds` of tracing, lowering and compiling, and whether any was `cached`."""
 
     def __enter__(self) -> "Compilations":
         self.cached, self._spans = False, []
@@ -52,7 +53,7 @@ class Compilations:
 
     @property
     def seconds(self) -> float:
-        """Nested and simultaneous ones count once."""
+        """Total time; overlapping intervals count once."""
         total, reached = 0.0, 0.0
         for begin, end in sorted(self._spans):
             total += max(0.0, end - max(begin, reached))
@@ -69,14 +70,14 @@ class Compilations:
 
 
 def process_age() -> float:
-    """Seconds since this process began (Linux)."""
+    """Return seconds since the start of this process (Linux)."""
     with open("/proc/self/stat") as stat:
-        began = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+        started = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def peak_memory_mb() -> float:
-    """The most in use on one device; on CPU the most that this process had resident. MiB."""
+    """Return peak memory in MiB: of the fullest device; on CPU the resident memory of this process."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    used = [found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found]
+    used = [stat["peak_bytes_in_use"] for stat in stats if "peak_bytes_in_use" in stat]
     return max(used) / 2**20 if used else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,7 +1,7 @@
 """The nets of agegender_jax in PyTorch, from their papers' tables, to measure against. Needs `pip install torch`.
 
 The ResNets have torchvision's submodule names (agegender_jax/models/torchvision.py), the other nets those of this
-library. Weights start as PyTorch starts them; what the layers are is told in agegender_jax/models.
+library. Weights have PyTorch's default initialization; the layers are described in agegender_jax/models.
 """
 
 import torch

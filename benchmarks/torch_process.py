@@ -1,4 +1,4 @@
-"""The same step in PyTorch, in a process of its own that runs when it is asked to and otherwise waits."""
+"""The same step in PyTorch, in its own process, which runs steps on request."""
 
 import importlib.util
 import json
@@ -19,27 +19,27 @@ PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
 
 
 class OutOfMemory(ConfigError):
-    """PyTorch's step does not fit."""
+    """PyTorch's step does not fit into memory."""
 
 
 def check() -> None:
-    """Raises ConfigError where PyTorch, or its half of the benchmark, is not there."""
+    """Raise ConfigError if PyTorch or its part of the benchmark is missing."""
     if importlib.util.find_spec("torch") is None:
         raise ConfigError("PyTorch is not installed", "--against=torch", "pip install torch==2.13.0")
     if not PROGRAM.exists():
-        raise ConfigError("the PyTorch nets are not here", str(PROGRAM), "run it from a checkout of the repository")
+        raise ConfigError("the PyTorch nets are missing", str(PROGRAM), "run it from a checkout of the repository")
 
 
 class Rival:
-    """benchmarks/torch_steps.py at work on the step of `config`; a context manager that ends it.
+    """A process of benchmarks/torch_steps.py for the step of `config`; a context manager that ends it.
 
     Args:
       what: "train" or "evaluate".
-      parameters: how many the net must have.
-      compiled: with torch.compile.
+      parameters: number of parameters that the net must have.
+      compiled: use torch.compile.
 
     Attributes:
-      told: what it says of itself: version, device, threads, compiled, and what it said at its last steps.
+      info: version, device, threads, compiled, and the values that it reported with its last steps.
 
     Raises:
       ConfigError: no PyTorch counterpart of this config, or another number of parameters.
@@ -58,7 +58,7 @@ class Rival:
             text=True,
         )
         try:
-            self.told = self._ask(
+            self.info = self._ask(
                 json.dumps(
                     {
                         "what": what,
@@ -71,12 +71,12 @@ class Rival:
                     }
                 )
             )
-            theirs = self.told.pop("parameters")
+            theirs = self.info.pop("parameters")
             if theirs != parameters:
                 raise ConfigError(
                     f"{config.model.name} has {theirs} parameters in PyTorch, {parameters} here",
                     "benchmarks/torch_nets.py",
-                    "mend that file: the nets must be the same",
+                    "correct that file: the nets must be the same",
                 )
         except ConfigError:
             self.__exit__()
@@ -90,10 +90,10 @@ class Rival:
         self._process.communicate()
 
     def run(self, count: int) -> list[float]:
-        """Seconds of each of `count` steps. ConfigError where it fails, OutOfMemory for example."""
+        """Return seconds of each of `count` steps. Raises ConfigError if it fails, for example OutOfMemory."""
         answer = self._ask(str(count))
         seconds = answer.pop("seconds")
-        self.told |= answer
+        self.info |= answer
         return seconds
 
     def _ask(self, line: str) -> dict:
@@ -104,7 +104,7 @@ class Rival:
         except OSError:
             answer = {}
         if "error" in answer or not answer:
-            what = answer.get("error", "its process ended without a word")
+            what = answer.get("error", "its process exited without an answer")
             kind = OutOfMemory if "out of memory" in what.lower() else ConfigError
             raise kind(f"PyTorch fails: {what}", "--against=torch", "measure without --against, or another config")
         return answer

@@ -1,15 +1,15 @@
 """PyTorch's side of `launch.benchmark --against=torch`: builds the same net, then runs steps on request.
 
 The first line of stdin is a JSON object: `what` (train or evaluate), `config` (of the run, as dicts),
-`num_age_classes`, `mean` and `std` of the images' channels, `compile`, `gpu`. The answer tells `parameters`,
+`num_age_classes`, `mean` and `std` of the images' channels, `compile`, `gpu`. The answer has `parameters`,
 `version`, `threads`, `compiled`, `device`. Then every line is a number of steps, answered with `seconds` for each,
-`peak_memory_mb` so far, and `compile_cached`, whether torch.compile found something in its cache. An answer with
-`error` instead says why not. Nothing else goes to stdout; the end of stdin ends the process.
+`peak_memory_mb` so far, and `compile_cached`, whether torch.compile used its cache. An answer with
+`error` has the reason of a failure. Nothing else is written to stdout; the end of stdin ends the process.
 
-What is given to PyTorch: channels_last, Adam in its fused form, uint8 images that lie on the device already,
-normalised there, and the same kind of augmentation (flip, shift, colour), vectorised over the batch; the same losses
-and clipping, at a constant rate. On a GPU also cudnn.benchmark, TF32 for float32, autocast for bfloat16, and, with
-`compile`, torch.compile of all from the images to the loss. At inference `eval()` and `inference_mode`.
+PyTorch gets channels_last, fused Adam, uint8 images that are on the device and normalised there, the same kind of
+augmentation (flip, shift, colour), vectorised over the batch, and the same losses and clipping at a constant rate. On a
+GPU also cudnn.benchmark, TF32 for float32, autocast for bfloat16, and, with `compile`, torch.compile of all from the
+images to the loss. At inference `eval()` and `inference_mode`.
 """
 
 import functools
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 from benchmarks import torch_nets
 
-USUAL = {  # what the nets and steps here are made for
+USUAL = {  # the only values that these nets and steps support
     "model.attention": "mixed",
     "model.learning": "residual",
     "model.dropout": 0,
@@ -41,7 +41,7 @@ USUAL = {  # what the nets and steps here are made for
 
 
 def augment(images, config):
-    """uint8 [B, H, W, 3] -> float32, flipped, shifted with edges repeated, recoloured: each image by its own draw."""
+    """Flip, shift with repeated edges and recolour each image at random: uint8 [B, H, W, 3] -> float32."""
     count, side = images.shape[:2]
 
     def uniform(*shape):
@@ -65,16 +65,16 @@ def augment(images, config):
 
 
 class Steps:
-    """A net, its random batch on the device, and `step()`, which returns when the step is done."""
+    """A net, a random batch on the device, and `step()`, which returns when the step has finished."""
 
     def __init__(self, spec):
         config = self.config = spec["config"]
         for name, usual in USUAL.items():
             value = functools.reduce(dict.__getitem__, name.split("."), config)
             if value != usual:
-                raise ValueError(f"the step in PyTorch here has {name} {usual!r} only, not {value!r}")
+                raise ValueError(f"the PyTorch step supports only {name}={usual!r}, not {value!r}")
         if spec["gpu"] and not torch.cuda.is_available():
-            raise ValueError("this PyTorch finds no GPU")
+            raise ValueError("PyTorch finds no GPU")
         self.device = torch.device("cuda" if spec["gpu"] else "cpu")
         self.training, self.half = spec["what"] == "train", config["model"]["dtype"] == "bfloat16"
         options = {k: v for k, v in config["model"].items() if k != "dtype" and f"model.{k}" not in USUAL}
@@ -121,12 +121,12 @@ class Steps:
             torch.cuda.synchronize()
 
     def run(self, count):
-        """Seconds of each of `count` steps. What was kept for later steps goes back to the GPU, for the other side."""
+        """Return seconds of each of `count` steps, and release cached GPU memory for the other framework."""
         seconds = []
         for _ in range(count):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             self.step()
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - start)
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated()
             torch.cuda.empty_cache()
@@ -136,7 +136,7 @@ class Steps:
 
 
 def cached():
-    """Whether torch.compile took anything from a cache of its own."""
+    """Return whether torch.compile used its cache."""
     utils = sys.modules.get("torch._dynamo.utils")  # loaded by torch.compile
     hits = (("inductor", "fxgraph_cache_hit"), ("aot_autograd", "autograd_cache_hit"))
     return utils is not None and any(utils.counters[group][name] for group, name in hits)
@@ -151,14 +151,14 @@ def main():
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
         steps = Steps(spec)
-        told = {
+        info = {
             "parameters": sum(parameter.numel() for parameter in steps.net.parameters()),
             "version": torch.__version__,
             "device": torch.cuda.get_device_name() if steps.device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
             "compiled": spec["compile"],
         }
-        print(json.dumps(told), file=answers)
+        print(json.dumps(info), file=answers)
         for line in sys.stdin:
             print(json.dumps(steps.run(int(line))), file=answers)
     except (ValueError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError

@@ -1,8 +1,8 @@
-"""Trains every net for three epochs on real faces, small, and draws the curves of docs/models.md.
+"""Train a small version of every net for three epochs on real faces and draw the curves of docs/models.md.
 
 python -m benchmarks.zoo --source=crop_part1.tar
 
-A net that is done is passed over, one that was stopped goes on. Writes benchmarks/results/zoo.json and docs/zoo.png.
+Finished nets are skipped, interrupted ones resumed. Writes benchmarks/results/zoo.json and docs/zoo.png.
 """
 
 import argparse
@@ -29,20 +29,20 @@ COLUMNS = {
 
 
 def runs() -> dict[str, tuple[str, ...]]:
-    """Arguments of launch.train by name."""
-    found = {name: (name,) for name in models.list()} | OPTIONS
+    """Return the arguments of launch.train by name."""
+    nets = {name: (name,) for name in models.list()} | OPTIONS
     larger = {"levi_hassner": ("--config.data.image_size=64",)}
     return {
-        name: (*COMMON, f"--config.model.name={net}", *given, *larger.get(net, ()))
-        for name, (net, *given) in found.items()
+        name: (*COMMON, f"--config.model.name={net}", *options, *larger.get(net, ()))
+        for name, (net, *options) in nets.items()
     }
 
 
 def train(name: str, arguments: tuple[str, ...], source: str, workdir: pathlib.Path) -> dict:
-    """What a run says of itself, once it is trained; a finished one is not trained again."""
+    """Train a run unless it is finished, and return its scores and val curve."""
     place = workdir / name.replace(" ", "-")
-    given = ("--config=configs/ran.py", *arguments, f"--config.data.source={source}", f"--workdir={place}")
-    subprocess.run([sys.executable, "-m", "launch.train", *given], cwd=ROOT, check=True)
+    flags = ("--config=configs/ran.py", *arguments, f"--config.data.source={source}", f"--workdir={place}")
+    subprocess.run([sys.executable, "-m", "launch.train", *flags], cwd=ROOT, check=True)
     results = json.loads((place / "results.json").read_text())
     rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     scores = ("age_accuracy", "gender_accuracy", "aabd")
@@ -55,14 +55,14 @@ def train(name: str, arguments: tuple[str, ...], source: str, workdir: pathlib.P
     }
 
 
-def draw(found: dict[str, dict]) -> Figure:
-    """Validation curves: age accuracy above, gender accuracy below."""
+def draw(by_name: dict[str, dict]) -> Figure:
+    """Return validation curves: age accuracy above, gender accuracy below."""
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     axes = figure.subplots(2, len(COLUMNS), sharex=True, sharey="row")
     for column, (title, names) in zip(axes.T, COLUMNS.items(), strict=True):
         for axis, key in zip(column, ("age_accuracy", "gender_accuracy"), strict=True):
-            for name, marker in zip([name for name in names if name in found], "osD^v", strict=False):
-                points = [(row["epoch"], row[key]) for row in found[name]["val"]]
+            for name, marker in zip([name for name in names if name in by_name], "osD^v", strict=False):
+                points = [(row["epoch"], row[key]) for row in by_name[name]["val"]]
                 axis.plot(*zip(*points, strict=True), marker=marker, label=name)
             axis.set(ylabel=f"{key.replace('_', ' ')}, val", xticks=(1, 2, 3))
             axis.grid(alpha=0.3)
@@ -72,10 +72,10 @@ def draw(found: dict[str, dict]) -> Figure:
     return figure
 
 
-def table(found: dict[str, dict]) -> str:
-    """Markdown: scores on the test split."""
+def table(by_name: dict[str, dict]) -> str:
+    """Return Markdown of the scores on the test split."""
     lines = ["| net | age accuracy | gender accuracy | AABD |", "|---|---|---|---|"]
-    for name, run in found.items():
+    for name, run in by_name.items():
         cells = [f"{run[key]:.3f} [{low:.3f}, {high:.3f}]" for key, (low, high) in run["ci95"].items()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -85,21 +85,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", required=True, help="crop_part1 as a folder or archive")
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "zoo")
-    parser.add_argument("--only", nargs="*", help="some of the runs; the others keep their results")
-    given = parser.parse_args()
+    parser.add_argument("--only", nargs="*", help="names of runs; the results of others are left as they are")
+    args = parser.parse_args()
     path = result_files.RESULTS / "zoo.json"
     earlier = json.loads(path.read_text())["runs"] if path.exists() else {}
-    found = {}
+    by_name = {}
     for name, arguments in runs().items():
-        if given.only is None or name in given.only:
-            found[name] = train(name, arguments, given.source, given.workdir)
+        if args.only is None or name in args.only:
+            by_name[name] = train(name, arguments, args.source, args.workdir)
         elif name in earlier:
-            found[name] = earlier[name]
+            by_name[name] = earlier[name]
     machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
-    told = {"command": "python -m benchmarks.zoo --source=crop_part1.tar", "machine": machine, "seed": 0, "runs": found}
-    result_files.write(path, told)
-    draw(found).savefig(ROOT / "docs" / "zoo.png", dpi=90, metadata={"Software": None})
-    print(table(found))
+    command = "python -m benchmarks.zoo --source=crop_part1.tar"
+    record = {"command": command, "machine": machine, "seed": 0, "runs": by_name}
+    result_files.write(path, record)
+    draw(by_name).savefig(ROOT / "docs" / "zoo.png", dpi=90, metadata={"Software": None})
+    print(table(by_name))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A headless Chromium, told what to do over a pipe (the Chrome DevTools Protocol)."""
+"""A headless Chromium, controlled over a pipe (Chrome DevTools Protocol)."""
 
 import base64
 import fcntl
@@ -35,7 +35,7 @@ PROBE = """({
 
 
 def find() -> str | None:
-    """The path of an installed Chromium."""
+    """Return the path of an installed Chromium, or None."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
@@ -43,14 +43,14 @@ class Browser:
     """One page of a Chromium with a profile in `folder`; a context manager."""
 
     def __init__(self, program: str, folder: Path):
-        ours, theirs = os.pipe(), os.pipe()
-        child = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (ours[0], theirs[1])]
+        to_child, from_child = os.pipe(), os.pipe()
+        child = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (to_child[0], from_child[1])]
         start = [sys.executable, "-c", START, *map(str, child), program, *FLAGS, f"--user-data-dir={folder}"]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(start, pass_fds=child, stdin=quiet, stdout=quiet, stderr=quiet)
-        for fd in (*child, ours[0], theirs[1]):
+        for fd in (*child, to_child[0], from_child[1]):
             os.close(fd)
-        self._out, self._in = os.fdopen(ours[1], "wb", 0), os.fdopen(theirs[0], "rb")
+        self._out, self._in = os.fdopen(to_child[1], "wb", 0), os.fdopen(from_child[0], "rb")
         self._sent, self._rest, self.events = 0, b"", []
         self._session = None
 
@@ -68,18 +68,18 @@ class Browser:
         self._in.close()
 
     def call(self, method: str, **params) -> dict:
-        """The result of one command; events that come meanwhile go to `events`."""
+        """Return the result of one command; append the events received meanwhile to `events`."""
         self._sent += 1
-        said = {"id": self._sent, "method": method, "params": params}
-        said |= {"sessionId": self._session} if self._session else {}
-        self._out.write(json.dumps(said).encode() + b"\0")
+        request = {"id": self._sent, "method": method, "params": params}
+        request |= {"sessionId": self._session} if self._session else {}
+        self._out.write(json.dumps(request).encode() + b"\0")
         while (message := self._next()).get("id") != self._sent:
             self.events.append(message)
         assert "error" not in message, message
         return message["result"]
 
     def open(self, url: str, width: int, height: int, dark: bool) -> dict:
-        """Loads a page at a size and colour scheme; what PROBE says of it."""
+        """Load a page at a size and in a colour scheme; return the value of PROBE."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
@@ -92,7 +92,7 @@ class Browser:
         return self.call("Runtime.evaluate", expression=PROBE, returnByValue=True)["result"]["value"]
 
     def screenshot(self, height: int) -> bytes:
-        """PNG of the page from its top to `height`, over the whole width."""
+        """Return a PNG of the top `height` pixels of the page at its full width."""
         size = self.call(
             "Runtime.evaluate", expression="[innerWidth, document.documentElement.scrollHeight]", returnByValue=True
         )
@@ -102,20 +102,20 @@ class Browser:
         return base64.b64decode(shot["data"])
 
     def complaints(self) -> list[str]:
-        """Errors and warnings of the console, and requests that failed, since the page was opened."""
-        said = []
+        """Return console errors and warnings and failed requests since the page was opened."""
+        texts = []
         for event in self.events:
             method, params = event["method"], event.get("params", {})
             if method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-                said.append(params["entry"]["text"])
+                texts.append(params["entry"]["text"])
             if method in ("Runtime.exceptionThrown", "Network.loadingFailed"):
-                said.append(json.dumps(params)[:300])
+                texts.append(json.dumps(params)[:300])
             if method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
-                said.append(json.dumps(params["args"])[:300])
-        return said
+                texts.append(json.dumps(params["args"])[:300])
+        return texts
 
     def requests(self) -> list[str]:
-        """What was asked for, data URIs aside, since the page was opened."""
+        """Return the requested URLs except data URIs since the page was opened."""
         sent = [
             event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
         ]
@@ -124,7 +124,7 @@ class Browser:
     def _next(self) -> dict:
         while b"\0" not in self._rest:
             more = self._in.read1(1 << 20)
-            assert more, "Chromium has ended"
+            assert more, "Chromium exited"
             self._rest += more
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)

@@ -1,4 +1,4 @@
-"""Answers to drawn labels, and what a report is made of."""
+"""Predictions for random labels, and the parts of a report made from them."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ BUCKET_YEARS = [10 * b + 4.5 for b in range(12)]
 
 
 def labels(count, seed=0):
-    """years [N], age [N, 2], gender [N], race [N]."""
+    """Return years [N], age [N, 2], gender [N], race [N]."""
     rng = np.random.default_rng(seed)
     years = np.minimum(rng.gamma(2.2, 16, count), 95).astype(int)
     bucket = np.array([age_bucket(y) for y in years], int)
@@ -20,7 +20,7 @@ def labels(count, seed=0):
 
 
 def member(name, age, gender, seed):
-    """A net that is right more often than not and too sure of itself."""
+    """Return a member that is mostly correct and overconfident."""
     rng = np.random.default_rng(seed)
     far = np.abs(np.arange(12) - (age[:, :1] + rng.normal(0, 0.7, (len(age), 1))))
     of_age = np.exp(-1.6 * far + rng.normal(0, 0.6, far.shape))
@@ -47,7 +47,7 @@ def results(members, years, age, gender, race, source="synthetic", split="test")
 
 
 def run(name):
-    """The facts of a finished quickstart."""
+    """Return the run of a finished quickstart."""
     config = default()
     config.update({"num_epochs": 7})
     config.data.source = "synthetic:6000"
@@ -84,7 +84,7 @@ def run(name):
 
 
 def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=None):
-    """members, results, runs, examples and people of `count` images."""
+    """Return results, runs, examples and population of `count` images."""
     years, age, gender, race = labels(count)
     members = [member(name, age, gender, i) for i, name in enumerate(names)]
     found = results(members, years, age, gender, race, source)

@@ -1,3 +1,5 @@
+"""The figure of attention masks."""
+
 import io
 
 import jax
@@ -21,14 +23,14 @@ def net():
     return model, jax.jit(model.init, static_argnames="train")(jax.random.key(0), images, train=False)
 
 
-def test_the_figure_is_of_the_nets_view(net):
+def test_the_figure_has_a_row_per_module(net):
     model, variables = net
     png = attention_figure.draw(model, variables, list(PICTURES), ["a", "b"], 32)
     width, height = Image.open(io.BytesIO(png)).size
     assert width == 2 * (attention_figure.SIDE + 8) + 8 and height > 4 * attention_figure.SIDE
 
 
-def test_nets_without_masks_are_known():
+def test_nets_without_masks_are_recognised():
     assert attention_figure.has_masks(models.build("ran92_cifar", num_age_classes=12))
     assert not attention_figure.has_masks(models.build("resnet18", num_age_classes=12))
     assert not attention_figure.has_masks(models.build("ran56", num_age_classes=12, learning="none"))

@@ -183,7 +183,7 @@ class Twin:
     """PyTorch's side with memory for so many calls; a step takes half a second."""
 
     def __init__(self, calls):
-        self.calls, self.told = calls, {"version": "x"}
+        self.calls, self.info = calls, {"version": "x"}
 
     def __enter__(self):
         return self

@@ -30,7 +30,7 @@ BACKBONES = {
 
 
 def disturbed(path, leaf, seed=1):
-    """A weight that no start would give: BatchNorm's shifts and statistics, biases and heads far from trivial."""
+    """Return a weight unlike any initial one: BatchNorm's shifts and statistics, biases and heads are not trivial."""
     rng = np.random.default_rng([seed, sum(map(ord, jax.tree_util.keystr(path)))])
     name = path[-1].key
     if name == "kernel":
@@ -51,8 +51,8 @@ def outputs(name, feed="probs", age_hidden=0):
     net, variables = tiny(name, feed, age_hidden)
     keep = {"capture_intermediates": lambda module, method: method == "__call__"}
     call = jax.jit(lambda v, x: net.apply(v, x, train=False, **keep))
-    found, kept = jax.tree.map(np.asarray, call(variables, data.normalize(IMAGES)))
-    return found, kept["intermediates"]["backbone"]
+    result, sown = jax.tree.map(np.asarray, call(variables, data.normalize(IMAGES)))
+    return result, sown["intermediates"]["backbone"]
 
 
 def enlarged(maps, corners=True):
@@ -87,9 +87,9 @@ def test_no_attention_modules_no_maps():
 @pytest.mark.parametrize("head", explain.HEADS)
 def test_grad_cam_by_hand(name, head):
     net, variables = tiny(name)
-    out, kept = outputs(name)
+    out, sown = outputs(name)
     params, target = variables["params"], np.array([1, 0, 1])
-    maps = np.maximum(kept[last_layer(net.backbone)]["__call__"][0], 0)  # [B, h, w, K]
+    maps = np.maximum(sown[last_layer(net.backbone)]["__call__"][0], 0)  # [B, h, w, K]
     p, gender, age = out.gender_logits, params["gender_head"]["kernel"], params["age_head"]["kernel"]
     if head == "gender":
         slope = gender[:, target].T  # d logit / d features, [B, F]
@@ -141,7 +141,7 @@ def test_integrated_gradients_grow_complete(name):
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
-def test_a_map_is_of_its_own_picture_and_of_the_predicted_class(method):
+def test_a_map_depends_on_its_own_picture_and_on_the_predicted_class(method):
     net, variables = tiny("ran")
     answers = outputs("ran")[0].age_logits.argmax(-1)
     assert (answers > 0).any()
@@ -170,7 +170,7 @@ def test_every_net_has_a_last_map():
 
 
 @pytest.mark.parametrize(
-    "change,told",
+    "change,message",
     [
         ({"method": "saliency"}, "unknown method 'saliency'; known: grad_cam"),
         ({"head": "race"}, "unknown head 'race'; known: age, gender"),
@@ -184,7 +184,7 @@ def test_every_net_has_a_last_map():
         ({"net": models.classifier("resnet18", num_classes=5)}, "Classifier"),
     ],
 )
-def test_refused(change, told):
-    given = {"method": "lrp", "net": tiny("resnet")[0], "variables": {}, "images": IMAGES, "head": "age"} | change
-    with pytest.raises(ValueError, match=told):
-        explain.attribute(**given)
+def test_invalid_arguments_are_refused(change, message):
+    arguments = {"method": "lrp", "net": tiny("resnet")[0], "variables": {}, "images": IMAGES, "head": "age"} | change
+    with pytest.raises(ValueError, match=message):
+        explain.attribute(**arguments)

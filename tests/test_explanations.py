@@ -1,4 +1,4 @@
-"""Scores of maps, by hand and on nets whose reasons are known."""
+"""Scores of maps: against hand computation, and on nets whose cues are known."""
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ TARGETS = {"age": np.zeros(3, int), "gender": np.ones(3, int)}
 
 
 class Toy(nn.Module):
-    """P(age 0) is the brightness of PATCH in 0..1; P(female) is 0.7 whatever it sees."""
+    """P(age 0) is the brightness of PATCH in 0..1; P(female) is 0.7 for any image."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -29,7 +29,7 @@ class Toy(nn.Module):
 
 @pytest.fixture(scope="module")
 def faces():
-    """Black pictures whose patch is white, and the map that knows it."""
+    """Black pictures with a white patch, and the map of the patch."""
     images, perfect = np.zeros((3, SIZE, SIZE, 3), np.uint8), np.zeros((3, SIZE, SIZE), np.float32)
     images[:, *PATCH], perfect[:, *PATCH] = 255, 1
     return images, perfect
@@ -50,13 +50,13 @@ def test_areas_by_hand(faces):
         np.testing.assert_allclose(areas, 0.7, rtol=1e-5)
 
 
-def test_a_perfect_map_beats_what_knows_nothing(faces):
+def test_a_perfect_map_beats_the_controls(faces):
     images, perfect = faces
     images = (images * np.array([1, 0.9, 0.8])[:, None, None, None]).astype(np.uint8)  # equal areas have no interval
     drawn = maps.Maps(None, TARGETS, (), {head: {"perfect": perfect} for head in TARGETS}, {})
     rows = scoring.areas(Toy(), {}, images, drawn)["age"]
     assert list(rows) == ["perfect", "random", "blob"]
-    row = scoring.faithfulness_of(rows, "perfect")
+    row = scoring.faithfulness_scores(rows, "perfect")
     for control in scoring.CONTROLS:
         assert row[f"minus_{control}"]["deletion"]["ci95"][1] < -0.1
         assert row[f"minus_{control}"]["insertion"]["ci95"][0] > 0.1
@@ -64,7 +64,7 @@ def test_a_perfect_map_beats_what_knows_nothing(faces):
         assert row[f"minus_{control}"]["deletion"]["mean"] == pytest.approx(difference)
 
 
-def test_order_of_cells_whatever_the_size():
+def test_order_of_cells_for_any_image_size():
     for height, width in ((32, 32), (50, 61)):
         rows = np.arange(height) * 16 // height
         columns = np.arange(width) * 16 // width
@@ -126,13 +126,13 @@ def net(request):
     return net, variables, images
 
 
-def test_weights_are_drawn_anew_from_the_heads_down(net):
+def test_weights_are_randomised_from_the_heads_down(net):
     net, variables, _ = net
     fresh = jax.jit(net.init, static_argnames="train")(jax.random.key(1), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
     before, changed = variables, []
     for level, after in sanity.randomised(net, variables, SIZE, jax.random.key(1)):
         same = jax.tree.map(lambda a, b: bool((a == b).all()), after["params"], before["params"])
-        paths = [path for path, kept in jax.tree_util.tree_leaves_with_path(same) if not kept]
+        paths = [path for path, equal in jax.tree_util.tree_leaves_with_path(same) if not equal]
         changed.append((level, {path[1 if path[0].key == "backbone" else 0].key for path in paths}))
         before = after
     jax.tree.map(np.testing.assert_array_equal, after, fresh)
@@ -151,12 +151,12 @@ def test_likeness_is_the_size_of_the_rank_correlation():
     assert sanity.likeness(np.zeros((1, 4, 4)), np.ones((1, 4, 4))) == [1]
 
 
-def test_a_map_that_fresh_weights_only_invert_fails(faces, monkeypatch):
+def test_a_map_that_is_only_inverted_fails(faces, monkeypatch):
     before = np.random.default_rng(0).random((3, SIZE, SIZE))  # no sign, as Grad-CAM
     after = np.stack([before[0], 1 - before[1], before[2]])  # +1, -1, +1 would cancel
     drawn, again = (maps.Maps(None, TARGETS, (), {head: {"map": m} for head in TARGETS}, {}) for m in (before, after))
     monkeypatch.setattr(sanity, "randomised", lambda *_: [("all", {})])
-    monkeypatch.setattr(maps, "draw", lambda *_, **__: again)
+    monkeypatch.setattr(sanity, "compute_maps", lambda *_, **__: again)
     row = scoring.score(Toy(), {}, faces[0], drawn, None)["age"]["maps"]["map"]
     assert row["sanity"]["last"] == pytest.approx(1) and not row["sanity"]["passes"]
 
@@ -165,14 +165,14 @@ def test_a_map_that_fresh_weights_only_invert_fails(faces, monkeypatch):
 def test_all_scores_of_a_net(net):
     net, variables, images = net
     methods = ["grad_cam", "lrp"]
-    drawn = maps.draw(net, variables, images, methods=methods)
+    drawn = maps.compute_maps(net, variables, images, methods=methods)
     half = np.zeros((SIZE, SIZE), np.float32)
     half[:, : SIZE // 2] = 1
-    told = scoring.score(net, variables, images, drawn, [{"age": half, "gender": half}] * 3)
+    scores = scoring.score(net, variables, images, drawn, [{"age": half, "gender": half}] * 3)
     attention = [f"attention_{module.name}" for module in drawn.attention]
     assert attention == ["attention_stage1_att1"]
     for head in explain.HEADS:
-        rows = told[head]["maps"]
+        rows = scores[head]["maps"]
         assert list(rows) == [*methods, *attention, "random", "blob"]
         for name in (*methods, *attention):
             sane = rows[name]["sanity"]
@@ -180,16 +180,16 @@ def test_all_scores_of_a_net(net):
             if name in attention:  # the masks do not see the heads
                 assert sane["levels"][0]["likeness"]["mean"] == pytest.approx(1)
             assert 0 <= rows[name]["deletion"]["mean"] <= 1
-        # both halves of the picture are alike to what knows nothing
+        # the controls do not prefer either half of the picture
         assert rows["blob"]["localisation"]["share"]["mean"] == pytest.approx(0.5, abs=1e-6)
         assert rows["random"]["localisation"]["area"] == 0.5
-        account = told[head]["lrp_account"]
+        account = scores[head]["lrp_account"]
         assert sum(account[name] for name in ("pixels", "absorbed", "feed")) == pytest.approx(1, abs=account["worst"])
-    section = report.explanations({"n": 3, "members": {"net": told}})
+    section = report.explanations({"n": 3, "members": {"net": scores}})
     assert len(section["rows"]) == 2 * len(rows) and {len(row) for row in section["rows"]} == {len(section["headings"])}
 
 
-def test_batches_are_filled_up_and_cut():
+def test_batches_are_padded_and_cut():
     seen = []
 
     def double(x, y):

@@ -7,11 +7,11 @@ from reporting import BUCKET_YEARS, everything
 
 from agegender_jax import report
 from agegender_jax.labels import AGE_BUCKETS
-from agegender_jax.report.examples import spread
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
 from agegender_jax.report.figures.attention import SIDE, attention, overlay
 from agegender_jax.report.figures.confusion import confusion
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
+from agegender_jax.sampling import evenly_spaced
 
 N = 200
 
@@ -33,7 +33,7 @@ def heights(axis):
     return [bar.get_height() for bar in axis.patches]
 
 
-def test_every_figure_is_a_png_and_the_same_twice(shown):
+def test_every_figure_is_a_png_and_deterministic(shown):
     found, runs, examples, people = shown
     drawn = report.draw(examples, people, found, runs)
     assert set(drawn) == {f"{name}.png" for name in (
@@ -45,7 +45,7 @@ def test_every_figure_is_a_png_and_the_same_twice(shown):
     assert report.png(groups.groups(found)) == drawn["groups.png"]
 
 
-def test_what_cannot_be_drawn_is_left_out():
+def test_figures_without_content_are_left_out():
     found, runs, examples, people = everything(0)
     assert set(report.draw(examples, people, found, runs)) == {"curves.png"}
 
@@ -63,7 +63,7 @@ def test_ages_count_every_image_once(shown):
     assert texts(by_group)[0] == "{0}\n({0})".format((people.age[:, 0] == buckets[0]).sum())
 
 
-def test_ages_without_years_are_of_groups(shown):
+def test_ages_without_years_are_drawn_by_group(shown):
     *_, people = shown
     ranges = np.array([[2, 2], [7, 11]])[people.gender]
     grouped = report.Population("faces", np.full(N, -1), ranges, people.gender, np.arange(N) < 50)
@@ -102,7 +102,7 @@ def test_expected_age_needs_years(shown):
     assert years.expected_age(without) is None
 
 
-def test_confusion_shows_counts_and_shares_of_what_occurs():
+def test_confusion_shows_counts_and_shares_of_occurring_classes():
     counts = np.zeros((12, 12), int)
     counts[0, 0], counts[0, 2], counts[2, 2] = 3, 1, 10
     left, right, _ = confusion(counts, AGE_BUCKETS, "age").axes
@@ -139,19 +139,19 @@ def test_curves_ring_the_scored_step(shown):
     assert train.get_ydata()[0] == runs[0].rows[0]["loss"]
 
 
-def test_mistakes_are_the_surest(shown):
+def test_mistakes_are_the_most_confident(shown):
     _, _, examples, _ = shown
     wrong = np.flatnonzero(examples.probs.gender.argmax(1) != examples.gender)
     sure = examples.probs.gender.max(1)[wrong]
     said = texts(faces.mistakes(examples).axes[0])
-    start = said.index(f"gender: 8 surest of {len(wrong)} wrong answers, n = {N}")
+    start = said.index(f"gender: 8 most confident of {len(wrong)} errors, n = {N}")
     wanted = [f"({p:.3f})" for p in sorted(sure, reverse=True)[:8]]
     assert [said[k].split()[-1] for k in range(start + 1, start + 17, 2)] == wanted
 
 
-def test_samples_mark_what_is_wrong(shown):
+def test_samples_highlight_wrong_predictions(shown):
     _, _, examples, _ = shown
-    chosen = spread(np.arange(N), faces.SAMPLES)
+    chosen = evenly_spaced(N, faces.SAMPLES)
     bucket, answer = examples.probs.age.argmax(1), examples.probs.gender.argmax(1)
     wrong = (bucket[chosen] != examples.age[chosen, 0]) | (answer[chosen] != examples.gender[chosen])
     axis = faces.samples(examples).axes[0]
@@ -191,7 +191,7 @@ def test_overlays_run_from_dark_to_bright_over_the_grey_picture():
     ).max() <= 1
 
 
-def test_a_constant_mask_is_one_colour_whatever_its_rounding():
+def test_a_constant_mask_is_one_colour_despite_rounding():
     face = np.full((30, 30, 3), 100, np.uint8)
     noise = 0.5 + 1e-7 * np.random.default_rng(0).random((1, 30, 30))
     shown = pixels(attention([face], {"module 3.1": noise}, [""]))
@@ -199,7 +199,7 @@ def test_a_constant_mask_is_one_colour_whatever_its_rounding():
     assert (np.ptp(shown[first : first + SIDE, 8 : 8 + SIDE], axis=(0, 1)) == 0).all()
 
 
-def test_attention_tells_the_ends_of_each_scale():
+def test_attention_shows_the_range_of_each_scale():
     face = np.zeros((30, 30, 3), np.uint8)
     masks = {"module 1.1": np.linspace(0.25, 0.75, 1800).reshape(2, 30, 30), "module 2.1": np.full((2, 30, 30), 0.5)}
     said = texts(attention([face, face], masks, ["female 3", "male 80"]).axes[0])

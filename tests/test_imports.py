@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = (
-    ("arguments", "errors", "structs", "labels", "config", "files"),
+    ("arguments", "errors", "structs", "labels", "config", "files", "sampling"),
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
     ("training", "ensemble", "explain", "checkpoint", "loading", "evaluation", "report"),
     ("run",),

@@ -26,7 +26,7 @@ UNICODE = "Zoë 李.png"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with 60 drawn faces, a run trained on them, and two pictures of other sizes and kinds."""
+    """A folder with 60 synthetic faces, a run trained on them, and two pictures of other sizes and modes."""
     folder = tmp_path_factory.mktemp("explain")
     synthetic.write_faces(folder / "faces", 60, seed=0, size=32)
     done = programs.run(
@@ -47,15 +47,21 @@ def place(tmp_path_factory):
 
 
 def in_process(place, paths, workdirs=None, **options):
-    given = {"methods": [], "heads": explain.HEADS, "checkpoint": "best", "out": str(place / "out"), "scores": False}
+    arguments = {
+        "methods": [],
+        "heads": explain.HEADS,
+        "checkpoint": "best",
+        "out": str(place / "out"),
+        "scores": False,
+    }
     workdirs = [str(place / "run")] if workdirs is None else workdirs
-    return explain_command.explain_photos([str(path) for path in paths], workdirs, **given | options)
+    return explain_command.explain_photos([str(path) for path in paths], workdirs, **arguments | options)
 
 
 def test_explain_writes_overlays_and_arrays(place):
     out = place / "explained"
-    given = (place / "photos", f"--workdir={place / 'run'}", place / "photos" / UNICODE, "--scores", f"--out={out}")
-    done = programs.run("explain", *given)
+    arguments = (place / "photos", f"--workdir={place / 'run'}", place / "photos" / UNICODE, "--scores", f"--out={out}")
+    done = programs.run("explain", *arguments)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     found = json.loads((out / "explanations.json").read_text())
     names = ["Zoë 李", "grey", "Zoë 李-2"]  # the folder's, in order of their paths, and one of them again
@@ -100,7 +106,7 @@ def test_names_that_differ_in_case_only_do_not_collide(place):
     assert [photo.name for photo in photos.read([str(place / "case")], {32})] == ["A", "a-2"]
 
 
-def test_names_that_are_long_or_no_text_become_ones_that_can_be_written(tmp_path):
+def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
     folder = os.fsencode(tmp_path)
     for name in (b"\xff.png", "ö".encode() * 125 + b".png"):
         with open(os.path.join(folder, name), "wb") as file:
@@ -108,7 +114,7 @@ def test_names_that_are_long_or_no_text_become_ones_that_can_be_written(tmp_path
     assert {photo.name for photo in photos.read([str(tmp_path)], {32})} == {"\ufffd", "ö" * 100}
 
 
-def test_mistakes(place, tmp_path):
+def test_user_errors(place, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "out").write_text("")
@@ -169,8 +175,8 @@ def test_evaluate_explains(place):
     assert report.explanations(found)["title"] in page and "integrated gradients" in page
 
 
-def drawn(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
-    """Maps as a net of two attention modules would give them."""
+def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
+    """Random maps of a net with two attention modules."""
     rng = np.random.default_rng(0)
     probs = Probs(rng.dirichlet(np.ones(12), count), rng.dirichlet(np.ones(2), count))
     attributions = {m: rng.normal(size=(count, size, size)) for m in explain.METHODS}
@@ -188,10 +194,13 @@ def drawn(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
 def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
     figures = []
     monkeypatch.setattr(overlay, "png", lambda figure: figures.append(figure) or b"")
-    found, image = drawn(), np.zeros((2, 32, 32, 3), np.uint8)
-    names = [*found.of("age"), "random"]
-    told = {"areas": {name: {"deletion": 0.12, "insertion": 0.34} for name in names}} if areas else {}
-    answer = {"age": {"class": "100-109", "probability": 1.0} | told, "gender": {"class": "female", "probability": 0.5}}
+    found, image = example_maps(), np.zeros((2, 32, 32, 3), np.uint8)
+    names = [*found.for_head("age"), "random"]
+    areas = {"areas": {name: {"deletion": 0.12, "insertion": 0.34} for name in names}} if areas else {}
+    answer = {
+        "age": {"class": "100-109", "probability": 1.0} | areas,
+        "gender": {"class": "female", "probability": 0.5},
+    }
     overlay.overlays(image[0], found, 0, answer)
     overlay.explanation_grid(image, found, np.array([[10, 10], [7, 11]]), np.array([0, 1]))
     for figure in figures:
@@ -205,10 +214,10 @@ def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_a_constant_mask_is_called_so():
-    found = drawn()
+def test_a_constant_mask_is_labelled_as_such():
+    found = example_maps()
     assert overlay._range(found.attention[1].mean[0]) == "constant 0.50"
-    assert (found.of("age")["attention_stage3_att2"] == 1).all()
+    assert (found.for_head("age")["attention_stage3_att2"] == 1).all()
     picture = np.zeros((32, 32, 3), np.uint8)
     png = overlay.overlays(picture, found, 1, {"age": {"class": "0-9", "probability": 0.3}})
     assert Image.open(io.BytesIO(png)).format == "PNG"

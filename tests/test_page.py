@@ -36,7 +36,7 @@ def whole():
     return report.page(found, drawn, runs, COMMAND, [SECTION]), found, drawn
 
 
-def page(count=24, source="faces", **changed):
+def page_of(count=24, source="faces", **changed):
     found, runs, *_ = everything(count, source=source)
     return report.page(found | changed, {}, runs)
 
@@ -60,44 +60,41 @@ def test_its_numbers_are_those_of_the_results(whole):
     for pair in found["paired"]:
         assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(pair["aabd"]["difference"], *pair["aabd"]["ci95"]) in text
     for cell in found["groups"]["cells"]:
-        told = f"{cell['age']}, {cell['gender']}, {cell['race']}{' (small)' if cell['small'] else ''}"
-        assert f'<th scope="row">{told}</th><td>{cell["n"]}</td><td>{cell["age_accuracy"]:.3f}' in text
+        heading = f"{cell['age']}, {cell['gender']}, {cell['race']}{' (small)' if cell['small'] else ''}"
+        assert f'<th scope="row">{heading}</th><td>{cell["n"]}</td><td>{cell["age_accuracy"]:.3f}' in text
 
 
-def test_the_page_tells_what_was_run_and_how_to_run_it_again(whole):
+def test_the_page_has_settings_and_commands(whole):
     text, *_ = whole
     assert "num_epochs 7 (default 100)" in text and "train 4,800, val 600, test 600 images" in text
     assert "python -m launch.train --config=configs/quickstart.py:ran --workdir=runs/ran" in text
     assert "python -m launch.evaluate --workdir=runs/ran &#39;--out=a b&#39;" in text
 
 
-def test_further_sections_have_their_place(whole):
+def test_additional_sections_are_shown(whole):
     text, *_ = whole
     assert "<h3>Deletion</h3>" in text and "grad_cam" in text and "<figcaption>Maps of ran</figcaption>" in text
 
 
-def test_the_paper_stands_beside_its_protocol(whole):
+def test_the_paper_is_compared_with_its_protocol(whole):
     text, *_ = whole
-    assert "paper: Attention CNN" in text and "9,780 of UTKFace" in text and "they say nothing about each other" in text
-    assert "not comparable with ours" in page()
+    assert "paper: Attention CNN" in text and "9,780 of UTKFace" in text and "so they cannot be compared" in text
+    assert "not comparable with ours" in page_of()
 
 
 def test_warnings():
-    assert "Leakage was allowed" in page(allow_leak=True)
+    assert "Leakage was allowed" in page_of(allow_leak=True)
     found, runs, *_ = everything(24)
     assert "no temperature was applied" not in report.page(found, {}, runs)
     del found["models"][1]["calibration"]
     assert "resnet: no temperature was applied" in report.page(found, {}, runs)
-    assert "Only 24 images" in page()
+    assert "Only 24 images" in page_of()
 
 
-def test_what_is_said_of_temperatures_was_done():
-    told = "A temperature for each head, fitted on val"
-    assert (
-        told in page()
-        and told not in page(calibrated=False)
-        and "No temperature was applied." in page(calibrated=False)
-    )
+def test_the_text_on_temperatures_matches_the_results():
+    text, without = page_of(), page_of(calibrated=False)
+    assert "One temperature per head, fitted on val" in text and "No temperature was applied." not in text
+    assert "One temperature per head, fitted on val" not in without and "No temperature was applied." in without
     found, runs, *_ = everything(24)
     fitted = runs[0].calibration
     for changed, text in (({"n": 0}, "val had too few images"), ({"step": 300}, "were fitted at step 300")):
@@ -105,7 +102,7 @@ def test_what_is_said_of_temperatures_was_done():
         assert text in report.page(found, {}, few) and text not in report.page(found, {}, runs)
 
 
-def test_what_temperatures_change_stands_in_the_page(whole):
+def test_the_effect_of_temperatures_is_shown(whole):
     text, found, _ = whole
     for model in found["models"]:
         for head in ("age", "gender"):
@@ -113,15 +110,15 @@ def test_what_temperatures_change_stands_in_the_page(whole):
             assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(change["difference"], *change["ci95"]) in text
 
 
-def test_licence_of_what_shaped_the_weights():
-    assert "bound by their licence" in page()  # its nets were trained on drawn faces, it shows others
+def test_licence_of_training_data_and_initial_weights():
+    assert "subject to their licence" in page_of()  # trained on synthetic faces, evaluated on others
     found, runs, *_ = everything(24)
-    assert "bound by their licence" not in report.page(found, {}, runs)
+    assert "subject to their licence" not in report.page(found, {}, runs)
     begun = dataclasses.replace(runs[0], config=runs[0].config | {"init_from": "resnet18.pth"})
-    assert "bound by their licence" in report.page(found, {}, [begun, runs[1]])
+    assert "subject to their licence" in report.page(found, {}, [begun, runs[1]])
 
 
-def test_figures_are_embedded_in_their_smaller_form():
+def test_figures_are_embedded_in_the_smaller_format():
     dots = np.random.default_rng(0).integers(0, 2, (1700, 1700), np.uint8) * 255  # a bit each as PNG
     photo = np.random.default_rng(0).normal(128, 20, (500, 500, 3)).astype(np.uint8)
     for pixels, kind in ((dots, "png"), (photo, "jpeg")):
@@ -132,17 +129,17 @@ def test_figures_are_embedded_in_their_smaller_form():
 
 
 def test_names_are_escaped():
-    assert "<script>alert" not in page(source="<script>alert(1)</script>")
+    assert "<script>alert" not in page_of(source="<script>alert(1)</script>")
 
 
-def test_one_face_or_none_make_a_page_too():
-    assert "0 images of the test split" in page(0)
+def test_a_page_of_one_image_and_of_none():
+    assert "0 images of the test split" in page_of(0)
     found, runs, examples, people = everything(1)
     text = report.page(found, report.draw(examples, people, found, runs), runs)
     assert "1 images of the test split" in text and text.count("<img") > 8
 
 
-def test_results_without_the_later_fields_make_a_page():
+def test_a_page_of_older_results():
     found, runs, *_ = everything(24)
     for model in found["models"]:
         del model["calibration"], model["age_mae"]
@@ -151,7 +148,7 @@ def test_results_without_the_later_fields_make_a_page():
 
 
 @pytest.mark.skipif(not find(), reason=MISSING)
-def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(whole, tmp_path):
+def test_a_browser_shows_it_on_phone_and_desktop_in_light_and_dark(whole, tmp_path):
     text, _, drawn = whole
     path = tmp_path / "report.html"
     path.write_text(text)

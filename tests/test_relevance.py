@@ -1,4 +1,4 @@
-"""Epsilon-rule relevance: blocks against the rule written out with matrices, whole nets by their sums."""
+"""Epsilon-rule relevance: blocks against the rule in matrix form, whole nets by the conservation of their logits."""
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,9 @@ def matrix(kernel, shape, stride):
 
 
 class Layer:
-    """z = x W + b with the epsilon rule as published; what the bias keeps is added up in `kept`."""
+    """z = x W + b with the epsilon rule as published; the shares of the biases are summed in `absorbed`."""
 
-    kept = 0.0
+    absorbed = 0.0
 
     def __init__(self, weights, bias, shape, epsilon):
         self.weights, self.bias, self.shape, self.epsilon = weights, bias, shape, epsilon
@@ -42,11 +42,11 @@ class Layer:
         eps = self.epsilon * np.abs(self.z).mean() * np.where(self.z >= 0, 1, -1)
         z = self.z + eps
         share = np.divide(relevance.ravel(), z, out=np.zeros_like(z), where=z != 0)
-        Layer.kept += (self.bias * share).sum()
+        Layer.absorbed += (self.bias * share).sum()
         return np.einsum("i,ij,j->i", self.x, self.weights, share)
 
 
-class Written:
+class Reference:
     """A unit's variables as layers by name, for one picture."""
 
     def __init__(self, variables, epsilon):
@@ -73,35 +73,35 @@ def relu(x):
     return np.maximum(x, 0)
 
 
-def block(written, x, weigh):
+def block(reference, x, weigh):
     """ResNet's basic block with stride 2, forwards, and the relevance out * weigh backwards."""
-    y = relu(written.norm("bn1", written.conv("conv1", x, 2)))
-    y = written.norm("bn2", written.conv("conv2", y))
-    short = written.norm("downsample_bn", written.conv("downsample_conv", x, 2))
+    y = relu(reference.norm("bn1", reference.conv("conv1", x, 2)))
+    y = reference.norm("bn2", reference.conv("conv2", y))
+    short = reference.norm("downsample_bn", reference.conv("downsample_conv", x, 2))
     out = relu(short + y)
     r = out * weigh
     main, side = r * y / (short + y), r * short / (short + y)
     for name in ("bn2", "conv2", "bn1", "conv1"):
-        main = written[name].back(main)
+        main = reference[name].back(main)
     for name in ("downsample_bn", "downsample_conv"):
-        side = written[name].back(side)
+        side = reference[name].back(side)
     return out, (main + side).reshape(x.shape)
 
 
-def unit(written, x, weigh, stride=1, gate=1.0):
+def unit(reference, x, weigh, stride=1, gate=1.0):
     """The pre-activation unit times a constant gate, forwards, and the relevance out * weigh backwards."""
-    h = relu(written.norm("bn1", x))
-    y = relu(written.norm("bn2", written.conv("conv1", h)))
-    y = written.conv("conv3", relu(written.norm("bn3", written.conv("conv2", y, stride))))
-    short = written.conv("proj", h, stride) if "proj" in written.params else x
+    h = relu(reference.norm("bn1", x))
+    y = relu(reference.norm("bn2", reference.conv("conv1", h)))
+    y = reference.conv("conv3", relu(reference.norm("bn3", reference.conv("conv2", y, stride))))
+    short = reference.conv("proj", h, stride) if "proj" in reference.params else x
     out = gate * (short + y)
     r = out * weigh
     main, side = (r * part / (short + y) for part in (y, short))
     for name in ("conv3", "bn3", "conv2", "bn2", "conv1"):
-        main = written[name].back(main).reshape(-1)
-    if "proj" in written.params:
-        return out, written["bn1"].back(main + written["proj"].back(side)).reshape(x.shape)
-    return out, written["bn1"].back(main).reshape(x.shape) + side
+        main = reference[name].back(main).reshape(-1)
+    if "proj" in reference.params:
+        return out, reference["bn1"].back(main + reference["proj"].back(side)).reshape(x.shape)
+    return out, reference["bn1"].back(main).reshape(x.shape) + side
 
 
 UNITS = {
@@ -114,7 +114,7 @@ UNITS = {
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
 @pytest.mark.parametrize("name", UNITS)
-def test_units_against_the_rule_written_out(name, epsilon):
+def test_units_against_the_rule_in_matrix_form(name, epsilon):
     module, rng = UNITS[name], np.random.default_rng(0)
     x = rng.standard_normal((2, 5, 6, 16)).astype(np.float32)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
@@ -130,16 +130,16 @@ def test_units_against_the_rule_written_out(name, epsilon):
     value, pixels, absorbed, _ = jax.jit(lambda x, epsilon: lrp.propagate(score, x, epsilon))(x, epsilon)
     inner = {key: tree["trunk1"] for key, tree in variables.items()} if name == "attention" else variables
     for b in range(2):
-        written, Layer.kept = Written(inner, epsilon), 0.0
+        reference, Layer.absorbed = Reference(inner, epsilon), 0.0
         if name == "block":
-            again, expected = block(written, np.float64(x[b]), weigh)
+            again, expected = block(reference, np.float64(x[b]), weigh)
         else:
-            again, expected = unit(written, np.float64(x[b]), weigh, 2 if name == "unit/2" else 1, 1 + mask[b])
+            again, expected = unit(reference, np.float64(x[b]), weigh, 2 if name == "unit/2" else 1, 1 + mask[b])
         np.testing.assert_allclose(out[b], again, atol=1e-4)
         np.testing.assert_allclose(pixels[b], expected, atol=2e-4 * np.abs(expected).max())
-        np.testing.assert_allclose(absorbed[b], Layer.kept, atol=2e-4 * np.abs(expected).sum())
+        np.testing.assert_allclose(absorbed[b], Layer.absorbed, atol=2e-4 * np.abs(expected).sum())
         if epsilon == 0:
-            np.testing.assert_allclose(expected.sum() + Layer.kept, value[b], rtol=1e-5)
+            np.testing.assert_allclose(expected.sum() + Layer.absorbed, value[b], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_nothing_is_lost_without_epsilon(name, head):
 
 
 @pytest.mark.parametrize("feed,age_hidden", [("probs", 0), ("logits", 8), ("none", 0)])
-def test_the_feeds_share(feed, age_hidden):
+def test_the_share_of_the_feed(feed, age_hidden):
     net, variables = tiny("resnet", feed, age_hidden)
     found = explain.relevance(net, variables, IMAGES, "age", [0, 1, 1], epsilon=0.0)
     fed = outputs("resnet", feed, age_hidden)[0].gender_logits
@@ -168,7 +168,7 @@ def test_the_feeds_share(feed, age_hidden):
     assert (explain.relevance(net, variables, IMAGES, "gender").feed == 0).all()
 
 
-def test_epsilon_takes_more_the_larger_it_is():
+def test_a_larger_epsilon_leaves_less_relevance():
     net, variables = tiny("ran")
     found = [explain.relevance(net, variables, IMAGES, "age", [0, 1, 2], epsilon=e) for e in (1e-4, 1e-2, 1.0)]
     sizes = [np.abs(r.pixels).sum((1, 2)) for r in found]
@@ -181,13 +181,13 @@ def test_epsilon_takes_more_the_larger_it_is():
         np.testing.assert_allclose(r.pixels.sum((1, 2)) + r.absorbed + r.feed + r.error, r.logit, rtol=1e-4)
 
 
-def test_local_response_normalisation_loses_what_is_told():
+def test_local_response_normalisation_loses_little():
     net, variables = tiny("levi_hassner")
     found = explain.relevance(net, variables, IMAGES, "age", epsilon=0.0)
     assert (np.abs(found.error) < 0.01 * np.abs(found.logit)).all()
 
 
-def test_maps_that_are_nought_give_no_nan():
+def test_zero_activations_give_no_nan():
     net, variables = tiny("resnet")
     dead = jax.tree.map(jnp.zeros_like, variables)
     for epsilon in (0.0, 0.1):

@@ -1,23 +1,25 @@
-"""Shows what trained nets looked at: attention maps, and which pixels spoke for their age and gender answers.
+"""Explain predictions on photos: attention maps, and the pixels that support the predicted age and gender.
 
 python -m launch.explain IMAGE… --workdir=runs/ran [--workdir=runs/resnet] [--out=explanations/ran+resnet] [--scores]
 
-IMAGE is an image file or a folder of them; of each the largest centred square is taken and scaled to the size that
-the net was trained at. Writes explanations.json, and for each net <net>/<image>.png, the overlays, and
-<net>/<image>.npz, the maps as arrays. --scores measures what happens to the answers when the pixels that a map names
-are taken away or given alone, beside a random map and a blob in the centre.
+IMAGE is an image file or a folder of image files. The largest centred square of each is resized to the input size of
+the net. Writes explanations.json, and for each net and image <net>/<image>.png, the overlays, and <net>/<image>.npz,
+the maps as arrays. --scores measures how the predictions change when the pixels with the highest relevance are deleted
+or inserted, compared with a random map and a centred blob.
 """
 
 from absl import flags
 
 from agegender_jax.cli import app
 
-WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; once for each net.")
-METHOD = flags.DEFINE_multi_string("method", [], "grad_cam, integrated_gradients or lrp; all if not given.")
-HEAD = flags.DEFINE_enum("head", "both", ["age", "gender", "both"], "Which decisions.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's number.")
-OUT = flags.DEFINE_string("out", None, "Where to write; explanations/<nets joined by +> if not given.")
-SCORES = flags.DEFINE_bool("scores", False, "Measure deletion and insertion of every map.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for several nets.")
+METHOD = flags.DEFINE_multi_string(
+    "method", [], "grad_cam, integrated_gradients or lrp; repeat for several. Default: all."
+)
+HEAD = flags.DEFINE_enum("head", "both", ["age", "gender", "both"], "Which predictions to explain.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
+OUT = flags.DEFINE_string("out", None, "Output folder. Default: explanations/<nets joined by +>.")
+SCORES = flags.DEFINE_bool("scores", False, "Measure deletion and insertion for every map.")
 
 EXTRA = "report"
 TAKES_ARGUMENTS = True

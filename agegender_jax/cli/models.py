@@ -1,10 +1,10 @@
-"""Prints all nets: parameters, multiply-adds in millions by image size, and what was published.
+"""Print a table of all nets: parameters, multiply-adds by image size, and published counts.
 
 python -m launch.models
 
-Nothing is computed but shapes. Parameters and multiply-adds (M, millions, by image size) are of the backbone without
-heads; levi_hassner's parameters grow with the image, here of 224 pixels. Then the same net with the head that it was
-published with, and where its layers come from.
+Only shapes are computed. Parameters and multiply-adds (M, millions, by image size) are those of the backbone without
+heads; the parameters of levi_hassner depend on the image size, here 224 pixels. The last columns are the same net with
+its published head, and the source of its layers.
 """
 
 COMPUTES = False

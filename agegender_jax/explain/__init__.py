@@ -1,4 +1,4 @@
-"""What a net looked at: attention maps, and attributions of one decision to the pixels."""
+"""Explanations: attention maps, and attributions of one prediction to the pixels."""
 
 from typing import Any
 
@@ -30,25 +30,25 @@ METHODS = ("grad_cam", "integrated_gradients", "lrp")
 def attribute(
     method: str, net: nn.Module, variables: Any, images: jax.Array, head: str, target: jax.Array | None = None
 ) -> jax.Array:
-    """How much each pixel speaks for one class of one head: float32 [B, H, W], positive for the class.
+    """Return how much each pixel supports one class of one head: float32 [B, H, W], positive for the class.
 
-    | method               | the map                                                     | sign   |
+    | method               | map                                                         | sign   |
     |----------------------|-------------------------------------------------------------|--------|
-    | grad_cam             | where the last convolutional map speaks for it (`grad_cam`) | >= 0   |
-    | integrated_gradients | shares of the rise from the mean colour (`integrated`)      | signed |
+    | grad_cam             | weighted sum of the last convolutional maps (`grad_cam`)    | >= 0   |
+    | integrated_gradients | shares of the logit's rise from the mean colour (`integrated`) | signed |
     | lrp                  | shares of the logit, epsilon rule (`relevance`)             | signed |
 
-    A picture's map does not depend on the others of the batch. A method is compiled once for a net, head and shape.
+    The map of an image does not depend on the rest of the batch. A method is compiled once per net, head and shape.
 
     Args:
       method: one of METHODS.
       images: uint8 RGB [B, H, W, 3].
       head: one of HEADS.
-      target: int [B], the class; the predicted one if None.
+      target: int [B], the class; the predicted class if None.
 
     Raises:
-      ValueError: an unknown method or head, a net that is not by `models.build` or whose age head is fed one of
-        `models.CONTROLS`, images or targets of another kind.
+      ValueError: the method or head is unknown, the net is not from `models.build` or is one of `models.CONTROLS`, or
+        the images or targets have the wrong type or shape.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
@@ -56,4 +56,4 @@ def attribute(
         return integrated(net, variables, images, head, target).pixels
     if method == "lrp":
         return relevance(net, variables, images, head, target).pixels
-    return grad_cam(net, head, variables, images, decision.check(net, images, head, target))
+    return grad_cam(net, head, variables, images, decision.check_targets(net, images, head, target))

@@ -1,4 +1,4 @@
-"""What the attention modules weigh: their soft masks, brought to the size of the picture."""
+"""Soft masks of the attention modules, resized to the image."""
 
 import functools
 from typing import Any
@@ -17,10 +17,10 @@ STRONGEST = 4
 
 @flax.struct.dataclass
 class AttentionMaps:
-    """One module's soft mask over the picture.
+    """Soft mask of one module over the image.
 
     Attributes:
-      name: the module's, such as "stage1_att1".
+      name: of the module, such as "stage1_att1".
       size: (h, w) of the mask before it was resized.
       mean: float32 [B, H, W], the mean over all channels.
       channels: float32 [B, K, H, W], the strongest channels, strongest first.
@@ -41,25 +41,24 @@ def attention(
     strongest: int = STRONGEST,
     shape: tuple[int, int] | None = None,
 ) -> tuple[AttentionMaps, ...]:
-    """The soft mask of every attention module, first module first; () for a net without any.
+    """Return the soft mask of every attention module in the order of the net; () for a net without attention.
 
     A mask of h x w positions is resized linearly with corners aligned: pixel (i, j) of H x W lies at
-    (i (h - 1) / (H - 1), j (w - 1) / (W - 1)) of the mask. The net brings its masks to the trunk's size in the same
-    way, and with the same function.
+    (i (h - 1) / (H - 1), j (w - 1) / (W - 1)) of the mask. The net uses the same function for its masks.
 
-    The strongest channels are those with the largest product of mean and standard deviation over the positions: a
-    channel that is open everywhere weighs much and shows nothing, one that is shut nearly everywhere shows much and
-    weighs nothing. Masks are in (0, 1), of channel attention in [-1, 1].
+    The strongest channels have the largest product of mean and standard deviation over the positions: a channel that
+    is open everywhere has a large weight but no structure, one that is nearly closed has structure but no weight.
+    Masks are in (0, 1), those of channel attention in [-1, 1].
 
     Args:
       images: uint8 RGB [B, H, W, 3].
       strongest: K, at most the channels of the narrowest mask.
-      shape: (H, W) of the maps; that of the images if None.
+      shape: (H, W) of the maps; the shape of the images if None.
 
     Raises:
-      ValueError: as `attribute`; controls have masks like any net.
+      ValueError: as `attribute`, except that controls are accepted.
     """
-    decision.check_pictures(net, images)
+    decision.check_images(net, images)
     return _attention(net, strongest, shape or images.shape[1:3], variables, images)
 
 

@@ -1,4 +1,4 @@
-"""The decision that is explained: the logit of one class of one head, as a function of the normalised picture."""
+"""The explained decision: the logit of one class of one head as a function of the normalised image."""
 
 from typing import Any
 
@@ -8,29 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import models
-from agegender_jax.models.layers import check_images
+from agegender_jax.models.layers import check_images as check_format
 
 HEADS = ("age", "gender")
-PREDICTED = -1  # as a target: the class that the net answers
+PREDICTED = -1  # as a target: the predicted class
 
 
-def check_pictures(net: nn.Module, images) -> None:
-    """Raises ValueError unless the net has both heads and images are uint8 RGB [B, H, W, 3]."""
+def check_images(net: nn.Module, images) -> None:
+    """Raise ValueError unless the net has both heads and the images are uint8 RGB [B, H, W, 3]."""
     if not isinstance(net, models.AgeGenderNet):
-        raise ValueError(f"explanations are of nets by models.build, not of a {type(net).__name__}")
-    check_images(images, "uint8")
+        raise ValueError(f"only nets from models.build can be explained, not a {type(net).__name__}")
+    check_format(images, "uint8")
 
 
-def check(net: nn.Module, images, head: str, target) -> np.ndarray:
-    """The targets as int32 [B], PREDICTED where `target` is None.
+def check_targets(net: nn.Module, images, head: str, target) -> np.ndarray:
+    """Return the targets as int32 [B], PREDICTED where `target` is None.
 
     Raises:
-      ValueError: as `check_pictures`; or the net is a control, the head is unknown, or the targets are not one class
-        of the head for each image.
+      ValueError: as `check_images`; or the net is a control, the head is unknown, or the targets are not one class
+        per image.
     """
-    check_pictures(net, images)
+    check_images(net, images)
     if net.gender_to_age in models.CONTROLS:
-        raise ValueError(f"a net that is fed {net.gender_to_age!r} is a control: without labels it decides nothing")
+        raise ValueError(f"gender_to_age={net.gender_to_age!r} is a control: it cannot predict without labels")
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
     if target is None:
@@ -43,15 +43,15 @@ def check(net: nn.Module, images, head: str, target) -> np.ndarray:
 
 
 def logits(net: nn.Module, variables: Any, x: jax.Array, head: str) -> jax.Array:
-    """The head's logits, float32 [B, A] or [B, 2], of normalised images [B, H, W, 3]."""
+    """Return the logits of a head, float32 [B, A] or [B, 2], of normalised images [B, H, W, 3]."""
     return getattr(net.apply(variables, x, train=False), f"{head}_logits")
 
 
 def resolve(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """The targets, int32 [B], the answered class where they are PREDICTED."""
+    """Return the targets, int32 [B], with PREDICTED replaced by the predicted class."""
     return jnp.where(target == PREDICTED, logits.argmax(-1), target)
 
 
-def chosen(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """The target's logit, [B]."""
+def target_logit(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Return the logit of the target, [B]."""
     return jnp.take_along_axis(logits, resolve(logits, target)[:, None], -1)[:, 0]

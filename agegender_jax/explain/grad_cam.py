@@ -15,31 +15,30 @@ from agegender_jax.models.resnet import ResNet
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def grad_cam(net, head, variables, images, target):
-    """ReLU(sum_k a_k A_k), a_k = the mean over positions of d logit / d A_k; linearly to [B, H, W], pixels aligned.
+    """Return ReLU(sum_k a_k A_k), a_k the mean over positions of d logit / d A_k, resized linearly to [B, H, W].
 
-    A [B, h, w, K] is the last convolutional map after its ReLU (see `last_layer`). With the ImageNet stem h is H / 32:
-    2 at 64 pixels, where the map tells the quarters of the picture apart and no more. With aligned corners, as masks
-    are resized, the largest value of such a map could lie on a corner's pixel only.
+    A [B, h, w, K] are the last convolutional maps after their ReLU (see `last_layer`). With the ImageNet stem h is
+    H / 32: at 64 pixels h is 2, so the map only separates the quarters of the image. Resizing aligns pixels, not
+    corners: with aligned corners the maximum of such a map could only be at a corner of the image.
     """
     x, layer = data.normalize(images), last_layer(net.backbone)
     maps = _output(net, variables, x, layer)
 
     def logit(maps):
-        return decision.chosen(_logits_from(net, variables, x, head, layer, maps), target).sum()
+        return decision.target_logit(_logits_from(net, variables, x, head, layer, maps), target).sum()
 
     weights = jax.grad(logit)(maps).astype(jnp.float32).mean((1, 2), keepdims=True)
-    found = nn.relu((weights * maps).sum(-1, keepdims=True))
-    return jax.image.resize(found[..., 0], images.shape[:3], "linear")
+    return jax.image.resize(nn.relu((weights * maps).sum(-1)), images.shape[:3], "linear")
 
 
 def last_layer(backbone: nn.Module) -> str:
-    """The submodule whose output, after a ReLU, is the last convolutional map of a backbone.
+    """Return the submodule whose output, after a ReLU, is the last convolutional map of a backbone.
 
-    The final normalisation of Residual Attention Networks and the last block of ResNets, whose maps are averaged to
-    the features; of Levi and Hassner's net the last convolution, before its pooling.
+    Residual Attention Networks: the final BatchNorm. ResNets: the last block. Both are then averaged over positions.
+    Levi and Hassner's net: the last convolution, before its pooling.
 
     Raises:
-      ValueError: a backbone of another kind.
+      ValueError: the backbone is of another type.
     """
     if isinstance(backbone, ResidualAttentionNet):
         return "final_bn"
@@ -51,29 +50,29 @@ def last_layer(backbone: nn.Module) -> str:
 
 
 def _output(net, variables, x, layer):
-    """The layer's output after a ReLU that leaves no zeros: the net's own ReLU then has gradient 1 everywhere."""
-    kept = []
+    """Return the output of the layer after a ReLU without zeros: the net's own ReLU then has gradient 1 everywhere."""
+    outputs = []
 
-    def keep(call, args, kwargs, context):
+    def record(call, args, kwargs, context):
         out = call(*args, **kwargs)
-        if _is(context, layer):
-            kept.append(jnp.maximum(out, jnp.finfo(out.dtype).tiny))
+        if _is_layer(context, layer):
+            outputs.append(jnp.maximum(out, jnp.finfo(out.dtype).tiny))
         return out
 
-    with nn.intercept_methods(keep):
+    with nn.intercept_methods(record):
         net.apply(variables, x, train=False)
-    return kept[0]
+    return outputs[0]
 
 
 def _logits_from(net, variables, x, head, layer, maps):
-    """The head's logits with `maps` in the place of the layer's output."""
+    """Return the logits of a head with `maps` in place of the output of the layer."""
 
     def replace(call, args, kwargs, context):
-        return maps if _is(context, layer) else call(*args, **kwargs)
+        return maps if _is_layer(context, layer) else call(*args, **kwargs)
 
     with nn.intercept_methods(replace):
         return decision.logits(net, variables, x, head)
 
 
-def _is(context, layer: str) -> bool:
+def _is_layer(context, layer: str) -> bool:
     return context.module.path == ("backbone", layer) and context.method_name == "__call__"

@@ -16,11 +16,11 @@ STEPS = 32
 
 @flax.struct.dataclass
 class Integrated:
-    """Integrated gradients and how nearly they are complete: rise = sum of pixels + error.
+    """Integrated gradients and their completeness error: rise = sum of pixels + error.
 
     Attributes:
       pixels: float32 [B, H, W], signed.
-      rise: float32 [B], the logit at the picture minus the logit at the baseline.
+      rise: float32 [B], the logit of the image minus the logit of the baseline.
       error: float32 [B].
     """
 
@@ -32,25 +32,25 @@ class Integrated:
 def integrated(
     net: nn.Module, variables: Any, images: jax.Array, head: str, target=None, *, steps: int = STEPS
 ) -> Integrated:
-    """(x - x') * mean over the path from x' to x of d logit / d x, summed over RGB.
+    """Return (x - x') * mean over the path from x' to x of d logit / d x, summed over RGB.
 
-    The baseline x' is the picture's mean colour everywhere: a picture of the same brightness without structure, from
-    which dark and bright pixels differ alike. (From a black one, black pixels would get nothing: hair, pupils.) So the
-    map does not say what the mean colour itself, skin or light, contributes. The path is straight, with the midpoints
-    of `steps` equal parts.
+    The baseline x' is the mean colour of the image at every pixel: the same brightness without structure, from which
+    dark and bright pixels differ equally. (With a black baseline, dark pixels such as hair and pupils would get no
+    relevance.) The map therefore does not show what the mean colour itself contributes. The path is straight and
+    evaluated at the midpoints of `steps` equal parts.
 
-    The predicted gender that feeds the age head is part of the function, and so is its gradient. The feeds "hard" and
-    "stop_gradient" have by design another gradient than the function: the error holds what that leaves out.
+    The predicted gender fed to the age head is part of the function, and its gradient is included. The feeds "hard" and
+    "stop_gradient" by design have a gradient that is not that of the function; the difference is in `error`.
 
     Args:
       images: uint8 RGB [B, H, W, 3].
       head: one of HEADS.
-      target: int [B], the class; the predicted one if None.
+      target: int [B], the class; the predicted class if None.
 
     Raises:
       ValueError: as `attribute`.
     """
-    target = decision.check(net, images, head, target)
+    target = decision.check_targets(net, images, head, target)
     x, baseline, target, rise = _ends(net, head, variables, images, target)
     slopes = jnp.zeros_like(x)
     for part in range(steps):  # on CPU 5 to 8 times faster than the same step inside lax.scan
@@ -65,12 +65,12 @@ def _ends(net, head, variables, images, target):
     baseline = jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape)
     last, first = jnp.split(decision.logits(net, variables, jnp.concatenate([x, baseline]), head), 2)
     target = decision.resolve(last, target)
-    return x, baseline, target, decision.chosen(last, target) - decision.chosen(first, target)
+    return x, baseline, target, decision.target_logit(last, target) - decision.target_logit(first, target)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=7)
 def _add_slope(net, head, variables, baseline, x, share, target, slopes):
     def logit(x):
-        return decision.chosen(decision.logits(net, variables, x, head), target).sum()
+        return decision.target_logit(decision.logits(net, variables, x, head), target).sum()
 
     return slopes + jax.grad(logit)(baseline + share * (x - baseline))

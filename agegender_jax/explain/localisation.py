@@ -1,14 +1,14 @@
-"""Whether a map lies on the true cues of a drawn face (data.synthetic), whose regions are known pixel by pixel.
+"""Localisation: does a map highlight the true cues of a synthetic face, whose regions are known pixel by pixel?
 
-What tells age in data.face_traits: hair (grey, thin, receding), brows (grey, thickness), beard (grey), wrinkles, spots,
-and eyes, nose and mouth (a child's proportions, sagging lids, thinning lips, a growing nose). What tells gender: hair
-(length, balding), brows, beard, eyes (lashes), mouth (lipstick), earrings, bow and neck (width). Weak or diffuse cues
-are left out: for both the head's outline and skin (jaw, blush, eye shadow), for age also ears, neck, glasses, earrings
-and bow, for gender nose and wrinkles. So a share below 1 is no fault; it is compared with what a map without knowledge
-gets.
+Cues of age in `synthetic`: hair (grey, thin, receding), brows (grey, thickness), beard (grey), wrinkles, spots, and
+eyes, nose and mouth (a child's proportions, sagging lids, thinning lips, a growing nose). Cues of gender: hair (length,
+balding), brows, beard, eyes (lashes), mouth (lipstick), earrings, bow and neck (width). Weak or diffuse cues are left
+out: for both heads the outline of the head and the skin (jaw, blush, eye shadow), for age also ears, neck, glasses,
+earrings and bow, for gender nose and wrinkles. A share below 1 is therefore no error. It is compared with the share of
+an uninformed map.
 
-  share: sum of the positive relevance inside of the regions / sum of all positive relevance.
-  hit: the largest value lies in the regions (the pointing game; Zhang et al. 2016, arXiv 1608.00507, no tolerance).
+  share: sum of positive relevance inside the regions / sum of all positive relevance.
+  hit: the maximum is inside the regions (pointing game; Zhang et al. 2016, arXiv 1608.00507, without tolerance).
 """
 
 import numpy as np
@@ -24,14 +24,15 @@ CUES = {
 
 
 def cues(file: str, drawn_size: int, size: int) -> dict[str, np.ndarray]:
-    """How far each pixel of a drawn face's picture is covered by each head's cues: head -> float32 [size, size].
+    """Return how far the cues of each head cover each pixel of a synthetic face, 0 to 1: head -> float32 [size, size].
 
     Args:
-      file: path of the picture, its name as data.synthetic gives it.
-      drawn_size: side of the picture in pixels; size: side of the map, to which regions shrink as pictures do.
+      file: path of the image, with its file name as written by `synthetic`.
+      drawn_size: side of the image in pixels.
+      size: side of the map; the regions are resized like the image.
 
     Raises:
-      ValueError: no drawn face.
+      ValueError: the file is not a synthetic face.
     """
     regions = synthetic.masks(file.rpartition("/")[2], drawn_size)
     covers = {}
@@ -43,7 +44,7 @@ def cues(file: str, drawn_size: int, size: int) -> dict[str, np.ndarray]:
 
 
 def shares(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """Share of positive relevance inside, in [0, 1]; NaN where a map is nowhere positive.
+    """Return the share of positive relevance inside the cues, [B] in [0, 1]; NaN where a map is nowhere positive.
 
     Args:
       maps, cover: [B, H, W].
@@ -54,19 +55,19 @@ def shares(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
 
 
 def hits(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """1 where the largest value of the map lies in a pixel covered by FAINT or more, else 0: [B].
+    """Return 1 where the maximum of the map is at a pixel covered by FAINT or more, else 0: [B].
 
-    Of several largest values the share that does; so a constant map gets the rate of chance. Arguments as `shares`.
+    With several maxima it is the share of them inside, so that a constant map gets `chance`. Arguments as for `shares`.
     """
     largest = maps == np.max(maps, (1, 2), keepdims=True)
     return (largest & (cover >= FAINT)).sum((1, 2)) / largest.sum((1, 2))
 
 
 def area(cover: np.ndarray) -> np.ndarray:
-    """Share of the picture that is inside, what an even map gets: [B, H, W] -> [B]."""
+    """Return the covered share of the image, which is the share of a constant map: [B, H, W] -> [B]."""
     return cover.mean((1, 2), dtype=np.float64)
 
 
 def chance(cover: np.ndarray) -> np.ndarray:
-    """Share of pixels that are hits: [B, H, W] -> [B]."""
+    """Return the share of pixels that are hits: [B, H, W] -> [B]."""
     return (cover >= FAINT).mean((1, 2))

@@ -1,4 +1,4 @@
-"""All maps of one net for many pictures, a few at a time."""
+"""All maps of one net for many images, computed in batches."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,19 +15,24 @@ from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.lrp import Relevance
 from agegender_jax.structs import Probs
 
-BATCH = 8  # pictures at once
+BATCH = 8  # images at once
+Progress = Callable[[int, int], None]  # receives (done, total)
+
+
+def silent(done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 @flax.struct.dataclass
 class Maps:
-    """What one net looked at in N pictures; all of it NumPy.
+    """Predictions of one net for N images with their explanations, as NumPy arrays.
 
     Attributes:
-      probs: its answers.
-      targets: head -> int [N], the classes explained.
-      attention: one for each module, with arrays [N, ...].
+      probs: the predictions.
+      targets: head -> int [N], the explained classes.
+      attention: one entry per module, with arrays [N, ...].
       attributions: head -> method -> float32 [N, H, W].
-      relevance: head -> its account, where "lrp" is among the methods.
+      relevance: head -> decomposition of the logit, if "lrp" is among the methods.
     """
 
     probs: Probs
@@ -36,20 +41,17 @@ class Maps:
     attributions: dict[str, dict[str, np.ndarray]]
     relevance: dict[str, Relevance]
 
-    def of(self, head: str) -> dict[str, np.ndarray]:
-        """The maps that can explain a head's decision, for scoring: its attributions, and the mean masks by module.
+    def for_head(self, head: str) -> dict[str, np.ndarray]:
+        """Return the maps to score for a head: method or attention_<module> -> [N, H, W] in [-1, 1].
 
-        Each picture's map is divided by its largest size and rounded to 5 digits, so that a constant map is constant
-        and its rounding errors give no order.
-
-        Returns:
-          Method, or attention_<module> -> [N, H, W] in [-1, 1].
+        These are the attributions of its decision and the mean mask of every module. Each map is divided by its largest
+        magnitude and rounded to 5 digits, so that rounding errors do not order the pixels of a constant map.
         """
-        named = self.attributions[head] | {f"attention_{maps.name}": maps.mean for maps in self.attention}
-        return {name: _rounded(map_) for name, map_ in named.items()}
+        maps = self.attributions[head] | {f"attention_{module.name}": module.mean for module in self.attention}
+        return {name: _normalised(values) for name, values in maps.items()}
 
 
-def draw(
+def compute_maps(
     net: nn.Module,
     variables: Any,
     images: np.ndarray,
@@ -57,56 +59,59 @@ def draw(
     methods: Sequence[str] = METHODS,
     heads: Sequence[str] = HEADS,
     targets: dict[str, np.ndarray] | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Maps:
-    """The maps of uint8 RGB images [N, H, W, 3].
+    """Predict uint8 RGB images [N, H, W, 3] and compute their maps.
 
     Args:
-      targets: head -> int [N], the classes to explain; those that the net answers if None.
-      progress: is told how many pictures are done, and of how many.
+      methods: of METHODS. heads: of HEADS.
+      targets: head -> int [N], the classes to explain; the predicted classes if None.
+      progress: receives the number of images done and the total.
 
     Raises:
       ValueError: as `attribute`.
     """
 
-    def batch(images, given):
+    def explain_batch(images, targets):
         probs = ensemble.predict(net, variables, images)
-        chosen = {head: np.asarray(getattr(probs, head)).argmax(-1) if given is None else given[head] for head in heads}
-        accounts = {head: relevance(net, variables, images, head, chosen[head]) for head in heads if "lrp" in methods}
+        if targets is None:
+            targets = {head: np.asarray(getattr(probs, head)).argmax(-1) for head in heads}
+        targets = {head: targets[head] for head in heads}
+        logits = {h: relevance(net, variables, images, h, targets[h]) for h in heads if "lrp" in methods}
         attributions = {
             head: {
-                method: accounts[head].pixels
+                method: logits[head].pixels
                 if method == "lrp"
-                else attribute(method, net, variables, images, head, chosen[head])
+                else attribute(method, net, variables, images, head, targets[head])
                 for method in methods
             }
             for head in heads
         }
-        return Maps(probs, chosen, attention(net, variables, images), attributions, accounts)
+        return Maps(probs, targets, attention(net, variables, images), attributions, logits)
 
-    return in_batches(batch, (images, targets), progress)
+    return in_batches(explain_batch, (images, targets), progress)
 
 
-def _rounded(maps: np.ndarray) -> np.ndarray:
+def _normalised(maps: np.ndarray) -> np.ndarray:
     size = np.abs(maps).max((1, 2), keepdims=True)
     return np.round(np.divide(maps, size, out=np.zeros_like(maps), where=size > 0), 5)
 
 
-def in_batches(
-    function: Callable, arguments: tuple, progress: Callable[[int, int], None] = lambda done, total: None, axis: int = 0
-) -> Any:
-    """`function(*arguments)` for BATCH rows at a time, the last batch filled up with rows from the start.
+def in_batches(function: Callable, arguments: tuple, progress: Progress = silent, axis: int = 0) -> Any:
+    """Return `function(*arguments)`, computed for BATCH rows at a time.
+
+    All batches have the same shape: the last one is filled with rows from the start.
 
     Args:
       arguments: a pytree of arrays [N, ...], N > 0.
-      axis: of the rows in what `function` returns, a pytree of arrays; it comes back whole, as NumPy.
+      axis: of the rows in the result of `function`, a pytree of arrays, which is returned whole, as NumPy.
     """
     count = len(jax.tree.leaves(arguments)[0])
     size, parts = min(BATCH, count), []
     for start in range(0, count, size):
         rows = np.arange(start, start + size) % count
-        found = function(*jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], arguments))
-        real = (slice(None),) * axis + (slice(count - start),)
-        parts.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], found))
+        result = function(*jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], arguments))
+        valid = (slice(None),) * axis + (slice(count - start),)
+        parts.append(jax.tree.map(lambda x, valid=valid: np.asarray(x)[valid], result))
         progress(min(start + size, count), count)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)

@@ -1,8 +1,8 @@
-"""Whether a map depends on what the net has learned: weight randomisation (Adebayo et al. 2018, arXiv 1810.03292).
+"""Sanity check by weight randomisation (Adebayo et al. 2018, arXiv 1810.03292): does a map depend on what was learned?
 
-From the heads down the net's modules get fresh weights and statistics, as at the start of training, in levels that
-contain each other. A map that stays alike explains the picture and not the net. Likeness is the size of Spearman's rank
-correlation over pixels, of the maps and of their absolute values: an inverted map has learned nothing either.
+The modules of the net get fresh weights and statistics, as at the start of training, from the heads down, in nested
+levels. A map that stays similar explains the image and not the net. Similarity is the absolute Spearman rank
+correlation over pixels, of the maps and of their absolute values, because an inverted map has learned nothing either.
 """
 
 from collections.abc import Iterator
@@ -13,63 +13,94 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LEVELS = 4  # besides the heads, the backbone in as many parts
-LIMIT = 0.5  # mean likeness from which a map counts as unchanged by a wholly random net; ours, the paper gives none
+from agegender_jax.explain.maps import Maps, Progress, compute_maps, silent
+from agegender_jax.sampling import evenly_spaced
+
+LEVELS = 4  # of the backbone, besides the heads
+LIMIT = 0.5  # mean similarity to the fully random net from which a map fails; our choice, the paper gives none
+IMAGES = 16
+
+
+def similarities(
+    net: nn.Module, variables: Any, images: np.ndarray, maps: Maps, progress: Progress = silent
+) -> dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
+    """Compare maps with those of the randomised net on IMAGES of the images, or on all where there are fewer.
+
+    Args:
+      images: uint8 RGB [N, H, W, 3], those of `maps`.
+
+    Returns:
+      head -> name of the map -> level -> likeness of the maps and of their absolute values, [IMAGES] each.
+    """
+    rows = evenly_spaced(len(images), IMAGES)
+    images, targets = images[rows], {head: values[rows] for head, values in maps.targets.items()}
+    result: dict[str, dict] = {head: {name: {} for name in maps.for_head(head)} for head in targets}
+    methods = list(next(iter(maps.attributions.values())))
+    levels = list(randomised(net, variables, images.shape[1], jax.random.key(0)))
+    for done, (level, fresh) in enumerate(levels, 1):
+        after = compute_maps(net, fresh, images, methods=methods, heads=list(targets), targets=targets)
+        for head, names in result.items():
+            for name, by_level in names.items():
+                pair = maps.for_head(head)[name][rows], after.for_head(head)[name]
+                by_level[level] = likeness(*pair), likeness(*map(np.abs, pair))
+        progress(done, len(levels))
+    return result
 
 
 def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Iterator[tuple[str, Any]]:
-    """Variables of each level, from the heads to the whole net, and the level's name: that of its lowest module.
+    """Yield (name of the lowest randomised module, variables) of each level, from the heads to the whole net.
 
     Args:
-      size: side of the images in pixels. key: of the fresh weights, the same in all levels.
+      size: side of the images in pixels.
+      key: of the fresh weights, the same at all levels.
     """
     image = jnp.zeros((1, size, size, 3))
     fresh = jax.jit(lambda key: net.init(key, image, train=False))(key)
-    fresh = jax.device_put(fresh, jax.local_devices()[0])  # where loaded weights are: nothing is compiled again
+    fresh = jax.device_put(fresh, jax.local_devices()[0])  # the device of loaded weights: no recompilation
     heads, body = _modules(net, variables, image)
     levels = [heads, *(part for part in np.array_split(np.array(body[::-1], object), LEVELS) if len(part))]
-    done: set[tuple[str, ...]] = set()
+    replaced: set[tuple[str, ...]] = set()
     for level in levels:
-        done |= {tuple(path) for path in level}
-        yield "heads" if level is heads else level[-1][-1], _mixed(fresh, variables, done)
+        replaced |= {tuple(path) for path in level}
+        yield "heads" if level is heads else level[-1][-1], _mixed(fresh, variables, replaced)
 
 
 def likeness(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Size of Spearman's correlation over the pixels of each pair of maps [B, H, W]: [B], in [0, 1].
+    """Return the absolute Spearman correlation over pixels of each pair of maps [B, H, W]: [B], in [0, 1].
 
-    A constant map has no order: 0 beside one that varies, 1 beside another constant.
+    A constant map has no order: it counts as 0 against a varying map and as 1 against another constant one.
     """
     pairs = zip(np.reshape(before, (len(before), -1)), np.reshape(after, (len(after), -1)), strict=True)
     return np.array([_likeness(*pair) for pair in pairs])
 
 
 def _likeness(a: np.ndarray, b: np.ndarray) -> float:
-    import scipy.stats  # takes a second, at each start of a program if it stood above
+    import scipy.stats  # takes a second to import
 
     constant = np.ptp(a) == 0, np.ptp(b) == 0
     return float(all(constant)) if any(constant) else abs(float(scipy.stats.spearmanr(a, b).statistic))
 
 
 def _modules(net: nn.Module, variables: Any, image: jax.Array) -> tuple[list, list]:
-    """Paths of the modules right below the net, and of those right below its backbone, in the order of their calls."""
+    """Return the paths of the net's direct submodules and of those of its backbone, in call order."""
     paths: dict[tuple[str, ...], None] = {}
 
-    def note(call, arguments, keywords, context):
+    def record(call, arguments, keywords, context):
         path = context.module.path
         paths.setdefault(path[: 2 if path[:1] == ("backbone",) else 1])
         return call(*arguments, **keywords)
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         jax.eval_shape(lambda v: net.apply(v, image, train=False), variables)
     return [p for p in paths if len(p) == 1 and p != ("backbone",)], [p for p in paths if len(p) == 2]
 
 
-def _mixed(fresh: Any, variables: Any, done: set[tuple[str, ...]]) -> Any:
-    """`fresh` below the paths in `done`, `variables` elsewhere."""
+def _mixed(fresh: Any, variables: Any, replaced: set[tuple[str, ...]]) -> Any:
+    """Return `fresh` below the paths in `replaced`, `variables` elsewhere."""
 
     def choose(path, new, old):
         keys = tuple(entry.key for entry in path[1:])  # without the collection
-        return new if done & {keys[:1], keys[:2]} else old
+        return new if replaced & {keys[:1], keys[:2]} else old
 
     fresh = {name: fresh.get(name, {}) for name in variables}  # a net without BatchNorm has no batch_stats
     return jax.tree_util.tree_map_with_path(choose, fresh, variables)

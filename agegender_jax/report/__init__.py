@@ -1,4 +1,4 @@
-"""What an evaluation leaves for people and scripts: results.json, predictions.csv, figures, report.html, the card."""
+"""Drawings of results: figures, report.html, audit.html and the model card."""
 
 import importlib
 
@@ -27,7 +27,7 @@ __all__ = [
     "page",
     "png",
 ]
-_DRAWING = {  # name: its module
+_LAZY = {  # name: module that needs matplotlib
     "attention": "figures",
     "draw": "figures",
     "explanation_grid": "overlay",
@@ -37,7 +37,7 @@ _DRAWING = {  # name: its module
 
 
 def __getattr__(name: str):
-    """What draws is imported when it is asked for: matplotlib takes half a second, at each start of a program."""
-    if name not in _DRAWING:
+    """Import what needs matplotlib on first use: it takes half a second."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_DRAWING[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

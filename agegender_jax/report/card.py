@@ -1,47 +1,30 @@
-"""MODEL_CARD.md: what a trained net is, in a form that model hubs read, from the files of its workdir alone."""
+"""MODEL_CARD.md: describes a trained net in the form that model hubs read, from the files of its workdir."""
 
 from collections.abc import Mapping
 
-import jinja2
-
-from agegender_jax.report import formatting, protocol
-from agegender_jax.report.runs import Run, command_line
+from agegender_jax.report.rendering import ENVIRONMENT
+from agegender_jax.report.runs import Run, is_synthetic
+from agegender_jax.report.warnings import warnings
 
 METRICS = ("age_accuracy", "gender_accuracy", "aabd", "age_mae")
-ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("agegender_jax.report"), trim_blocks=True, lstrip_blocks=True
-)
-ENVIRONMENT.filters |= {
-    "number": formatting.number,
-    "plain": formatting.plain,
-    "cell": lambda text: str(text).replace("|", "\\|"),
-}
-ENVIRONMENT.globals |= {
-    "SCORES": formatting.SCORES,
-    "MAIN": formatting.MAIN,
-    "estimate": formatting.estimate,
-    "interval": formatting.interval,
-    "command_line": command_line,
-}
 
 
-def card(run: Run, found: Mapping) -> str:
-    """The card of a run as Markdown. Each section names the file that its numbers come from.
+def card(run: Run, results: Mapping) -> str:
+    """Return the model card as Markdown. Each section names the file that its numbers come from.
 
     Args:
-      run: what the workdir holds besides.
-      found: results.json of the run's own test.
+      results: results.json of the run's own test.
     """
-    untrained = protocol.untrained(run)
+    untrained = run.untrained_heads()
     loss = "loss_gender" if "age" in untrained else "loss_age" if "gender" in untrained else "loss"
     validated = [row for row in run.rows if row["split"] == "val" and row["step"] == run.step]
     return ENVIRONMENT.get_template("card.md.jinja").render(
         run=run,
-        r=found,
-        model=found["models"][-1],
+        r=results,
+        model=results["models"][-1],
         val_loss=validated[-1].get(loss) if validated else None,
-        drawn=protocol.is_drawn(found["source"]["name"]),
-        free=protocol.is_free(run),
-        warnings=protocol.warnings(found, [run]),
-        reported=[name for name in METRICS if found["models"][-1].get(name) is not None],
+        synthetic=is_synthetic(results["source"]["name"]),
+        free=run.is_free(),
+        warnings=warnings(results, [run]),
+        reported=[name for name in METRICS if results["models"][-1].get(name) is not None],
     )

@@ -1,4 +1,4 @@
-"""What the figures are drawn from."""
+"""Data that the figures show."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,17 +8,20 @@ import numpy as np
 
 from agegender_jax import metrics
 from agegender_jax.labels import GENDERS
+from agegender_jax.sampling import evenly_spaced
 from agegender_jax.structs import Probs
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """The labels of all M images of a source.
+    """Labels of all M images of a source.
 
     Attributes:
       name: of the source.
-      years: int [M], -1 where only a group is known. age: int [M, 2]; gender: int [M].
-      scored: bool [M], the images that were evaluated.
+      years: int [M], -1 where only an age group is known.
+      age: int [M, 2], first and last correct bucket.
+      gender: int [M].
+      scored: bool [M], whether the image was evaluated.
     """
 
     name: str
@@ -30,13 +33,16 @@ class Population:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """N evaluated images and the answers to them.
+    """N evaluated images with the predictions of a model.
 
     Attributes:
-      name: of the model that answered. probs: its numpy Probs.
-      years: int [N], -1 where only a group is known. age: int [N, 2], first and last right bucket; gender: int [N].
-      picture: gives an example's image, uint8 RGB [H, W, 3].
-      bucket_years: float [A], mean age of each bucket, or None where it is not known.
+      name: of the model.
+      probs: its predictions, NumPy.
+      years: int [N], -1 where only an age group is known.
+      age: int [N, 2], first and last correct bucket.
+      gender: int [N].
+      picture: returns the image of an example, uint8 RGB [H, W, 3].
+      bucket_years: float [A], mean age of each bucket, or None if it is unknown.
     """
 
     name: str
@@ -48,29 +54,29 @@ class Examples:
     bucket_years: np.ndarray | None = None
 
     @cached_property
-    def bucket(self) -> np.ndarray:
+    def predicted_bucket(self) -> np.ndarray:
+        """int [N]"""
         return self.probs.age.argmax(-1)
 
     @cached_property
-    def answer(self) -> np.ndarray:
+    def predicted_gender(self) -> np.ndarray:
+        """int [N]"""
         return self.probs.gender.argmax(-1)
 
     @cached_property
-    def age_right(self) -> np.ndarray:
-        return metrics.nearest_bucket(self.bucket, self.age) == self.bucket
+    def age_correct(self) -> np.ndarray:
+        """bool [N]"""
+        return metrics.nearest_bucket(self.predicted_bucket, self.age) == self.predicted_bucket
 
     def label(self, i: int) -> str:
-        """ "female 34" where years are known, else "female 30-39"."""
+        """Return "female 34" where years are known, else "female 30-39"."""
         return f"{GENDERS[self.gender[i]]} {self.age_text(i)}"
 
     def age_text(self, i: int) -> str:
+        """Return the label's age: years where they are known, else the age group."""
         return str(self.years[i]) if self.years[i] >= 0 else metrics.range_name(*self.age[i])
 
     def across_ages(self, count: int) -> np.ndarray:
-        """At most `count` examples, youngest label first, at even distances in the order of the ages."""
-        return spread(np.lexsort((self.years, self.age[:, 0])), count)
-
-
-def spread(where: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the places, at even distances."""
-    return where[np.unique(np.linspace(0, len(where) - 1, count, dtype=int))] if len(where) else where
+        """Return the indices of at most `count` examples, evenly spaced in the order of the ages, youngest first."""
+        order = np.lexsort((self.years, self.age[:, 0]))
+        return order[evenly_spaced(len(order), count)]

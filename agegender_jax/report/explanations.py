@@ -1,10 +1,11 @@
-"""The report's section on explanations: what the maps' scores are, in one table for all nets and decisions."""
+"""The report's section on explanations: the scores of all maps in one table."""
 
 import dataclasses
+from collections.abc import Iterator
 
 from agegender_jax.report import formatting
 
-TITLE = "What the nets looked at, and how far the maps can be believed"
+TITLE = "What the nets attended to, and how far the maps can be trusted"
 HEADINGS = (
     "net, decision: map",
     "deletion",
@@ -13,80 +14,91 @@ HEADINGS = (
     "insertion",
     "insertion minus random",
     "insertion minus blob",
-    "likeness to a random net's map",
+    "similarity to a random net's map",
 )
-ON_DRAWN = ("share inside cues", "share minus area", "largest inside", "inside by chance")
+SYNTHETIC_HEADINGS = ("share inside cues", "share minus area", "maximum inside", "inside by chance")
 
 
 @dataclasses.dataclass(frozen=True)
 class Explained:
-    """`results`: the value of results.json's "explanations". `figures`: PNG bytes by file name."""
+    """Explanations of an evaluation.
+
+    Attributes:
+      results: value of "explanations" in results.json.
+      figures: PNG bytes by file name.
+    """
 
     results: dict
     figures: dict[str, bytes]
 
 
 def explanations(results: dict) -> dict:
-    """A section of the report, from the value of results.json's "explanations".
+    """Return a section of the report from the value of "explanations" in results.json.
 
     Returns:
       "title"; "text", a list of paragraphs; "figures": file name -> caption; "headings"; "rows", lists of cells.
     """
     checked = next(row["sanity"] for _, _, _, row in _maps(results) if "sanity" in row)
-    known = any("localisation" in row for _, _, _, row in _maps(results))
+    synthetic = any("localisation" in row for _, _, _, row in _maps(results))
     figures = {
-        f"explanations_{name}.png": f"{name}: which pixels spoke for its answers, given above each picture (red) and "
-        "against them (blue); Grad-CAM has no sign. Each map is scaled by itself."
+        f"explanations_{name}.png": f"{name}: pixels that support the prediction above each picture (red) or oppose it "
+        "(blue). Grad-CAM has no sign. Each map has its own scale."
         for name in results["members"]
     }
     text = [
-        f"{results['n']} images at even distances over the split; intervals are 95 %, bootstrap over images. Deletion "
-        "replaces the picture's cells by its mean colour, those first that the map names first; insertion puts them "
-        "into the blurred picture. The figure is the mean probability of the net's answer along the way: a map that "
-        "finds what the answer rests on has a low deletion and a high insertion. A random map and a centred blob know "
-        "nothing of the net; a map that is not better than both shows nothing that they do not. Probabilities in this "
-        "section are the nets' own, before any temperature.",
-        "Likeness is the mean size of the rank correlation of a map with the same net's map after all weights were "
-        f"drawn anew, once, on {checked['n']} of the images (the larger of the map's and its absolute value's). A map "
-        f"that stays alike, from {checked['limit']} on, shows the picture, not what the net has learned, and fails.",
-        *_accounts(results),
+        f"{results['n']} evenly spaced images of the split; 95 % intervals by bootstrap over images. Deletion replaces "
+        "the cells of the picture by its mean colour, in the order of the map; insertion copies them into the blurred "
+        "picture. The score is the mean probability of the predicted class along the way: a faithful map has a low "
+        "deletion and a high insertion score. A random map and a centred blob know nothing about the net; a map that "
+        "is not better than both adds nothing to them. Probabilities in this section are without temperatures.",
+        "Similarity is the mean absolute rank correlation of a map with the map of the same net after all its weights "
+        f"were drawn anew, once, on {checked['n']} of the images (the larger of the map's and its absolute value's). A "
+        f"map with a similarity of {checked['limit']} or more shows the picture rather than what the net has learned, "
+        "and fails.",
+        _conservation(results),
     ]
-    if known:
+    if synthetic:
         text.append(
-            "The faces are drawn, so it is known where age and gender show. The share of positive relevance inside of "
-            "these regions stands beside their share of the picture, and the rate at which the largest value lies "
-            "inside beside that of a pixel drawn by chance. Weak cues, such as the jaw's line, are not in the regions."
+            "The faces are synthetic, so the regions that show age and gender are known. The table has the share of "
+            "positive relevance inside these regions, its difference from their share of the picture, how often the "
+            "maximum is inside, and how often a random pixel would be. Weak cues, such as the jaw line, are not part "
+            "of the regions."
         )
     rows = [
-        [f"{net}, {head}: {formatting.map_name(name)}", *_cells(row), *(_inside(row["localisation"]) if known else ())]
+        [
+            f"{net}, {head}: {formatting.map_name(name)}",
+            *_faithfulness(row),
+            *(_localisation(row["localisation"]) if synthetic else ()),
+        ]
         for net, head, name, row in _maps(results)
     ]
     return {
         "title": TITLE,
         "text": text,
         "figures": figures,
-        "headings": [*HEADINGS, *(ON_DRAWN if known else ())],
+        "headings": [*HEADINGS, *(SYNTHETIC_HEADINGS if synthetic else ())],
         "rows": rows,
     }
 
 
-def _maps(results: dict):
-    for net, told in results["members"].items():
+def _maps(results: dict) -> Iterator[tuple[str, str, str, dict]]:
+    for net, heads in results["members"].items():
         for head in ("age", "gender"):
-            for name, row in told[head]["maps"].items():
+            for name, row in heads[head]["maps"].items():
                 yield net, head, name, row
 
 
-def _accounts(results: dict) -> list[str]:
-    parts = [
-        f"{net}, {head} {told[head]['lrp_account']['error']:.1%} (at most {told[head]['lrp_account']['worst']:.1%})"
-        for net, told in results["members"].items()
+def _conservation(results: dict) -> str:
+    accounts = {
+        f"{net}, {head}": heads[head]["lrp_account"]
+        for net, heads in results["members"].items()
         for head in ("age", "gender")
-    ]
-    return [f"LRP's conservation error, its mean size over that of the logit: {'; '.join(parts)}."]
+    }
+    parts = [f"{name} {account['error']:.1%} (at most {account['worst']:.1%})" for name, account in accounts.items()]
+    return f"Conservation error of LRP, mean magnitude relative to that of the logit: {'; '.join(parts)}."
 
 
-def _cells(row: dict) -> list[str]:
+def _faithfulness(row: dict) -> list[str]:
     cells = []
     for kind in ("deletion", "insertion"):
         cells.append(f"{row[kind]['mean']:.3f}")
@@ -97,17 +109,13 @@ def _cells(row: dict) -> list[str]:
     return [*cells, f"{row['sanity']['last']:.2f}" + ("" if row["sanity"]["passes"] else " (fails)")]
 
 
-def _inside(found: dict) -> list[str]:
-    if found["share"]["mean"] is None:
-        return ["n/a", "n/a", f"{found['pointing']['mean']:.2f}", f"{found['pointing_by_chance']:.2f}"]
-    low, high = found["pointing"]["ci95"]
-    return [
-        f"{found['share']['mean']:.3f}",
-        _difference(found["minus_area"]),
-        f"{found['pointing']['mean']:.2f} [{low:.2f}, {high:.2f}]",
-        f"{found['pointing_by_chance']:.2f}",
-    ]
+def _localisation(scores: dict) -> list[str]:
+    hits, chance = scores["pointing"], f"{scores['pointing_by_chance']:.2f}"
+    if scores["share"]["mean"] is None:
+        return ["n/a", "n/a", f"{hits['mean']:.2f}", chance]
+    rate = f"{hits['mean']:.2f} {formatting.interval(hits['ci95'], '.2f')}"
+    return [f"{scores['share']['mean']:.3f}", _difference(scores["minus_area"]), rate, chance]
 
 
-def _difference(found: dict) -> str:
-    return f"{found['mean']:+.3f} {formatting.interval(found['ci95'], '+.3f')}".strip()
+def _difference(estimate: dict) -> str:
+    return f"{estimate['mean']:+.3f} {formatting.interval(estimate['ci95'], '+.3f')}".strip()

@@ -1,18 +1,18 @@
-"""Numbers as text, with their intervals."""
+"""Numbers with their intervals as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTHING = "n/a"
-SCORES = {  # name in the results: heading, what it is, format
-    "age_accuracy": ("age accuracy", "most probable bucket is the label's", ".3f"),
-    "gender_accuracy": ("gender accuracy", "more probable gender is the label's", ".3f"),
+SCORES = {  # name in the results: (heading, meaning, format)
+    "age_accuracy": ("age accuracy", "predicted bucket is correct", ".3f"),
+    "gender_accuracy": ("gender accuracy", "predicted gender is correct", ".3f"),
     "aabd": ("AABD", "mean absolute difference of bucket indices", ".3f"),
-    "adjacent_accuracy": ("adjacent accuracy", "bucket at most one away", ".3f"),
-    "age_mae": ("age MAE", "years, of the expected age", ".2f"),
-    "cs5": ("CS@5", "share within 5 years", ".3f"),
+    "adjacent_accuracy": ("adjacent accuracy", "bucket off by at most one", ".3f"),
+    "age_mae": ("age MAE", "years, expected age", ".2f"),
+    "cs5": ("CS@5", "expected age within 5 years", ".3f"),
     "age_kappa": ("age kappa", "Cohen's, quadratic weights", ".3f"),
-    "gender_balanced_accuracy": ("balanced gender accuracy", "mean of both recalls", ".3f"),
+    "gender_balanced_accuracy": ("balanced gender accuracy", "mean recall of both genders", ".3f"),
     "gender_auc": ("gender AUC", "area under ROC of P(female)", ".3f"),
     "minors_as_adults": ("minors as adults", "share of under-18s whose expected age is 18 or more", ".3f"),
 }
@@ -22,63 +22,64 @@ LESS_IS_BETTER = ("aabd", "age_mae", "minors_as_adults")
 
 
 def map_name(key: str) -> str:
-    """What a map is called in figures and tables."""
+    """Return the name of a map for figures and tables."""
     return MAPS.get(key, key.replace("attention_", "mask "))
 
 
 def number(value: float | None, form: str = ".3f") -> str:
+    """Return a formatted number, or NOTHING for None."""
     return NOTHING if value is None else format(value, form)
 
 
 def interval(ends: Any, form: str = ".3f") -> str:
-    """ "[0.560, 0.637]", or nothing for None."""
+    """Return "[0.560, 0.637]", or "" for None."""
     return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
 
 
 def estimate(row: Mapping, score: str) -> str:
-    """A score of a model or group with its interval."""
+    """Return a score of a model or group with its interval."""
     form = SCORES[score][2]
     return f"{number(row.get(score), form)} {interval((row.get('ci95') or {}).get(score), form)}".strip()
 
 
 def difference(pair: Mapping, score: str, form: str = "") -> str:
-    """A paired difference with its sign and interval; nothing where there is none."""
-    found, form = pair.get(score) or {}, form or "+" + SCORES[score][2]
-    return f"{number(found['difference'], form)} {interval(found['ci95'], form)}".strip() if found else ""
+    """Return a paired difference with its sign and interval, or "" if the pair lacks the score."""
+    row, form = pair.get(score) or {}, form or "+" + SCORES[score][2]
+    return f"{number(row['difference'], form)} {interval(row['ci95'], form)}".strip() if row else ""
 
 
 def better_by(score: str, *numbers: float) -> tuple[str, list[str]]:
-    """ "better" or "worse", by the sign of a difference in a score, and all numbers with the signs of that reading.
+    """Return "better" or "worse" for a difference in a score, and all numbers with the sign that reads so.
 
     Args:
-      numbers: the difference, and the ends of ranges of it, which are swapped where their signs are.
+      numbers: the difference, followed by the ends of ranges around it, which are swapped if their signs are.
     """
     difference, *ends = numbers
     better = (difference <= 0) if score in LESS_IS_BETTER else (difference >= 0)
     sign = 1 if difference >= 0 else -1
     pairs = zip(ends[::2], ends[1::2], strict=True)
-    told = [difference, *(end for pair in pairs for end in pair[::sign])]
-    return "better" if better else "worse", [f"{round(sign * x, 3) + 0:.3f}" for x in told]  # + 0: no -0.000
+    signed = [difference, *(end for pair in pairs for end in pair[::sign])]
+    return "better" if better else "worse", [f"{round(sign * x, 3) + 0:.3f}" for x in signed]  # + 0: no -0.000
 
 
 def compared(pair: Mapping, scores: Sequence[str]) -> str:
-    """A pair of results.json in words: "ran against resnet: AABD better by 0.012 [-0.003, 0.027]; ..."."""
-    told = []
+    """Describe a pair of results.json: "ran against resnet: AABD better by 0.012 [-0.003, 0.027]; ..."."""
+    texts = []
     for score in scores:
-        found = pair[score]
-        if found["difference"] is None:
+        row = pair[score]
+        if row["difference"] is None:
             continue
-        verdict, (by, low, high) = better_by(score, found["difference"], *found["ci95"])
-        told.append(f"{SCORES[score][0]} {verdict} by {by} [{low}, {high}]")
-    return f"{pair['a']} against {pair['b']}: {'; '.join(told)}"
+        verdict, (by, low, high) = better_by(score, row["difference"], *row["ci95"])
+        texts.append(f"{SCORES[score][0]} {verdict} by {by} [{low}, {high}]")
+    return f"{pair['a']} against {pair['b']}: {'; '.join(texts)}"
 
 
 def is_clear(pair: Mapping, score: str) -> bool:
-    """Whether the interval of a paired difference leaves 0 out."""
+    """Return whether the interval of a paired difference excludes 0."""
     ends = (pair.get(score) or {}).get("ci95")
     return bool(ends) and not ends[0] <= 0 <= ends[1]
 
 
 def plain(value: Any) -> str:
-    """A setting's value: empty text as "none", the rest as Python writes it, without quotes."""
+    """Return the value of a setting without quotes; "none" for empty text."""
     return f"{value}" if value != "" else "none"

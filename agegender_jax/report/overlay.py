@@ -1,7 +1,7 @@
-"""Maps over the pictures that they explain, as PNG.
+"""Overlays of maps on the pictures that they explain, as PNG.
 
-Relevance is shown as a share of its 99th percentile in the map, from red (speaks for the class) to blue (against it),
-or by brightness where a map has no sign; a mask from its lowest to its highest value.
+Relevance is scaled by the 99th percentile of its magnitude in the map, from red (for the class) to blue (against it),
+or by brightness if the map has no sign. A mask is scaled from its lowest to its highest value.
 """
 
 import dataclasses
@@ -17,11 +17,12 @@ from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report import formatting
 from agegender_jax.report.figures.style import png
+from agegender_jax.sampling import evenly_spaced
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 SIDE = 2.0  # inches of a picture
 GRID_FACES = 6
-FLAT = 1e-4  # a mask that varies less is constant, and not shown
+FLAT = 1e-4  # a mask that varies less counts as constant and is not drawn
 SCALES = {
     "signed": ("RdBu_r", -1, "against the class           relevance           for it"),
     "positive": ("inferno", 0, "relevance"),
@@ -31,7 +32,7 @@ SCALES = {
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A picture uint8 [H, W, 3], with a map [H, W] of one of SCALES over it in grey, or none."""
+    """A picture, uint8 [H, W, 3], or its grey version under a map [H, W] on one of SCALES."""
 
     picture: np.ndarray
     title: str
@@ -39,56 +40,60 @@ class Panel:
     scale: str = "signed"
 
 
-def overlays(picture: np.ndarray, drawn, i: int, answer: dict[str, dict]) -> bytes:
-    """PNG of all maps of picture i: a row for each head's decision, and one for each attention module.
+def overlays(picture: np.ndarray, maps, i: int, predictions: dict[str, dict]) -> bytes:
+    """Return a PNG of all maps of picture i: one row per head and one per attention module.
 
     Args:
-      picture: uint8 RGB [H, W, 3]. drawn: explain.maps.Maps.
-      answer: head -> its "class", "probability", and where measured "areas" by map.
+      picture: uint8 RGB [H, W, 3].
+      maps: explain.maps.Maps.
+      predictions: head -> {"class", "probability", optionally "areas" by map}.
     """
     rows = []
-    for head, told in answer.items():
-        areas = told.get("areas", {})
-        title = f"{head}: {told['class']}, p = {told['probability']:.2f}"
+    for head, prediction in predictions.items():
+        areas = prediction.get("areas", {})
+        title = f"{head}: {prediction['class']}, p = {prediction['probability']:.2f}"
         rows.append([Panel(picture, title + _areas(areas.get("random"), "random map: "))])
-        for method, maps in drawn.attributions[head].items():
-            rows[-1].append(
-                Panel(picture, formatting.map_name(method) + _areas(areas.get(method)), maps[i], scale(method))
-            )
-    for module in drawn.attention:
+        for method, values in maps.attributions[head].items():
+            title = formatting.map_name(method) + _areas(areas.get(method))
+            rows[-1].append(Panel(picture, title, values[i], scale(method)))
+    for module in maps.attention:
         key = f"attention_{module.name}"
         title = f"{module.name}, mean mask\n{_range(module.mean[i])}"
-        title += "".join(_areas(t["areas"][key], f"{head}: ") for head, t in answer.items() if "areas" in t)
+        title += "".join(_areas(p["areas"][key], f"{head}: ") for head, p in predictions.items() if "areas" in p)
         rows.append([Panel(picture, title, module.mean[i], "mask")])
         for index, channel in zip(module.indices[i], module.channels[i], strict=True):
             rows[-1].append(Panel(picture, f"channel {index}\n{_range(channel)}", channel, "mask"))
     return png(draw(rows))
 
 
-def explanation_grid(images: np.ndarray, drawn, age: np.ndarray, gender: np.ndarray) -> bytes:
-    """PNG of GRID_FACES pictures at even distances, a row each, the maps of both heads' decisions in columns.
+def explanation_grid(images: np.ndarray, maps, age: np.ndarray, gender: np.ndarray) -> bytes:
+    """Return a PNG of GRID_FACES evenly spaced pictures, one per row, with the maps of both heads in columns.
 
     Args:
-      images: uint8 RGB [N, H, W, 3]. drawn: explain.maps.Maps of them.
-      age: int [N, 2]; gender: int [N]: the labels.
+      images: uint8 RGB [N, H, W, 3].
+      maps: explain.maps.Maps of them.
+      age: int [N, 2], first and last correct bucket.
+      gender: int [N].
     """
     rows = []
-    for i in np.unique(np.linspace(0, len(images) - 1, GRID_FACES, dtype=int)):
+    for i in evenly_spaced(len(images), GRID_FACES):
         rows.append([Panel(images[i], f"label:\n{GENDERS[gender[i]]} {metrics.range_name(*age[i])}")])
-        for head, attributions in drawn.attributions.items():
-            chosen = drawn.targets[head][i]
-            answer = f"{head}: {CLASSES[head][chosen]}, p = {getattr(drawn.probs, head)[i, chosen]:.2f}"
-            for method, maps in attributions.items():
-                rows[-1].append(Panel(images[i], f"{formatting.map_name(method)}\n{answer}", maps[i], scale(method)))
+        for head, attributions in maps.attributions.items():
+            target = maps.targets[head][i]
+            prediction = f"{head}: {CLASSES[head][target]}, p = {getattr(maps.probs, head)[i, target]:.2f}"
+            for method, values in attributions.items():
+                title = f"{formatting.map_name(method)}\n{prediction}"
+                rows[-1].append(Panel(images[i], title, values[i], scale(method)))
     return png(draw(rows))
 
 
 def scale(method: str) -> str:
+    """Return the colour scale of a method, one of SCALES."""
     return "positive" if method == "grad_cam" else "signed"
 
 
 def draw(rows: Sequence[Sequence[Panel]]) -> Figure:
-    """Panels in rows, and below them the colour bars that they need."""
+    """Return a figure of panels in rows with the colour bars that they need below."""
     columns = max(map(len, rows))
     lines = max(panel.title.count("\n") + 1 for row in rows for panel in row)
     height = len(rows) * (SIDE + 0.16 * lines) + 0.8

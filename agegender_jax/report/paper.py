@@ -1,4 +1,4 @@
-"""The paper's numbers and protocol, and published anchors: never rows of one table with another protocol."""
+"""Numbers and protocol of the paper, and other published results; protocols differ, so they are not comparable."""
 
 TABLE_1 = (  # Table I, arXiv 2010.03791: model, age accuracy, gender accuracy, AABD
     ("Attention CNN", 0.742, 0.552, 0.33),
@@ -6,22 +6,22 @@ TABLE_1 = (  # Table I, arXiv 2010.03791: model, age accuracy, gender accuracy, 
     ("Ensemble", 0.913, 0.965, 0.11),
 )
 TABLE_2 = (  # Table II, arXiv 2010.03791: gender accuracy
-    ("earlier work it names", 0.9485),
-    ("its ensemble", 0.965),
+    ("earlier work cited there", 0.9485),
+    ("ensemble", 0.965),
 )
 PROTOCOL = {  # arXiv 2010.03791, sections 3 and 4
     "images": "9,780 of UTKFace, cropped and aligned, ages 1 to 110",
-    "split": "sizes and seed not said",
-    "duplicates": "not mentioned; UTKFace has pixel-identical files, some with other labels, "
+    "split": "sizes and seed not reported",
+    "duplicates": "not mentioned; UTKFace has pixel-identical files, some with different labels, "
     "which a random split puts on both sides",
-    "nets": "Residual Attention Network with three modules; ResNet, depth not said (18 drawn)",
-    "input": "not said (files are 200 x 200)",
-    "starts from": "not said",
-    "optimiser": "Adam, rate 0.005, batch 16; schedule not said",
+    "nets": "Residual Attention Network with three modules; ResNet, depth not reported (18 in the figure)",
+    "input": "not reported (files are 200 x 200)",
+    "initialization": "not reported",
+    "optimizer": "Adam, rate 0.005, batch 16; schedule not reported",
     "epochs": "over 100",
-    "augmentation": "not said",
+    "augmentation": "not reported",
     "device": "one GPU",
-    "gender head": "0.552 with the attention net, the rate of the commoner gender (5,408 of 9,780): it had collapsed",
+    "gender head": "0.552 with the attention net, the majority rate (5,408 of 9,780): it had collapsed",
 }
 ANCHORS = (  # system, protocol, result
     (

@@ -1,4 +1,4 @@
-"""What the workdir of a member says of its training."""
+"""How a member was trained, for the report and the model card."""
 
 import dataclasses
 import shlex
@@ -7,16 +7,21 @@ from pathlib import PurePath
 
 from agegender_jax import config as config_lib
 
+SYNTHETIC = "synthetic"  # name of the source of generated faces
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A member's training, as its workdir tells it.
+    """The training of a member, from the files in its workdir.
 
     Attributes:
-      name: as in the results. step: of the checkpoint that answered.
-      config: config.json. run: run.json, {} where there is none.
-      splits: images in "train", "val" and "test" by splits.csv, {} where there is none.
-      rows: metrics.jsonl. calibration: calibration.json, or None.
+      name: as in the results.
+      step: of the evaluated checkpoint.
+      config: config.json.
+      run: run.json, {} if it is missing.
+      splits: number of images in "train", "val" and "test" by splits.csv, {} if it is missing.
+      rows: of metrics.jsonl.
+      calibration: calibration.json, None if it is missing.
     """
 
     name: str
@@ -28,23 +33,40 @@ class Run:
     calibration: dict | None = None
 
     def changed(self) -> dict[str, tuple]:
-        """Fields of the config that differ from the defaults: name -> (default, here)."""
+        """Return the config fields that differ from the defaults: name -> (default, value)."""
         default = dict(config_lib.flat(config_lib.default()))
-        here = dict(config_lib.flat(self.config))
-        return {name: (default.get(name), value) for name, value in here.items() if default.get(name) != value}
+        values = dict(config_lib.flat(self.config))
+        return {name: (default.get(name), value) for name, value in values.items() if default.get(name) != value}
 
     def seconds(self) -> float | None:
-        """Time in training steps, evaluation aside: images over images a second, summed over the train lines."""
-        total, before = 0.0, 0
+        """Return the time spent in training steps, without evaluation; None if it was not logged."""
+        total, previous = 0.0, 0
         for row in self.rows:
             if row["split"] == "train" and row.get("images_per_second"):
-                total += (row["step"] - before) * self.config["batch_size"] / row["images_per_second"]
-                before = row["step"]
+                total += (row["step"] - previous) * self.config["batch_size"] / row["images_per_second"]
+                previous = row["step"]
         return total or None
+
+    def source(self) -> str:
+        """Return the name of the source."""
+        return self.run.get("source", {}).get("name") or self.config["data"]["source"]
+
+    def untrained_heads(self) -> list[str]:
+        """Return the heads whose loss weight is 0."""
+        return [head for head in ("age", "gender") if not self.config["loss"][f"{head}_weight"]]
+
+    def is_free(self) -> bool:
+        """Return whether no photograph influenced the weights: synthetic faces and random initial weights."""
+        return is_synthetic(self.run.get("source", {}).get("name", "")) and not self.config["init_from"]
+
+
+def is_synthetic(source: str) -> bool:
+    """Return whether a source, by its name, consists of generated faces."""
+    return source == SYNTHETIC
 
 
 def command_line(argv: Sequence[str], width: int = 100) -> str:
-    """What to type for a program's arguments: `python -m launch.train --config=...`, long ones on several lines."""
+    """Return the shell command for a program's arguments, `python -m launch.train --config=...`, broken at `width`."""
     if not argv:
         return ""
     path = PurePath(argv[0])

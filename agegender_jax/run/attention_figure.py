@@ -1,4 +1,4 @@
-"""The attention masks of a member over a few faces."""
+"""Figure of a member's attention masks over a few faces."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,21 @@ FACES = 7
 
 
 def has_masks(model: nn.Module) -> bool:
-    """Whether the net has attention modules."""
+    """Return whether the net has attention modules."""
     return getattr(model.backbone, "learning", "none") != "none"
 
 
 def draw(model: nn.Module, variables, pictures: Sequence[np.ndarray], labels: Sequence[str], image_size: int) -> bytes:
-    """PNG of the pictures (uint8 RGB [H, W, 3], cropped as the net's input is) under the masks of each module."""
+    """Return a PNG of the pictures, and below them the same pictures under the mask of each attention module.
+
+    Args:
+      pictures: uint8 RGB [H, W, 3], cropped like the input of the net.
+      labels: one line per picture.
+      image_size: side of the net's input in pixels.
+    """
     images = np.stack([resize(picture, image_size) for picture in pictures])
-    shown = {}
-    for maps in explain.attention(model, variables, images, shape=(SIDE, SIDE)):
-        number = maps.name.removeprefix("stage").replace("_att", ".")
-        shown["module {}, mask of {} x {}".format(number, *maps.size)] = np.asarray(maps.mean)
-    return report.png(report.attention([resize(picture, SIDE) for picture in pictures], shown, labels))
+    masks = {}
+    for module in explain.attention(model, variables, images, shape=(SIDE, SIDE)):
+        number = module.name.removeprefix("stage").replace("_att", ".")
+        masks["module {}, mask of {} x {}".format(number, *module.size)] = np.asarray(module.mean)
+    return report.png(report.attention([resize(picture, SIDE) for picture in pictures], masks, labels))

@@ -1,4 +1,4 @@
-"""The explanation job: what trained nets looked at in pictures that a user names, drawn and as arrays."""
+"""The explain command: explains the predictions of trained nets on photos, as overlays and as arrays."""
 
 import io
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from agegender_jax import explain, files, loading, report
 from agegender_jax.config import nearest
 from agegender_jax.errors import ConfigError
-from agegender_jax.explain import maps as maps_lib
-from agegender_jax.explain import scoring
+from agegender_jax.explain.maps import Maps, compute_maps
+from agegender_jax.explain.scoring import areas as compute_areas
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.run import evaluate, explain_evaluation, photos
 from agegender_jax.run.host.progress import Progress
@@ -31,19 +31,21 @@ def explain_photos(
     out: str | None,
     scores: bool,
 ) -> dict:
-    """Explains the decisions of the nets of `workdirs` on pictures; writes all to `out`, returns explanations.json.
+    """Explain the predictions of every net on every photo; write the files to `out` and return explanations.json.
 
-    For each net and picture `<net>/<picture>.png`, the overlays, and `<net>/<picture>.npz`, see `arrays`.
+    Each net and photo give `<net>/<photo>.png`, the overlays, and `<net>/<photo>.npz`, see `arrays`.
 
     Args:
       paths: image files and folders.
-      methods: of explain.METHODS; all if none is given. heads: of explain.HEADS.
-      checkpoint: "best", "latest" or a step's number.
+      workdirs: folders of the runs whose nets are explained.
+      methods: of explain.METHODS; empty for all.
+      heads: of explain.HEADS.
+      checkpoint: "best", "latest" or a step.
       out: folder; explanations/<names joined by +> if None.
-      scores: measure deletion and insertion of every map.
+      scores: compute deletion and insertion areas of every map.
 
     Raises:
-      ConfigError, DataError, CheckpointError: as the exit codes say.
+      ConfigError, DataError, CheckpointError: bad arguments, unreadable photos, runs without a checkpoint.
     """
     if not paths:
         raise ConfigError("no image is named", "command line", "python -m launch.explain IMAGE… --workdir=DIR")
@@ -51,63 +53,60 @@ def explain_photos(
     for method in methods:
         if method not in explain.METHODS:
             raise ConfigError(f"unknown method {method!r}", "--method", nearest(method, explain.METHODS))
-    places, configs = evaluate.read_runs(workdirs)
-    for place, config in zip(places, configs, strict=True):
-        explain_evaluation.check_no_control(place, config)
-    names = evaluate.member_names([place.path.name for place in places])
-    found = photos.read(paths, {config["data"]["image_size"] for config in configs})
+    runs, configs = evaluate.read_runs(workdirs)
+    for run, config in zip(runs, configs, strict=True):
+        explain_evaluation.check_no_control(run, config)
+    names = evaluate.member_names([run.path.name for run in runs])
+    pictures = photos.read(paths, {config["data"]["image_size"] for config in configs})
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:
         make_out(folder / name)
-    told = {"schema": 1, "members": [], "images": [{"file": p.file, "name": p.name, "answers": {}} for p in found]}
+    images = [{"file": photo.file, "name": photo.name, "answers": {}} for photo in pictures]
+    summary = {"schema": 1, "members": [], "images": images}
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        for place, name in zip(places, names, strict=True):
-            net, variables, config, step = loading.load_checkpoint(place.path, checkpoint, progress.warn)
+        for run, name in zip(runs, names, strict=True):
+            net, variables, config, step = loading.load_checkpoint(run.path, checkpoint, progress.warn)
             size = config["data"]["image_size"]
-            told["members"].append({"name": name, "workdir": place.given, "step": step, "image_size": size})
-            answers = _member(net, variables, found, size, methods, heads, scores, folder / name, progress)
-            for image, answer in zip(told["images"], answers, strict=True):
-                image["answers"][name] = answer
-        write_json(folder / "explanations.json", told)
+            summary["members"].append({"name": name, "workdir": run.given, "step": step, "image_size": size})
+            predictions = _explain_net(net, variables, pictures, size, methods, heads, scores, folder / name, progress)
+            for image, prediction in zip(images, predictions, strict=True):
+                image["answers"][name] = prediction
+        write_json(folder / "explanations.json", summary)
         progress.note(f"explanations: {folder}")
-    return told
+    return summary
 
 
-def _member(net, variables, found: list[Photo], size, methods, heads, scores, folder: Path, progress) -> list[dict]:
-    """One net's answers to all pictures, its files written."""
-    images = np.stack([photo.sized[size] for photo in found])
-    drawn = maps_lib.draw(
-        net,
-        variables,
-        images,
-        methods=methods,
-        heads=heads,
-        progress=lambda *n: progress.prepare(*n, f"{folder.name}: maps"),
-    )
+def _explain_net(net, variables, pictures: list[Photo], size, methods, heads, scores, folder: Path, progress):
+    """Write the files of one net and return its predictions for all photos."""
+    images = np.stack([photo.sized[size] for photo in pictures])
+
+    def reporter(text: str):
+        return lambda done, total: progress.prepare(done, total, f"{folder.name}: {text}")
+
+    maps = compute_maps(net, variables, images, methods=methods, heads=heads, progress=reporter("maps"))
     areas = None
     if scores:
-        text = f"{folder.name}: deletion and insertion"
-        areas = scoring.areas(net, variables, images, drawn, lambda *n: progress.prepare(*n, text))
-    told = []
-    for i, photo in enumerate(found):
-        answer = {head: _decision(drawn, areas, head, i) for head in heads}
-        files.replace(folder / f"{photo.name}.png", report.overlays(images[i], drawn, i, answer))
-        files.replace(folder / f"{photo.name}.npz", arrays(drawn, images[i], i))
-        told.append(answer)
-    return told
+        areas = compute_areas(net, variables, images, maps, reporter("deletion and insertion"))
+    predictions = []
+    for i, photo in enumerate(pictures):
+        prediction = {head: _prediction(maps, areas, head, i) for head in heads}
+        files.replace(folder / f"{photo.name}.png", report.overlays(images[i], maps, i, prediction))
+        files.replace(folder / f"{photo.name}.npz", arrays(maps, images[i], i))
+        predictions.append(prediction)
+    return predictions
 
 
-def arrays(drawn: maps_lib.Maps, image: np.ndarray, i: int) -> bytes:
-    """A picture's .npz.
+def arrays(maps: Maps, image: np.ndarray, i: int) -> bytes:
+    """Return the .npz file of photo i.
 
-    picture: uint8 [H, W, 3], as the net saw it. <method>_<head>: float32 [H, W]. For each attention module
+    picture: uint8 [H, W, 3], the input of the net. <method>_<head>: float32 [H, W]. For each attention module
     attention_<module>: float32 [H, W], the mean mask; attention_<module>_channels: float32 [K, H, W], the strongest
-    channels, and attention_<module>_indices: int32 [K], which these are.
+    channels; attention_<module>_indices: int32 [K], the indices of these channels.
     """
     named = {"picture": image}
-    for head, attributions in drawn.attributions.items():
-        named |= {f"{method}_{head}": map_[i] for method, map_ in attributions.items()}
-    for module in drawn.attention:
+    for head, attributions in maps.attributions.items():
+        named |= {f"{method}_{head}": values[i] for method, values in attributions.items()}
+    for module in maps.attention:
         key = f"attention_{module.name}"
         named |= {key: module.mean[i], f"{key}_channels": module.channels[i], f"{key}_indices": module.indices[i]}
     out = io.BytesIO()
@@ -115,14 +114,14 @@ def arrays(drawn: maps_lib.Maps, image: np.ndarray, i: int) -> bytes:
     return out.getvalue()
 
 
-def _decision(drawn: maps_lib.Maps, areas: dict | None, head: str, i: int) -> dict:
-    """What a head answered to picture i: class, probabilities, the account of LRP and the areas of its maps."""
-    probs, chosen = getattr(drawn.probs, head)[i], int(drawn.targets[head][i])
-    told = {"class": CLASSES[head][chosen], "probability": probs[chosen], "probabilities": probs}
-    if head in drawn.relevance:
-        account = drawn.relevance[head]
-        parts = {name: getattr(account, name)[i] for name in ("logit", "absorbed", "feed", "error")}
-        told["lrp"] = {"pixels": account.pixels[i].sum(), **parts}
+def _prediction(maps: Maps, areas: dict | None, head: str, i: int) -> dict:
+    """Return class, probabilities, LRP's decomposition of the logit and the areas of the maps for photo i."""
+    probs, target = getattr(maps.probs, head)[i], int(maps.targets[head][i])
+    prediction = {"class": CLASSES[head][target], "probability": probs[target], "probabilities": probs}
+    if head in maps.relevance:
+        relevance = maps.relevance[head]
+        parts = {name: getattr(relevance, name)[i] for name in ("logit", "absorbed", "feed", "error")}
+        prediction["lrp"] = {"pixels": relevance.pixels[i].sum(), **parts}
     if areas is not None:
-        told["areas"] = {name: {kind: v[i] for kind, v in kinds.items()} for name, kinds in areas[head].items()}
-    return told
+        prediction["areas"] = {name: {k: v[i] for k, v in kinds.items()} for name, kinds in areas[head].items()}
+    return prediction

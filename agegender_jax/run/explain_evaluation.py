@@ -1,4 +1,4 @@
-"""The explanations of an evaluation: maps of some of its images, scored and drawn."""
+"""Explanations within an evaluation: maps of some of its images, scored and drawn."""
 
 import time
 from collections.abc import Sequence
@@ -7,59 +7,59 @@ import numpy as np
 
 from agegender_jax import loading, models, report
 from agegender_jax.errors import ConfigError
-from agegender_jax.explain import localisation, maps, scoring
+from agegender_jax.explain import localisation, scoring
+from agegender_jax.explain.maps import compute_maps
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
+from agegender_jax.sampling import evenly_spaced
 
 
 def explain(
-    places: Sequence[Workdir],
+    runs: Sequence[Workdir],
     names: Sequence[str],
     checkpoint: str,
-    faces: Dataset,
+    dataset: Dataset,
     split: str,
     count: int,
     progress: Progress,
 ) -> report.Explained:
-    """Scores every member's maps on `count` images at even distances over a split, or on all where there are fewer."""
-    where = faces.indices(split)
-    where = where[np.unique(np.linspace(0, len(where) - 1, min(count, len(where)), dtype=int))]
+    """Score the maps of every run's net on at most `count` evenly spaced images of a split."""
+    rows = dataset.indices(split)
+    rows = rows[evenly_spaced(len(rows), count)]
     members, figures = {}, {}
-    for place, name in zip(places, names, strict=True):
-        begun = time.perf_counter()
-        net, variables, config, _ = loading.load_checkpoint(place.path, checkpoint, progress.warn)
+    for run, name in zip(runs, names, strict=True):
+        start = time.perf_counter()
+        net, variables, config, _ = loading.load_checkpoint(run.path, checkpoint, progress.warn)
         size = config["data"]["image_size"]
-        images = np.asarray(faces.prepared.images(size, progress.prepare)[where])
-        drawn = maps.draw(net, variables, images, progress=lambda *n, name=name: progress.prepare(*n, f"{name}: maps"))
-        told = scoring.score(
-            net,
-            variables,
-            images,
-            drawn,
-            _covers(faces, where, size),
-            lambda *n, name=name: progress.prepare(*n[:2], f"{name}: {n[2]}"),
-        )
-        members[name] = told | {"seconds": round(time.perf_counter() - begun, 1)}
-        truth = faces.prepared.age[where], faces.prepared.gender[where]
-        figures[f"explanations_{name}.png"] = report.explanation_grid(images, drawn, *truth)
-    return report.Explained({"n": len(where), "members": members}, figures)
+        images = np.asarray(dataset.prepared.images(size, progress.prepare)[rows])
+        cue_masks = _cue_masks(dataset, rows, size)
+
+        def show(done: int, total: int, text: str = "maps", name: str = name) -> None:
+            progress.prepare(done, total, f"{name}: {text}")
+
+        maps = compute_maps(net, variables, images, progress=show)
+        scores = scoring.score(net, variables, images, maps, cue_masks, show)
+        members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}
+        labels = dataset.prepared.age[rows], dataset.prepared.gender[rows]
+        figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, *labels)
+    return report.Explained({"n": len(rows), "members": members}, figures)
 
 
-def check_no_control(place: Workdir, config: dict) -> None:
-    """ConfigError for a net whose age head is fed one of `models.CONTROLS`."""
+def check_no_control(run: Workdir, config: dict) -> None:
+    """Raise ConfigError for a net that is one of `models.CONTROLS`."""
     feed = config["model"]["gender_to_age"]
     if feed in models.CONTROLS:
         raise ConfigError(
             f"the age head of this run is fed the {feed} gender: a control, whose decisions cannot be explained",
-            str(place.path),
+            str(run.path),
             "name a run of another model.gender_to_age",
         )
 
 
-def _covers(faces: Dataset, where: np.ndarray, size: int) -> list[dict[str, np.ndarray]] | None:
-    """Where the cues are in each image at `size` pixels; None unless all are faces that the library draws."""
+def _cue_masks(dataset: Dataset, rows: np.ndarray, size: int) -> list[dict[str, np.ndarray]] | None:
+    """Return the cues of each image at `size` pixels; None unless all images are synthetic faces."""
     try:
-        return [localisation.cues(faces.prepared.file[i], faces.picture(i).shape[0], size) for i in where]
+        return [localisation.cues(dataset.prepared.file[i], dataset.picture(i).shape[0], size) for i in rows]
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""Image files that a user names, single or by their folder, as a net takes them."""
+"""Reads image files and folders named by the user and resizes them to the input of a net."""
 
 import dataclasses
 import os
@@ -12,17 +12,17 @@ from agegender_jax.data import listing
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import DataError
 
-LONGEST = 200  # bytes of a name, so that others can be made from it
+LONGEST = 200  # bytes of a name, to leave room for suffixes
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A picture.
+    """A photo.
 
     Attributes:
-      file: its path as given, below the folder that was given.
-      name: short, different for each: the file's without suffix, a second equal one with -2 behind it.
-      sized: size -> uint8 RGB [size, size, 3], cut and scaled as for training (data.decoding.resize).
+      file: its path, starting with the argument that named it.
+      name: unique, the file name without its suffix; a second equal name gets -2.
+      sized: size -> uint8 RGB [size, size, 3], cropped and resized as for training (data.decoding.resize).
     """
 
     file: str
@@ -31,50 +31,54 @@ class Photo:
 
 
 def read(paths: Sequence[str], sizes: Iterable[int]) -> list[Photo]:
-    """The files, and the images in the folders among `paths` in the order of their names; hidden ones are skipped.
+    """Read image files and the images in folders, sorted by path; hidden files are skipped.
+
+    Args:
+      paths: files and folders.
+      sizes: sides in pixels to resize to.
 
     Raises:
-      DataError: one that does not exist or cannot be read or decoded, or a folder without images.
+      DataError: a file is missing, unreadable or not an image, or a folder has no images.
     """
     photos: list[Photo] = []
     names: set[str] = set()
     for path in paths:
-        for entry, shown in _entries(files.expand(path, "command line"), path):
-            pixels = _pixels(entry, shown)
-            name = _unlike(os.fsencode(Path(shown).stem)[:LONGEST].decode("utf-8", "replace"), names)
+        for entry, file in _entries(files.expand(path, "command line"), path):
+            pixels = _pixels(entry, file)
+            name = _unique(os.fsencode(Path(file).stem)[:LONGEST].decode("utf-8", "replace"), names)
             names.add(name.casefold())
-            photos.append(Photo(shown, name, {size: resize(pixels, size) for size in sizes}))
+            photos.append(Photo(file, name, {size: resize(pixels, size) for size in sizes}))
     return photos
 
 
-def _entries(path: Path, given: str) -> list[tuple[listing.Entry, str]]:
+def _entries(path: Path, argument: str) -> list[tuple[listing.Entry, str]]:
     if not path.exists():
-        raise DataError("there is no such image", given, "name image files, or folders of them")
+        raise DataError("there is no such image", argument, "name image files, or folders of them")
     if not path.is_dir():
         real = path.resolve()
-        return [(listing.file_entry(real.parent, real.name), given)]
+        return [(listing.file_entry(real.parent, real.name), argument)]
     try:
-        found = [entry for entry in listing.list_folder(path) if listing.is_image(entry.path)]
+        entries = [entry for entry in listing.list_folder(path) if listing.is_image(entry.path)]
     except OSError as error:
-        raise DataError(f"the folder cannot be read: {error.strerror}", given, "name one that can be") from None
-    if not found:
-        raise DataError("there is no image in the folder", given, "name image files, or folders of them")
-    return [(entry, str(Path(given) / entry.path)) for entry in sorted(found, key=lambda entry: entry.path)]
+        raise DataError(f"the folder cannot be read: {error.strerror}", argument, "check its permissions") from None
+    if not entries:
+        raise DataError("there is no image in the folder", argument, "name image files, or folders of them")
+    return [(entry, str(Path(argument) / entry.path)) for entry in sorted(entries, key=lambda entry: entry.path)]
 
 
-def _pixels(entry: listing.Entry, shown: str) -> np.ndarray:
+def _pixels(entry: listing.Entry, file: str) -> np.ndarray:
     try:
         if entry.reason:
             raise listing.Unreadable(entry.reason)
         return decode(entry.read())
     except (listing.Unreadable, DecodeError) as error:
-        raise DataError(f"the image cannot be used: {error}", shown, "mend the file, or leave it out") from None
+        raise DataError(f"the image cannot be used: {error}", file, "repair the file, or leave it out") from None
 
 
-def _unlike(name: str, taken: set[str]) -> str:
-    """`name`, with -2 and so on where it is taken, by one that differs in case only too."""
-    count, told = 1, name
-    while told.casefold() in taken:
+def _unique(name: str, taken: set[str]) -> str:
+    """Return `name`, or `name`-2 and so on if that is taken, ignoring case."""
+    count, unique = 1, name
+    while unique.casefold() in taken:
         count += 1
-        told = f"{name}-{count}"
-    return told
+        unique = f"{name}-{count}"
+    return unique

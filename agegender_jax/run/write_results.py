@@ -1,14 +1,13 @@
-"""What a run or an evaluation leaves: members scored alone and together, and the files that say so."""
+"""Scores the members of an evaluation and writes results.json, predictions.csv, figures and report.html."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from agegender_jax import evaluation, files, loading, metrics, models, report
 from agegender_jax.evaluation import Member
-from agegender_jax.run import attention_figure
+from agegender_jax.run import attention_figure, result_tables
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir, provenance, summary, write_json
@@ -18,7 +17,7 @@ from agegender_jax.structs import Probs
 def write_results(
     out: Path,
     members: Sequence[Member],
-    faces: Dataset,
+    dataset: Dataset,
     split: str,
     progress: Progress,
     allow_leak: bool = False,
@@ -27,124 +26,103 @@ def write_results(
     explain: Callable[[], report.Explained] | None = None,
     excluded_leaked: int = 0,
 ) -> dict:
-    """Writes predictions.csv, figures/, report.html and last results.json to `out`, and shows the table.
+    """Write predictions.csv, figures/, report.html and finally results.json to `out`, print tables, return the results.
 
-    Figures of an earlier call are removed where there are no new ones.
+    Figures of an earlier call are deleted unless they are drawn again.
 
     Args:
-      command: arguments of the program that scores the members; of the run, where it is its own training.
-      draw: figures too, besides those of `explain`.
-      explain: maps of some images and what they are worth, see `evidence`. It may take minutes: all else is written
-        before, and the page and results.json again after.
+      members: with the predictions for the images of `split`.
+      command: arguments of the evaluating program; of the run itself if it is empty.
+      draw: draw figures other than those of `explain`.
+      explain: returns explanations of some images, see `explain_evaluation`. It may take minutes, so all other files
+        are written before, and the report and results.json again afterwards.
       excluded_leaked: number of images that were left out because a member has seen them.
     """
-    where, prepared = faces.indices(split), faces.prepared
-    age, gender = faces.targets(split)
-    source = {"name": prepared.name, "fingerprint": prepared.fingerprint}
-    found = evaluation.results(
-        members,
-        age,
-        gender,
-        prepared.race[where],
-        age_years=prepared.age_years[where],
-        age_text=prepared.age_text[where],
-        split=split,
-        source=source,
-        allow_leak=allow_leak,
-    )
-    found["excluded_leaked"] = excluded_leaked
-    last = evaluation.answers(members)
-    runs = [summary.read(Workdir(m.workdir), m.name, m.step) for m in members]
-    found["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
-    drawn = figures(members, found, last, runs, faces, split) if draw else {}
-    predicted = evaluation.predictions(prepared.file[where], prepared.age_text[where], gender, last)
-    files.replace(out / "predictions.csv", predicted)
+    results = _score(members, dataset, split, allow_leak) | {"excluded_leaked": excluded_leaked}
+    probs = evaluation.answers(members)
+    runs = [summary.read(Workdir(member.workdir), member.name, member.step) for member in members]
+    results["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
+    figures = draw_figures(members, results, probs, runs, dataset, split) if draw else {}
+    prepared, rows = dataset.prepared, dataset.indices(split)
+    predictions = evaluation.predictions(prepared.file[rows], prepared.age_text[rows], prepared.gender[rows], probs)
+    files.replace(out / "predictions.csv", predictions)
 
-    def save(new: dict[str, bytes], sections: Sequence[dict] = ()) -> None:
-        for name, png in new.items():
+    def save(new_figures: dict[str, bytes], sections: Sequence[dict] = ()) -> None:
+        for name, png in new_figures.items():
             files.replace(out / "figures" / name, png)
-        files.replace(out / "report.html", report.page(found, drawn, runs, command, sections))
-        write_json(out / "results.json", found)
+        files.replace(out / "report.html", report.page(results, figures, runs, command, sections))
+        write_json(out / "results.json", results)
 
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for path in (out / "figures").iterdir():
-        if report.is_figure(path.name) and path.name not in drawn:
+        if report.is_figure(path.name) and path.name not in figures:
             path.unlink()
-    save(drawn)
-    progress.show(table(found))
-    progress.show(details(found))
-    for pair in found["paired"]:
+    save(figures)
+    progress.show(result_tables.scores(results))
+    progress.show(result_tables.details(results))
+    for pair in results["paired"]:
         progress.note(report.compared(pair, (*metrics.SCORES, "age_mae")))
     if explain:
         explained = explain()
-        found["explanations"] = explained.results
-        drawn |= explained.figures
+        results["explanations"] = explained.results
+        figures |= explained.figures
         save(explained.figures, [report.explanations(explained.results)])
     progress.note(f"report: {out / 'report.html'}")
-    return found
+    return results
 
 
-def figures(
-    members: Sequence[Member],
-    found: dict,
-    last: Probs,
-    runs: Sequence[report.Run],
-    faces: Dataset,
-    split: str,
+def _score(members: Sequence[Member], dataset: Dataset, split: str, allow_leak: bool) -> dict:
+    rows, prepared = dataset.indices(split), dataset.prepared
+    return evaluation.results(
+        members,
+        prepared.age[rows],
+        prepared.gender[rows],
+        prepared.race[rows],
+        age_years=prepared.age_years[rows],
+        age_text=prepared.age_text[rows],
+        split=split,
+        source={"name": prepared.name, "fingerprint": prepared.fingerprint},
+        allow_leak=allow_leak,
+    )
+
+
+def draw_figures(
+    members: Sequence[Member], results: dict, probs: Probs, runs: Sequence[report.Run], dataset: Dataset, split: str
 ) -> dict[str, bytes]:
-    """PNG bytes by file name: `report.draw`, and the masks of each member that has any over a few faces."""
-    examples, people = pictured(members, found, last, faces, split)
-    drawn = report.draw(examples, people, found, runs)
+    """Return PNG bytes by file name: `report.draw`, and the attention masks of every member over a few faces.
+
+    Args:
+      probs: predictions of the last model.
+    """
+    examples, people = figure_data(members, results, probs, dataset, split)
+    figures = report.draw(examples, people, results, runs)
     chosen = examples.across_ages(attention_figure.FACES)
     pictures, labels = [examples.picture(i) for i in chosen], [examples.label(i) for i in chosen]
     for member in members if pictures else ():
-        place = Workdir(member.workdir)
-        model = models.from_config(place.read_config()["model"])
+        run = Workdir(member.workdir)
+        model = models.from_config(run.read_config()["model"])
         if attention_figure.has_masks(model):
-            _, variables, config, _ = loading.load_checkpoint(place.path, member.step)
+            _, variables, config, _ = loading.load_checkpoint(run.path, member.step)
             size = config["data"]["image_size"]
-            drawn[f"attention_{member.name}.png"] = attention_figure.draw(model, variables, pictures, labels, size)
-    return drawn
+            figures[f"attention_{member.name}.png"] = attention_figure.draw(model, variables, pictures, labels, size)
+    return figures
 
 
-def pictured(
-    members: Sequence[Member], found: dict, last: Probs, faces: Dataset, split: str
+def figure_data(
+    members: Sequence[Member], results: dict, probs: Probs, dataset: Dataset, split: str
 ) -> tuple[report.Examples, report.Population]:
-    """What `report.draw` shows: the scored images with the last model's answers, and all images of their source."""
-    where, prepared = faces.indices(split), faces.prepared
+    """Return what `report.draw` shows: the evaluated images with predictions, and all images of their source."""
+    rows, prepared = dataset.indices(split), dataset.prepared
     scored = np.zeros(len(prepared.gender), bool)
-    scored[where] = True
-    years, (age, gender) = prepared.age_years, faces.targets(split)
+    scored[rows] = True
+    years, (age, gender) = prepared.age_years, dataset.targets(split)
     examples = report.Examples(
-        found["models"][-1]["name"],
-        last,
-        years[where],
+        results["models"][-1]["name"],
+        probs,
+        years[rows],
         age,
         gender,
-        lambda i: faces.picture(where[i]),
+        lambda i: dataset.picture(rows[i]),
         evaluation.bucket_years(members),
     )
     return examples, report.Population(prepared.name, years, prepared.age, prepared.gender, scored)
-
-
-def table(found: dict) -> Table:
-    """The models of a results dict, for a terminal."""
-    title = f"{found['split']} split of {found['source']['name']}, {found['n']} images, 95 % intervals"
-    return _table(title, ("model", "parameters", "age accuracy", "gender accuracy", "AABD"), evaluation.rows(found))
-
-
-def details(found: dict) -> Table:
-    """More scores of the models, for a terminal."""
-    heads = ("model", "MAE, years", "CS@5", "adjacent", "gender AUC", "age ECE", "gender ECE")
-    title = "MAE and CS@5 of the expected age; calibration error (ECE)"
-    title += " before -> after temperatures" if found["calibrated"] else ", no temperatures"
-    return _table(title, heads, evaluation.details(found))
-
-
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    shown = Table(title=title)
-    for i, heading in enumerate(headings):
-        shown.add_column(heading, justify="right" if i else "left")
-    for row in rows:
-        shown.add_row(*row)
-    return shown

@@ -10,7 +10,7 @@ from PIL import Image
 
 from agegender_jax.report.audit.summary import bounds, summary
 from agegender_jax.report.formatting import interval, number
-from agegender_jax.report.page import ENVIRONMENT
+from agegender_jax.report.rendering import ENVIRONMENT
 
 SHOWN = 250  # groups or files in a list, and the rest is in audit.json
 PICTURES = 8  # of a group

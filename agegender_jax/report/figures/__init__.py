@@ -1,4 +1,4 @@
-"""Figures as PNG: those of arXiv 2010.03791, and what a reviewer would ask for besides."""
+"""Figures as PNG: those of arXiv 2010.03791, and others that a reviewer would ask for."""
 
 from collections.abc import Sequence
 
@@ -14,21 +14,23 @@ from agegender_jax.report.runs import Run
 __all__ = ["attention", "draw", "png"]
 
 
-def draw(examples: Examples, people: Population, found: dict, runs: Sequence[Run]) -> dict[str, bytes]:
-    """PNG bytes by file name; a figure that has nothing to show is left out.
+def draw(examples: Examples, people: Population, results: dict, runs: Sequence[Run]) -> dict[str, bytes]:
+    """Return PNG bytes by file name; a figure without content is left out.
 
     Args:
-      examples: the evaluated images with the last model's answers; people: all images of their source.
-      found: the results dict. runs: of its members.
+      examples: the evaluated images with the predictions of the last model.
+      people: all images of their source.
+      results: value of results.json.
+      runs: of its members.
     """
-    drawn = {}
+    figures = {}
     if any(run.rows for run in runs):
-        drawn["curves.png"] = curves.curves(runs)
+        figures["curves.png"] = curves.curves(runs)
     if len(people.gender):
-        drawn["ages.png"] = distributions.ages(people)
+        figures["ages.png"] = distributions.ages(people)
     if len(examples.gender):
         counts = metrics.confusion(examples.probs.age, examples.probs.gender, examples.age, examples.gender)
-        drawn |= {
+        figures |= {
             "grid.png": faces.grid(examples),
             "samples.png": faces.samples(examples),
             "mistakes.png": faces.mistakes(examples),
@@ -36,7 +38,7 @@ def draw(examples: Examples, people: Population, found: dict, runs: Sequence[Run
             "expected_age.png": years.expected_age(examples),
             "confusion_age.png": confusion(counts["age"], AGE_BUCKETS, f"Age, {examples.name}"),
             "confusion_gender.png": confusion(counts["gender"], GENDERS, f"Gender, {examples.name}"),
-            "reliability.png": calibration.reliability(found["models"][-1]),
-            "groups.png": groups.groups(found),
+            "reliability.png": calibration.reliability(results["models"][-1]),
+            "groups.png": groups.groups(results),
         }
-    return {name: png(figure) for name, figure in drawn.items() if figure is not None}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -9,16 +9,17 @@ from matplotlib.figure import Figure
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 
 SIDE = 150  # pixels
-FLAT = 1e-3  # a mask that varies less is one colour: what is told of it has three digits
+FLAT = 1e-3  # a mask that varies less is drawn in one colour: its range is given with three digits
 STRENGTH = 0.55  # of the colours over the grey picture
 
 
 def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
-    """The faces, then for each module its mask over them; each picture has its own colour scale, its ends below.
+    """Return the faces and below them the mask of each module; every picture has its own colour scale, given below it.
 
     Args:
-      faces: n pictures, uint8 RGB [h, w, 3]; labels: a line for each.
-      masks: by the module's name, float [n, h, w], at the size of the faces.
+      faces: n pictures, uint8 RGB [h, w, 3].
+      masks: name of the module -> float [n, h, w], at the size of the faces.
+      labels: one line per face.
     """
     rows = [Row([Tile(face, below=text) for face, text in zip(faces, labels, strict=True)])]
     for name, mask in masks.items():
@@ -33,7 +34,7 @@ def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labe
 
 
 def overlay(face: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A mask in [0, 1], [h, w], in colours over the grey picture: uint8 [h, w, 3]."""
+    """Return the grey picture tinted by a mask in [0, 1], [h, w]: uint8 [h, w, 3]."""
     grey = face @ np.array([0.299, 0.587, 0.114])
     colours = 255 * matplotlib.colormaps["viridis"](mask)[..., :3]
     return ((1 - STRENGTH) * grey[..., None] + STRENGTH * colours).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often an answer of a given confidence is right."""
+"""Reliability diagrams: accuracy as a function of confidence."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,37 +11,37 @@ WHEN = (("before", style.GREY, "--", "before temperature"), ("after", style.BLUE
 
 
 def reliability(model: dict) -> Figure | None:
-    """Accuracy against confidence of both heads, with the images of each bin below.
+    """Return accuracy against confidence of both heads above the number of images per bin; None without images.
 
     Args:
-      model: of the results, whose `calibration` is drawn; None without it or without images.
+      model: row of the results, whose `calibration` is drawn.
     """
-    found = model.get("calibration")
-    if not found or not any(row["n"] for head in HEADS for row in found[head]["reliability"]["before"]):
+    calibration = model.get("calibration")
+    if not calibration or not any(row["n"] for head in HEADS for row in calibration[head]["reliability"]["before"]):
         return None
     figure = style.new(11, 5.4)
     axes = figure.subplots(2, len(HEADS), sharex=True, height_ratios=(3, 1))
-    shown = "after" if found["age"]["reliability"]["after"] else "before"
+    shown = "after" if calibration["age"]["reliability"]["after"] else "before"
     for head, (top, bottom) in zip(HEADS, axes.T, strict=True):
         top.plot([0, 1], [0, 1], color=style.VERMILION, linewidth=1, label="perfect")
         for when, colour, line, name in WHEN:
-            bins = found[head]["reliability"][when]
+            bins = calibration[head]["reliability"][when]
             if bins:
-                told = f"{name}, ECE {found[head][when]['ece']:.3f}"
-                full = [row for row in bins if row["n"]]
-                means = [(row["confidence"], row["accuracy"]) for row in full]
-                top.plot(*zip(*means, strict=True), line, marker="o", markersize=4, color=colour, label=told)
+                label = f"{name}, ECE {calibration[head][when]['ece']:.3f}"
+                filled = [row for row in bins if row["n"]]
+                means = [(row["confidence"], row["accuracy"]) for row in filled]
+                top.plot(*zip(*means, strict=True), line, marker="o", markersize=4, color=colour, label=label)
                 if when == shown:
-                    for row in full:
-                        right = np.arange(row["n"]) < round(row["n"] * row["accuracy"])
-                        top.vlines(row["confidence"], *metrics.wilson(right), color=colour, linewidth=1, alpha=0.7)
+                    for row in filled:
+                        correct = np.arange(row["n"]) < round(row["n"] * row["accuracy"])
+                        top.vlines(row["confidence"], *metrics.wilson(correct), color=colour, linewidth=1, alpha=0.7)
                 edges = [i / len(bins) for i in range(len(bins) + 1)]
                 bottom.stairs([row["n"] for row in bins], edges, color=colour, linestyle=line, linewidth=1.5)
-        count = sum(row["n"] for row in found[head]["reliability"]["before"])
+        count = sum(row["n"] for row in calibration[head]["reliability"]["before"])
         top.set(ylabel="accuracy (bars: 95 %)", xlim=(0, 1), ylim=(0, 1))
         top.set_title(f"{head}, {model['name']}, n = {count:,}", fontsize=10)
         top.legend(fontsize=8, loc="lower right")
-        bottom.set(xlabel="confidence (probability of the answer)", ylabel="images")
+        bottom.set(xlabel="confidence (probability of the prediction)", ylabel="images")
         style.grid(top)
         style.grid(bottom)
     return figure

@@ -9,13 +9,15 @@ from agegender_jax.report.runs import Run
 
 LINES = (("loss", "loss (nats)"), ("age_accuracy", "age accuracy"), ("gender_accuracy", "gender accuracy"))
 
+TRAIN, VAL = {"alpha": 0.45, "linewidth": 1}, {"marker": "o", "markersize": 3}
+
 
 def curves(runs: Sequence[Run]) -> Figure:
-    """Loss and accuracies over epochs: val with dots, train thin, a ring around the evaluated checkpoint."""
+    """Return loss and accuracies over epochs: val with dots, train as thin lines, a ring at the scored checkpoint."""
     figure = style.new(11, 3.6)
     for axis, (key, label) in zip(figure.subplots(1, len(LINES)), LINES, strict=True):
         for run, colour in zip(runs, style.COLOURS * len(runs), strict=False):
-            for split, look in (("train", {"alpha": 0.45, "linewidth": 1}), ("val", {"marker": "o", "markersize": 3})):
+            for split, look in (("train", TRAIN), ("val", VAL)):
                 rows = [r for r in run.rows if r["split"] == split and r.get(key) is not None and "epoch" in r]
                 if rows:
                     points = [(r["epoch"], r[key]) for r in rows]

@@ -1,4 +1,4 @@
-"""Distributions: ages of the data and gender scores of each class (arXiv 2010.03791, Figs. 9 and 11)."""
+"""Distributions of ages in the data and of gender scores per class (arXiv 2010.03791, Figs. 9 and 11)."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +13,7 @@ SCORE_BINS = np.linspace(0, 1, 26)
 
 
 def ages(people: Population) -> Figure:
-    """Images by years, where those are known, and by age group, stacked by gender."""
+    """Return the number of images by year, where years are known, and by age group, stacked by gender."""
     known = people.years >= 0
     figure = style.new(11, 7 if known.any() else 3.6)
     axes = figure.subplots(2 if known.any() else 1, 1, squeeze=False)[:, 0]
@@ -22,13 +22,13 @@ def ages(people: Population) -> Figure:
     groups = [(range_, (people.age == range_).all(-1)) for range_ in np.unique(people.age, axis=0)]
     axis, base = axes[-1], np.zeros(len(groups), int)
     for i, name in enumerate(GENDERS):
-        counts = np.array([int((of & (people.gender == i)).sum()) for _, of in groups])
-        told = f"{name}, n = {counts.sum():,}"
-        axis.bar(range(len(groups)), counts, bottom=base, color=style.OF_GENDER[i], label=told, width=0.8)
+        counts = np.array([int((members & (people.gender == i)).sum()) for _, members in groups])
+        label = f"{name}, n = {counts.sum():,}"
+        axis.bar(range(len(groups)), counts, bottom=base, color=style.OF_GENDER[i], label=label, width=0.8)
         base += counts
-    for place, (_, of) in enumerate(groups):
+    for place, (_, members) in enumerate(groups):
         axis.annotate(
-            f"{base[place]:,}\n({int((of & people.scored).sum()):,})",
+            f"{base[place]:,}\n({int((members & people.scored).sum()):,})",
             (place, base[place]),
             xytext=(0, 2),
             textcoords="offset points",
@@ -36,7 +36,7 @@ def ages(people: Population) -> Figure:
             fontsize=8,
         )
     axis.set_xticks(range(len(groups)), [metrics.range_name(*range_) for range_, _ in groups])
-    axis.set(xlabel="age group (years); above each bar: images (of these, evaluated here)", ylabel="images")
+    axis.set(xlabel="age group (years); above each bar: images (evaluated images)", ylabel="images")
     axis.margins(y=0.2)
     axis.legend(fontsize=9)
     style.grid(axis)
@@ -52,32 +52,33 @@ def _by_years(axis, people: Population, known: np.ndarray) -> None:
     for edge in range(10, last + 1, 10):
         axis.axvline(edge - 0.5, color=style.GREY, linewidth=0.6, linestyle=":")
     axis.set_xticks(range(0, last + 1, 10))
-    told = "" if known.all() else f"; known for {int(known.sum()):,} of {len(known):,}"
+    note = "" if known.all() else f"; known for {int(known.sum()):,} of {len(known):,}"
     axis.set(
-        xlabel=f"age (years; dotted: edges of the age buckets{told})", ylabel="images of each year", xlim=(-1, last + 1)
+        xlabel=f"age (years; dotted: edges of the age buckets{note})", ylabel="images per year", xlim=(-1, last + 1)
     )
     axis.legend(fontsize=9, loc="upper right")
     style.grid(axis)
 
 
 def scores(examples: Examples) -> Figure:
-    """P(female) of each true class, as shares of the class."""
+    """Return histograms of P(female) for each true class, as shares of the class."""
     figure = style.new(8, 3.8)
     axis = figure.subplots()
     for i, name in enumerate(GENDERS):
-        of = examples.gender == i
-        if of.any():
-            right = float((examples.answer[of] == i).mean())
-            look = {"color": style.OF_GENDER[i], "label": f"true {name}, n = {int(of.sum()):,}, right {right:.3f}"}
-            p, weights = examples.probs.gender[of, 1], np.full(int(of.sum()), 1 / of.sum())
-            axis.hist(p, SCORE_BINS, weights=weights, alpha=0.35, **(look | {"label": None}))
-            axis.hist(p, SCORE_BINS, weights=weights, histtype="step", linewidth=1.8, **look)
+        members = examples.gender == i
+        if members.any():
+            n, color = int(members.sum()), style.OF_GENDER[i]
+            recall = float((examples.predicted_gender[members] == i).mean())
+            p, weights = examples.probs.gender[members, 1], np.full(n, 1 / n)
+            axis.hist(p, SCORE_BINS, weights=weights, alpha=0.35, color=color)
+            label = f"true {name}, n = {n:,}, correct {recall:.3f}"
+            axis.hist(p, SCORE_BINS, weights=weights, histtype="step", linewidth=1.8, color=color, label=label)
     axis.axvline(0.5, color=style.GREY, linestyle="--", linewidth=1)
     axis.set_yscale("function", functions=(np.sqrt, np.square))
     axis.set_yticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1])
     axis.set_ylim(0, min(1, 1.3 * axis.dataLim.ymax))
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.set(xlabel="P(female); dashed: the decision", ylabel="share of the true class (root scale)", xlim=(0, 1))
+    axis.set(xlabel="P(female); dashed: decision threshold", ylabel="share of true class (root scale)", xlim=(0, 1))
     axis.set_title(f"Gender scores, {examples.name}", fontsize=11)
     axis.legend(fontsize=9, loc="upper center")
     style.grid(axis)

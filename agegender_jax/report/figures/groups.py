@@ -1,4 +1,4 @@
-"""The scores of every group, with intervals."""
+"""Scores of every group with intervals."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,29 +9,29 @@ SCORES = (("age_accuracy", "age accuracy"), ("gender_accuracy", "gender accuracy
 KINDS = ("gender", "race", "age")
 
 
-def groups(found: dict) -> Figure | None:
-    """The three scores by gender, race and age group of a results dict, small groups hollow; None without groups."""
-    rows = [(kind, name, group) for kind in KINDS for name, group in found["groups"][kind].items()]
+def groups(results: dict) -> Figure | None:
+    """Return the three scores by gender, race and age group, small groups hollow; None without groups."""
+    rows = [(kind, name, group) for kind in KINDS for name, group in results["groups"][kind].items()]
     if not rows:
         return None
     names = [f"{kind} {name}  (n = {group['n']:,})" for kind, name, group in rows]
     kinds = np.array([KINDS.index(kind) for kind, _, _ in rows])
-    place = np.arange(len(rows)) + 0.8 * kinds  # a space between the kinds
+    place = np.arange(len(rows)) + 0.8 * kinds  # with a gap between the kinds
     figure = style.new(11, 1.5 + 0.27 * len(rows))
-    for axis, (score, told) in zip(figure.subplots(1, len(SCORES), sharey=True), SCORES, strict=True):
+    for axis, (score, label) in zip(figure.subplots(1, len(SCORES), sharey=True), SCORES, strict=True):
         points = [(group[score], (group.get("ci95") or {}).get(score)) for _, _, group in rows]
         for kind, colour in enumerate((style.BLUE, style.GREEN, style.PURPLE)):
-            of = np.flatnonzero(kinds == kind)
-            small = [rows[i][2].get("small", False) for i in of]
-            style.dots(axis, place[of], [points[i] for i in of], small, colour, vertical=False)
-        axis.axvline(found["models"][-1][score], color=style.GREY, linestyle="--", linewidth=1)
-        axis.set(xlabel=told)
+            members = np.flatnonzero(kinds == kind)
+            small = [rows[i][2].get("small", False) for i in members]
+            style.dots(axis, place[members], [points[i] for i in members], small, colour, vertical=False)
+        axis.axvline(results["models"][-1][score], color=style.GREY, linestyle="--", linewidth=1)
+        axis.set(xlabel=label)
         style.grid(axis)
         if score != "aabd":
             axis.set_xlim(right=1.02)
     axis.set_yticks(place, names)
     axis.invert_yaxis()
     figure.suptitle(
-        f"{found['models'][-1]['name']} by group: 95 % intervals, dashed all images, hollow n < 30", fontsize=11
+        f"{results['models'][-1]['name']} by group: 95 % intervals; dashed: all images; hollow: n < 30", fontsize=11
     )
     return figure

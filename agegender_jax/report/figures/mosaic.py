@@ -1,4 +1,4 @@
-"""Many small pictures with words above and below, in one image: a hundred axes would take seconds."""
+"""Many small captioned pictures in one image; a hundred matplotlib axes would take seconds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ GROUND = 255
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """A picture, uint8 RGB [H, W, 3], with a line above and a line below; `wrong` paints the upper one."""
+    """A picture, uint8 RGB [H, W, 3], with a line of text above and below; `wrong` highlights the upper one."""
 
     picture: np.ndarray
     above: str = ""
@@ -25,14 +25,14 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Tiles side by side, None for an empty place, under a heading."""
+    """Tiles side by side under a heading; None is an empty cell."""
 
     tiles: Sequence[Tile | None]
     heading: str = ""
 
 
 def mosaic(rows: Sequence[Row], side: int) -> Figure:
-    """All rows, each picture fitted into a square of `side` pixels and shown pixel for pixel."""
+    """Return a figure of all rows, each picture fitted into a square of `side` pixels and shown pixel for pixel."""
     lines = [(any(t and t.above for t in row.tiles), any(t and t.below for t in row.tiles)) for row in rows]
     heights = [HEADING * bool(row.heading) + side + LINE * sum(has) + GAP for row, has in zip(rows, lines, strict=True)]
     width = GAP + max(len(row.tiles) for row in rows) * (side + GAP)
@@ -51,14 +51,14 @@ def mosaic(rows: Sequence[Row], side: int) -> Figure:
             if tile is not None:
                 canvas[first : first + side, left : left + side] = fitted(tile.picture, side)
                 colour, weight = (style.WRONG, "bold") if tile.wrong else ("black", "normal")
-                said = {"ha": "center", "fontsize": 7.5}
-                axis.text(left + side / 2, first - 3, tile.above, va="bottom", color=colour, weight=weight, **said)
-                axis.text(left + side / 2, first + side + 2, tile.below, va="top", color=style.GREY, **said)
+                text = {"ha": "center", "fontsize": 7.5}
+                axis.text(left + side / 2, first - 3, tile.above, va="bottom", color=colour, weight=weight, **text)
+                axis.text(left + side / 2, first + side + 2, tile.below, va="top", color=style.GREY, **text)
         top += tall
     axis.imshow(canvas, extent=(0, width, height, 0), interpolation="none")
     return figure
 
 
 def fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """The whole picture scaled into a square of `side` pixels, white beside it."""
+    """Return the whole picture scaled into a square of `side` pixels and padded with white."""
     return np.array(ImageOps.pad(Image.fromarray(picture), (side, side), Image.Resampling.LANCZOS, color=(GROUND,) * 3))

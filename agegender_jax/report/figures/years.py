@@ -11,7 +11,7 @@ CELLS = 34
 
 
 def expected_age(examples: Examples) -> Figure | None:
-    """Density of (true, expected) age, and the errors of each age band; None where no years are known."""
+    """Return the density of (true, expected) age and the errors per age band; None if no years are known."""
     known = examples.years >= 0
     if examples.bucket_years is None or not known.any():
         return None
@@ -35,22 +35,22 @@ def _density(figure: Figure, axis, true: np.ndarray, expected: np.ndarray) -> No
 
 
 def _errors(axis, true: np.ndarray, error: np.ndarray) -> None:
-    of_band = np.array(metrics.age_bands(true, [""] * len(true)))
-    names = list(dict.fromkeys(of_band[np.argsort(true, kind="stable")]))
-    errors = [error[of_band == name] for name in names]
+    bands = np.array(metrics.age_bands(true, [""] * len(true)))
+    names = list(dict.fromkeys(bands[np.argsort(true, kind="stable")]))
+    errors = [error[bands == name] for name in names]
     kinds = (
         ("mean |error|", np.abs, style.BLUE, -0.12),
         ("mean error (expected - true)", np.asarray, style.VERMILION, 0.12),
     )
-    for name, of, colour, aside in kinds:
-        points = [(float(of(v).mean()), metrics.bootstrap_varied(of(v))) for v in errors]
+    for name, transform, colour, offset in kinds:
+        points = [(float(transform(v).mean()), metrics.bootstrap_varied(transform(v))) for v in errors]
         few = [len(values) < metrics.SMALL for values in errors]
-        style.dots(axis, np.arange(len(names)) + aside, points, few, colour, vertical=True)
+        style.dots(axis, np.arange(len(names)) + offset, points, few, colour, vertical=True)
         axis.plot([], [], "o-", color=colour, label=name)
     axis.axhline(0, color=style.GREY, linewidth=0.8)
     ticks = [f"{name}\nn = {len(values):,}" for name, values in zip(names, errors, strict=True)]
     axis.set_xticks(range(len(names)), ticks)
-    axis.set(xlabel=f"true age (years); bars: 95 % of the mean; hollow: n < {metrics.SMALL}", ylabel="years")
+    axis.set(xlabel=f"true age (years); bars: 95 % interval of the mean; hollow: n < {metrics.SMALL}", ylabel="years")
     axis.margins(y=0.14)
     axis.legend(fontsize=8, loc="upper center", ncols=2)
     style.grid(axis)

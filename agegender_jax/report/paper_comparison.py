@@ -1,0 +1,72 @@
+"""The protocol of the runs beside that of the paper."""
+
+from collections.abc import Callable, Sequence
+
+from agegender_jax.report import paper
+from agegender_jax.report.runs import Run
+
+UNKNOWN = "not recorded"
+
+
+def compare_protocols(results: dict, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Return (item, the paper's, ours) for every item of the paper's protocol."""
+    collapsed = [model["name"] for model in results["models"] if "gender" in model["collapsed"]]
+    ours: dict[str, Callable[[Run], str]] = {
+        "images": lambda run: f"{sum(run.splits.values()):,} of {run.source()}" if run.splits else UNKNOWN,
+        "split": _split,
+        "duplicates": lambda run: "identical, nearly identical and mirrored pictures stay in one split",
+        "nets": _net,
+        "input": lambda run: f"{run.config['data']['image_size']} x {run.config['data']['image_size']} px",
+        "initialization": lambda run: run.config.get("init_from") or "random weights, no pre-training",
+        "optimizer": _optimizer,
+        "epochs": _length,
+        "augmentation": _augmentation,
+        "device": _device,
+        "gender head": lambda run: f"collapsed: {', '.join(collapsed)}" if collapsed else "none collapsed",
+    }
+    return [(item, published, join(runs, ours[item])) for item, published in paper.PROTOCOL.items()]
+
+
+def join(runs: Sequence[Run], describe: Callable[[Run], str]) -> str:
+    """Return the description of all runs: one text where they agree, else each with the name of the run."""
+    texts = [describe(run) for run in runs]
+    if len(set(texts)) <= 1:
+        return texts[0] if texts else UNKNOWN
+    return "; ".join(f"{run.name}: {text}" for run, text in zip(runs, texts, strict=True))
+
+
+def _split(run: Run) -> str:
+    sizes = ", ".join(f"{name} {count:,}" for name, count in run.splits.items())
+    return f"by content, split_seed {run.config['data']['split_seed']}: {sizes or 'sizes not recorded'}"
+
+
+def _net(run: Run) -> str:
+    model = run.config["model"]
+    return f"{model['name']}, width {model['width']:g}, {model['dtype']}"
+
+
+def _optimizer(run: Run) -> str:
+    o = run.config["optimizer"]
+    parts = [f"{o['name']}, rate {o['lr']:g}, batch {run.config['batch_size']}, {o['schedule']} schedule"]
+    parts += [f"warm-up {o['warmup']:g}"] if o["warmup"] else []
+    parts += [f"clipping at {o['clip_norm']:g}"] if o["clip_norm"] else []
+    parts += [f"weight decay {o['weight_decay']:g}"] if o["weight_decay"] else []
+    smoothing = run.config["loss"]["label_smoothing"]
+    return ", ".join(parts + ([f"label smoothing {smoothing:g}"] if smoothing else []))
+
+
+def _augmentation(run: Run) -> str:
+    """Return the settings that are on, and always those of the default."""
+    settings = run.config["augment"].items()
+    return ", ".join(f"{name} {value}" for name, value in settings if value or name in ("flip", "shift", "colour"))
+
+
+def _length(run: Run) -> str:
+    steps = run.config["num_steps"]
+    total = f"{steps:,} steps" if steps else f"{run.config['num_epochs']}"
+    return f"{total}, evaluated at step {run.step:,}"
+
+
+def _device(run: Run) -> str:
+    devices = run.run.get("devices")
+    return f"{devices['count']} x {devices['kind']}" if devices else UNKNOWN
