@@ -1,4 +1,4 @@
-"""docs/models.md: its table is that of launch.models, its names those of the nets, its example runs."""
+"""Tables in the documentation match the code and the measurements; the names and the example of docs/models.md."""
 
 import pathlib
 import re
@@ -36,19 +36,17 @@ def test_the_table_has_the_parameters_of_large_nets(name):
 
 @pytest.mark.parametrize("name, table", [("cpu", tables.throughput), ("fit", tables.fed)])
 def test_the_tables_are_what_the_campaigns_measured(name, table):
-    found = result_files.read(name)
-    assert table(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
+    assert table(result_files.read(name)) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("source", ["synthetic", "crop_part1"])
 def test_the_explanations_tables_are_what_was_measured(source):
-    found = result_files.read(f"explanations_{source}")
-    assert explanations.table(found) in (campaign.ROOT / "docs" / "explanations.md").read_text()
+    measured = result_files.read(f"explanations_{source}")
+    assert explanations.table(measured) in (campaign.ROOT / "docs" / "explanations.md").read_text()
 
 
 def test_the_summary_of_layers_is_what_was_measured():
-    found = result_files.read("layers")
-    assert layers.summary(found) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
+    assert layers.summary(result_files.read("layers")) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
 def test_the_table_has_its_heading():
@@ -78,7 +76,7 @@ def test_every_submodule_name_is_documented(name):
 @pytest.mark.slow
 def test_the_example_in_other_peoples_code_runs():
     (source,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    found = {}
-    exec(source, found)
-    assert found["smile"].shape == (2,) and [m.shape for m in found["attention"]] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found["smile"], found["attention"])))
+    names = {}
+    exec(source, names)
+    assert names["smile"].shape == (2,) and [m.shape for m in names["attention"]] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((names["smile"], names["attention"])))
