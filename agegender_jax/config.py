@@ -55,6 +55,7 @@
 | log.every_steps          | steps between train lines                                           |
 | log.figures              | draw figures at the end; launch.evaluate draws them in its report   |
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
+| eval.views               | of an image, whose predictions are averaged: none, flip, flip_shift |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
 """
 
@@ -136,7 +137,7 @@ def default() -> ConfigDict:
                 "mixup": 0.0,
             },
             "log": {"every_steps": 50, "figures": True},
-            "eval": {"every_epochs": 1, "batch_size": 256},
+            "eval": {"every_epochs": 1, "batch_size": 256, "views": "none"},
             "checkpoint": {"every_steps": 500},
         }
     )
@@ -162,6 +163,7 @@ CHOICES = {
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
     "loss.age": ("ce", "dldl", "ordinal", "mean_variance"),
+    "eval.views": ("none", "flip", "flip_shift"),
 }
 
 # inclusive bounds; an open upper end is infinity

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import arguments, data, metrics, models, parallel
+from agegender_jax.data.views import views as image_views
 from agegender_jax.structs import Batch, Probs
 
 
@@ -51,12 +52,14 @@ def predict_all(
     *,
     devices: Sequence[jax.Device] | None = None,
     allow_control: bool = False,
+    views: str = "none",
 ) -> Probs:
     """Return `predict` of padded batches without the padding: numpy Probs, one row for each example.
 
     Args:
       batches: with several processes, each one's own rows; every process returns the rows of all, process by process.
       devices: share the rows of each batch evenly, their results equal to rounding; None for the default device.
+      views: of each image, whose probabilities are averaged, see `data.views`.
 
     Raises:
       ValueError: there is no batch, its arrays do not belong together, or the age head is fed one of
@@ -72,12 +75,16 @@ def predict_all(
         arguments.check(**{"batch.image": (image, "uint8 B H W 3"), "batch.mask": (mask, "number B")})
         if spread:
             image, gender, mask = spread.split((image, gender, mask))
-        outputs = predict(model, variables, image, gender), mask
+        outputs = _mean([predict(model, variables, view, gender) for view in image_views(image, views)]), mask
         probs, mask = spread.gather(outputs) if spread else jax.tree.map(np.asarray, outputs)
         rows.append(jax.tree.map(lambda x, real=mask > 0: x[real], probs))
     if not rows:
         raise ValueError("batches must hold at least one batch")
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+
+
+def _mean(parts: Sequence[Probs]) -> Probs:
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *parts)
 
 
 def mean_probs(members: Sequence[Probs]) -> Probs:

@@ -27,7 +27,7 @@ def test_the_competitive_config_is_the_ladders_top():
     top = dict(config_lib.flat(recipe_ladder.config_of("colour and erasing", 0, "data/crop_part1")))
     shipped = dict(config_lib.flat(best.get_config()))
     differing = {field for field in top if top[field] != shipped[field]}
-    assert differing == {"num_epochs", "optimizer.ema", "eval.every_epochs", "log.figures"}
+    assert differing == {"num_epochs", "optimizer.ema", "eval.every_epochs", "eval.views", "log.figures"}
 
 
 def row(rung, seed, age, gender=(1, 1), aabd=(0, 0)):

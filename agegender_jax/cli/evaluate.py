@@ -20,6 +20,9 @@ OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined 
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
 EXCLUDE_LEAKED = flags.DEFINE_bool("exclude_leaked", False, "Leave out images that a member was trained on.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
+VIEWS = flags.DEFINE_enum(
+    "views", None, ["none", "flip", "flip_shift"], "Average the predictions of mirrored and shifted copies of an image."
+)
 CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
 FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")
 EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
@@ -42,6 +45,7 @@ def main() -> None:
         exclude_leaked=EXCLUDE_LEAKED.value,
         allow_control=ALLOW_CONTROL.value,
         calibrate=CALIBRATE.value,
+        views=VIEWS.value,
         command=sys.argv,
         draw=FIGURES.value,
         explain=EXPLAIN.value,

@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.augment.update(
         shift=0.05, colour=0.3, crop=0.3, expand=0.1, aspect=0.1, rotation=10.0, grey=0.05, erasing=0.25
     )
-    config.eval.every_epochs = 2
+    config.eval.update(every_epochs=2, views="flip")
     full_size = {"data": {"image_size": 128}, "model": {"width": 1.0, "dtype": "bfloat16"}, "batch_size": 256}
     variants = {
         "ran": lambda c: c.model.update(name="ran56"),

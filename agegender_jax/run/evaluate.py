@@ -28,6 +28,7 @@ def evaluate(
     exclude_leaked: bool = False,
     allow_control: bool = False,
     calibrate: bool = True,
+    views: str | None = None,
     command: Sequence[str] = (),
     draw: bool = True,
     explain: int = 0,
@@ -43,6 +44,7 @@ def evaluate(
       exclude_leaked: leave out images that a member was trained on, and score the rest.
       allow_control: score nets whose age head is fed the true gender or a shuffled one.
       calibrate: apply the temperatures that the members' trainings fitted on val.
+      views: of each image, whose predictions are averaged, see `data.views`; None for each member's `eval.views`.
       command: the program's arguments, for the report.
       draw: figures too; those of `explain` in any case.
       explain: how many of the images to explain, see `evidence`.
@@ -77,7 +79,7 @@ def evaluate(
             for place in places:
                 _check_leak(place, faces, split)
         members = [
-            predict_member(place, checkpoint, faces, split, name, progress, calibrate)
+            predict_member(place, checkpoint, faces, split, name, progress, calibrate, views)
             for place, name in zip(places, names, strict=True)
         ]
         told = functools.partial(explain_evaluation.explain, places, names, checkpoint, faces, split, explain, progress)

@@ -21,6 +21,7 @@ def predict_member(
     name: str,
     progress: Progress,
     calibrate: bool = True,
+    views: str | None = None,
 ) -> Member:
     """Return the predictions of a workdir's net for the images of a split, computed by all devices.
 
@@ -30,6 +31,7 @@ def predict_member(
       which: "best", "latest" or a step.
       name: of the member in the results.
       calibrate: apply the temperatures of the workdir's calibration.json, where it has one.
+      views: see `data.views`; None for those of the run's `eval.views`.
 
     Raises:
       CheckpointError: no usable checkpoint, one that its own config does not fit, or a damaged calibration.json.
@@ -49,7 +51,8 @@ def predict_member(
         with processes.sync_errors():
             batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
         batches = processes.until_stopped(batches, progress.stop, f"predicting the {split} split")
-        probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True)
+        views = views or config["eval"].get("views", "none")  # runs of version 0.1 have no such field
+        probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True, views=views)
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -32,7 +32,8 @@ class Validator:
         variables = jax.device_put(variables, jax.local_devices()[0])
         batches = self.dataset.eval_batches("val", self.config.data.image_size, self.config.eval.batch_size)
         batches = processes.until_stopped(batches, self.recorder.progress.stop, "validating", step)
-        probs = ensemble.predict_all(self.model, variables, batches, devices=jax.devices(), allow_control=True)
+        options = {"devices": jax.devices(), "allow_control": True, "views": self.config.eval.views}
+        probs = ensemble.predict_all(self.model, variables, batches, **options)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
         checks.finite(step, [scores["loss"]])
         half_done = 2 * step >= self.recorder.num_steps
