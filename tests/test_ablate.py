@@ -18,7 +18,6 @@ from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.run import train
 from agegender_jax.run.ablate import ablation, comparison, variants
-from agegender_jax.run.validate import selection_loss
 from agegender_jax.run.workdir import Workdir, finished_runs
 from agegender_jax.run.workdir.logs import MetricsLog
 
@@ -245,15 +244,6 @@ def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):
     compared = [[name for name in NAMES if each[name] is not None] for each in found["differences"]]
     assert compared == [["gender_accuracy"], ["age_accuracy", "aabd"]]
     assert found["variants"][1]["age_accuracy"] is None and found["variants"][1]["by_seed"]["aabd"] is None
-
-
-def test_the_best_step_of_one_task_does_not_look_at_the_other(config):
-    scores = {"loss_age": 2.0, "loss_gender": 0.5}
-    assert selection_loss(scores, config.loss) == 2.5
-    config.loss.gender_weight = 0.0
-    assert selection_loss(scores, config.loss) == 2.0
-    config.loss.update(age_weight=0.0, gender_weight=0.1)
-    assert selection_loss(scores, config.loss) == 0.5
 
 
 def test_words_and_signs_of_a_difference():

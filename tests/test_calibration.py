@@ -182,6 +182,12 @@ def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path
     assert told["n"] == sum(split == "val" for _, split in splits) >= 30 and told["step"] == 2
     years = [int(file.split("_")[0]) for file, split in splits if split == "train"]
     assert told["bucket_years"][2] == pytest.approx(np.mean([y for y in years if y // 10 == 2]))
+    (row,) = [row for row in map(json.loads, open(run / "metrics.jsonl")) if row["split"] == "val"]
+    assert {name: row[name] for name in ("age_temperature", "gender_temperature")} == {
+        name: pytest.approx(told[name]) for name in ("age_temperature", "gender_temperature")
+    }
+    saved = load(run / "checkpoints" / "2" / "manifest.json")["metrics"]
+    assert saved["calibrated_loss"] == row["calibrated_loss"] < saved["val_loss"] == row["loss"]
     (model,) = load(run / "results.json")["models"]
     assert model["calibration"]["age"]["temperature"] == told["age_temperature"] != 1.0
     raw = evaluate(run, tmp_path / "raw", calibrate=False)

@@ -92,9 +92,20 @@ def verify(folder: Path) -> None:
             raise BadCheckpoint(f"{name} is damaged ({_difference(actual, expected[name])})")
 
 
-def val_loss(record: dict) -> float:
-    """Return the validation loss in a manifest; infinite where there is none, so that it is never the best."""
-    value: Any = (record["metrics"] or {}).get("val_loss")
+def losses(records: dict[int, dict]) -> dict[int, float]:
+    """Return the loss of each step that selects the best; infinite where there is none, so that it is never the best.
+
+    It is the manifests' `calibrated_loss`. Version 0.1.0 wrote `val_loss` alone, which is not comparable: where one of
+    the evaluated steps has no other, all are compared by `val_loss`.
+    """
+    metrics = {step: record["metrics"] or {} for step, record in records.items()}
+    evaluated = [of for of in metrics.values() if _number(of, "val_loss") < math.inf]
+    key = "calibrated_loss" if all(_number(of, "calibrated_loss") < math.inf for of in evaluated) else "val_loss"
+    return {step: _number(of, key) for step, of in metrics.items()}
+
+
+def _number(metrics: dict[str, Any], name: str) -> float:
+    value = metrics.get(name)
     return value if isinstance(value, int | float) and math.isfinite(value) else math.inf
 
 

@@ -34,9 +34,10 @@ def manifests(folder: Path, unreadable: Callable[[int, str], None] = lambda step
 
 
 def best_of(records: dict[int, dict]) -> int | None:
-    """Return the step with the lowest validation loss, the newest of equals; None where none was evaluated."""
-    evaluated = [step for step, record in records.items() if manifest.val_loss(record) < float("inf")]
-    return min(evaluated, key=lambda step: (manifest.val_loss(records[step]), -step), default=None)
+    """Return the step with the lowest loss on val, the newest of equals; None where none was evaluated."""
+    losses = manifest.losses(records)
+    evaluated = [step for step, loss in losses.items() if loss < float("inf")]
+    return min(evaluated, key=lambda step: (losses[step], -step), default=None)
 
 
 def find(
@@ -146,8 +147,8 @@ def _candidates(folder: Path, which: str | int) -> list[int]:
     if which == "latest":
         return steps
     if which == "best":
-        records = manifests(folder)  # a step without a good manifest comes first, so that it is reported
-        return sorted(steps, key=lambda s: (manifest.val_loss(records[s]) if s in records else -1, -s))
+        losses = manifest.losses(manifests(folder))
+        return sorted(steps, key=lambda s: (losses.get(s, -1), -s))  # one without a manifest first, to be reported
     if str(which).isdecimal() and int(which) in steps:
         return [int(which)]
     raise CheckpointError(

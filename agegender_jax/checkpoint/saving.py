@@ -60,7 +60,7 @@ class Checkpoints:
 
         Args:
           state: any pytree of arrays; None leaves are left out.
-          metrics: plain numbers; "val_loss" chooses the best step, and a step without is never the best.
+          metrics: plain numbers; see `manifest.losses` for those that choose the best step; one without is never it.
 
         Raises:
           CheckpointError: the save before failed, or the disk has no room. Earlier steps are intact.

@@ -6,6 +6,7 @@ numpy, and scipy for one minimum. Where there is nothing to say, a score and its
 from agegender_jax.metrics import calibration, label_noise
 from agegender_jax.metrics.accuracy import (
     SCORES,
+    calibrated_losses,
     confusion,
     losses,
     majority,
@@ -38,6 +39,7 @@ __all__ = [
     "bootstrap_varied",
     "bucket_years",
     "by_group",
+    "calibrated_losses",
     "calibration",
     "collapsed",
     "compare",

@@ -12,7 +12,7 @@ import numpy as np
 
 from agegender_jax import arguments
 from agegender_jax.labels import AGE_BUCKETS
-from agegender_jax.metrics.calibration import nll
+from agegender_jax.metrics.calibration import calibrated_nll, nll
 
 SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
@@ -111,6 +111,20 @@ def losses(
     if loss_age is None or loss_gender is None:
         return {"loss": None, "loss_age": None, "loss_gender": None}
     return {"loss": loss_age + loss_gender, "loss_age": loss_age, "loss_gender": loss_gender}
+
+
+def calibrated_losses(
+    age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
+) -> dict[str, float]:
+    """Return loss_age and loss_gender (see `losses`) with a temperature fitted to each head, and the temperatures.
+
+    These are age_temperature and gender_temperature, see `calibration.calibrated_nll`. N must not be 0.
+    """
+    check_labels(age_probs, gender_probs, age, gender)
+    loss_age, age_temperature = calibrated_nll(age_probs, right_ages(age, np.shape(age_probs)[1]))
+    loss_gender, gender_temperature = calibrated_nll(gender_probs, right_genders(gender, np.shape(gender_probs)[1]))
+    temperatures = {"age_temperature": age_temperature, "gender_temperature": gender_temperature}
+    return {"loss_age": loss_age, "loss_gender": loss_gender} | temperatures
 
 
 def majority(age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:

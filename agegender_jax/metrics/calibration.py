@@ -86,16 +86,25 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
     _check(probs, right)
     import scipy.optimize  # takes half a second, at each start of a program if it stood above
 
-    logits = np.log(np.maximum(np.asarray(probs, np.float64), LEAST))
+    logits = _logits(probs)
 
     def loss(log_t: float) -> float:
-        scaled = logits * np.exp(-log_t)
-        return float((_log_sum(scaled) - _log_sum(np.where(right, scaled, -np.inf))).mean())
+        return float(_scaled_nll(logits, right, np.exp(log_t)).mean())
 
     found = scipy.optimize.minimize_scalar(
         loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def calibrated_nll(probs: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Return the least `nll` that a temperature gives, and that temperature; 1.0 for fewer than ENOUGH examples.
+
+    A net that is more accurate and merely over-confident has a lower one. N must not be 0.
+    """
+    _check(probs, right)
+    temperature = fit_temperature(probs, right) if len(probs) >= ENOUGH else 1.0
+    return float(_scaled_nll(_logits(probs), right, temperature).mean()), temperature
 
 
 def _check(probs: np.ndarray, right: np.ndarray) -> None:
@@ -130,6 +139,16 @@ def _nll(probs: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _brier(probs: np.ndarray, right: np.ndarray) -> np.ndarray:
     wrong = np.where(right, 0, np.asarray(probs, np.float64))
     return (1 - _probability(probs, right)) ** 2 + (wrong**2).sum(-1)
+
+
+def _logits(probs: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(np.asarray(probs, np.float64), LEAST))
+
+
+def _scaled_nll(logits: np.ndarray, right: np.ndarray, temperature: float) -> np.ndarray:
+    """Return -log sum_right softmax(logits / temperature), [N]."""
+    scaled = logits / temperature
+    return _log_sum(scaled) - _log_sum(np.where(right, scaled, -np.inf))
 
 
 def _probability(probs: np.ndarray, right: np.ndarray) -> np.ndarray:

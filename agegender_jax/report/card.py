@@ -18,11 +18,13 @@ def card(run: Run, results: Mapping) -> str:
     untrained = run.untrained_heads()
     loss = "loss_gender" if "age" in untrained else "loss_age" if "gender" in untrained else "loss"
     validated = [row for row in run.rows if row["split"] == "val" and row["step"] == run.step]
+    row = validated[-1] if validated else {}
     return ENVIRONMENT.get_template("card.md.jinja").render(
         run=run,
         r=results,
         model=results["models"][-1],
-        val_loss=validated[-1].get(loss) if validated else None,
+        val_loss=row.get("calibrated_loss", row.get(loss)),
+        calibrated="calibrated_loss" in row,
         synthetic=is_synthetic(results["source"]["name"]),
         free=run.is_free(),
         warnings=warnings(results, [run]),

@@ -9,7 +9,7 @@ from agegender_jax.run import checks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.recorder import Recorder
-from agegender_jax.structs import TrainState
+from agegender_jax.structs import Probs, TrainState
 
 
 class Validator:
@@ -23,7 +23,8 @@ class Validator:
         """Return and log the scores; None where val is empty.
 
         Returns:
-          The val row's scores, `val_loss`, by which the best checkpoint is chosen, and `collapsed`, names of heads.
+          The scores of the val row, with `calibrated_loss`, by which the best checkpoint is chosen, and `val_loss`, by
+          which it is chosen beside steps of an older version that lack the former.
         """
         age, gender = self.dataset.targets("val")
         if not len(gender):
@@ -35,6 +36,7 @@ class Validator:
         options = {"devices": jax.devices(), "allow_control": True, "views": self.config.eval.views}
         probs = ensemble.predict_all(self.model, variables, batches, **options)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
+        scores |= calibrated_scores(probs, age, gender, self.config.loss)
         checks.finite(step, [scores["loss"]])
         half_done = 2 * step >= self.recorder.num_steps
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=half_done)
@@ -46,7 +48,18 @@ class Validator:
         return scores | {"val_loss": selection_loss(scores, self.config.loss), "collapsed": collapsed}
 
 
+def calibrated_scores(probs: Probs, age: np.ndarray, gender: np.ndarray, loss_config: ConfigDict) -> dict[str, float]:
+    """Return `calibrated_loss` and the temperature of each head, fitted on these examples.
+
+    `calibrated_loss` is the `selection_loss` at those temperatures: a more accurate step is not passed over because it
+    is over-confident.
+    """
+    fitted = metrics.calibrated_losses(probs.age, probs.gender, age, gender)
+    temperatures = {name: fitted[name] for name in ("age_temperature", "gender_temperature")}
+    return {"calibrated_loss": selection_loss(fitted, loss_config)} | temperatures
+
+
 def selection_loss(scores: dict, loss_config: ConfigDict) -> float:
-    """Return what selects the best step: the sum of the trained heads' cross-entropies, unweighted."""
+    """Return the sum of the trained heads' cross-entropies, unweighted."""
     weights = {"loss_age": loss_config.age_weight, "loss_gender": loss_config.gender_weight}
     return sum(scores[name] for name, weight in weights.items() if weight)

@@ -26,10 +26,9 @@ def fit(member: Member, faces: Dataset) -> dict:
     age, gender = faces.targets("val")
     train = faces.indices("train")
     enough = len(gender) >= metrics.calibration.ENOUGH
-    fitted = metrics.calibration.fit_temperature
+    fitted = metrics.calibrated_losses(member.probs.age, member.probs.gender, age, gender) if enough else {}
     return {
-        "age_temperature": fitted(member.probs.age, metrics.right_ages(age)) if enough else 1.0,
-        "gender_temperature": fitted(member.probs.gender, metrics.right_genders(gender)) if enough else 1.0,
+        **{name: fitted.get(name, 1.0) for name in ("age_temperature", "gender_temperature")},
         "n": len(gender) if enough else 0,
         "step": member.step,
         "bucket_years": metrics.bucket_years(faces.prepared.age[train], faces.prepared.age_years[train]),
