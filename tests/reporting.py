@@ -1,5 +1,8 @@
 """Predictions for random labels, and the parts of a report made from them."""
 
+import copy
+import functools
+
 import numpy as np
 
 from agegender_jax import evaluation, report
@@ -83,11 +86,19 @@ def run(name):
     )
 
 
-def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=None):
-    """Return results, runs, examples and population of `count` images."""
+@functools.cache
+def evaluated(count, names):
+    """Return the members and results of `count` images; the bootstrap takes a second."""
     years, age, gender, race = labels(count)
     members = [member(name, age, gender, i) for i, name in enumerate(names)]
-    found = results(members, years, age, gender, race, source)
+    return members, results(members, years, age, gender, race)
+
+
+def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=None):
+    """Return results, runs, examples and population of `count` images."""
+    years, age, gender, _ = labels(count)
+    members, found = copy.deepcopy(evaluated(count, names))
+    found["source"]["name"] = source
     picture = picture or (lambda i: np.full((40, 30, 3), 7 * i % 256, np.uint8))
     examples = report.Examples(
         found["models"][-1]["name"], evaluation.answers(members), years, age, gender, picture, np.array(BUCKET_YEARS)

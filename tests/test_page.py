@@ -9,6 +9,7 @@ from PIL import Image
 from reporting import everything
 
 from agegender_jax import report
+from agegender_jax.report.figures import groups
 
 COMMAND = ["/somewhere/launch/evaluate.py", "--workdir=runs/ran", "--out=a b"]
 SECTION = {
@@ -34,6 +35,18 @@ def whole():
     drawn["attention_ran.png"] = report.png(report.attention(faces, masks, ["female 3"] * 7))
     drawn["explanations_ran.png"] = drawn["groups.png"]
     return report.page(found, drawn, runs, COMMAND, [SECTION]), found, drawn
+
+
+def test_every_figure_is_a_png_and_deterministic(whole):
+    _, found, drawn = whole
+    assert set(drawn) == {f"{name}.png" for name in (
+        *("curves", "ages", "grid", "samples", "mistakes", "scores", "expected_age"),
+        *("confusion_age", "confusion_gender", "reliability", "groups"),
+        *("attention_ran", "explanations_ran"),
+    )}  # fmt: skip
+    for png in drawn.values():
+        assert min(Image.open(io.BytesIO(png)).size) > 200
+    assert report.png(groups.groups(found)) == drawn["groups.png"]
 
 
 def page_of(count=24, source="faces", **changed):
