@@ -24,8 +24,7 @@ BACKBONES = {
     "bottleneck": ResNet((1,), bottleneck=True, width=0.125),
     "levi_hassner": LeviHassner(width=0.125),
     "channel": RAN((1,), (32,), (1,), attention="channel"),
-    "spatial": RAN((1,), (32,), (1,), attention="spatial"),
-    "naive": RAN((1,), (32,), (0,), learning="naive", stem="small"),
+    "naive": RAN((1,), (32,), (0,), attention="spatial", learning="naive", stem="small"),
 }
 
 
