@@ -35,8 +35,8 @@
 |                          | of the next one's, for fine-tuning                                  |
 | optimizer.freeze         | number of layer groups whose parameters do not change, from the stem |
 | loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two losses                  |
-| loss.age                 | ce, dldl, ordinal or mean_variance, see `losses.age_loss`           |
-| loss.age_spread          | of the targets of dldl and ordinal, in buckets                      |
+| loss.age                 | ce, dldl, ordinal, mean_variance or years, see `losses.age_loss`    |
+| loss.age_spread          | of the targets of dldl, ordinal and years, in buckets               |
 | loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
 | data.source              | folder, archive, FairFace CSV, several with commas, or synthetic    |
 | data.train_on            | further sources, as in data.source, to train on only                |
@@ -162,7 +162,7 @@ CHOICES = {
     "model.learning": ("residual", "naive", "none"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
-    "loss.age": ("ce", "dldl", "ordinal", "mean_variance"),
+    "loss.age": ("ce", "dldl", "ordinal", "mean_variance", "years"),
     "eval.views": ("none", "flip", "flip_shift"),
 }
 

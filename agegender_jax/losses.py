@@ -7,7 +7,8 @@ import optax
 
 from agegender_jax import arguments
 
-AGE_LOSSES = ("ce", "dldl", "ordinal", "mean_variance")
+AGE_LOSSES = ("ce", "dldl", "ordinal", "mean_variance", "years")
+BUCKET_YEARS = 10
 MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05  # Pan et al. 2018, section 4.2, there of ages in years, here of buckets
 
 
@@ -19,6 +20,7 @@ def age_loss(
     kind: str = "ce",
     spread: float = 0.5,
     bucket_weights: np.ndarray | None = None,
+    years: jax.Array | None = None,
 ) -> jax.Array:
     """Loss of the buckets first..last that count as right: [B, A], int [B, 2] -> [B].
 
@@ -33,13 +35,21 @@ def age_loss(
     | mean_variance | -log q + 0.2 / 2 * (distance of the mean to first..last)^2 + 0.05 * variance          |
     |               | (Pan et al., CVPR 2018)                                                               |
 
+    | years         | -sum over all buckets of t(a) log p(a), t(a) the share of bucket a in a normal          |
+    |               | distribution around the age in years, with a standard deviation of 10 * spread years; |
+    |               | -log q where only a group of ages is known                                            |
+
     The right buckets count once in t, as if they were one. With label smoothing s the loss is (1 - s) of that and s
     of the cross-entropy with the uniform distribution (Szegedy et al. 2016, arXiv 1512.00567).
 
     Args:
       kind: one of AGE_LOSSES.
-      spread: of dldl and ordinal, in buckets.
+      spread: of dldl, ordinal and years, in buckets.
       bucket_weights: float [A], the factor of an example's loss; the mean over its right buckets. None for 1.
+      years: int [B], ages in whole years, negative where they are not known; for the loss "years" alone.
+
+    Raises:
+      ValueError: an unknown kind, or "years" without `years`.
     """
     arguments.check(logits=(logits, "float B A"), age=(age, "int B 2"))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
@@ -59,6 +69,11 @@ def age_loss(
         target = jnp.exp(-(distance**2) / (2 * spread**2) if kind == "dldl" else -distance / spread)
         others = jnp.where(right, 0.0, target)
         loss = -(log_right + (others * log_probs).sum(-1)) / (1 + others.sum(-1))
+    elif kind == "years":
+        if years is None:
+            raise ValueError("the age loss 'years' needs the ages in years")
+        target = _shares_of_years(years, logits.shape[-1], BUCKET_YEARS * spread)
+        loss = -jnp.where(years < 0, log_right, (target * log_probs).sum(-1))
     else:
         raise ValueError(f"unknown age loss {kind!r}; known: {', '.join(AGE_LOSSES)}")
     if smoothing:
@@ -66,6 +81,14 @@ def age_loss(
     if bucket_weights is not None:
         loss *= (bucket_weights * right).sum(-1) / right.sum(-1)
     return loss
+
+
+def _shares_of_years(years, num_buckets, deviation):
+    """The mass of each bucket under a normal distribution around the middle of each year: [B] -> [B, A]."""
+    inner = BUCKET_YEARS * jnp.arange(1, num_buckets)
+    below = jax.scipy.special.ndtr((inner - (years[:, None] + 0.5)) / deviation)
+    below = jnp.pad(below, ((0, 0), (1, 0)))  # the first and the last bucket are open
+    return jnp.diff(below, axis=-1, append=1.0)
 
 
 def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarray:

@@ -19,12 +19,14 @@ class Batch:
       age: int32 [B, 2], first and last age bucket that count as right (equal but for open groups).
       gender: int32 [B], 0 male, 1 female.
       mask: float32 [B], 1 for a real example, 0 for padding.
+      age_years: int32 [B], -1 where only a group is known; None in batches to predict.
     """
 
     image: jax.Array
     age: jax.Array
     gender: jax.Array
     mask: jax.Array
+    age_years: jax.Array | None = None
 
 
 @flax.struct.dataclass

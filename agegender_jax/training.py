@@ -57,7 +57,7 @@ def train_step(
     age_weight: float = 1.0,
     gender_weight: float = 1.0,
     label_smoothing: float = 0.0,
-    age_loss: Callable[[jax.Array, jax.Array, float], jax.Array] = losses.age_loss,
+    age_loss: Callable[..., jax.Array] = losses.age_loss,
     mixup: float = 0.0,
     accumulate: int = 1,
     remat: bool = False,
@@ -74,7 +74,7 @@ def train_step(
         dropout by step and device.
       ema_decay: upper bound of the moving average's decay, which is (1 + step) / (10 + step) at first.
       prepare_images: (keys [B], uint8 [B, H, W, 3]) -> float32 [B, H, W, 3], augmented and normalised.
-      age_loss: (age_logits, age, label_smoothing) -> L_age [B].
+      age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
       mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
         on each device. The accuracies are those of the main labels.
       accumulate: parts of the device's batch that are computed one after another, to save memory, their gradients
@@ -99,21 +99,22 @@ def train_step(
         apply = jax.checkpoint(apply, policy=_is_product)
 
     def loss_fn(params, batch_stats, examples, dropout_key):
-        images, labels_age, labels_gender, share = examples
+        images, labels_age, years, labels_gender, share = examples
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updated = apply(variables, images, labels_gender, dropout_key)
 
-        def mean_losses(age, gender, weight=1.0):
-            loss_age = age_loss(outputs.age_logits, age, label_smoothing)
+        def mean_losses(age, years, gender, weight=1.0):
+            loss_age = age_loss(outputs.age_logits, age, label_smoothing, years=years)
             loss_gender = losses.gender_loss(outputs.gender_logits, gender, label_smoothing)
             return (weight * loss_age).mean(), (weight * loss_gender).mean()
 
         if mixup:
-            own = mean_losses(labels_age, labels_gender, share)
-            other = mean_losses(*map(augment.swap_neighbours, (labels_age, labels_gender)), 1 - share)
+            labels = (labels_age, years, labels_gender)
+            own = mean_losses(*labels, share)
+            other = mean_losses(*jax.tree.map(augment.swap_neighbours, labels), 1 - share)
             loss_age, loss_gender = own[0] + other[0], own[1] + other[1]
         else:
-            loss_age, loss_gender = mean_losses(labels_age, labels_gender)
+            loss_age, loss_gender = mean_losses(labels_age, years, labels_gender)
         age_class, gender = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
         loss = age_weight * loss_age + gender_weight * loss_gender
         seen = {
@@ -126,7 +127,7 @@ def train_step(
         return loss, (updated.get("batch_stats", {}), seen)
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
-    examples = (images, batch.age, batch.gender, share)
+    examples = (images, batch.age, batch.age_years, batch.gender, share)
     if accumulate == 1:
         grads, (batch_stats, seen) = gradient(state.batch_stats, examples, dropout_key)
     else:

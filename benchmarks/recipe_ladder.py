@@ -58,6 +58,7 @@ RUNGS = (
     Rung("dldl", "colour and erasing", {"loss.age": "dldl"}),
     Rung("ordinal", "colour and erasing", {"loss.age": "ordinal"}),
     Rung("mean_variance", "colour and erasing", {"loss.age": "mean_variance"}),
+    Rung("years", "colour and erasing", {"loss.age": "years", "loss.age_spread": 0.3}),
     Rung("weights of rare ages", "colour and erasing", {"loss.age_balance": 0.3}),
     Rung("rate 0.002", "colour and erasing", {"optimizer.lr": 0.002}),
     Rung("decay 0.2", "colour and erasing", {"optimizer.weight_decay": 0.2}),

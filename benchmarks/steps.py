@@ -54,6 +54,7 @@ def random_batch(count: int, image_size: int) -> Batch:
         age=np.concatenate([age, age], 1),
         gender=draw.integers(0, 2, count, dtype=np.int32),
         mask=np.ones(count, np.float32),
+        age_years=10 * age[:, 0],
     )
 
 

@@ -75,7 +75,7 @@ def test_parts_draw_their_own_dropout():
     model = models.AgeGenderNet(tiny_training.Smooth(), 12, dropout=0.5)
     seen = []
 
-    def age_loss(logits, age, smoothing):
+    def age_loss(logits, age, smoothing, years):
         jax.debug.callback(lambda x: seen.append(np.array(x)), logits)
         return 0 * logits.sum(-1)
 

@@ -52,8 +52,9 @@ def test_an_epoch_holds_no_image_twice_and_only_those_of_the_split():
 
 
 def test_images_and_labels_belong_together():
-    for batch in batches(num_steps=3):
+    for batch in batches(num_steps=3, age_years=3 * AGE[:, 0]):
         np.testing.assert_array_equal(batch.image[:, 0, 0, 0], batch.age[:, 0])
+        np.testing.assert_array_equal(batch.age_years, 3 * batch.age[:, 0])
         np.testing.assert_array_equal(batch.gender, batch.age[:, 0] % 2)
 
 

@@ -96,21 +96,23 @@ class Linear(nn.Module):
         return Outputs(nn.Dense(12, name="age")(features), nn.Dense(2, name="gender")(features))
 
 
+YEARS_LOSS = functools.partial(losses.age_loss, kind="years", spread=0.3)
+
+
 def one_step(devices, mix, count=16):
     draw = np.random.default_rng(0)
     age = draw.integers(0, 12, (count, 1), dtype=np.int32)
     images = draw.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-    batch = Batch(
-        images, np.concatenate([age, age], 1), draw.integers(0, 2, count, dtype=np.int32), np.ones(count, np.float32)
-    )
+    years = draw.integers(0, 110, count, dtype=np.int32)
+    gender, mask = draw.integers(0, 2, count, dtype=np.int32), np.ones(count, np.float32)
+    batch = Batch(images, np.concatenate([age, age], 1), gender, mask, years)
     model, tx, key = Linear(), optax.sgd(1.0), jax.random.key(5)
 
     def prepare_images(keys, images):
         return images.astype(jnp.float32) / 255
 
-    step = functools.partial(
-        training.train_step, model=model, tx=tx, key=key, prepare_images=prepare_images, mixup=mix, label_smoothing=0.1
-    )
+    options = {"mixup": mix, "label_smoothing": 0.1, "age_loss": YEARS_LOSS, "prepare_images": prepare_images}
+    step = functools.partial(training.train_step, model=model, tx=tx, key=key, **options)
     driver = parallel.driver("shard_map", step, jax.devices()[:devices])
     state = training.init_state(model, tx, jax.random.key(0), 4)
     params = jax.tree.map(np.array, state.params)
@@ -124,11 +126,16 @@ def test_mixup_mixes_the_losses_of_both_heads_as_the_images():
     keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(jnp.arange(16))
     images, share = jax.jit(mixup, static_argnums=2)(keys, batch.image.astype(np.float32) / 255, 0.5)
     outputs = model.apply({"params": params}, images, train=True)
-    for name, loss, logits, labels in (
-        ("loss_age", losses.age_loss, outputs.age_logits, batch.age),
-        ("loss_gender", losses.gender_loss, outputs.gender_logits, batch.gender),
-    ):
-        own, other = (loss(logits, of, 0.1) for of in (labels, np.asarray(swap_neighbours(labels))))
+    mine, others = (jax.tree.map(f, (batch.age, batch.age_years, batch.gender)) for f in (np.asarray, swap_neighbours))
+
+    def age_loss(age, years, gender):
+        return YEARS_LOSS(outputs.age_logits, age, 0.1, years=years)
+
+    def gender_loss(age, years, gender):
+        return losses.gender_loss(outputs.gender_logits, gender, 0.1)
+
+    for name, loss in (("loss_age", age_loss), ("loss_gender", gender_loss)):
+        own, other = loss(*mine), loss(*others)
         assert sums[name] == pytest.approx(float((share * own + (1 - share) * other).mean()), rel=1e-5)
 
 

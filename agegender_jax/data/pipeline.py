@@ -38,6 +38,7 @@ def train_batches(
     start: int,
     num_steps: int,
     num_workers: int,
+    age_years: np.ndarray | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
@@ -48,6 +49,7 @@ def train_batches(
       indices: the images to train on.
       batch_size: over all processes; each gets its own contiguous share of every batch.
       num_workers: threads, at most one for each core; 0 gathers in the caller's thread.
+      age_years: int32 [N], for the batches' `age_years`.
     """
     import grain.python as grain  # here: steps on random images do without it
 
@@ -56,7 +58,8 @@ def train_batches(
 
     def gather(step: int) -> Batch:
         rows = order(step)[process_index * share : (process_index + 1) * share]
-        return Batch(images[rows], age[rows], gender[rows], np.ones(len(rows), np.float32))
+        years = None if age_years is None else age_years[rows]
+        return Batch(images[rows], age[rows], gender[rows], np.ones(len(rows), np.float32), years)
 
     steps = grain.MapDataset.range(start, num_steps).map(gather)
     threads = min(num_workers, os.cpu_count() or 1)

@@ -54,6 +54,7 @@ class Dataset:
             start=start,
             num_steps=num_steps,
             num_workers=config.data.num_workers,
+            age_years=self.prepared.age_years,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
