@@ -44,7 +44,7 @@ def stepped(model, devices=1, **options):
     """The state after one step."""
     driver = driver_of(model, devices, **options)
     state = driver.replicate(training.init_state(model, optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE))
-    return jax.tree.map(np.array, driver.fetch(driver.step(state, driver.split(BATCH))))
+    return jax.tree.map(np.array, driver.step(state, driver.split(BATCH)))
 
 
 def assert_close(a, b, rtol=1e-5, atol=1e-6):

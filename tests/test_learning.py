@@ -5,19 +5,13 @@ import math
 
 import numpy as np
 import pytest
+import small_nets
 
-from agegender_jax import models, synthetic
-from agegender_jax.config import default
-from agegender_jax.models.ran import ResidualAttentionNet
-from agegender_jax.models.resnet import ResNet
+from agegender_jax import synthetic
 from agegender_jax.run import dataset, train
 
 STEPS, LOG_EVERY = 40, 10
 CHANCE = math.log(12) + math.log(2)  # the loss of uniform answers, where training starts
-NETS = {  # a net's layers once each
-    "ran56": (ResidualAttentionNet, {"modules": (1,), "channels": (64,), "depths": (1,), "t": 1, "final_units": 0}),
-    "resnet18": (ResNet, {"blocks": (1, 1), "bottleneck": False}),
-}
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +23,12 @@ def faces(tmp_path_factory):
 
 @pytest.mark.parametrize("net, ema", [("ran56", 0.0), ("resnet18", 0.999)])
 def test_both_heads_learn_drawn_faces(faces, tmp_path, monkeypatch, net, ema):
-    monkeypatch.setitem(models.BACKBONES, net, NETS[net])
-    config = default()
-    config.update(num_steps=STEPS, batch_size=32)
-    config.model.update(name=net, width=0.25)
+    small_nets.patch(monkeypatch, net)
+    config = small_nets.config(net, width=0.25, num_steps=STEPS, batch_size=32)
     config.optimizer.update(lr=0.02, ema=ema)
-    config.data.update(source=str(faces / "faces"), cache_dir=str(faces / "cache"), image_size=32)
+    config.data.update(source=str(faces / "faces"), cache_dir=str(faces / "cache"))
     config.augment.update(shift=0.0, colour=0.0)  # the generator varies place and colour already
-    config.log.update(every_steps=LOG_EVERY, figures=False)
+    config.log.every_steps = LOG_EVERY
     config.eval.every_epochs = STEPS
     train.fit(config, str(tmp_path / "run"), ["test"])
 

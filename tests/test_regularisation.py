@@ -116,7 +116,7 @@ def one_step(devices, mix, count=16):
     driver = parallel.driver("shard_map", step, jax.devices()[:devices])
     state = training.init_state(model, tx, jax.random.key(0), 4)
     params = jax.tree.map(np.array, state.params)
-    after = driver.fetch(driver.step(driver.replicate(state), driver.split(batch)))
+    after = driver.step(driver.replicate(state), driver.split(batch))
     return batch, model, params, jax.tree.map(np.array, (after.params, after.sums))
 
 

@@ -106,16 +106,15 @@ def fit(
 
             evaluating = schedule.evaluates(step)
             if evaluating or step % config.log.every_steps == 0:
-                recorder.log_train(step, driver.fetch(state.sums))
+                recorder.log_train(step, state.sums)
                 state = state.replace(sums=driver.replicate(training.zero_sums()))
             stop_code = stop_requested(step, stop, checkpoints)
             if stop_code or schedule.saves(step):
-                saved = driver.fetch(state)
-                checks.finite(step, (saved.params, saved.batch_stats, saved.ema, saved.sums))
+                checks.finite(step, (state.params, state.batch_stats, state.ema, state.sums))
                 with processes.sync_errors():
-                    checkpoints.save(step, saved, config_lib.to_dict(config))
+                    checkpoints.save(step, state, config_lib.to_dict(config))
                 if evaluating:
-                    validate(step, saved, validator, checkpoints)
+                    validate(step, state, validator, checkpoints)
                     recorder.restart_clock(step)
             if stop_code and step < num_steps:
                 with processes.sync_errors():
