@@ -97,11 +97,11 @@ def evaluated(count, names):
 def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=None):
     """Return results, runs, examples and population of `count` images."""
     years, age, gender, _ = labels(count)
-    members, found = copy.deepcopy(evaluated(count, names))
-    found["source"]["name"] = source
+    members, scores = copy.deepcopy(evaluated(count, names))
+    scores["source"]["name"] = source
     picture = picture or (lambda i: np.full((40, 30, 3), 7 * i % 256, np.uint8))
     examples = report.Examples(
-        found["models"][-1]["name"], evaluation.answers(members), years, age, gender, picture, np.array(BUCKET_YEARS)
+        scores["models"][-1]["name"], evaluation.answers(members), years, age, gender, picture, np.array(BUCKET_YEARS)
     )
     people = report.Population(source, years, age, gender, np.ones(count, bool))
-    return found, [run(name) for name in names], examples, people
+    return scores, [run(name) for name in names], examples, people

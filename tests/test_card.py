@@ -12,89 +12,89 @@ from agegender_jax.run.workdir import Workdir, summary
 
 
 @pytest.fixture(scope="module")
-def finished():
-    found, (run,), *_ = everything(names=("ran",))
-    return run, found
+def finished_run():
+    results, (run,), *_ = everything(names=("ran",))
+    return run, results
 
 
-def files(run, found):
-    return run.config, run.run, run.splits, run.rows, run.calibration, found, default().to_dict()
+def files(run, results):
+    return run.config, run.run, run.splits, run.rows, run.calibration, results, default().to_dict()
 
 
-def test_every_number_of_the_card_is_in_a_file(finished):
-    run, found = finished
-    text = report.card(run, found)
-    assert untraced(text, *files(run, found)) == set()
+def test_every_number_of_the_card_is_in_a_file(finished_run):
+    run, results = finished_run
+    text = report.card(run, results)
+    assert untraced(text, *files(run, results)) == set()
     assert len(untraced(text)) > 100  # numbers to trace
 
 
-def test_a_number_without_a_file_is_detected(finished):
-    run, found = finished
-    text = report.card(run, found) + "\nIt reaches 0.9876 on 12,345 faces."
-    assert untraced(text, *files(run, found)) == {"0.9876", "12,345"}
+def test_a_number_without_a_file_is_detected(finished_run):
+    run, results = finished_run
+    text = report.card(run, results) + "\nIt reaches 0.9876 on 12,345 faces."
+    assert untraced(text, *files(run, results)) == {"0.9876", "12,345"}
 
 
-def test_the_front_matter_is_readable_by_model_hubs(finished):
-    run, found = finished
-    _, front, _ = report.card(run, found).split("---\n", 2)
+def test_the_front_matter_is_readable_by_model_hubs(finished_run):
+    run, results = finished_run
+    _, front, _ = report.card(run, results).split("---\n", 2)
     meta = yaml.safe_load(front)
     assert meta["license"] == "apache-2.0" and "age-estimation" in meta["tags"] and meta["datasets"] == ["synthetic"]
     (model,) = meta["model-index"]
     (result,) = model["results"]
     assert model["name"] == "ran" and result["dataset"]["split"] == "test"
     values = {metric["name"]: metric["value"] for metric in result["metrics"]}
-    assert values["age accuracy"] == pytest.approx(found["models"][-1]["age_accuracy"], abs=5e-4)
-    assert values["age MAE (years)"] == pytest.approx(found["models"][-1]["age_mae"], abs=5e-3)
+    assert values["age accuracy"] == pytest.approx(results["models"][-1]["age_accuracy"], abs=5e-4)
+    assert values["age MAE (years)"] == pytest.approx(results["models"][-1]["age_mae"], abs=5e-3)
 
 
 def licence(text):
     return yaml.safe_load(text.split("---\n", 2)[1])["license"]
 
 
-def test_weights_trained_on_real_faces_are_not_free(finished):
-    run, found = finished
+def test_weights_trained_on_real_faces_are_not_free(finished_run):
+    run, results = finished_run
     real = {"source": {"name": "crop_part1", "fingerprint": "f" * 64}}
-    text = report.card(dataclasses.replace(run, run=run.run | real), found | real)
+    text = report.card(dataclasses.replace(run, run=run.run | real), results | real)
     assert (
         licence(text) == "other" and "for research only" in text and "synthetic" not in text.partition("## Licence")[2]
     )
 
 
-def test_the_licence_of_initial_weights_applies(finished):
-    run, found = finished
-    text = report.card(dataclasses.replace(run, config=run.config | {"init_from": "runs/real"}), found)
+def test_the_licence_of_initial_weights_applies(finished_run):
+    run, results = finished_run
+    text = report.card(dataclasses.replace(run, config=run.config | {"init_from": "runs/real"}), results)
     assert licence(text) == "other" and "and to that of runs/real" in text and "no data licence" not in text
 
 
-def test_a_head_without_a_loss_is_reported(finished):
-    run, found = finished
+def test_a_head_without_a_loss_is_reported(finished_run):
+    run, results = finished_run
     config = run.config | {"loss": run.config["loss"] | {"gender_weight": 0.0}}
     rows = [row | {"loss_age": 1.75} for row in run.rows]
-    text = report.card(dataclasses.replace(run, config=config, rows=rows), found)
+    text = report.card(dataclasses.replace(run, config=config, rows=rows), results)
     assert "the gender head was not trained" in text and "val loss 1.750 nats" in text
-    assert "was not trained" not in report.card(run, found)
+    assert "was not trained" not in report.card(run, results)
 
 
-def test_missing_values_are_not_measured(finished):
-    run, found = finished
-    model = {key: value for key, value in found["models"][-1].items() if key not in ("calibration", "age_mae", "cs5")}
-    groups = {key: value for key, value in found["groups"].items() if key != "gaps"}
+def test_missing_values_are_not_measured(finished_run):
+    run, results = finished_run
+    model = {key: value for key, value in results["models"][-1].items() if key not in ("calibration", "age_mae", "cs5")}
+    groups = {key: value for key, value in results["groups"].items() if key != "gaps"}
     bare = dataclasses.replace(run, run={}, splits={}, rows=[], calibration=None)
-    text = report.card(bare, found | {"models": [model], "groups": groups})
+    text = report.card(bare, results | {"models": [model], "groups": groups})
     assert "images: not measured" in text and "| CS@5: expected age within 5 years | not measured |" in text
     assert "Largest differences between groups: not measured." in text and "Not measured." in text
     assert "command: not recorded" in text and "git revision: not recorded" in text
     assert "None" not in text and "undefined" not in text.lower()
 
 
-def test_the_card_of_a_workdir_is_made_from_its_files(finished, tmp_path):
-    run, found = finished
+def test_the_card_of_a_workdir_is_made_from_its_files(finished_run, tmp_path):
+    run, results = finished_run
     place = Workdir(tmp_path)
     place.config.write_text(json.dumps({"model": {"width": 0.25}}))  # of an older version with fewer fields
     place.splits.write_text("file,split\na,train\nb,train\nc,test\n")
     place.metrics.write_text('{"step": 700, "split": "val", "loss": 1.25}\n')
     place.run.write_text("{damaged")
-    place.results.write_text(json.dumps(found))
+    place.results.write_text(json.dumps(results))
     summary.write_card(place)
     text = place.card.read_text()
     assert "images: train 2, val 0, test 1" in text and "val loss 1.250 nats" in text and "width 0.25" in text

@@ -68,14 +68,14 @@ def test_attention_maps_are_the_masks_at_the_pictures_size():
     net, variables = tiny("ran")
     maps, masks = explain.attention(net, variables, IMAGES), outputs("ran")[0].attention
     assert [m.name for m in maps] == ["stage1_att1", "stage2_att1"]
-    for found, mask in zip(maps, masks, strict=True):
-        np.testing.assert_allclose(found.mean, enlarged(mask.mean(-1)), atol=1e-4)
+    for result, mask in zip(maps, masks, strict=True):
+        np.testing.assert_allclose(result.mean, enlarged(mask.mean(-1)), atol=1e-4)
         strength = mask.mean((1, 2)) * mask.std((1, 2))
-        strongest = np.take_along_axis(strength, np.asarray(found.indices), -1)
+        strongest = np.take_along_axis(strength, np.asarray(result.indices), -1)
         np.testing.assert_allclose(strongest, -np.sort(-strength, -1)[:, :4], rtol=1e-4, atol=1e-6)
         for k in range(4):
-            channel = np.stack([m[..., i] for m, i in zip(mask, found.indices[:, k], strict=True)])
-            np.testing.assert_allclose(found.channels[:, k], enlarged(channel), atol=1e-4)
+            channel = np.stack([m[..., i] for m, i in zip(mask, result.indices[:, k], strict=True)])
+            np.testing.assert_allclose(result.channels[:, k], enlarged(channel), atol=1e-4)
 
 
 def test_no_attention_modules_no_maps():
@@ -111,8 +111,8 @@ def test_grad_cam_by_hand(name, head):
         weights = slope / np.prod(maps.shape[1:3])  # the features are means over the positions
     expected = enlarged(np.maximum(np.einsum("bhwk,bk->bhw", maps, weights), 0), corners=False)
     assert expected.max() > 0
-    found = explain.attribute("grad_cam", net, variables, IMAGES, head, target)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
+    result = explain.attribute("grad_cam", net, variables, IMAGES, head, target)
+    np.testing.assert_allclose(result, expected, atol=1e-4 * expected.max())
 
 
 def test_integrated_gradients_against_a_sum_step_by_step():
@@ -122,8 +122,8 @@ def test_integrated_gradients_against_a_sum_step_by_step():
     target = outputs("resnet")[0].age_logits.argmax(-1)
     slope = jax.jit(jax.grad(lambda x: net.apply(variables, x, train=False).age_logits[np.arange(3), target].sum()))
     expected = sum(slope(baseline + t * (x - baseline)) for t in (1 / 6, 3 / 6, 5 / 6)) * (x - baseline) / 3
-    found = explain.integrated(net, variables, IMAGES, "age", steps=3)
-    np.testing.assert_allclose(found.pixels, expected.sum(-1), atol=1e-4 * np.abs(expected).max())
+    result = explain.integrated(net, variables, IMAGES, "age", steps=3)
+    np.testing.assert_allclose(result.pixels, expected.sum(-1), atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["ran", "resnet"])
@@ -144,12 +144,12 @@ def test_a_map_depends_on_its_own_picture_and_on_the_predicted_class(method):
     net, variables = tiny("ran")
     answers = outputs("ran")[0].age_logits.argmax(-1)
     assert (answers > 0).any()
-    found = np.asarray(explain.attribute(method, net, variables, IMAGES, "age"))
-    assert found.shape == IMAGES.shape[:3] and found.dtype == np.float32
-    np.testing.assert_array_equal(found, explain.attribute(method, net, variables, IMAGES, "age", answers))
-    assert (found != explain.attribute(method, net, variables, IMAGES, "age", 4 - answers)).any()
+    result = np.asarray(explain.attribute(method, net, variables, IMAGES, "age"))
+    assert result.shape == IMAGES.shape[:3] and result.dtype == np.float32
+    np.testing.assert_array_equal(result, explain.attribute(method, net, variables, IMAGES, "age", answers))
+    assert (result != explain.attribute(method, net, variables, IMAGES, "age", 4 - answers)).any()
     other = explain.attribute(method, net, variables, IMAGES[[0, 0, 1]], "age", answers[[0, 0, 1]])
-    np.testing.assert_allclose(found[[0, 0, 1]], other, atol=1e-4 * np.abs(found).max())
+    np.testing.assert_allclose(result[[0, 0, 1]], other, atol=1e-4 * np.abs(result).max())
 
 
 @pytest.mark.parametrize("name", ["ran56_cifar", "resnet34", "levi_hassner"])
@@ -157,8 +157,8 @@ def test_the_last_map_of_every_kind_of_net(name):
     net = models.build(name, num_age_classes=5, width=0.125)
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), train=False))
-    found = jax.eval_shape(lambda v, x: explain.attribute("grad_cam", net, v, x, "age"), shapes, images)
-    assert found.shape == (2, 32, 32)
+    result = jax.eval_shape(lambda v, x: explain.attribute("grad_cam", net, v, x, "age"), shapes, images)
+    assert result.shape == (2, 32, 32)
 
 
 def test_every_net_has_a_last_map():

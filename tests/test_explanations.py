@@ -37,16 +37,16 @@ def faces():
 
 def test_areas_by_hand(faces):
     images, perfect = faces
-    found = faithfulness.areas(Toy(), {}, images, [perfect, -perfect], TARGETS)
+    result = faithfulness.areas(Toy(), {}, images, [perfect, -perfect], TARGETS)
     # 16 cells a step, the patch's 4 first: its brightness falls from 1 to the picture's mean 16 / 1024 in one step
     mean = 16 / 1024
     first = (1 + mean) / 2 / 16 + mean * 15 / 16
     last = (1 + mean) / 2 / 16 + 15 / 16
-    np.testing.assert_allclose(found["age"]["deletion"], [[first] * 3, [last] * 3], rtol=1e-4)
+    np.testing.assert_allclose(result["age"]["deletion"], [[first] * 3, [last] * 3], rtol=1e-4)
     dim = faithfulness.blur(images)[0, *PATCH, 0].mean() / 255
     first, last = (dim + 1) / 2 / 16 + 15 / 16, dim * 15 / 16 + (dim + 1) / 2 / 16
-    np.testing.assert_allclose(found["age"]["insertion"], [[first] * 3, [last] * 3], rtol=1e-4)
-    for areas in found["gender"].values():
+    np.testing.assert_allclose(result["age"]["insertion"], [[first] * 3, [last] * 3], rtol=1e-4)
+    for areas in result["gender"].values():
         np.testing.assert_allclose(areas, 0.7, rtol=1e-5)
 
 
@@ -102,11 +102,11 @@ def test_cues_of_a_drawn_face():
     label = synthetic.sample_label(rng)
     name = f"{label[0]}_{label[1]}_{label[2]}_{5:08d}{3:09d}.jpg.chip.jpg"
     regions = synthetic.masks(name, 96)
-    found = localisation.cues(f"folder/{name}", 96, 48)
+    result = localisation.cues(f"folder/{name}", 96, 48)
     for head, names in localisation.CUES.items():
         union = np.any([regions[n] for n in names if n in regions], 0)
-        assert found[head].shape == (48, 48)
-        assert found[head].mean() == pytest.approx(union.mean(), abs=2e-3)
+        assert result[head].shape == (48, 48)
+        assert result[head].mean() == pytest.approx(union.mean(), abs=2e-3)
     with pytest.raises(ValueError, match="no"):
         localisation.cues("1_0_0_20170109142408075.jpg.chip.jpg", 96, 48)
 
@@ -198,6 +198,6 @@ def test_batches_are_padded_and_cut():
 
     count = 2 * maps.BATCH + 3
     x = np.arange(count)
-    found = maps.in_batches(double, (x, {"y": x}), axis=1)
-    np.testing.assert_array_equal(found["sum"], 2 * x[None])
+    result = maps.in_batches(double, (x, {"y": x}), axis=1)
+    np.testing.assert_array_equal(result["sum"], 2 * x[None])
     assert seen == [maps.BATCH] * 3

@@ -34,8 +34,8 @@ def heights(axis):
 
 
 def test_figures_without_content_are_left_out():
-    found, runs, examples, people = everything(0)
-    assert set(report.draw(examples, people, found, runs)) == {"curves.png"}
+    results, runs, examples, people = everything(0)
+    assert set(report.draw(examples, people, results, runs)) == {"curves.png"}
 
 
 def test_ages_count_every_image_once(shown):
@@ -99,21 +99,21 @@ def test_confusion_shows_counts_and_shares_of_occurring_classes():
 
 
 def test_reliability_draws_the_bins_of_the_results(shown):
-    found, *_ = shown
-    top = calibration.reliability(found["models"][-1]).axes[0]
-    bins = [row for row in found["models"][-1]["calibration"]["age"]["reliability"]["before"] if row["n"]]
+    results, *_ = shown
+    top = calibration.reliability(results["models"][-1]).axes[0]
+    bins = [row for row in results["models"][-1]["calibration"]["age"]["reliability"]["before"] if row["n"]]
     before = top.lines[1]
-    ece = found["models"][-1]["calibration"]["age"]["before"]["ece"]
+    ece = results["models"][-1]["calibration"]["age"]["before"]["ece"]
     assert before.get_label() == f"before temperature, ECE {ece:.3f}"
     np.testing.assert_array_equal(before.get_xydata(), [(row["confidence"], row["accuracy"]) for row in bins])
     assert calibration.reliability({"name": "ran"}) is None
 
 
 def test_small_groups_are_hollow(shown):
-    found, *_ = shown
-    axis = groups.groups(found).axes[0]
+    results, *_ = shown
+    axis = groups.groups(results).axes[0]
     points = [line for line in axis.lines if len(line.get_xdata()) == 1]
-    rows = [row for kind in ("gender", "race", "age") for row in found["groups"][kind].values()]
+    rows = [row for kind in ("gender", "race", "age") for row in results["groups"][kind].values()]
     assert [line.get_xdata()[0] for line in points] == [row["age_accuracy"] for row in rows]
     assert [line.get_markerfacecolor() == "white" for line in points] == [row["n"] < 30 for row in rows]
     assert axis.get_yticklabels()[0].get_text() == f"gender male  (n = {rows[0]['n']})"
@@ -131,10 +131,10 @@ def test_mistakes_are_the_most_confident(shown):
     _, _, examples, _ = shown
     wrong = np.flatnonzero(examples.probs.gender.argmax(1) != examples.gender)
     sure = examples.probs.gender.max(1)[wrong]
-    said = texts(faces.mistakes(examples).axes[0])
-    start = said.index(f"gender: 8 most confident of {len(wrong)} errors, n = {N}")
+    labels = texts(faces.mistakes(examples).axes[0])
+    start = labels.index(f"gender: 8 most confident of {len(wrong)} errors, n = {N}")
     wanted = [f"({p:.3f})" for p in sorted(sure, reverse=True)[:8]]
-    assert [said[k].split()[-1] for k in range(start + 1, start + 17, 2)] == wanted
+    assert [labels[k].split()[-1] for k in range(start + 1, start + 17, 2)] == wanted
 
 
 def test_samples_highlight_wrong_predictions(shown):
@@ -143,17 +143,17 @@ def test_samples_highlight_wrong_predictions(shown):
     bucket, answer = examples.probs.age.argmax(1), examples.probs.gender.argmax(1)
     wrong = (bucket[chosen] != examples.age[chosen, 0]) | (answer[chosen] != examples.gender[chosen])
     axis = faces.samples(examples).axes[0]
-    said = [text for text in axis.texts if text.get_text() and not text.get_text().startswith("is ")]
-    assert [text.get_weight() == "bold" for text in said] == list(wrong) and len(said) == 16
+    labels = [text for text in axis.texts if text.get_text() and not text.get_text().startswith("is ")]
+    assert [text.get_weight() == "bold" for text in labels] == list(wrong) and len(labels) == 16
 
 
 def test_the_grid_has_two_of_each_gender_and_age():
     picture = np.random.default_rng(0).integers(0, 256, (92, 92, 3), dtype=np.uint8)
-    found, runs, examples, people = everything(N, picture=lambda i: picture)
-    said = texts(faces.grid(examples).axes[0])
+    results, runs, examples, people = everything(N, picture=lambda i: picture)
+    labels = texts(faces.grid(examples).axes[0])
     groups_of_both = [len(np.unique(examples.age[examples.gender == g, 0])) for g in (0, 1)]
-    assert said.count("male") == said.count("female") == 1
-    assert sum(text.isdecimal() for text in said) <= 2 * sum(groups_of_both) <= 48
+    assert labels.count("male") == labels.count("female") == 1
+    assert sum(text.isdecimal() for text in labels) <= 2 * sum(groups_of_both) <= 48
 
 
 def test_a_mosaic_shows_pictures_pixel_for_pixel():
@@ -190,10 +190,10 @@ def test_a_constant_mask_is_one_colour_despite_rounding():
 def test_attention_shows_the_range_of_each_scale():
     face = np.zeros((30, 30, 3), np.uint8)
     masks = {"module 1.1": np.linspace(0.25, 0.75, 1800).reshape(2, 30, 30), "module 2.1": np.full((2, 30, 30), 0.5)}
-    said = texts(attention([face, face], masks, ["female 3", "male 80"]).axes[0])
+    labels = texts(attention([face, face], masks, ["female 3", "male 80"]).axes[0])
     ends = [
         f"{low:.3f} to {high:.3f}"
         for low, high in zip(*np.linspace(0.25, 0.75, 1800)[[[0, 900], [899, 1799]]], strict=True)
     ]
-    assert said[:5] == ["female 3", "male 80", "module 1.1", *ends]
-    assert said[5:] == ["module 2.1", "0.500 to 0.500", "0.500 to 0.500"]
+    assert labels[:5] == ["female 3", "male 80", "module 1.1", *ends]
+    assert labels[5:] == ["module 2.1", "0.500 to 0.500", "0.500 to 0.500"]

@@ -63,14 +63,14 @@ def test_explain_writes_overlays_and_arrays(place):
     arguments = (place / "photos", f"--workdir={place / 'run'}", place / "photos" / UNICODE, "--scores", f"--out={out}")
     done = programs.run("explain", *arguments)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    found = json.loads((out / "explanations.json").read_text())
+    summary = json.loads((out / "explanations.json").read_text())
     names = ["Zoë 李", "grey", "Zoë 李-2"]  # the folder's, in order of their paths, and one of them again
-    assert [image["name"] for image in found["images"]] == names
-    assert [image["file"] for image in found["images"]] == [
+    assert [image["name"] for image in summary["images"]] == names
+    assert [image["file"] for image in summary["images"]] == [
         str(place / "photos" / name) for name in (UNICODE, "deep/grey.jpg", UNICODE)
     ]
-    assert found["members"] == [{"name": "run", "workdir": str(place / "run"), "step": 1, "image_size": 32}]
-    for image, name in zip(found["images"], names, strict=True):
+    assert summary["members"] == [{"name": "run", "workdir": str(place / "run"), "step": 1, "image_size": 32}]
+    for image, name in zip(summary["images"], names, strict=True):
         with np.load(out / "run" / f"{name}.npz") as arrays:
             kinds = {f"{method}_{head}" for method in explain.METHODS for head in explain.HEADS}
             assert set(arrays) == kinds | {"picture"}  # a ResNet has no attention
@@ -86,7 +86,7 @@ def test_explain_writes_overlays_and_arrays(place):
             assert account["logit"] == pytest.approx(whole, rel=1e-3, abs=1e-5)
             assert set(answer["areas"]) == {*explain.METHODS, "random", "blob"}
             assert all(0 <= area <= 1 for areas in answer["areas"].values() for area in areas.values())
-    first, again = (found["images"][i]["answers"]["run"]["age"] for i in (0, 2))
+    first, again = (summary["images"][i]["answers"]["run"]["age"] for i in (0, 2))
     del first["areas"]["random"], again["areas"]["random"]  # each row has noise of its own
     assert first == again
 
@@ -158,10 +158,10 @@ def test_evaluate_explains(place):
     out = place / "evaluated"
     done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--out={out}", "--explain=3", "--nofigures")
     assert done.returncode == 0, done.stderr
-    found = json.loads((out / "results.json").read_text())["explanations"]
-    assert found["n"] == 3 and list(found["members"]) == ["run"] and found["members"]["run"]["seconds"] > 0
+    summary = json.loads((out / "results.json").read_text())["explanations"]
+    assert summary["n"] == 3 and list(summary["members"]) == ["run"] and summary["members"]["run"]["seconds"] > 0
     for head in explain.HEADS:
-        rows = found["members"]["run"][head]["maps"]
+        rows = summary["members"]["run"][head]["maps"]
         assert set(rows) == {*explain.METHODS, "random", "blob"}
         assert all("localisation" in row for row in rows.values())  # the faces are drawn
         for method in explain.METHODS:
@@ -172,7 +172,7 @@ def test_evaluate_explains(place):
     assert [path.name for path in (out / "figures").iterdir()] == ["explanations_run.png"]
     assert (out / "figures" / "explanations_run.png").stat().st_size > 10_000
     page = (out / "report.html").read_text()
-    assert report.explanations(found)["title"] in page and "integrated gradients" in page
+    assert report.explanations(summary)["title"] in page and "integrated gradients" in page
 
 
 def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
@@ -194,15 +194,15 @@ def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
 def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
     figures = []
     monkeypatch.setattr(overlay, "png", lambda figure: figures.append(figure) or b"")
-    found, image = example_maps(), np.zeros((2, 32, 32, 3), np.uint8)
-    names = [*found.for_head("age"), "random"]
+    summary, image = example_maps(), np.zeros((2, 32, 32, 3), np.uint8)
+    names = [*summary.for_head("age"), "random"]
     areas = {"areas": {name: {"deletion": 0.12, "insertion": 0.34} for name in names}} if areas else {}
     answer = {
         "age": {"class": "100-109", "probability": 1.0} | areas,
         "gender": {"class": "female", "probability": 0.5},
     }
-    overlay.overlays(image[0], found, 0, answer)
-    overlay.explanation_grid(image, found, np.array([[10, 10], [7, 11]]), np.array([0, 1]))
+    overlay.overlays(image[0], summary, 0, answer)
+    overlay.explanation_grid(image, summary, np.array([[10, 10], [7, 11]]), np.array([0, 1]))
     for figure in figures:
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
@@ -215,9 +215,9 @@ def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
 
 
 def test_a_constant_mask_is_labelled_as_such():
-    found = example_maps()
-    assert overlay._range(found.attention[1].mean[0]) == "constant 0.50"
-    assert (found.for_head("age")["attention_stage3_att2"] == 1).all()
+    summary = example_maps()
+    assert overlay._range(summary.attention[1].mean[0]) == "constant 0.50"
+    assert (summary.for_head("age")["attention_stage3_att2"] == 1).all()
     picture = np.zeros((32, 32, 3), np.uint8)
-    png = overlay.overlays(picture, found, 1, {"age": {"class": "0-9", "probability": 0.3}})
+    png = overlay.overlays(picture, summary, 1, {"age": {"class": "0-9", "probability": 0.3}})
     assert Image.open(io.BytesIO(png)).format == "PNG"

@@ -28,17 +28,17 @@ def noise(i):
 @pytest.fixture(scope="module")
 def whole():
     """The page with everything in it, of the largest pictures: noise."""
-    found, runs, examples, people = everything(picture=noise)
-    drawn = report.draw(examples, people, found, runs)
+    results, runs, examples, people = everything(picture=noise)
+    drawn = report.draw(examples, people, results, runs)
     masks = {f"module {k}.1": np.random.default_rng(k).random((7, 150, 150)) for k in (1, 2, 3)}
     faces = [noise(i)[:150, :150] for i in range(7)]
     drawn["attention_ran.png"] = report.png(report.attention(faces, masks, ["female 3"] * 7))
     drawn["explanations_ran.png"] = drawn["groups.png"]
-    return report.page(found, drawn, runs, COMMAND, [SECTION]), found, drawn
+    return report.page(results, drawn, runs, COMMAND, [SECTION]), results, drawn
 
 
 def test_every_figure_is_a_png_and_deterministic(whole):
-    _, found, drawn = whole
+    _, results, drawn = whole
     assert set(drawn) == {f"{name}.png" for name in (
         *("curves", "ages", "grid", "samples", "mistakes", "scores", "expected_age"),
         *("confusion_age", "confusion_gender", "reliability", "groups"),
@@ -46,12 +46,12 @@ def test_every_figure_is_a_png_and_deterministic(whole):
     )}  # fmt: skip
     for png in drawn.values():
         assert min(Image.open(io.BytesIO(png)).size) > 200
-    assert report.png(groups.groups(found)) == drawn["groups.png"]
+    assert report.png(groups.groups(results)) == drawn["groups.png"]
 
 
 def page_of(count=24, source="faces", **changed):
-    found, runs, *_ = everything(count, source=source)
-    return report.page(found | changed, {}, runs)
+    results, runs, *_ = everything(count, source=source)
+    return report.page(results | changed, {}, runs)
 
 
 def test_the_page_stands_alone(whole):
@@ -64,15 +64,15 @@ def test_the_page_stands_alone(whole):
 
 
 def test_its_numbers_are_those_of_the_results(whole):
-    text, found, _ = whole
-    for model in found["models"]:
+    text, results, _ = whole
+    for model in results["models"]:
         for name in ("age_accuracy", "gender_accuracy", "aabd", "cs5", "gender_auc"):
             assert f"{model[name]:.3f}" in text
             assert "[{:.3f}, {:.3f}]".format(*model["ci95"][name]) in text
         assert f"{model['age_mae']:.2f}" in text
-    for pair in found["paired"]:
+    for pair in results["paired"]:
         assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(pair["aabd"]["difference"], *pair["aabd"]["ci95"]) in text
-    for cell in found["groups"]["cells"]:
+    for cell in results["groups"]["cells"]:
         heading = f"{cell['age']}, {cell['gender']}, {cell['race']}{' (small)' if cell['small'] else ''}"
         assert f'<th scope="row">{heading}</th><td>{cell["n"]}</td><td>{cell["age_accuracy"]:.3f}' in text
 
@@ -97,10 +97,10 @@ def test_the_paper_is_compared_with_its_protocol(whole):
 
 def test_warnings():
     assert "Leakage was allowed" in page_of(allow_leak=True)
-    found, runs, *_ = everything(24)
-    assert "no temperature was applied" not in report.page(found, {}, runs)
-    del found["models"][1]["calibration"]
-    assert "resnet: no temperature was applied" in report.page(found, {}, runs)
+    results, runs, *_ = everything(24)
+    assert "no temperature was applied" not in report.page(results, {}, runs)
+    del results["models"][1]["calibration"]
+    assert "resnet: no temperature was applied" in report.page(results, {}, runs)
     assert "Only 24 images" in page_of()
 
 
@@ -108,16 +108,16 @@ def test_the_text_on_temperatures_matches_the_results():
     text, without = page_of(), page_of(calibrated=False)
     assert "One temperature per head, fitted on val" in text and "No temperature was applied." not in text
     assert "One temperature per head, fitted on val" not in without and "No temperature was applied." in without
-    found, runs, *_ = everything(24)
+    results, runs, *_ = everything(24)
     fitted = runs[0].calibration
     for changed, text in (({"n": 0}, "val had too few images"), ({"step": 300}, "were fitted at step 300")):
         few = [dataclasses.replace(runs[0], calibration=fitted | changed), runs[1]]
-        assert text in report.page(found, {}, few) and text not in report.page(found, {}, runs)
+        assert text in report.page(results, {}, few) and text not in report.page(results, {}, runs)
 
 
 def test_the_effect_of_temperatures_is_shown(whole):
-    text, found, _ = whole
-    for model in found["models"]:
+    text, results, _ = whole
+    for model in results["models"]:
         for head in ("age", "gender"):
             change = model["calibration"][head]["change"]["ece"]
             assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(change["difference"], *change["ci95"]) in text
@@ -125,10 +125,10 @@ def test_the_effect_of_temperatures_is_shown(whole):
 
 def test_licence_of_training_data_and_initial_weights():
     assert "subject to their licence" in page_of()  # trained on synthetic faces, evaluated on others
-    found, runs, *_ = everything(24)
-    assert "subject to their licence" not in report.page(found, {}, runs)
+    results, runs, *_ = everything(24)
+    assert "subject to their licence" not in report.page(results, {}, runs)
     begun = dataclasses.replace(runs[0], config=runs[0].config | {"init_from": "resnet18.pth"})
-    assert "subject to their licence" in report.page(found, {}, [begun, runs[1]])
+    assert "subject to their licence" in report.page(results, {}, [begun, runs[1]])
 
 
 def test_figures_are_embedded_in_the_smaller_format():
@@ -137,8 +137,8 @@ def test_figures_are_embedded_in_the_smaller_format():
     for pixels, kind in ((dots, "png"), (photo, "jpeg")):
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, "PNG")
-        found, runs, *_ = everything(24)
-        assert f'src="data:image/{kind};base64' in report.page(found, {"groups.png": out.getvalue()}, runs)
+        results, runs, *_ = everything(24)
+        assert f'src="data:image/{kind};base64' in report.page(results, {"groups.png": out.getvalue()}, runs)
 
 
 def test_names_are_escaped():
@@ -147,17 +147,17 @@ def test_names_are_escaped():
 
 def test_a_page_of_one_image_and_of_none():
     assert "0 images of the test split" in page_of(0)
-    found, runs, examples, people = everything(1)
-    text = report.page(found, report.draw(examples, people, found, runs), runs)
+    results, runs, examples, people = everything(1)
+    text = report.page(results, report.draw(examples, people, results, runs), runs)
     assert "1 images of the test split" in text and text.count("<img") > 8
 
 
 def test_a_page_of_older_results():
-    found, runs, *_ = everything(24)
-    for model in found["models"]:
+    results, runs, *_ = everything(24)
+    for model in results["models"]:
         del model["calibration"], model["age_mae"]
-    del found["groups"]["cells"], found["groups"]["gaps"]
-    assert "Not measured." in report.page(found, {}, runs)
+    del results["groups"]["cells"], results["groups"]["gaps"]
+    assert "Not measured." in report.page(results, {}, runs)
 
 
 @pytest.mark.skipif(not find(), reason=MISSING)

@@ -16,13 +16,13 @@ def matrix(kernel, shape, stride):
     """A convolution, padded by half its kernel, as a matrix: [h * w * c] -> [h' * w' * o]; and its output's shape."""
     (h, w, c), (size, _, _, o) = shape, kernel.shape
     out = [(n - 1) // stride + 1 for n in (h, w)]
-    found = np.zeros((h, w, c, *out, o))
+    result = np.zeros((h, w, c, *out, o))
     for i, j in np.ndindex(*out):
         for di, dj in np.ndindex(size, size):
             y, x = i * stride + di - size // 2, j * stride + dj - size // 2
             if 0 <= y < h and 0 <= x < w:
-                found[y, x, :, i, j] += kernel[di, dj]
-    return found.reshape(h * w * c, -1), (*out, o)
+                result[y, x, :, i, j] += kernel[di, dj]
+    return result.reshape(h * w * c, -1), (*out, o)
 
 
 class Layer:
@@ -148,43 +148,43 @@ def test_units_against_the_rule_in_matrix_form(name, epsilon):
 )
 def test_nothing_is_lost_without_epsilon(name, head):
     net, variables = tiny(name)
-    found = explain.relevance(net, variables, IMAGES, head, [0, 1, 1], epsilon=0.0)
+    result = explain.relevance(net, variables, IMAGES, head, [0, 1, 1], epsilon=0.0)
     logits = getattr(outputs(name)[0], f"{head}_logits")[np.arange(3), [0, 1, 1]]
-    np.testing.assert_allclose(found.logit, logits, rtol=1e-4)
-    scale = np.abs(found.pixels).sum((1, 2)) + np.abs(found.absorbed)
-    assert (np.abs(found.error) < 1e-5 * scale).all()
-    assert (np.abs(found.absorbed) > 1e-3 * scale).all()  # the biases and shifts of `tiny` are far from 0
+    np.testing.assert_allclose(result.logit, logits, rtol=1e-4)
+    scale = np.abs(result.pixels).sum((1, 2)) + np.abs(result.absorbed)
+    assert (np.abs(result.error) < 1e-5 * scale).all()
+    assert (np.abs(result.absorbed) > 1e-3 * scale).all()  # the biases and shifts of `tiny` are far from 0
 
 
 @pytest.mark.parametrize("feed,age_hidden", [("probs", 0), ("logits", 8), ("none", 0)])
 def test_the_share_of_the_feed(feed, age_hidden):
     net, variables = tiny("resnet", feed, age_hidden)
-    found = explain.relevance(net, variables, IMAGES, "age", [0, 1, 1], epsilon=0.0)
+    result = explain.relevance(net, variables, IMAGES, "age", [0, 1, 1], epsilon=0.0)
     fed = outputs("resnet", feed, age_hidden)[0].gender_logits
     fed = {"probs": jax.nn.softmax(fed), "logits": fed, "none": fed[:, :0]}[feed]
     expected = fed @ variables["params"]["age_head"]["kernel"][-2:][: fed.shape[-1], [0, 1, 1]]
-    np.testing.assert_allclose(found.feed, np.diag(expected), rtol=1e-4, atol=1e-6)
-    assert (np.abs(found.error) < 1e-4).all()
+    np.testing.assert_allclose(result.feed, np.diag(expected), rtol=1e-4, atol=1e-6)
+    assert (np.abs(result.error) < 1e-4).all()
     assert (explain.relevance(net, variables, IMAGES, "gender").feed == 0).all()
 
 
 def test_a_larger_epsilon_leaves_less_relevance():
     net, variables = tiny("ran")
-    found = [explain.relevance(net, variables, IMAGES, "age", [0, 1, 2], epsilon=e) for e in (1e-4, 1e-2, 1.0)]
-    sizes = [np.abs(r.pixels).sum((1, 2)) for r in found]
+    result = [explain.relevance(net, variables, IMAGES, "age", [0, 1, 2], epsilon=e) for e in (1e-4, 1e-2, 1.0)]
+    sizes = [np.abs(r.pixels).sum((1, 2)) for r in result]
     assert (sizes[0] > sizes[1]).all() and (sizes[1] > sizes[2]).all()
     np.testing.assert_array_equal(
         explain.attribute("lrp", net, variables, IMAGES, "age", [0, 1, 2]),
         explain.relevance(net, variables, IMAGES, "age", [0, 1, 2]).pixels,
     )
-    for r in found:
+    for r in result:
         np.testing.assert_allclose(r.pixels.sum((1, 2)) + r.absorbed + r.feed + r.error, r.logit, rtol=1e-4)
 
 
 def test_local_response_normalisation_loses_little():
     net, variables = tiny("levi_hassner")
-    found = explain.relevance(net, variables, IMAGES, "age", epsilon=0.0)
-    assert (np.abs(found.error) < 0.01 * np.abs(found.logit)).all()
+    result = explain.relevance(net, variables, IMAGES, "age", epsilon=0.0)
+    assert (np.abs(result.error) < 0.01 * np.abs(result.logit)).all()
 
 
 def test_zero_activations_give_no_nan():

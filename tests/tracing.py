@@ -1,15 +1,15 @@
-"""Which numbers of a text stand in no file."""
+"""Finds the numbers of a text that are not in any file."""
 
 import re
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)*(?:e[-+]?\d+)?")
-OF_THE_METHOD = {  # said of how it is measured: intervals, small groups, minors, CS@5, Apache-2.0
+OF_THE_METHOD = {  # describe the method: intervals, small groups, minors, CS@5, Apache-2.0
     *("95", "30", "18", "18s", "5", "2.0"),
 }
 
 
 def untraced(text: str, *files) -> set[str]:
-    """Numbers of the text that no value in the files gives, as it is, rounded, with commas or with a sign."""
+    """Return the numbers of a text that match no value in the files, also rounded, with commas or with a sign."""
     known = set(OF_THE_METHOD)
     for value in _leaves(files):
         if isinstance(value, bool) or value is None:
@@ -23,7 +23,7 @@ def untraced(text: str, *files) -> set[str]:
 
 
 def _numbers(text):
-    return [found.rstrip(",") for found in NUMBER.findall(text)]
+    return [number.rstrip(",") for number in NUMBER.findall(text)]
 
 
 def _leaves(value):
