@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_explain import disturbed
 
 from agegender_jax import data, explain, models, report, synthetic
 from agegender_jax.explain import faithfulness, localisation, maps, sanity, scoring
@@ -121,8 +122,8 @@ SMALL = {
 def net(request):
     net = models.AgeGenderNet(SMALL[request.param], 12)
     images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
-    variables = jax.jit(net.init, static_argnames="train")(jax.random.key(0), data.normalize(images), train=False)
-    variables = jax.device_put(jax.tree.map(lambda leaf: leaf + 0.01, variables), jax.local_devices()[0])
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros(images.shape), train=False))
+    variables = jax.device_put(jax.tree_util.tree_map_with_path(disturbed, shapes), jax.local_devices()[0])
     return net, variables, images
 
 
