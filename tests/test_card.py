@@ -47,6 +47,13 @@ def test_the_front_matter_is_readable_by_model_hubs(finished_run):
     assert values["age MAE (years)"] == pytest.approx(results["models"][-1]["age_mae"], abs=5e-3)
 
 
+def test_markdown_is_not_escaped_for_html(finished_run):
+    run, results = finished_run
+    command = ["launch/train.py", "--config.data.source=a b & <c>"]
+    text = report.card(dataclasses.replace(run, run=run.run | {"command": command}), results)
+    assert "'--config.data.source=a b & <c>'" in text
+
+
 def licence(text):
     return yaml.safe_load(text.split("---\n", 2)[1])["license"]
 

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import io
 import re
@@ -102,6 +103,33 @@ def test_warnings():
     del results["models"][1]["calibration"]
     assert "resnet: no temperature was applied" in report.page(results, {}, runs)
     assert "Only 24 images" in page_of()
+    assert "3 images are left out" in page_of(excluded_leaked=3) and "left out" not in page_of()
+
+
+def changed_config(run, **fields):
+    """The run with other config fields, as group__field=value."""
+    config = copy.deepcopy(run.config)
+    for name, value in fields.items():
+        group, field = name.split("__")
+        config[group][field] = value
+    return dataclasses.replace(run, config=config)
+
+
+def test_controls_and_untrained_heads_are_reported():
+    results, (first, second), *_ = everything(24)
+    runs = [changed_config(first, model__gender_to_age="shuffled"), changed_config(second, loss__age_weight=0.0)]
+    text = report.page(results, {}, runs)
+    assert "ran: a control experiment whose age head receives the shuffled gender." in text
+    assert "resnet: the age head was not trained" in text
+    text = report.page(results, {}, [first, second])
+    assert "a control experiment" not in text and "was not trained" not in text
+
+
+def test_the_protocol_names_the_run_where_runs_differ():
+    results, (first, second), *_ = everything(24)
+    same, different = (changed_config(second, data__image_size=size) for size in (200, 64))
+    assert "<td>200 x 200 px</td>" in report.page(results, {}, [first, same])
+    assert "<td>ran: 200 x 200 px; resnet: 64 x 64 px</td>" in report.page(results, {}, [first, different])
 
 
 def test_the_text_on_temperatures_matches_the_results():
