@@ -83,7 +83,7 @@ def age_loss(
     return loss
 
 
-def _shares_of_years(years, num_buckets, deviation):
+def _shares_of_years(years: jax.Array, num_buckets: int, deviation: float) -> jax.Array:
     """The mass of each bucket under a normal distribution around the middle of each year: [B] -> [B, A]."""
     inner = BUCKET_YEARS * jnp.arange(1, num_buckets)
     below = jax.scipy.special.ndtr((inner - (years[:, None] + 0.5)) / deviation)
