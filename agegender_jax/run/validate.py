@@ -36,8 +36,8 @@ class Validator:
         options = {"devices": jax.devices(), "allow_control": True, "views": self.config.eval.views}
         probs = ensemble.predict_all(self.model, variables, batches, **options)
         scores = metrics.losses(probs.age, probs.gender, age, gender) | ensemble.evaluate([probs], age, gender)
-        scores |= calibrated_scores(probs, age, gender, self.config.loss)
         checks.finite(step, [scores["loss"]])
+        scores |= calibrated_scores(probs, age, gender, self.config.loss)
         half_done = 2 * step >= self.recorder.num_steps
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=half_done)
         self.recorder.write({**self.recorder.position(step, "val"), **scores, "collapsed": collapsed})
