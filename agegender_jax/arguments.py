@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-KINDS = {"uint8": np.uint8, "int": np.integer, "float": np.floating, "bool": np.bool_, "number": None}
+KINDS = {"uint8": np.uint8, "int": np.integer, "float": np.floating, "bool": np.bool_}
 
 
 def check(**arguments: tuple[Any, str]) -> dict[str, int]:
     """Check the dtype and shape of arrays, and that equal letters are equal sizes; return the sizes by letter.
 
     `check(images=(x, "uint8 B H W 3"), gender=(y, "int B"))` returns {"B": …, "H": …, "W": …}. The first word is one of
-    KINDS: `number` is any of integers, floats and bools, `float` includes bfloat16. `...` stands for any leading axes.
+    KINDS, `number` for integers, floats and bools, or `any`; `float` includes bfloat16. `...` stands for leading axes.
 
     Raises:
       ValueError: names the argument, with what it must be and what it is.
@@ -38,6 +38,8 @@ def _dtype(value: Any) -> np.dtype:
 
 
 def _is(dtype: np.dtype, kind: str) -> bool:
+    if kind == "any":
+        return True
     if kind == "number":
         return any(_is(dtype, other) for other in ("int", "float", "bool"))
     return np.issubdtype(dtype, KINDS[kind]) or (kind == "float" and dtype.name == "bfloat16")

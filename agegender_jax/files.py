@@ -3,21 +3,30 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from agegender_jax.errors import ConfigError
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
 
 def expand(path: str | os.PathLike, where: str) -> Path:
-    """Return the path with a leading `~` or `~user` replaced by that home folder.
+    """Return a path that a user typed, with a leading `~` or `~user` replaced by that home folder.
 
     Args:
       where: the flag or field that names the path, for the error.
 
     Raises:
-      ConfigError: the home folder is not known.
+      ConfigError: the home folder is not known, or the path is a URL such as s3://bucket/name.
     """
+    if URL.match(os.fspath(path)):
+        raise ConfigError(
+            f"{os.fspath(path)} is a URL; only paths of this machine can be used",
+            where,
+            "copy the files to a local disk, or mount the storage, and give that path",
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -165,7 +165,7 @@ RIGHT = np.zeros((4, 12), bool)
         (lambda: calibration.reliability(probs().age, RIGHT[:, :1]), "right must be bool [N, K] where K = 12"),
         (lambda: calibration.fit_temperature(probs().age, RIGHT.astype(int)), "right must be bool [N, K], got int"),
         (lambda: calibration.scored({"before": probs().age, "after": None}, RIGHT[:1]), "right must be bool"),
-        (lambda: label_noise.accuracy_ceiling(RIGHT[:, 0], INTS[:1], 2), "picture must be int [K] where K = 4"),
+        (lambda: label_noise.accuracy_ceiling(RIGHT[:, 0], INTS[:1], 2), "picture must be any [K] where K = 4"),
     ],
 )
 def test_other_metrics_refuse_arrays_that_do_not_belong_together(function, message):

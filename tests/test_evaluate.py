@@ -1,11 +1,39 @@
-"""The evaluation command in process: which runs it takes, and what it scores."""
+"""The evaluation command in process: which runs it takes, which images it scores, and what it does not replace."""
+
+import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
+import tiny_runs
 
 from agegender_jax import config as config_lib
-from agegender_jax.errors import ConfigError
-from agegender_jax.run import evaluate
-from agegender_jax.run.workdir import Workdir
+from agegender_jax import files, synthetic
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.run import audit, explain, members, train
+from agegender_jax.run import evaluate as evaluate_command
+from agegender_jax.run.workdir import Workdir, make_out
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return tiny_runs.make_config(tmp_path_factory.mktemp("data"), 60)
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    return tiny_runs.make_run(tmp_path_factory.mktemp("runs") / "run", config)
+
+
+def evaluate(*runs, out, **options):
+    given = {"source": None, "split": None, "checkpoint": "best", "allow_leak": False, "draw": False}
+    return evaluate_command.evaluate([str(run) for run in runs], out=str(out), **given | options)
+
+
+def inspect(config, out):
+    cache = config.data.cache_dir
+    return audit.inspect(config.data.source, out=out, workdirs=[], split_seed=0, cache_dir=cache, command=[])
 
 
 def untrained(path):
@@ -21,6 +49,148 @@ def test_a_run_named_twice_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "runs")
     for same in (str(first), "a", "b/../a", str(tmp_path / "link")):
         with pytest.raises(ConfigError, match=f"a run is named twice: {first}") as caught:
-            evaluate.read_runs([str(first), str(second), same])
+            members.read_runs([str(first), str(second), same])
         assert caught.value.where == f"--workdir={same}"
-    assert len(evaluate.read_runs([str(first), "b"])[0]) == 2
+    assert len(members.read_runs([str(first), "b"])[0]) == 2
+
+
+def test_names_are_unique_and_not_the_ensembles():
+    assert members.member_names(["ran", "ran", "ensemble", "ran"]) == ["ran", "ran-2", "ensemble-2", "ran-3"]
+
+
+def test_a_source_that_no_member_was_trained_on_is_scored_whole(run, config, tmp_path, capsys):
+    synthetic.write_faces(tmp_path / "others", 20, seed=7, size=32)
+    others = str(tmp_path / "others")
+    results = evaluate(run, out=tmp_path / "all", source=others)
+    assert (results["split"], results["n"]) == ("all", 20)
+    assert "others is not the source of any member: all of its images are scored" in capsys.readouterr().out
+    assert evaluate(run, out=tmp_path / "test", source=others, split="test")["n"] == 2
+    assert "is not the source" not in capsys.readouterr().out
+
+
+def test_the_members_own_source_is_scored_on_test(run, config, tmp_path):
+    copy = shutil.copytree(config.data.source, tmp_path / "copy")  # the same images elsewhere
+    for i, source in enumerate((None, config.data.source, str(copy))):
+        results = evaluate(run, out=tmp_path / str(i), source=source)
+        assert (results["split"], results["n"]) == ("test", 6)
+
+
+def test_the_source_of_a_run_that_trained_on_more_is_its_own(config, tmp_path):
+    synthetic.write_faces(tmp_path / "more", 20, seed=9, size=32)
+    wider = config.copy_and_resolve_references()
+    wider.data.train_on = str(tmp_path / "more")
+    both = tiny_runs.make_run(tmp_path / "both", wider, test=False)
+    results = evaluate(both, out=tmp_path / "out", source=config.data.source)
+    assert results["split"] == "test"
+
+
+def test_results_of_other_members_splits_or_sources_are_not_replaced(run, config, tmp_path):
+    other = tiny_runs.make_run(tmp_path / "other", config, seed=1, test=False)
+    out = tmp_path / "out"
+    first = evaluate(run, out=out)
+    before = (out / "results.json").read_bytes()
+    synthetic.write_faces(tmp_path / "faces", 20, seed=7, size=32)
+    for runs, options in (
+        ([other], {}),
+        ([run, other], {}),
+        ([run], {"split": "val", "allow_leak": True}),
+        ([run], {"source": str(tmp_path / "faces"), "split": "test"}),
+    ):
+        with pytest.raises(ConfigError, match=f"--out holds other results: {run} on the test split of faces"):
+            evaluate(*runs, out=out, **options)
+        assert (out / "results.json").read_bytes() == before
+    again = evaluate(run, out=out, calibrate=False)  # the same question with another option
+    assert again["n"] == first["n"] and not again["calibrated"]
+    (out / "results.json").write_text("{")
+    assert evaluate(other, out=out)["models"][0]["name"] == "other"
+
+
+@pytest.mark.parametrize("where", ["", "reports/new", "figures", "checkpoints", "link"])
+def test_no_command_writes_into_the_folder_of_a_run(run, config, tmp_path, where):
+    out = run / where
+    if where == "link":
+        out = tmp_path / "link"
+        out.symlink_to(run)
+    names = {path.relative_to(run): path.stat().st_mtime_ns for path in run.rglob("*")}
+    message = re.escape(f"--out must not lie in the folder of a run, whose results it could replace: {run}")
+    commands = (
+        lambda: evaluate(run, out=out, split="val", allow_leak=True),
+        lambda: inspect(config, str(out)),
+        lambda: explain.explain_photos(
+            [str(next(Path(config.data.source).glob("*.jpg")))],
+            [str(run)],
+            methods=["grad_cam"],
+            heads=["age"],
+            checkpoint="best",
+            out=str(out),
+            scores=False,
+        ),
+    )
+    for command in commands:
+        with pytest.raises(ConfigError, match=message):
+            command()
+    assert {path.relative_to(run): path.stat().st_mtime_ns for path in run.rglob("*")} == names
+
+
+def test_a_run_that_has_just_begun_is_not_written_into(tmp_path):
+    with Workdir(tmp_path / "run"), pytest.raises(ConfigError, match="must not lie in the folder of a run"):
+        make_out(tmp_path / "run")
+    make_out(tmp_path / "reports" / "new")
+
+
+def test_training_does_not_replace_the_results_of_an_evaluation(run, config, tmp_path):
+    evaluate(run, out=tmp_path / "report")
+    before = (tmp_path / "report" / "results.json").read_bytes()
+    with pytest.raises(ConfigError, match="the workdir holds the results of an evaluation"):
+        train.fit(config, str(tmp_path / "report"), ["test"])
+    assert (tmp_path / "report" / "results.json").read_bytes() == before
+
+
+URLS = ("s3://b/x", "gs://bucket/run", "http://host/a.zip", "hdfs://nn:8020/x", "file:///tmp/x")
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_remote_paths_are_refused_before_any_work(run, config, tmp_path, url, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = re.escape(f"{url} is a URL; only paths of this machine can be used")
+    for field in ("source", "cache_dir", "train_on", "exclude"):
+        changed = config.copy_and_resolve_references()
+        changed.data[field] = url
+        with pytest.raises(ConfigError, match=message):
+            train.fit(changed, str(tmp_path / "w"), ["test"])
+        assert not (tmp_path / "w").exists()
+    changed = config.copy_and_resolve_references()
+    changed.init_from = url
+    commands = (
+        lambda: train.fit(changed, str(tmp_path / "w"), ["test"]),
+        lambda: train.fit(config, url, ["test"]),
+        lambda: evaluate(run, out=url),
+        lambda: evaluate(url, out=tmp_path / "out"),
+        lambda: evaluate(run, out=tmp_path / "out", source=url),
+        lambda: inspect(config, url),
+        lambda: explain.explain_photos(
+            [url], [str(run)], methods=[], heads=["age"], checkpoint="best", out=str(tmp_path / "out"), scores=False
+        ),
+    )
+    for command in commands:
+        with pytest.raises(ConfigError, match=message):
+            command()
+    assert {path.name for path in tmp_path.iterdir()} <= {"out"}
+
+
+@pytest.mark.parametrize("path", ["a:b", "runs/s3:/x", "C:/x", "/tmp/x", "a//b"])
+def test_local_paths_with_colons_are_paths(path):
+    assert str(files.expand(path, "--out")) == path.replace("//", "/")
+
+
+def test_an_empty_split_is_refused(config, run, tmp_path):
+    synthetic.write_faces(tmp_path / "few", 3, seed=5, size=32)
+    with pytest.raises(DataError, match="the test split is empty"):
+        evaluate(run, out=tmp_path / "out", source=str(tmp_path / "few"), split="test")
+
+
+def test_results_say_what_was_scored(run, tmp_path):
+    evaluate(run, out=tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    own = json.loads((run / "results.json").read_text())
+    assert results["models"] == own["models"] and results["groups"] == own["groups"]

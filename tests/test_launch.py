@@ -19,7 +19,6 @@ from programs import check
 from agegender_jax import synthetic
 from agegender_jax.checkpoint import manifest
 from agegender_jax.cli import exits
-from agegender_jax.run import evaluate
 from agegender_jax.run.workdir import Workdir
 
 
@@ -426,10 +425,6 @@ def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):
     (place / "no_splits" / "splits.csv").unlink()
     done = programs.run("evaluate", f"--workdir={place / 'no_splits'}", *arguments)
     check(done, 3, "splits.csv of the run is missing or damaged", f"{place / 'no_splits' / 'splits.csv'}\n")
-
-
-def test_the_ensemble_keeps_its_name():
-    assert evaluate.member_names(["ran", "ran", "ensemble"]) == ["ran", "ran-2", "ensemble-2"]
 
 
 def test_evaluate_two_runs_as_an_ensemble(place):

@@ -14,7 +14,9 @@ from agegender_jax.cli import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; once for each member.")
 SOURCE = flags.DEFINE_string("source", None, "Images to score; the members' own source if not given.")
-SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test", "all"], "Which of the images.")
+SPLIT = flags.DEFINE_enum(
+    "split", None, ["train", "val", "test", "all"], "Which images; test, or all of a --source that is no member's own."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's number.")
 OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined by +> if not given.")
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from agegender_jax import files
 from agegender_jax.data import archives
 from agegender_jax.errors import ConfigError, DataError
 
@@ -76,7 +77,7 @@ def _parts(spec: str) -> list[str]:
 
 
 def _find(part: str) -> Path:
-    path = Path(part).expanduser()
+    path = files.expand(part, "data.source")
     complete = path.name.lower().endswith((*archives.SUFFIXES, ".csv"))
     others = [] if complete or not path.name else [path.with_name(path.name + s) for s in archives.SUFFIXES]
     problem = "no such data source"

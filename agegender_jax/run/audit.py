@@ -14,9 +14,9 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.report import audit as report
 from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
-from agegender_jax.run.evaluate import read_config
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.members import read_config
 from agegender_jax.run.workdir import Workdir, make_out, write_csv, write_json
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
-from agegender_jax import models
+from agegender_jax import files, models
 from agegender_jax.errors import ConfigError, DataError, NotFiniteError
 from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
@@ -17,6 +17,7 @@ from agegender_jax.run.host import processes
 from agegender_jax.run.workdir import Workdir
 
 LOCAL = ("data.source", "data.cache_dir", "data.num_workers")  # may differ between the processes of a run
+PATHS = ("data.source", "data.train_on", "data.exclude", "data.cache_dir", "init_from")
 SHOWN = 4  # processes in a message
 
 
@@ -27,6 +28,7 @@ def before_data(config: ConfigDict) -> None:
     with processes.sync_errors():
         same_config_everywhere(config)
     with processes.sync_errors():
+        local_paths(config)
         models.from_config(config.model)
         devices(config)
         feed(config)
@@ -69,6 +71,14 @@ def even_devices() -> None:
             "devices",
             "give each process as many as the others, for example with CUDA_VISIBLE_DEVICES",
         )
+
+
+def local_paths(config: ConfigDict) -> None:
+    """Raise ConfigError where a field names a URL, or a home folder that is not known."""
+    for field, paths in config_lib.flat(config):
+        if field in PATHS:
+            for path in paths.split(","):
+                files.expand(path, f"--config.{field}")
 
 
 def devices(config: ConfigDict) -> None:
@@ -114,6 +124,12 @@ def same_run(place: Workdir, config: ConfigDict) -> bool:
                 "the workdir holds checkpoints of a run whose config is gone",
                 str(place.config),
                 "restore config.json (each checkpoint has a copy), or use another --workdir",
+            )
+        if place.results.exists():
+            raise ConfigError(
+                "the workdir holds the results of an evaluation, which the run's own would replace",
+                str(place.results),
+                "use another --workdir",
             )
         return False
     differences = config_lib.resume_difference(earlier, config_lib.to_dict(config))

@@ -1,17 +1,20 @@
-"""The evaluation job: trained nets, alone and together, on the same images, and the refusal to score leaked ones."""
+"""The evaluation command: score trained nets, alone and as an ensemble, on the same images."""
 
 import functools
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import files, models
-from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.evaluation.members import ENSEMBLE
-from agegender_jax.run import dataset, explain_evaluation, leaks
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.run import explain_evaluation, leaks
+from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.members import member_names, read_runs
 from agegender_jax.run.predict_members import predict_member
 from agegender_jax.run.workdir import Workdir, make_out
 from agegender_jax.run.write_results import write_results
@@ -21,7 +24,7 @@ def evaluate(
     workdirs: Sequence[str],
     *,
     source: str | None,
-    split: str,
+    split: str | None,
     checkpoint: str,
     out: str | None,
     allow_leak: bool,
@@ -33,12 +36,12 @@ def evaluate(
     draw: bool = True,
     explain: int = 0,
 ) -> dict:
-    """Scores the nets of `workdirs` on a split of `source`, writes the report to `out`, returns the results.
+    """Score the nets of `workdirs` on a split of `source`, write the report to `out`, and return the results.
 
     Args:
-      source: where the images are; the members' own source if None.
-      split: "train", "val", "test" or "all".
-      checkpoint: "best", "latest" or a step's number.
+      source: path of the images; the members' own source if None.
+      split: "train", "val", "test" or "all"; if None, "all" for a source that no member was trained on, else "test".
+      checkpoint: "best", "latest" or a step.
       out: folder; reports/<names joined by +> if None.
       allow_leak: score images that a member was trained on.
       exclude_leaked: leave out images that a member was trained on, and score the rest.
@@ -46,8 +49,8 @@ def evaluate(
       calibrate: apply the temperatures that the members' trainings fitted on val.
       views: of each image, whose predictions are averaged, see `data.views`; None for each member's `eval.views`.
       command: the program's arguments, for the report.
-      draw: figures too; those of `explain` in any case.
-      explain: how many of the images to explain, see `evidence`.
+      draw: draw figures; those of `explain` are drawn in any case.
+      explain: number of images to explain, see `explain_evaluation`.
 
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
@@ -58,96 +61,69 @@ def evaluate(
             "--allow_leak, --exclude_leaked",
             "pass one of the two",
         )
-    places, configs = read_runs(workdirs)
-    if explain:
-        for place, config in zip(places, configs, strict=True):
-            explain_evaluation.check_no_control(place, config)
-    if not allow_control:
-        for place, config in zip(places, configs, strict=True):
-            _check_feed(place, config)
-    names = member_names([place.path.name for place in places])
+    runs, configs = read_runs(workdirs)
+    for run, config in zip(runs, configs, strict=True):
+        if explain:
+            explain_evaluation.check_no_control(run, config)
+        if not allow_control:
+            check_no_control(run, config)
+    names = member_names([run.path.name for run in runs])
     folder = files.expand(out or f"reports/{'+'.join(names)}", "--out").resolve()
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        faces = dataset.load_dataset(_data_config(places, configs, source), progress.prepare)
-        if not len(faces.indices(split)):
-            raise DataError(f"the {split} split is empty", faces.prepared.name, "give more images, or --split=all")
+        dataset = load_dataset(data_config(runs, configs, source), progress.prepare)
+        split = split or choose_split(runs, configs, source, dataset, progress)
+        if not len(dataset.indices(split)):
+            raise DataError(f"the {split} split is empty", dataset.prepared.name, "give more images, or --split=all")
+        check_replaces(folder, runs, split, dataset.prepared.fingerprint)
         excluded = 0
         if exclude_leaked:
-            faces, excluded = _without_leaked(places, faces, split, progress)
+            dataset, excluded = without_leaked(runs, dataset, split, progress)
         elif not allow_leak:
-            for place in places:
-                _check_leak(place, faces, split)
+            for run in runs:
+                check_leak(run, dataset, split)
         members = [
-            predict_member(place, checkpoint, faces, split, name, progress, calibrate, views)
-            for place, name in zip(places, names, strict=True)
+            predict_member(run, checkpoint, dataset, split, name, progress, calibrate, views)
+            for run, name in zip(runs, names, strict=True)
         ]
-        told = functools.partial(explain_evaluation.explain, places, names, checkpoint, faces, split, explain, progress)
+        explanations = functools.partial(
+            explain_evaluation.explain, runs, names, checkpoint, dataset, split, explain, progress
+        )
         return write_results(
-            folder, members, faces, split, progress, allow_leak, command, draw, told if explain else None, excluded
+            folder,
+            members,
+            dataset,
+            split,
+            progress,
+            allow_leak,
+            command,
+            draw,
+            explanations if explain else None,
+            excluded,
         )
 
 
-def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:
-    """Return the runs and their configs, as plain dicts.
-
-    Raises:
-      ConfigError, CheckpointError: no workdir is named, one is named twice, or one is not that of a run.
-    """
-    if not workdirs:
-        raise ConfigError("--workdir is missing", "--workdir", "name the folder of at least one run")
-    places = [Workdir(path) for path in workdirs]
-    for i, place in enumerate(places):
-        if place.path in [earlier.path for earlier in places[:i]]:  # links and relative paths are resolved
-            raise ConfigError(f"a run is named twice: {place.path}", f"--workdir={place.given}", "name each run once")
-    return places, [read_config(place) for place in places]
-
-
-def member_names(names: Sequence[str]) -> list[str]:
-    """The names, a second equal one with -2 behind it, and so on; `ensemble` is taken by the ensemble of all."""
-    found: list[str] = []
-    for name in names:
-        count, told = 1, name
-        while told in (ENSEMBLE, *found):
-            count += 1
-            told = f"{name}-{count}"
-        found.append(told)
-    return found
-
-
-def read_config(place: Workdir) -> dict:
-    """The config of the run in a workdir, as plain dicts; CheckpointError where there is none."""
-    config = place.read_config() if place.path.is_dir() else None
-    if config is None:
-        raise CheckpointError(
-            "there is no run in the workdir", str(place.path), "train first, or name another --workdir"
-        )
-    try:
-        config_lib.default().update(config)  # another field or kind of value raises
-        config["model"]["gender_to_age"], config["data"]["source"]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise CheckpointError(
-            "config.json of the workdir is not the config of a run",
-            str(place.config),
-            "restore the file, or name another --workdir",
-        ) from None
-    return config
-
-
-def _check_feed(place: Workdir, config: dict) -> None:
+def check_no_control(run: Workdir, config: dict) -> None:
+    """Raise ConfigError for a net whose age head is fed the true gender or a shuffled one."""
     feed = config["model"]["gender_to_age"]
     if feed in models.CONTROLS:
         raise ConfigError(
             f"the age head of this run is fed the {feed} gender: a control, which predicts nothing",
-            str(place.path),
+            str(run.path),
             "name a run of another model.gender_to_age, or pass --allow_control, and compare with care",
         )
 
 
-def _data_config(places: Sequence[Workdir], configs: Sequence[dict], source: str | None):
-    """The first member's config, with the source to score. One source may have several paths: a folder and its tar."""
+def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | None):
+    """Return the first member's config with the source to score.
+
+    One source may have several paths, for example a folder and its tar.
+
+    Raises:
+      ConfigError: no source is named, and the members were trained on different ones.
+    """
     sources = {config["data"]["source"] for config in configs}
-    if source is None and len(sources) > 1 and len({_fingerprint(place) for place in places}) > 1:
+    if source is None and len(sources) > 1 and len({_fingerprint(run) for run in runs}) > 1:
         raise ConfigError(
             f"the members were trained on different sources: {', '.join(sorted(sources))}",
             "--source",
@@ -161,34 +137,60 @@ def _data_config(places: Sequence[Workdir], configs: Sequence[dict], source: str
     return config
 
 
-def _fingerprint(place: Workdir) -> str:
-    """Of the source that a run was trained on; where run.json does not say, one that no other run has."""
-    found = (place.read_run() or {}).get("source")
-    return (found.get("fingerprint") if isinstance(found, dict) else None) or str(place.path)
+def choose_split(
+    runs: Sequence[Workdir], configs: Sequence[dict], source: str | None, dataset: Dataset, progress: Progress
+) -> str:
+    """Return "all" for a source that is no member's own, which is then scored whole, else "test"."""
+    trained_on = {_fingerprint(run) for run in runs}
+    if source is None or dataset.prepared.fingerprint in trained_on or source in [c["data"]["source"] for c in configs]:
+        return "test"
+    progress.note(
+        f"{dataset.prepared.name} is not the source of any member: all of its images are scored; "
+        "--split=test scores a tenth of them"
+    )
+    return "all"
 
 
-def _check_leak(place: Workdir, faces: dataset.Dataset, split: str) -> None:
-    """DataError where the member has seen an image to score, or a near-duplicate of it."""
-    leaked = leaks.find(place, faces, split)
+def check_replaces(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: str) -> None:
+    """Raise ConfigError where the folder holds results of other members, another split or another source.
+
+    The same evaluation may be repeated into its folder, with other options too.
+    """
+    try:
+        earlier = json.loads((folder / "results.json").read_bytes())
+        members = [Path(model["workdir"]).expanduser().resolve() for model in earlier["models"] if "workdir" in model]
+        same = (members, earlier["split"], earlier["source"]["fingerprint"])
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError):
+        return  # none, or damaged
+    if same != ([run.path for run in runs], split, fingerprint):
+        raise ConfigError(
+            f"--out holds other results: {', '.join(str(path) for path in members)} on the {earlier['split']} split of "
+            f"{earlier['source'].get('name')}",
+            str(folder),
+            "name another --out, or delete that folder",
+        )
+
+
+def check_leak(run: Workdir, dataset: Dataset, split: str) -> None:
+    """Raise DataError where the member has seen an image to score, or a near-duplicate of it."""
+    leaked = leaks.find(run, dataset, split)
     if len(leaked):
         raise DataError(
-            f"{len(leaked)} of {len(faces.indices(split))} images, or near-duplicates of them, were trained or "
-            f"validated on, for example {faces.prepared.file[leaked[0]]}",
-            str(place.splits),
+            f"{len(leaked)} of {len(dataset.indices(split))} images, or near-duplicates of them, were trained or "
+            f"validated on, for example {dataset.prepared.file[leaked[0]]}",
+            str(run.splits),
             "leave them out with --exclude_leaked, or score them with --allow_leak; the results record either",
         )
 
 
-def _without_leaked(
-    places: Sequence[Workdir], faces: dataset.Dataset, split: str, progress: Progress
-) -> tuple[dataset.Dataset, int]:
+def without_leaked(runs: Sequence[Workdir], dataset: Dataset, split: str, progress: Progress) -> tuple[Dataset, int]:
     """Return the dataset without the images of a split that a member has seen, and their number."""
-    leaked = functools.reduce(np.union1d, (leaks.find(place, faces, split) for place in places)).astype(int)
-    count = len(faces.indices(split))
+    leaked = functools.reduce(np.union1d, (leaks.find(run, dataset, split) for run in runs)).astype(int)
+    count = len(dataset.indices(split))
     if len(leaked) == count:
         raise DataError(
             f"all {count} images, or near-duplicates of them, were trained or validated on",
-            faces.prepared.name,
+            dataset.prepared.name,
             "score other images",
         )
     if len(leaked):
@@ -196,4 +198,10 @@ def _without_leaked(
             f"{len(leaked)} of {count} images are left out: they, or near-duplicates of them, were trained or "
             "validated on"
         )
-    return faces.without(leaked), len(leaked)
+    return dataset.without(leaked), len(leaked)
+
+
+def _fingerprint(run: Workdir) -> str:
+    """Return that of the source that a run was trained on; where run.json does not say, one that no other run has."""
+    source = (run.read_run() or {}).get("source")
+    return (source.get("fingerprint") if isinstance(source, dict) else None) or str(run.path)

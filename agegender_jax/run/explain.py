@@ -12,7 +12,7 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.explain.maps import Maps, compute_maps
 from agegender_jax.explain.scoring import areas as compute_areas
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.run import evaluate, explain_evaluation, photos
+from agegender_jax.run import explain_evaluation, members, photos
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.photos import Photo
@@ -53,10 +53,10 @@ def explain_photos(
     for method in methods:
         if method not in explain.METHODS:
             raise ConfigError(f"unknown method {method!r}", "--method", nearest(method, explain.METHODS))
-    runs, configs = evaluate.read_runs(workdirs)
+    runs, configs = members.read_runs(workdirs)
     for run, config in zip(runs, configs, strict=True):
         explain_evaluation.check_no_control(run, config)
-    names = evaluate.member_names([run.path.name for run in runs])
+    names = members.member_names([run.path.name for run in runs])
     pictures = photos.read(paths, {config["data"]["image_size"] for config in configs})
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:

@@ -153,14 +153,29 @@ class Workdir:
 
 
 def make_out(folder: Path) -> None:
-    """Makes the folder that --out names; ConfigError where it cannot be written."""
+    """Make the folder that --out names.
+
+    Raises:
+      ConfigError: it cannot be written, or it lies in the folder of a run, whose results it could replace.
+    """
     try:
+        runs = [path for path in (folder, *folder.parents) if _is_run(path)]
+        if runs or (folder / LOCK).exists():
+            raise ConfigError(
+                f"--out must not lie in the folder of a run, whose results it could replace: {(runs or [folder])[0]}",
+                f"--out={folder}",
+                "name a folder elsewhere, such as reports/NAME",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ConfigError(
             f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
         ) from None
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "run.json").is_file()
 
 
 def write_json(path: Path, value: Any) -> None:
