@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -37,7 +38,7 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     rate = schedule(config, num_steps)
     factors = [config.layer_decay ** (HEADS - g) if g >= config.freeze else 0.0 for g in range(HEADS + 1)]
     parts = [_by_group([float(g >= config.freeze) for g in range(HEADS + 1)])] if config.freeze else []
-    parts += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    parts += [clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.name == "adam":
         parts.append(optax.scale_by_adam())
     elif config.momentum:
@@ -48,6 +49,19 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     if set(factors) != {1.0}:
         parts.append(_by_group(factors))
     return optax.chain(*parts)
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Return `optax.clip_by_global_norm` up to rounding, as one factor for all gradients.
+
+    optax divides each gradient by the norm, which XLA computes and stores before the update.
+    """
+
+    def update(grads: Any, params: Any = None) -> Any:
+        factor = limit / jnp.maximum(optax.tree.norm(grads), limit)
+        return jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
+
+    return optax.stateless(update)
 
 
 def layer_group(path: tuple[str, ...]) -> int:

@@ -132,7 +132,8 @@ def train_step(
         grads, (batch_stats, seen) = gradient(state.batch_stats, examples, dropout_key)
     else:
         grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
-    grads, seen = lax.pmean((grads, seen), axis)
+    if lax.axis_size(axis) > 1:
+        grads, seen = lax.pmean((grads, seen), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema

@@ -49,8 +49,12 @@ def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return (draw * np.sqrt(0.5 / np.prod(shape[1:]))).astype(np.float32)
 
 
-def golden_logits(name: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits [1000] of `ran56` or `ran92` on a fixed image, and each mask's mean and standard deviation."""
+def golden_logits(name: str, size: int, run=lambda f, *args: jax.jit(f)(*args)):
+    """Return logits [1000] of `ran56` or `ran92` on a fixed image, and each mask's mean and standard deviation.
+
+    Args:
+      run: (function, *arrays) -> what the function returns, compiled.
+    """
     net = models.backbone(name)
     image = np.random.RandomState(0).standard_normal((1, 3, size, size)).transpose(0, 2, 3, 1).astype(np.float32)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros(image.shape), train=False))
@@ -64,6 +68,6 @@ def golden_logits(name: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     variables = jax.tree_util.tree_map_with_path(fill, shapes)
     with jax.default_matmul_precision("highest"):
-        features, masks = jax.jit(lambda v, x: net.apply(v, x, train=False, method="attend"))(variables, image)
+        features, masks = run(lambda v, x: net.apply(v, x, train=False, method="attend"), variables, image)
     logits = np.asarray(features) @ weights("classifier", (1000, features.shape[-1])).T
     return logits[0], np.array([m.mean() for m in masks]), np.array([m.std() for m in masks])

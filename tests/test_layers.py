@@ -1,7 +1,8 @@
-"""The alternatives to XLA's slow paths against lax: values and gradients, ties included."""
+"""Layers against lax: values and gradients, ties included."""
 
 import functools
 import os
+import re
 import subprocess
 import sys
 
@@ -12,9 +13,15 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import layers
+from agegender_jax.models import cpu_kernels, layers
 
 NAMES = ("NHWC", "HWIO", "NHWC")
+CONVOLUTIONS = (layers.conv_general, lax.conv_general_dilated)
+
+
+def operations(lowered):
+    """The convolutions and products of a lowered program, in order."""
+    return re.findall(r"stablehlo\.(convolution|dot_general)", lowered.as_text())
 
 
 def value_and_grad(f, *args):
@@ -30,7 +37,7 @@ def value_and_grad(f, *args):
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 1)])
 def test_max_pool_is_lax_max_pool(size, pad):
     x = jax.random.randint(jax.random.key(size), (2, size, size, 3), 0, 4).astype(jnp.float32)  # full of ties
-    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, (pad, pad), 3, 2), x)
+    ours = value_and_grad(lambda x: layers.max_pool(x, (pad, pad)), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), (pad, pad)), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
@@ -39,7 +46,7 @@ def test_max_pool_is_lax_max_pool(size, pad):
 @pytest.mark.parametrize("height, width, dtype", [(1, 1, "float32"), (1, 6, "bfloat16"), (7, 4, "bfloat16")])
 def test_max_pool_of_small_maps_is_lax_max_pool(height, width, dtype):
     x = jax.random.randint(jax.random.key(0), (2, height, width, 3), 0, 4).astype(dtype)
-    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, ((1, 1), (1, 1)), 3, 2), x)
+    ours = value_and_grad(lambda x: layers.max_pool(x, ((1, 1), (1, 1))), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     assert ours[0].dtype == ours[1][0].dtype == dtype
@@ -57,7 +64,7 @@ def test_max_pool_of_special_numbers_is_lax_max_pool_bit_for_bit(dtype):
         out, pullback = jax.vjp(pool, x)
         return out, *pullback(jnp.asarray(whole, dtype))
 
-    ours = both(lambda x: layers._max_pool_indexed(x, pad, 3, 2))
+    ours = both(lambda x: layers.max_pool(x, pad))
     theirs = both(lambda x: nn.max_pool(x, (3, 3), (2, 2), pad))
     assert np.isnan(ours[0]).any()
     for a, b in zip(ours, theirs, strict=True):
@@ -67,7 +74,7 @@ def test_max_pool_of_special_numbers_is_lax_max_pool_bit_for_bit(dtype):
 
 def test_max_pool_in_forward_mode():
     x, t = jax.random.normal(jax.random.key(0), (2, 2, 9, 8, 3))
-    ours = jax.jvp(lambda x: layers._max_pool_indexed(x, ((1, 1), (0, 1)), 3, 2), (x,), (t,))
+    ours = jax.jvp(lambda x: layers.max_pool(x, ((1, 1), (0, 1))), (x,), (t,))
     theirs = jax.jvp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (0, 1))), (x,), (t,))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -77,7 +84,7 @@ def test_max_pool_with_nan_is_lax_max_pool(seed):
     x = jax.random.randint(jax.random.key(seed), (1, 9, 9, 2), 0, 4).astype(jnp.float32)  # ties too
     x = jnp.where(jax.random.bernoulli(jax.random.key(seed + 9), 0.04, x.shape), jnp.nan, x)
     assert jnp.isnan(x).any()
-    ours = value_and_grad(lambda x: layers._max_pool_indexed(x, ((0, 0),) * 2, 3, 2), x)
+    ours = value_and_grad(lambda x: layers.max_pool(x, ((0, 0),) * 2), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3,) * 2, (2,) * 2), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
@@ -217,19 +224,55 @@ def test_products_are_for_gradients_alone():
 
 
 @pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (32, 7, 2, 3), (17, 3, 2, 64)])
-def test_convolutions_in_parts_are_lax_convolutions(monkeypatch, size, kernel, stride, channels):
+def test_convolutions_in_parts_are_lax_convolutions(size, kernel, stride, channels):
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (8, size, size, channels))
     w = jax.random.normal(keys[1], (kernel, kernel, channels, 8))
-    pad = ((kernel // 2,) * 2,) * 2
-    theirs = value_and_grad(
-        lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=NAMES), x, w
+    ours, theirs = (
+        functools.partial(convolve_with, f, stride=stride) for f in (layers.conv_general, lax.conv_general_dilated)
     )
-    calls, convolve = [], lax.conv_general_dilated
-    monkeypatch.setattr(lax, "conv_general_dilated", lambda *args, **named: calls.append(1) or convolve(*args, **named))
-    ours = value_and_grad(lambda x, w: layers.conv_general(x, w, (stride,) * 2, pad, dimension_numbers=NAMES), x, w)
-    assert len(calls) == layers.PARTS
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
+    assert jax.jit(ours).lower(x, w).as_text().count("stablehlo.convolution") == cpu_kernels.PARTS
+    pairs = value_and_grad(ours, x, w), value_and_grad(theirs, x, w)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), *pairs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"feature_group_count": 4},
+        {"rhs_dilation": (2, 2)},
+        {"lhs_dilation": (2, 1)},
+        {"padding": "SAME"},
+        {"dimension_numbers": ("NHWC", "HWOI", "NHWC")},
+        {"dimension_numbers": ("NWHC", "HWIO", "NHWC")},
+        {"precision": "highest"},
+        {"preferred_element_type": jnp.float64},
+    ],
+    ids=str,
+)
+def test_other_options_of_a_convolution_are_those_of_lax(options):
+    x = jax.random.normal(jax.random.key(0), (4, 4, 3, 8))
+    w = jax.random.normal(jax.random.key(1), (3, 3, 2 if "feature_group_count" in options else 8, 8))
+    options = {"padding": ((1, 1), (0, 1)), "dimension_numbers": NAMES} | options
+    with jax.enable_x64("preferred_element_type" in options):
+        ours, theirs = (jax.jit(functools.partial(f, window_strides=(1, 1), **options)) for f in CONVOLUTIONS)
+        assert operations(ours.lower(x, w)) == operations(theirs.lower(x, w)) == ["convolution"]
+        np.testing.assert_array_equal(ours(x, w), theirs(x, w))
+
+
+def test_a_convolution_with_an_unknown_option_is_refused():
+    with pytest.raises(TypeError, match="stride"):
+        layers.conv_general(jnp.ones((1, 4, 4, 8)), jnp.ones((1, 1, 8, 8)), (1, 1), ((0, 0), (0, 0)), stride=2)
+
+
+def test_grouped_and_one_dimensional_flax_convolutions():
+    for shape, kernel, groups in (((2, 4, 4, 8), (3, 3), 4), ((2, 9, 8), (3,), 1)):
+        ours, theirs = (
+            nn.Conv(8, kernel, padding=1, feature_group_count=groups, conv_general_dilated=f) for f in CONVOLUTIONS
+        )
+        x = jax.random.normal(jax.random.key(0), shape)
+        variables = theirs.init(jax.random.key(1), x)
+        np.testing.assert_array_equal(ours.apply(variables, x), theirs.apply(variables, x))
 
 
 def test_a_wide_stem_stays_whole_without_a_gradient():

@@ -1,10 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from agegender_jax import models, optim
 from agegender_jax.config import default, paper
+
+CLIPPINGS = (optim.clip_by_global_norm, optax.clip_by_global_norm)
 
 
 def optimizer(**fields):
@@ -102,3 +105,13 @@ def test_layer_groups_of_the_nets(net, groups):
     found = {name: optim.layer_group(("backbone", name)) for name in params["backbone"]}
     assert found.items() >= groups.items() and set(found.values()) == set(groups.values())
     assert {optim.layer_group((name,)) for name in params if name != "backbone"} == {optim.HEADS}
+
+
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_clipping_is_that_of_optax(size):
+    grads = {"a": size * jnp.arange(3.0), "b": jnp.float32(size)}
+    ours, theirs = (clip(1.0).update(grads, optax.EmptyState())[0] for clip in CLIPPINGS)
+    for name in grads:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
+    states = [jax.tree.structure(clip(1.0).init(grads)) for clip in CLIPPINGS]
+    assert states[0] == states[1]  # checkpoints hold them

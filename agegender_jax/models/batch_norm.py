@@ -1,0 +1,81 @@
+"""Batch normalisation that costs one collective forwards and one backwards (Ioffe and Szegedy 2015)."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+AXES = (0, 1, 2)  # of the statistics, in [B, H, W, C]
+
+
+class BatchNorm(nn.BatchNorm):
+    """y = (x - mean) / sqrt(var + epsilon) * scale + bias, for each channel of x [B, H, W, C].
+
+    Training takes the batch's own mean and biased variance, inference the running averages of both. Statistics are
+    float32 and computed in two passes, so a channel whose mean is far from 0 keeps its variance. With `axis_name` they
+    are those of all devices, combined as in Chan, Golub and LeVeque 1983 from one all_gather of a mean and a variance
+    per channel; the backward pass makes one psum. On an axis of one device there is no collective.
+
+    Gradients do not flow through the running averages, and the training pass has no forward mode. Parameters and
+    statistics have the names of nn.BatchNorm.
+    """
+
+    @nn.compact
+    def __call__(self, x):
+        channels = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        scale = self.param("scale", self.scale_init, channels, self.param_dtype)
+        bias = self.param("bias", self.bias_init, channels, self.param_dtype)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.use_running_average or self.is_initializing():
+            y = (x - mean.value) * (lax.rsqrt(var.value + self.epsilon) * scale) + bias
+            return y.astype(self.dtype)
+        axis_name = self.axis_name if self.axis_name and lax.axis_size(self.axis_name) > 1 else None
+        y, *of_batch = normalise(x, scale, bias, self.epsilon, axis_name)
+        for running, value in zip((mean, var), of_batch, strict=True):
+            running.value = self.momentum * running.value + (1 - self.momentum) * value
+        return y.astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalise(x, scale, bias, epsilon, axis_name):
+    """Return x normalised by its own statistics, and their mean and biased variance, both [C].
+
+    Args:
+      x: [B, H, W, C], float32 or float64.
+      axis_name: the mapped axis whose devices' statistics are combined, or None.
+    """
+    return _forward(x, scale, bias, epsilon, axis_name)[0]
+
+
+def _forward(x, scale, bias, epsilon, axis_name):
+    mean, var = _statistics(x, axis_name)
+    centred, rstd = x - mean, lax.rsqrt(var + epsilon)
+    return (centred * (rstd * scale) + bias, mean, var), (centred, rstd, scale)
+
+
+def _backward(epsilon, axis_name, residuals, cotangents):
+    """Return the gradients of x, scale and bias; cotangents of the statistics are ignored."""
+    centred, rstd, scale = residuals
+    dy = cotangents[0]
+    sums = jnp.stack([dy.sum(AXES), (dy * centred).sum(AXES)])
+    total = sums if axis_name is None else lax.psum(sums, axis_name)
+    count = centred.size // centred.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+    dx = rstd * scale * (dy - total[0] / count - centred * (total[1] * jnp.square(rstd) / count))
+    return dx, (sums[1] * rstd).astype(scale.dtype), sums[0].astype(scale.dtype)
+
+
+normalise.defvjp(_forward, _backward)
+
+
+def _statistics(x, axis_name):
+    mean = x.mean(AXES)
+    var = jnp.square(x - mean).mean(AXES)
+    if axis_name is None:
+        return mean, var
+    means, variances = jnp.moveaxis(lax.all_gather(jnp.stack([mean, var]), axis_name), 0, 1)
+    mean = means.mean(0)
+    return mean, (variances + jnp.square(means - mean)).mean(0)

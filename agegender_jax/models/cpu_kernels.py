@@ -1,0 +1,163 @@
+"""What XLA's CPU backend does slowly, written so that it does it quickly.
+
+Every function here has a plain counterpart in `lax` with the same result up to rounding, and `layers` takes it on CPU
+only. One difference remains: padded zeros that a product multiplies with inf or NaN may make more, or fewer, of the
+results NaN than in lax. The shapes at which each alternative pays are measured: `python -m benchmarks.layers`.
+"""
+
+import functools
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+PARTS = 4  # of the batch, in a convolution of few channels
+
+
+def conv(x, kernel, strides, padding):
+    """Return the convolution [B, h, w, O] of x [B, H, W, C] with kernel [kh, kw, C, O], computed in float32 at least.
+
+    1x1 kernels and maps of up to 16 pixels are matrix products: XLA's convolution runs at 1 GFLOP/s on maps smaller
+    than its kernel. A convolution of up to 64 channels is one core's work in XLA: parts of the batch run side by side.
+    """
+    return _in_float32(_conv, x, kernel, strides, padding)
+
+
+def differentiable_conv(x, kernel, strides, padding):
+    """Return what `conv` returns, in a form whose two gradients are fast.
+
+    XLA's gradients of convolutions with at least 32 channels, and of a 7x7 stem, take up to 2.4 times as long as those
+    of matrix products. Its value does not, so products are for training only.
+    """
+    return _in_float32(_differentiable_conv, x, kernel, strides, padding)
+
+
+def _in_float32(convolve, x, kernel, strides, padding):
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return convolve(x.astype(dtype), kernel.astype(dtype), strides, padding).astype(x.dtype)
+
+
+def _conv(x, kernel, strides, padding):
+    if kernel.shape[:2] == (1, 1):
+        return conv_by_matmul(x, kernel, strides, padding)
+    if x.shape[1] * x.shape[2] <= 16:
+        return conv_of_small_maps(x, kernel, strides, padding)
+    (batch, height, width, channels), features = x.shape, kernel.shape[3]
+    few = channels <= 64 and height * width >= 256 and batch % PARTS == 0
+    if few and not (_is_stem(kernel) and features >= 32):  # the value of a wide stem uses all cores
+        return jnp.concatenate([_lax_conv(part, kernel, strides, padding) for part in jnp.split(x, PARTS)])
+    return _lax_conv(x, kernel, strides, padding)
+
+
+def _differentiable_conv(x, kernel, strides, padding):
+    channels, features = kernel.shape[2:]
+    if _is_small(x, kernel) or features < 32 or not (_is_stem(kernel) or channels >= 32):
+        return _conv(x, kernel, strides, padding)
+    if tuple(strides) == (1, 1):
+        return conv_by_shifts(x, kernel, padding)
+    return conv_by_matmul(x, kernel, strides, padding)
+
+
+def _is_small(x, kernel) -> bool:
+    return x.shape[1] * x.shape[2] <= 16 or kernel.shape[:2] == (1, 1)
+
+
+def _is_stem(kernel) -> bool:
+    return kernel.shape[2] == 3 and math.prod(kernel.shape[:2]) >= 49
+
+
+def _lax_conv(x, kernel, strides, padding):
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+
+
+def conv_of_small_maps(x, kernel, strides, padding):
+    """Return a convolution as two matrix products: a constant one of zeros and ones gathers the patches.
+
+    Both products and their gradients are single operations, so this compiles in a fifth of the time of slices. The
+    gathering costs H W / O of the convolution itself.
+    """
+    batch, height, width, channels = x.shape
+    gather = _patches_matrix(height, width, kernel.shape[:2], tuple(strides), tuple(map(tuple, padding)))
+    rows = gather.shape[0] * gather.shape[1] * math.prod(kernel.shape[:2])
+    matrix = jnp.broadcast_to(gather.reshape(rows, height * width).astype(x.dtype), (batch, rows, height * width))
+    patches = (matrix @ x.reshape(batch, height * width, channels)).reshape(-1, math.prod(kernel.shape[:3]))
+    return (patches @ kernel.reshape(-1, kernel.shape[3])).reshape(batch, *gather.shape[:2], kernel.shape[3])
+
+
+@functools.cache
+def _patches_matrix(height, width, window, strides, padding) -> np.ndarray:
+    """Return zeros and ones [h, w, kh, kw, H, W]: which pixel of the map each place of each window lies on, if any."""
+    (top, bottom), (left, right) = padding
+    out_h = (height + top + bottom - window[0]) // strides[0] + 1
+    out_w = (width + left + right - window[1]) // strides[1] + 1
+    rows = np.arange(out_h)[:, None] * strides[0] + np.arange(window[0]) - top
+    columns = np.arange(out_w)[:, None] * strides[1] + np.arange(window[1]) - left
+    on_row = rows[..., None] == np.arange(height)  # [h, kh, H]
+    on_column = columns[..., None] == np.arange(width)
+    return np.einsum("aiy,bjx->abijyx", on_row.astype(np.float32), on_column.astype(np.float32))
+
+
+def conv_by_matmul(x, kernel, strides, padding):
+    """Return a convolution as one matrix product over the window's patches."""
+    kh, kw, cin, cout = kernel.shape
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    out_h = (x.shape[1] - kh) // strides[0] + 1
+    out_w = (x.shape[2] - kw) // strides[1] + 1
+    patches = [
+        x[:, i : i + (out_h - 1) * strides[0] + 1 : strides[0], j : j + (out_w - 1) * strides[1] + 1 : strides[1]]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    patches = jnp.concatenate(patches, -1) if len(patches) > 1 else patches[0]
+    out = patches.reshape(-1, kh * kw * cin) @ kernel.reshape(-1, cout)
+    return out.reshape(x.shape[0], out_h, out_w, cout)
+
+
+def conv_by_shifts(x, kernel, padding):
+    """Return a convolution of stride 1: the window's columns times its rows, then a sum of shifted rows."""
+    kh, kw, cin, cout = kernel.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), padding[1], (0, 0)))
+    batch, height, width = x.shape[0], x.shape[1], x.shape[2] - kw + 1
+    columns = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1)
+    rows = columns.reshape(-1, kw * cin) @ kernel.transpose(1, 2, 0, 3).reshape(kw * cin, kh * cout)
+    rows = jnp.split(rows.reshape(batch, height, width, kh * cout), kh, -1)
+    low, high = padding[0]
+    zero, keep = jnp.zeros((), x.dtype), (0, 0, 0)
+    return sum(lax.pad(row, zero, (keep, (low - i, high - kh + 1 + i, 0), keep, keep)) for i, row in enumerate(rows))
+
+
+def max_pool(x, pad, window, stride):
+    """Return the maxima [B, h, w, C] of square windows of x [B, H, W, C], NaN where a window has one."""
+    return _pooled_with_index(x, pad, window, stride)[0]
+
+
+def max_pool_tangent(x, tangent, pad, window, stride):
+    """Return for each window the tangent of its first maximum, as lax does. Linear in `tangent`."""
+    index = _pooled_with_index(x, pad, window, stride)[1]
+    return sum(jnp.where(index == k, view, 0) for k, view in enumerate(_views(tangent, 0, pad, window, stride)))
+
+
+def _pooled_with_index(x, pad, window, stride):
+    """Return the maxima and which view each came from; after a NaN the search for it starts again, as in lax."""
+    best = chosen = index = None
+    for k, view in enumerate(_views(x, -jnp.inf, pad, window, stride)):
+        if best is None:
+            best = chosen = view
+            index = jnp.zeros(view.shape, jnp.uint8)
+        else:
+            keep = chosen >= view
+            index = jnp.where(keep, index, jnp.uint8(k))
+            chosen = jnp.where(keep, chosen, view)
+            best = jnp.maximum(best, view)
+    return best, index
+
+
+def _views(x, fill, pad, window, stride):
+    """Yield x, padded with `fill`, strided and shifted to every offset in the window."""
+    x = lax.pad(x, jnp.array(fill, x.dtype), ((0, 0, 0), (*pad[0], 0), (*pad[1], 0), (0, 0, 0)))
+    stop = [(n - window) // stride * stride + 1 for n in x.shape[1:3]]
+    for i in range(window):
+        for j in range(window):
+            yield x[:, i : i + stop[0] : stride, j : j + stop[1] : stride]
