@@ -35,9 +35,6 @@ def check_images(images: jax.Array, kind: str = "float") -> None:
     """
     arguments.check(images=(images, f"{kind} B H W 3"))
     if min(images.shape[1:3]) < MIN_IMAGE_SIZE:
-def check_images(images: jax.Array) -> None:
-    """Raise ValueError unless images are [B, H, W, 3] with H and W of at least 32."""
-    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MIN_IMAGE_SIZE:
         raise ValueError(f"images must be [B, H, W, 3] with H, W >= {MIN_IMAGE_SIZE}, got {images.shape}")
 
 
