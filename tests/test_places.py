@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from source_files import FACES, FORMS, write
 
-from agegender_jax.data import sources
+from agegender_jax.data import resolve, sources
 from agegender_jax.errors import ConfigError, DataError
 
 
@@ -117,11 +117,11 @@ def test_a_broken_off_drawing_leaves_nothing(drawn, tmp_path, monkeypatch):
 
 def test_the_cache_place(drawn, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert sources.default_cache_dir() == tmp_path / "agegender_jax"
+    assert resolve.cache_folder() == tmp_path / "agegender_jax"
     assert sources.resolve("synthetic:3", "")[0].parent == tmp_path / "agegender_jax"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sources.default_cache_dir() == tmp_path / ".cache/agegender_jax"
+    assert resolve.cache_folder() == tmp_path / ".cache/agegender_jax"
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cache cannot be written"):
         sources.resolve("synthetic:3", tmp_path / "file")

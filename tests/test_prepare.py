@@ -3,10 +3,12 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
 from agegender_jax import synthetic
-from agegender_jax.data import builder, prepare, splits
+from agegender_jax.data import builder, cache, prepare, splits
 from agegender_jax.errors import DataError
 
 
@@ -89,7 +91,10 @@ def test_decoded_images_are_cached_and_made_again_when_damaged(faces, tmp_path, 
     images = np.array(prepared.images(32))
     assert images.shape == (40, 32, 32, 3) and images.std() > 10
     path = prepared.folder / "images_32.npy"
-    path.write_bytes(damage or path.read_bytes()[:-1000])
+    data = path.read_bytes()
+    path.unlink()  # its pages are in memory still
+    path.write_bytes(damage or data[:-1000])
+    prepared = prepare.prepare(str(faces), str(tmp_path))
     np.testing.assert_array_equal(prepared.images(32), images)
     assert isinstance(prepared.images(32), np.memmap)
 
@@ -165,3 +170,119 @@ def test_a_full_disk_while_resizing_is_an_error_and_leaves_nothing(faces, tmp_pa
     with pytest.raises(OSError, match="No space left"):
         prepared.images(40)
     assert not list(prepared.folder.glob("images_40*"))
+
+
+def test_a_failure_while_resizing_leaves_nothing(faces, tmp_path, monkeypatch):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    (prepared.folder / "images_40.npy.1-2.tmp").write_bytes(b"of a process that was killed")
+    monkeypatch.setattr("agegender_jax.data.prepared.resize", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prepared.images(40)
+    assert not list(prepared.folder.glob("images_40*"))
+
+
+def test_a_full_disk_while_preparing_names_the_folder_and_leaves_nothing(faces, tmp_path, monkeypatch):
+    def full(folder, records):
+        (folder / "half").write_bytes(b"")
+        with cache.full_disk(folder):
+            raise RuntimeError("RESOURCE_EXHAUSTED: write failed: No space left on device")
+
+    monkeypatch.setattr(builder, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        prepare.prepare(str(faces), str(tmp_path))
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename.startswith(str(tmp_path))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_a_progress_callback_raises_ends_the_work_and_leaves_nothing(faces, tmp_path):
+    """As a signal does; in every phase."""
+    texts = []
+    prepare.prepare(str(faces), str(tmp_path / "first"), progress=lambda *row: texts.append(row[2]))
+    phases = list(dict.fromkeys(texts))
+    assert len(phases) == 4
+    for i, phase in enumerate(phases):
+
+        def stop(done, total, text, phase=phase):
+            if text == phase:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(str(faces), str(tmp_path / str(i)), progress=stop)
+        assert [path.suffix for path in (tmp_path / str(i)).iterdir()] in ([], [".lock"]), phase
+
+
+def test_memory_does_not_grow_with_the_bytes_of_the_images(tmp_path, monkeypatch):
+    count, size = 60, 400_000
+    (tmp_path / "large").mkdir()
+    synthetic.write_faces(tmp_path / "large", count, seed=0, size=32)
+    for path in (tmp_path / "large").iterdir():
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))  # decoders ignore what follows an image
+    seen = []
+    monkeypatch.setattr(builder, "write", lambda folder, records: seen.extend(len(row["image"]) for row in records))
+    monkeypatch.setattr(builder, "read", lambda folder: [])
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    tracemalloc.start()
+    with pytest.raises(ZeroDivisionError):  # nothing was written
+        prepare.prepare(str(tmp_path / "large"), str(tmp_path / "cache"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == [size] * count and peak < count * size / 2
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_prepared_data_that_cannot_be_read_for_the_moment_stay(faces, tmp_path, built, monkeypatch, error):
+    folder = prepare.prepare(str(faces), str(tmp_path)).folder
+    before = sorted(folder.rglob("*"))
+
+    def fail(folder):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "read", fail)
+        with pytest.raises((DataError, MemoryError)) as caught:
+            prepare.prepare(str(faces), str(tmp_path))
+    if isinstance(error, OSError):
+        assert "cannot be read: Too many open files" in caught.value.what and caught.value.where == str(folder)
+    assert sorted(folder.rglob("*")) == before and len(built) == 1
+    assert len(prepare.prepare(str(faces), str(tmp_path)).file) == 40 and len(built) == 1
+
+
+def test_damaged_data_go_when_better_ones_are_there(faces, tmp_path, monkeypatch):
+    folder = prepare.prepare(str(faces), str(tmp_path)).folder
+    (folder / "index.npz").write_bytes(b"not an index")
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare.prepare(str(faces), str(tmp_path))
+    assert (folder / "index.npz").read_bytes() == b"not an index"
+    assert len(prepare.prepare(str(faces), str(tmp_path)).file) == 40
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
+
+
+def test_leftovers_of_killed_processes_go(faces, tmp_path):
+    folder = prepare.prepare(str(faces), str(tmp_path)).folder
+    folder.rename(folder.with_name(f"{folder.name}.1-2.tmp"))
+    folder.with_name(f"{folder.name}.tmp").mkdir()  # as version 0.1 called it
+    prepare.prepare(str(faces), str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
+
+
+def test_data_that_are_removed_while_they_are_used(faces, tmp_path):
+    images = np.array(prepare.prepare(str(faces), str(tmp_path / "cache")).images(32))
+    prepared = prepare.prepare(str(faces), str(tmp_path / "cache"))
+    prepared.images(32)
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(prepared.images(32), images)
+    for call in (lambda: prepared.images(40), lambda: prepared.encoded(0)):
+        with pytest.raises(DataError) as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 3 and caught.value.where.startswith(str(tmp_path / "cache"))
+
+
+def test_arrays_go_beside_prepared_data_of_another_user(faces, tmp_path, monkeypatch):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert prepared.images(32).shape == (40, 32, 32, 3)
+    assert [path.name for path in tmp_path.glob("*/images_32.npy")] == ["images_32.npy"]
+    assert not (prepared.folder / "images_32.npy").exists()
+    assert prepare.prepare(str(faces), str(tmp_path)).images(32).shape == (40, 32, 32, 3)

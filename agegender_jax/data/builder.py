@@ -1,17 +1,19 @@
 """The prepared form of a source: a TFDS data set in array_record files, images as the bytes they came as."""
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-from agegender_jax.data import near_duplicates
+from agegender_jax.data import cache, near_duplicates
 
 TEXTS = ("file", "content", "sha256", "age_text", "race_text")
+READER_THREADS = 64  # of array_record, for the whole process; it waits for ever where one cannot be started
 VERSION = "2.0.0"  # of the fields and of the split rule
 NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
 
@@ -21,7 +23,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, records: list[dict] | None = None, **kwargs):
+    def __init__(self, *, records: Iterable[dict] | None = None, **kwargs):
         self._records = records
         super().__init__(file_format="array_record", **kwargs)
 
@@ -40,25 +42,42 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict]]:
         for key, record in enumerate(self._records):
-            yield key, record | {"image": io.BytesIO(record["image"])}
+            texts = {name: record[name].encode("utf-8", "surrogateescape") for name in TEXTS}
+            yield key, record | texts | {"image": io.BytesIO(record["image"])}
 
 
-def write(folder: Path, records: list[dict]) -> None:
-    """Writes records (fields of TEXTS and NUMBERS, `dhash`, `thumbnail` and the encoded `image`) below `folder`."""
+def write(folder: Path, records: Iterable[dict]) -> None:
+    """Write records below `folder`, taking them one by one. TFDS keeps up to 1 GB of them in memory to shuffle them.
+
+    Args:
+      records: dicts of the fields of TEXTS and NUMBERS, `dhash`, `thumbnail` and the encoded `image`.
+
+    Raises:
+      OSError: the disk is full.
+    """
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
-        AgeGenderFaces(data_dir=str(folder), records=records).download_and_prepare()
+    builder = AgeGenderFaces(data_dir=str(folder), records=records)
+    with cache.full_disk(folder), contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
+        builder.download_and_prepare()
 
 
 def read(folder: Path):
-    """A random-access source of the records in `folder`, images still encoded.
+    """Return random access to the records in `folder`, images still encoded.
 
     Raises:
       ValueError: files hold another number of records than the data set's info says.
+      ConfigError: the threads that array_record reads with cannot be started.
     """
+    check_threads()
     builder = AgeGenderFaces(data_dir=str(folder))
     split = builder.info.splits["faces"]
     stored = sum(ArrayRecordReader(path).num_records() for path in map(str, split.filepaths))
     if stored != split.num_examples:
         raise ValueError(f"{stored} records where the info says {split.num_examples}")
     return builder.as_data_source("faces", decoders={"image": tfds.decode.SkipDecoding()})
+
+
+@functools.cache
+def check_threads() -> None:
+    """Raise ConfigError unless array_record's threads can be started."""
+    cache.check_threads(READER_THREADS)

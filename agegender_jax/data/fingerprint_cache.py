@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from agegender_jax.data import sources
-from agegender_jax.data.resolve import Progress
+from agegender_jax.data.cache import Progress
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.files import replace
 

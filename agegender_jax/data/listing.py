@@ -138,7 +138,7 @@ def _entry(path: str, full: str, root: str | None) -> Entry:
 def _read_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)  # read() takes that much memory
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:

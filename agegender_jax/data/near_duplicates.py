@@ -3,11 +3,13 @@
 import numpy as np
 from PIL import Image
 
+from agegender_jax.data.cache import Progress
+
 HASH_LIMIT = 30  # bits of 256
 COPY_LIMIT = 16  # bits; closer pairs need no confirmation
 MIN_CORRELATION = 0.96  # of thumbnails, for pairs between COPY_LIMIT and HASH_LIMIT
 SIDE = 12  # pixels of a thumbnail
-BLOCK = 2048  # images compared at a time
+BLOCK = 2048  # images compared with as many others at a time
 
 
 def dhash(image: np.ndarray) -> np.ndarray:
@@ -42,20 +44,26 @@ def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.n
 
     A pair also counts if one image is near the mirror image of the other.
     """
-    both = np.concatenate([_signs(b), _signs(mirrored(b))]).T
     found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, len(a), BLOCK):
-        # for signs in {-1, 1}: product = 256 - 2 * distance
-        close = _signs(a[start : start + BLOCK]) @ both >= 256 - 2 * limit
-        found.append(np.argwhere(close[:, : len(b)] | close[:, len(b) :]) + (start, 0))
+    for i in range(0, len(a), BLOCK):
+        signs = _signs(a[i : i + BLOCK])
+        for j in range(0, len(b), BLOCK):
+            # for signs in {-1, 1}: product = 256 - 2 * distance
+            part, least = b[j : j + BLOCK], 256 - 2 * limit
+            close = (signs @ _signs(part).T >= least) | (signs @ _signs(mirrored(part)).T >= least)
+            found.append(np.argwhere(close) + (i, j))
     return np.concatenate(found)
 
 
-def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT) -> np.ndarray:
+def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT, progress: Progress | None = None) -> np.ndarray:
     """Return the pairs (i, j), i < j, int [K, 2], of hashes uint8 [N, 32] at most `limit` bits apart."""
-    found = [pairs_between(hashes[i : i + BLOCK], hashes[i:], limit) + i for i in range(0, len(hashes), BLOCK)]
-    found = np.concatenate([np.zeros((0, 2), np.int64), *found])
-    return found[found[:, 0] < found[:, 1]]
+    found = [np.zeros((0, 2), np.int64)]
+    for start in range(0, len(hashes), BLOCK):
+        if progress:
+            progress(start, len(hashes), "finding near-duplicates")
+        pairs = pairs_between(hashes[start : start + BLOCK], hashes[start:], limit) + start
+        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    return np.concatenate(found)
 
 
 def confirmed(hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

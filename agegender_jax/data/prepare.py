@@ -1,90 +1,27 @@
-"""A source made ready once, kept under its fingerprint, and found again."""
+"""Prepare a source once, keep the result under the source's fingerprint, and find it again."""
 
-import concurrent.futures
-import contextlib
 import dataclasses
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import fingerprint_cache, near_duplicates, sources, splits
-from agegender_jax.data.decoding import DecodeError, decode, resize
-from agegender_jax.data.resolve import Progress
-from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.files import replace, sync, to_json
+from agegender_jax.data import cache, fingerprint_cache, near_duplicates, resolve, sources, splits
+from agegender_jax.data.cache import Progress
+from agegender_jax.data.decoding import DecodeError, decode
+from agegender_jax.data.parallel_map import parallel_map
+from agegender_jax.data.prepared import Prepared
+from agegender_jax.errors import DataError, UserError
+from agegender_jax.files import replace, to_json
 
 OnBad = Callable[[list[tuple[str, str]]], str]
 INDEX, BAD = "index.npz", "bad.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """All usable faces of a source, in the order in which TFDS keeps them: shuffled, the same for the same files.
-
-    Attributes:
-      name: of the source. fingerprint: hex, of its files' names, bytes and CSV labels. folder: where it is kept.
-      records: random access to the encoded images.
-      file, age_text, race_text, sha256, content: [N] str; sha256 is of the decoded RGB pixels, content of their
-        shape too: equal for equal pictures.
-      age_years: int32 [N], -1 where only a group is known.
-      age: int32 [N, 2], first and last right bucket. gender, race, group: int32 [N].
-      dhash: uint8 [N, 32]. thumbnail: uint8 [N, 144], see `near_duplicates`.
-      bad: (file, reason) of every unusable file.
-    """
-
-    name: str
-    fingerprint: str
-    folder: Path
-    records: object
-    file: np.ndarray
-    age_text: np.ndarray
-    race_text: np.ndarray
-    sha256: np.ndarray
-    content: np.ndarray
-    age_years: np.ndarray
-    age: np.ndarray
-    gender: np.ndarray
-    race: np.ndarray
-    group: np.ndarray
-    dhash: np.ndarray
-    thumbnail: np.ndarray
-    bad: list[tuple[str, str]]
-
-    def encoded(self, index: int) -> bytes:
-        """An image's bytes as they came. DataError where the record can no longer be read."""
-        try:
-            return self.records[int(index)]["image"]
-        except Exception as error:  # array_record raises many kinds
-            raise DataError(
-                f"a prepared record cannot be read: {error}", str(self.folder), "remove that folder; it is made again"
-            ) from error
-
-    def images(self, size: int, progress: Progress | None = None) -> np.ndarray:
-        """Decoded images at `size` pixels, memory-mapped uint8 [N, size, size, 3]; made at the first call."""
-        path, shape = self.folder / f"images_{size}.npy", (len(self.file), size, size, 3)
-        with _locked(self.folder):
-            if not _holds(path, shape):
-                temporary = path.with_name(f"{path.name}.tmp")
-                out = _memmap(temporary, shape)
-
-                def fill(i: int) -> None:
-                    out[i] = resize(decode(self.encoded(i)), size)
-
-                for i, _ in enumerate(_threads(fill, range(shape[0]))):
-                    _tell(progress, i + 1, shape[0], f"resizing to {size} pixels")
-                out.flush()
-                sync(temporary)
-                temporary.replace(path)
-        return np.load(path, mmap_mode="r")
 
 
 def prepare(
@@ -94,157 +31,180 @@ def prepare(
     progress: Progress | None = None,
     on_bad: OnBad | None = None,
 ) -> Prepared:
-    """Reads, checks, decodes and groups the images of `spec`, or finds that done.
+    """Read, check, decode and group the images of `spec`, or find that done.
 
-    A source whose files' names, sizes, inodes and times are those of an earlier start is not read again.
+    The source is read once, into a temporary file of the cache. A source whose files' names, sizes, inodes and times
+    are those of an earlier start is not read at all. Of each image, about two kB are kept in memory.
 
     Args:
-      on_bad: lists the unusable files somewhere and says where; called before too many of them are an error.
+      spec: as for `sources.read`.
+      cache_dir: folder of the prepared data; the user's cache folder if None or "".
+      max_bad: largest share of unusable files, 0 to 1.
+      progress: is called with (done, total, text) all the time; what it raises ends the work.
+      on_bad: writes the list of unusable files somewhere and returns where; called before they are an error.
 
     Raises:
       DataError: no usable image, or more than `max_bad` of the files unusable.
-      ConfigError: `cache_dir` cannot be written.
+      ConfigError: `cache_dir` cannot be written, or threads cannot be started.
+      OSError: the disk is full.
     """
-    from agegender_jax.data import builder  # needs TFDS; before `_open`, to which its absence would be damage
+    from agegender_jax.data import builder  # needs TFDS; here, for its absence is no damage to prepared data
 
-    cache = _cache(Path(cache_dir).expanduser() if cache_dir else sources.default_cache_dir())
+    folder = cache.writable(resolve.cache_folder(cache_dir))
+    builder.check_threads()
 
-    def folder_of(fingerprint: str) -> Path:
-        return cache / f"{fingerprint[:16]}-{builder.VERSION}"
+    def place(fingerprint: str) -> Path:
+        return folder / f"{fingerprint[:16]}-{builder.VERSION}"
 
-    stamp = fingerprint_cache.path(spec, cache, progress)
+    stamp = fingerprint_cache.path(spec, folder, progress)
     fingerprint = fingerprint_cache.read(stamp)
-    found = _find(folder_of(fingerprint), progress) if fingerprint else None
-    if found is None:
-        items = list(sources.read(spec, str(cache), progress))
-        fingerprint = _fingerprint(items)
-        found = _find(folder_of(fingerprint), progress, lambda folder: _build(folder, items, spec, progress, on_bad))
-        if stamp and not any(map(_failed, items)) and fingerprint_cache.still(stamp, spec, cache):
+    content = _find(place(fingerprint), progress) if fingerprint else None
+    if content is None:
+        with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as spool:
+            files = [_spool(item, spool) for item in sources.read(spec, str(folder), progress)]
+            spool.flush()
+            fingerprint = _fingerprint(files)
+            content = _find(
+                place(fingerprint), progress, lambda out: _build(out, files, spool.fileno(), spec, progress, on_bad)
+            )
+        if stamp and not any(file.failed for file in files) and fingerprint_cache.still(stamp, spec, folder):
             fingerprint_cache.write(stamp, fingerprint)
-    folder = folder_of(fingerprint)
-    records, columns, bad = found
+    records, columns, bad = content
     _check_bad(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
-    return Prepared(name=name, fingerprint=fingerprint, folder=folder, records=records, age=age, bad=bad, **columns)
+    return Prepared(
+        name=name, fingerprint=fingerprint, folder=place(fingerprint), records=records, age=age, bad=bad, **columns
+    )
 
 
-def _failed(item: sources.Item) -> bool:
-    """Whether reading failed, perhaps not for ever."""
-    return item.data is None and (item.label is not None or item.reason.startswith("cannot be read"))
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """An image file of a source, its bytes at `start` of the spool.
+
+    Attributes:
+      failed: whether reading it failed, perhaps not for ever.
+    """
+
+    file: str
+    label: Any
+    reason: str | None
+    digest: bytes
+    start: int
+    size: int
+    failed: bool
 
 
-def _cache(folder: Path) -> Path:
-    """`folder`, made and writable."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ConfigError(
-            f"prepared data cannot be kept there: {error.strerror}",
-            str(folder),
-            "name a folder that can be written: --config.data.cache_dir=DIR",
-        ) from error
-    return folder
+def _spool(item: sources.Item, spool) -> _File:
+    """Append an item's bytes to the spool."""
+    data = item.data or b""
+    start = spool.tell()
+    spool.write(data)
+    failed = item.data is None and (item.label is not None or item.reason.startswith("cannot be read"))
+    return _File(item.file, item.label, item.reason, hashlib.sha256(data).digest(), start, len(data), failed)
 
 
-def _memmap(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A new array file uint8 whose room on the disk is taken: writing to pages without room would kill the process."""
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    try:
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        path.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    return array
-
-
-def _holds(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the file is a whole array of this shape."""
-    try:
-        return np.load(path, mmap_mode="r").shape == shape
-    except (OSError, EOFError, ValueError):
-        return False
-
-
-def _fingerprint(items: list[sources.Item]) -> str:
+def _fingerprint(files: Iterable[_File]) -> str:
     whole = hashlib.sha256()
-    for item in items:
-        line = f"{hashlib.sha256(item.data or b'').hexdigest()} {item.file}\n"
-        if item.label and item.label.age_years < 0:  # a group of ages: from a CSV, not in the file's name
-            line += f"{dataclasses.astuple(item.label)}\n"
+    for file in files:
+        line = f"{file.digest.hex()} {file.file}\n"
+        if file.label and file.label.age_years < 0:  # a group of ages: from a CSV, not in the file's name
+            line += f"{dataclasses.astuple(file.label)}\n"
         whole.update(line.encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
 
 
 def _find(folder: Path, progress: Progress | None, build: Callable[[Path], None] | None = None):
-    """What `_read` gives, after building it if need be; None where it is not there and there is no `build`."""
-    with _locked(folder):
-        found = _open(folder, progress)
-        if found is None and build:
-            build(folder)
-            found = _read(folder)
-        return found
+    """Return what `_read` gives, after building it if need be; None where it is not there and there is no `build`."""
+    with cache.locked(folder, progress) as alone:
+        content = _open(folder, progress)
+        if content is None and build:
+            if alone:
+                cache.remove_leftovers(folder)
+            unfinished = cache.new_folder(folder)
+            try:
+                build(unfinished)
+                cache.replace_folder(unfinished, folder)
+            except BaseException:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise
+            content = _read(folder)
+        return content
 
 
 def _open(folder: Path, progress: Progress | None):
-    """What `_read` gives, or None where it must be made (again)."""
-    if not folder.exists():
-        return None
+    """Return what `_read` gives; None where it must be made, again or for the first time. Nothing is removed."""
     try:
+        if not folder.exists():
+            return None
+        for path in (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp"):
+            path.open("rb").close()  # array_record has no errors of its own for a lack of permissions or file handles
         return _read(folder)
-    except Exception as error:  # array_record and tfds raise many kinds
-        _tell(progress, 0, 1, f"prepared data is damaged ({error}); making it again")
-        shutil.rmtree(folder)
-        return None
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError:
+        problem = "a file is missing"
+    except OSError as error:
+        if error.errno is not None:
+            raise cache.unreadable(folder, error) from error
+        problem = str(error)
+    except Exception as error:  # array_record and TFDS raise many kinds
+        problem = str(error)
+    if progress:
+        progress(0, 1, f"prepared data are damaged ({problem}); making them again")
+    return None
 
 
-def _build(folder: Path, items: list[sources.Item], spec: str, progress: Progress | None, on_bad: OnBad | None) -> None:
+def _build(
+    folder: Path, files: list[_File], spool: int, spec: str, progress: Progress | None, on_bad: OnBad | None
+) -> None:
+    """Write the prepared form of the files whose bytes are in the spool, a file handle, to `folder`."""
     from agegender_jax.data import builder
 
-    bad = [(i.file, i.reason) for i in items if i.reason]
-    usable = [i for i in items if not i.reason]
-    records = []
-    for item, found in zip(usable, _threads(_examine, usable), strict=True):
+    def data(file: _File) -> bytes:
+        return os.pread(spool, file.size, file.start)
+
+    bad = [(file.file, file.reason) for file in files if file.reason]
+    usable = [file for file in files if not file.reason]
+    kept, records = [], []
+    for file, found in zip(usable, parallel_map(lambda file: _examine(file, data(file)), usable), strict=True):
         if isinstance(found, str):
-            bad.append((item.file, found))
+            bad.append((file.file, found))
         else:
+            kept.append(file)
             records.append(found)
-        _tell(progress, len(records) + len(bad), len(items), "checking images")
+        if progress:
+            progress(len(records) + len(bad), len(files), "checking images")
     _check_any(spec, records, bad, on_bad)
-    _tell(progress, 0, len(records), "finding near-duplicates")
-    hashes = np.stack([r["dhash"] for r in records])
-    for record, group in zip(records, splits.groups([r["content"] for r in records], hashes), strict=True):
-        record["group"] = int(group)
-    unfinished = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    _tell(progress, 0, len(records), "writing the prepared images")
-    builder.write(unfinished, records)
-    _write_index(unfinished / INDEX, builder.read(unfinished))
-    replace(unfinished / BAD, to_json(sorted(bad)))
-    unfinished.rename(folder)
+    hashes = np.stack([record["dhash"] for record in records])
+    groups = splits.groups([record["content"] for record in records], hashes, progress)
+
+    def examples() -> Iterator[dict]:
+        for i, (file, record) in enumerate(zip(kept, records, strict=True)):
+            if progress:
+                progress(i + 1, len(records), "writing the prepared images")
+            yield record | {"group": int(groups[i]), "image": data(file)}
+
+    builder.write(folder, examples())
+    _write_index(folder / INDEX, builder.read(folder))
+    replace(folder / BAD, to_json(sorted(bad)))
 
 
-def _examine(item: sources.Item) -> dict | str:
-    """The record of an image, or the reason why it cannot be used."""
+def _examine(file: _File, data: bytes) -> dict | str:
+    """Return the record of an image but for its bytes, or the reason why it cannot be used."""
     try:
-        pixels = decode(item.data)
+        pixels = decode(data)
     except DecodeError as error:
         return error.reason
     raw = pixels.reshape(-1)
     content = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} ".encode())
     content.update(raw)
-    return dataclasses.asdict(item.label) | {
-        "file": item.file,
+    return dataclasses.asdict(file.label) | {
+        "file": file.file,
         "sha256": hashlib.sha256(raw).hexdigest(),
         "content": content.hexdigest(),
         "dhash": near_duplicates.dhash(pixels),
         "thumbnail": near_duplicates.thumbnail(pixels),
-        "image": item.data,
     }
 
 
@@ -267,12 +227,12 @@ def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float,
         raise DataError(
             f"{len(bad)} of {good + len(bad)} files are unusable, more than data.max_bad {max_bad:g} ({some})",
             spec,
-            f"mend the files{listed}, or accept them with --config.data.max_bad={min(1.0, round(share + 0.005, 2))}",
+            f"fix the files{listed}, or allow them with --config.data.max_bad={min(1.0, round(share + 0.005, 2))}",
         )
 
 
 def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str]]]:
-    """The records of a prepared folder, their columns, and the bad files."""
+    """Return the records of a prepared folder, their columns, and the bad files."""
     from agegender_jax.data import builder
 
     records = builder.read(folder)
@@ -283,30 +243,16 @@ def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str
     return records, columns, [tuple(pair) for pair in json.loads((folder / BAD).read_text())]
 
 
-def _write_index(path: Path, records: Sequence[dict]) -> None:
-    """The records' columns but the image, in their stored order, so that a start need not read every image."""
-    rows = [{name: _text(value) for name, value in record.items() if name != "image"} for record in records]
+def _write_index(path: Path, records: Iterable[dict]) -> None:
+    """Write the records' columns but for the image, in their stored order, so that a start need not read the images."""
+    columns: dict[str, list] = {}
+    for record in records:
+        for name, value in record.items():
+            if name != "image":
+                columns.setdefault(name, []).append(_text(value))
     with open(path, "wb") as file:
-        np.savez(file, **{f"column_{name}": np.array([row[name] for row in rows]) for name in rows[0]})
+        np.savez(file, **{f"column_{name}": np.array(values) for name, values in columns.items()})
 
 
 def _text(value: Any) -> Any:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-
-
-def _threads(work: Callable, items) -> Iterator:
-    """Results in order, from one thread a core; Pillow decodes outside the interpreter's lock."""
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(work, items)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path):
-    with open(folder.with_name(f"{folder.name}.lock"), "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _tell(progress: Progress | None, done: int, total: int, text: str) -> None:
-    if progress:
-        progress(done, total, text)

@@ -4,14 +4,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from agegender_jax import files
-from agegender_jax.data import archives
+from agegender_jax.data import archives, cache
+from agegender_jax.data.cache import Progress
 from agegender_jax.errors import ConfigError, DataError
 
-Progress = Callable[[int, int, str], None]
 SYNTHETIC = "synthetic"
 SYNTHETIC_FACES = 3000
 SYNTHETIC_SIZE = 96
@@ -19,9 +18,17 @@ SAMPLE_FACES = 16  # drawn each time, to see whether the cached ones are the gen
 UTKFACE_URL = "https://susanqq.github.io/UTKFace/"
 
 
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/agegender_jax`, else `~/.cache/agegender_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agegender_jax"
+def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
+    """Return `cache_dir`, else `$XDG_CACHE_HOME/agegender_jax`, else `~/.cache/agegender_jax`.
+
+    Raises:
+      ConfigError: the home folder that it is in is not known.
+    """
+    if cache_dir:
+        return files.expand(cache_dir, "data.cache_dir")
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return files.expand(base, "XDG_CACHE_HOME") / "agegender_jax"
+    return files.expand("~/.cache", "data.cache_dir") / "agegender_jax"
 
 
 def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> list[Path]:
@@ -36,8 +43,7 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
     paths: list[Path] = []
     for part in _parts(spec):
         num = _synthetic_num(part)
-        folder = Path(cache_dir or default_cache_dir())
-        path = _find(part) if num is None else _synthetic_folder(num, folder, progress)
+        path = _find(part) if num is None else _synthetic_folder(num, cache_folder(cache_dir), progress)
         if any(path.samefile(other) for other in paths):
             raise DataError("a source is named twice", f"{part} in data.source={spec}", "name it once")
         paths.append(path)
@@ -130,22 +136,17 @@ def _synthetic_num(part: str) -> int | None:
 
 def _synthetic_folder(num: int, cache_dir: Path, progress: Progress | None) -> Path:
     """The folder of `num` drawn faces: drawn once, and again when the generator draws otherwise."""
-    cache_dir = cache_dir.expanduser()
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+    cache.writable(cache_dir)
+    with cache.full_disk(cache_dir):
         with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=cache_dir) as sample:
             folder = cache_dir / f"synthetic-{num}-{_drawn(Path(sample), SAMPLE_FACES)}"
         if not folder.is_dir():
-            unfinished = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=cache_dir))
+            unfinished = cache.new_folder(cache_dir / ".synthetic")
             try:
                 _drawn(unfinished, num, progress)
                 _move(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the cache cannot be written: {error.strerror}", str(cache_dir), "--config.data.cache_dir=FOLDER"
-        ) from error
     return folder
 
 

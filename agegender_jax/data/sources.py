@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agegender_jax.data import archives, fairface, listing
+from agegender_jax.data.cache import Progress
 from agegender_jax.data.listing import Entry, State
-from agegender_jax.data.resolve import Progress, default_cache_dir, resolve, source_name, source_names
+from agegender_jax.data.resolve import resolve, source_name, source_names
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
 
-__all__ = ["Item", "default_cache_dir", "read", "resolve", "source_name", "states"]
+__all__ = ["Item", "read", "resolve", "source_name", "states"]
 
 
 NOT_THERE = "listed in the CSV, but there is no such image"
@@ -48,8 +49,8 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
     Args:
       spec: folder, archive (.tar, .tar.gz, .tgz, .zip), FairFace CSV, `synthetic[:N]`, or several of them
         with commas between.
-      cache_dir: where drawn faces are kept; default_cache_dir() if None or "".
-      progress: is told how many faces are drawn, of how many.
+      cache_dir: where drawn faces are kept; the user's cache folder if None or "".
+      progress: is called with (done, total, text) while faces are drawn and images are read.
 
     Raises:
       DataError: a source is missing; or, while iterating, unreadable, damaged or without images.
@@ -57,8 +58,8 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
     """
     paths = resolve(spec, cache_dir, progress)
     if len(paths) == 1:
-        return _read_one(paths[0])
-    return _read_joined(sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True)))
+        return _read_one(paths[0], progress)
+    return _read_joined(sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True)), progress)
 
 
 def states(
@@ -79,13 +80,13 @@ def states(
         yield from ((f"{where}/{entry.path}", entry.state or entry.reason) for entry in found)
 
 
-def _read_joined(parts: list[tuple[str, Path]]) -> Iterator[Item]:
+def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None) -> Iterator[Item]:
     for prefix, path in parts:
-        for item in _read_one(path):
+        for item in _read_one(path, progress):
             yield dataclasses.replace(item, file=prefix + item.file)
 
 
-def _read_one(path: Path) -> Iterator[Item]:
+def _read_one(path: Path, progress: Progress | None) -> Iterator[Item]:
     with _open(path) as (listed, labels):
         images = [entry for entry in listed if listing.is_image(entry.path)]
         images += _missing(labels, {entry.path for entry in images})
@@ -97,7 +98,9 @@ def _read_one(path: Path) -> Iterator[Item]:
             )
         shared = _shared_folder([entry.path for entry in images if entry.read])
         named = [(_file(entry, shared), entry) for entry in images]
-        for file, entry in sorted(named, key=lambda pair: pair[0]):
+        for i, (file, entry) in enumerate(sorted(named, key=lambda pair: pair[0])):
+            if progress:
+                progress(i + 1, len(named), "reading the source")
             yield _item(file, entry, labels)
 
 

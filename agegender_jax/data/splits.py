@@ -10,19 +10,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from agegender_jax.data import near_duplicates
+from agegender_jax.data.cache import Progress
 
 SHARES = (("test", 0.1), ("val", 0.1))
 
 
-def groups(sha256: Sequence[str], hashes: np.ndarray) -> np.ndarray:
-    """Return the number of each image's group, int32 [N]. `hashes`: uint8 [N, 32]."""
+def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+    """Return the number of each image's group, int32 [N].
+
+    Args:
+      sha256: N texts that are equal for equal images.
+      hashes: uint8 [N, 32].
+      progress: is called with (done, total, text) while hashes are compared.
+    """
     from scipy import sparse  # a third of a second, which not every start of a program needs
     from scipy.sparse import csgraph
 
     count = len(sha256)
     _, first, inverse = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
     equal = np.stack([np.arange(count), first[inverse]], 1)
-    pairs = np.concatenate([near_duplicates.pairs_within(hashes), equal])
+    pairs = np.concatenate([near_duplicates.pairs_within(hashes, progress=progress), equal])
     graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
     return csgraph.connected_components(graph, directed=False)[1].astype(np.int32)
 

@@ -46,7 +46,7 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Entry:
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     with archive.open(info) as file:
-        data = file.read(MAX_BYTES + 1)
+        data = file.read(min(info.file_size, MAX_BYTES) + 1)
     if len(data) != info.file_size:
         raise Unreadable("cut short in the archive")
     return data

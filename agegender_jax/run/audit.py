@@ -9,7 +9,8 @@ from rich.table import Table
 
 from agegender_jax import files
 from agegender_jax.data import audit, image_stats, sources, splits
-from agegender_jax.data.prepare import Prepared, prepare
+from agegender_jax.data.prepare import prepare
+from agegender_jax.data.prepared import Prepared
 from agegender_jax.errors import ConfigError
 from agegender_jax.report import audit as report
 from agegender_jax.run import leaks

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from agegender_jax.data import pipeline, selection, splits
 from agegender_jax.data.decoding import decode
-from agegender_jax.data.prepare import Prepared, prepare
+from agegender_jax.data.prepare import prepare
+from agegender_jax.data.prepared import Prepared
 from agegender_jax.data.resolve import source_names
 from agegender_jax.structs import Batch
 

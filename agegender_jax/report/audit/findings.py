@@ -7,7 +7,7 @@ import numpy as np
 from agegender_jax import metrics
 from agegender_jax.data import audit, near_duplicates
 from agegender_jax.data.image_stats import Looks
-from agegender_jax.data.prepare import Prepared
+from agegender_jax.data.prepared import Prepared
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.report.audit.noise import noise, recurring
 

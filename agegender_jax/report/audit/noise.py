@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from agegender_jax.data import audit, near_duplicates
-from agegender_jax.data.prepare import Prepared
+from agegender_jax.data.prepared import Prepared
 from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, RACES
 from agegender_jax.metrics import label_noise
 
@@ -17,9 +17,10 @@ def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
     most = recurring(faces, exact[found["bucket"] | found["gender"]])
     copies = pairs.near[pairs.distance <= near_duplicates.COPY_LIMIT]
     rest, copies = exact[~_holds(faces, exact, most)], copies[audit.independent(faces, copies)]
+    picture = np.unique(faces.content, return_inverse=True)[1]
     return {
-        "exact": _ceilings(faces, exact, faces.content),
-        "exact_without_recurring": _ceilings(faces, rest, faces.content),
+        "exact": _ceilings(faces, exact, picture),
+        "exact_without_recurring": _ceilings(faces, rest, picture),
         "near_copies": _ceilings(faces, copies, faces.group),
     }
 
@@ -35,7 +36,7 @@ def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray
 
 
 def _ceilings(faces: Prepared, pairs: np.ndarray, same: np.ndarray) -> dict:
-    """What the labels allow, from pairs of labels; `same`: [N], equal for files of one picture."""
+    """What the labels allow, from pairs of labels; `same`: int [N], equal for files of one picture."""
     found, picture = audit.disagreements(faces, pairs), same[pairs[:, 0]]
     return {
         "age_accuracy": label_noise.accuracy_ceiling(found["bucket"], picture, NUM_AGE_BUCKETS),

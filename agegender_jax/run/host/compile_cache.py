@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from agegender_jax.data.resolve import default_cache_dir
+from agegender_jax.data.resolve import cache_folder
 from agegender_jax.errors import ConfigError
 
 LIMIT = 2**30  # bytes; what was used longest ago goes first
@@ -28,7 +28,7 @@ def keep() -> Path | None:
     if given or not jax.config.jax_enable_compilation_cache:
         return None
     try:
-        folder = default_cache_dir().expanduser() / "compiled" / _processor()
+        folder = cache_folder() / "compiled" / _processor()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # code is loaded from here: nobody else may write
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, ConfigError, RuntimeError):  # no home folder

@@ -1,0 +1,30 @@
+"""Work on many items in threads, few of them in memory at a time."""
+
+import collections
+import concurrent.futures
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+AHEAD = 4  # items in work or waiting, for each thread
+
+
+def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `work(item)` of each item in order, computed by one thread for each core.
+
+    At most AHEAD items for each thread are taken ahead of the consumer, and their results are kept.
+    """
+    threads = os.cpu_count() or 1
+    pending: collections.deque[concurrent.futures.Future] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) >= AHEAD * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
