@@ -1,4 +1,4 @@
-"""What an audit leaves: audit.json, audit.html with contact sheets and figures, and a summary."""
+"""Reports of an audit: audit.json, audit.html with contact sheets and figures, and a summary."""
 
 from agegender_jax.report.audit.figures import draw
 from agegender_jax.report.audit.findings import findings

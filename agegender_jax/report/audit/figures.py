@@ -1,4 +1,4 @@
-"""Figures of an audit, as PNG: who is in the source, and how copies of a picture differ."""
+"""Figures of an audit as PNG: labels of the source, and differences between copies of a picture."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,23 +10,23 @@ from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.report.figures import style
 
 
-def draw(faces: Prepared, found: dict) -> dict[str, bytes]:
-    """PNG bytes by name: labels.png always, copies.png where there are duplicates."""
-    drawn = {"labels.png": style.png(_labels(faces, found["labels"]))}
-    if found["exact"]["pairs"] or found["near"]["pairs"]:
-        drawn["copies.png"] = style.png(_copies(found))
-    return drawn
+def draw(faces: Prepared, audit: dict) -> dict[str, bytes]:
+    """Return PNG bytes by file name: labels.png, and copies.png if there are duplicates."""
+    figures = {"labels.png": style.png(_labels(faces, audit["labels"]))}
+    if audit["exact"]["pairs"] or audit["near"]["pairs"]:
+        figures["copies.png"] = style.png(_copies(audit))
+    return figures
 
 
 def _labels(faces: Prepared, labels: dict) -> Figure:
-    """Ages in years, or groups where years are not known, and races; bars stacked by gender."""
+    """Return histograms of ages in years, or age groups if years are unknown, and of races, stacked by gender."""
     figure = style.new(11, 3.6)
     by_age, by_race = figure.subplots(1, 2, width_ratios=(2.2, 1))
     if known := (faces.age_years >= 0).sum():
         edges = np.arange(0, faces.age_years.max() + 2) - 0.5
         counts = [_histogram(faces.age_years[faces.gender == g], edges) for g in range(len(GENDERS))]
         _stack(by_age, np.arange(len(edges) - 1), counts, width=1.0)
-        by_age.set(xlabel="age (years)", ylabel="images a year of age", title=f"Ages, n = {known:,}")
+        by_age.set(xlabel="age (years)", ylabel="images per year of age", title=f"Ages, n = {known:,}")
         by_age.xaxis.set_major_locator(MultipleLocator(10))
     else:
         names = list(labels["age"])
@@ -41,15 +41,15 @@ def _labels(faces: Prepared, labels: dict) -> Figure:
     return figure
 
 
-def _copies(found: dict) -> Figure:
-    """How far the ages of equal pictures lie apart, and how far the hashes of near-duplicates."""
+def _copies(audit: dict) -> Figure:
+    """Return histograms of age differences of equal pictures and of hash distances of near-duplicates."""
     figure = style.new(11, 3.2)
     years, bits = figure.subplots(1, 2)
-    counts = found["exact"]["years_apart_counts"]
+    counts = audit["exact"]["years_apart_counts"]
     _bars(years, counts)
     years.set(xlabel="difference of the two ages (years)", ylabel="pairs")
     years.set_title(f"Equal pictures, {sum(counts.values()):,} pairs with years")
-    counts = found["near"]["distances"]
+    counts = audit["near"]["distances"]
     _bars(bits, counts)
     bits.axvline(COPY_LIMIT + 0.5, color=style.GREY, linestyle="--", linewidth=1)
     bits.text(

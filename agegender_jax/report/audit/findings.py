@@ -1,4 +1,4 @@
-"""audit.json: what an audit has found, as a dict. docs/audit.md has its fields."""
+"""audit.json: the findings of an audit. docs/audit.md describes its fields."""
 
 from collections import Counter
 
@@ -16,11 +16,12 @@ LABELS = ("bucket", "gender", "race")
 
 
 def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, command: list[str]) -> dict:
-    """audit.json as a dict.
+    """Return the value of audit.json.
 
     Args:
-      pairs, looks: what was found in `faces`. leakage: what `run.auditor` says about splits.
-      command: that asked for it.
+      pairs, looks: duplicates and image statistics of `faces`.
+      leakage: leakage between splits, from `run.audit`.
+      command: arguments of the program.
     """
     name = faces.file.tolist()
     exact = [_exact(faces, files) for files in audit.exact_groups(faces)]
@@ -52,7 +53,7 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
 
 
 def described(faces: Prepared, file: int) -> dict:
-    """A file with its label."""
+    """Return a file with its label."""
     age, gender, race = audit.label_of(faces, file)
     return {"file": str(faces.file[file]), "age": age, "gender": GENDERS[gender], "race": RACES[race]}
 
@@ -67,7 +68,7 @@ def _near(faces: Prepared, files: np.ndarray) -> dict:
 
 
 def _differ(faces: Prepared, files: np.ndarray) -> dict:
-    """Which labels are not the same all over a group, and the largest difference of ages in years."""
+    """Return the labels that differ within a group, and the largest difference of ages in years."""
     age, years = faces.age[files], faces.age_years[files]
     differ = {
         "bucket": age[:, 0].max() > age[:, 1].min(),  # ranges that overlap pairwise have a bucket in common
@@ -80,16 +81,17 @@ def _differ(faces: Prepared, files: np.ndarray) -> dict:
 
 
 def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
-    """Counts of pairs, exact or near, and all groups, the gravest first."""
-    found = audit.disagreements(faces, pairs)
-    apart = found["years_apart"][~np.isnan(found["years_apart"])]
-    differing = {name: int(found[name].sum()) for name in LABELS}
+    """Return counts of pairs, exact or near, and all groups, the strongest contradictions first."""
+    differences = audit.disagreements(faces, pairs)
+    apart = differences["years_apart"][~np.isnan(differences["years_apart"])]
+    differing = {name: int(differences[name].sum()) for name in LABELS}
     years = {"n": len(apart), "mean": float(apart.mean()), "largest": int(apart.max())} if len(apart) else None
-    contradicting = np.flatnonzero(found["bucket"] | found["gender"])
+    contradicting = np.flatnonzero(differences["bucket"] | differences["gender"])
     return {
         "pairs": len(pairs),
         "files": sum(len(group["files"]) for group in groups),
-        "differing": differing | {"any": int((found["bucket"] | found["gender"] | found["race"]).sum())},
+        "differing": differing
+        | {"any": int((differences["bucket"] | differences["gender"] | differences["race"]).sum())},
         "years_apart": years,
         "years_apart_counts": _counts(apart.astype(int)),
         "recurring": recurring(faces, pairs[contradicting]),
@@ -98,19 +100,19 @@ def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
 
 
 def _gravity(group: dict) -> tuple:
-    """Sorts groups: copies before what may be other persons, and what contradicts itself most first."""
+    """Return a sort key: copies before pictures that may show other people, then the strongest contradictions."""
     farthest = max((bits for *_, bits in group.get("links", [])), default=0)
     return farthest > near_duplicates.COPY_LIMIT, -len(group["differ"]), -(group["years_apart"] or 0)
 
 
 def _labels(faces: Prepared) -> dict:
-    """Histograms; a label with a range counts under the range's name."""
-    ranges, of = np.unique(faces.age, axis=0, return_inverse=True)
+    """Return histograms; a label with a range counts under the name of the range."""
+    ranges, index = np.unique(faces.age, axis=0, return_inverse=True)
     names = [metrics.range_name(*r) for r in ranges]
-    cells = Counter(zip(of.ravel().tolist(), faces.gender.tolist(), faces.race.tolist(), strict=True))
+    cells = Counter(zip(index.ravel().tolist(), faces.gender.tolist(), faces.race.tolist(), strict=True))
     return {
         "age_years": _counts(faces.age_years[faces.age_years >= 0]),
-        "age": {name: int((of.ravel() == i).sum()) for i, name in enumerate(names)},
+        "age": {name: int((index.ravel() == i).sum()) for i, name in enumerate(names)},
         "gender": {name: int((faces.gender == i).sum()) for i, name in enumerate(GENDERS)},
         "race": {name: int((faces.race == i).sum()) for i, name in enumerate(RACES)},
         "cells": [
@@ -121,6 +123,6 @@ def _labels(faces: Prepared) -> dict:
 
 
 def _counts(values: np.ndarray) -> dict[str, int]:
-    """How often each integer occurs."""
-    found, counts = np.unique(values, return_counts=True)
-    return {str(value): count for value, count in zip(found.tolist(), counts.tolist(), strict=True)}
+    """Return how often each integer occurs."""
+    occurring, counts = np.unique(values, return_counts=True)
+    return {str(value): count for value, count in zip(occurring.tolist(), counts.tolist(), strict=True)}

@@ -1,4 +1,4 @@
-"""What the labels allow, by the pairs of labels that one picture has."""
+"""Bounds on accuracy and error, from pairs of labels of one picture."""
 
 from collections import Counter
 
@@ -11,12 +11,12 @@ from agegender_jax.metrics import label_noise
 
 
 def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
-    """Ceilings from exact pairs, from those without the label that recurs most in them, and from near copies."""
+    """Return bounds from exact pairs, from those without their most frequent label, and from near copies."""
     exact = pairs.exact[audit.independent(faces, pairs.exact)]
-    found = audit.disagreements(faces, exact)
-    most = recurring(faces, exact[found["bucket"] | found["gender"]])
+    differences = audit.disagreements(faces, exact)
+    most = recurring(faces, exact[differences["bucket"] | differences["gender"]])
     copies = pairs.near[pairs.distance <= near_duplicates.COPY_LIMIT]
-    rest, copies = exact[~_holds(faces, exact, most)], copies[audit.independent(faces, copies)]
+    rest, copies = exact[~_has_label(faces, exact, most)], copies[audit.independent(faces, copies)]
     picture = np.unique(faces.content, return_inverse=True)[1]
     return {
         "exact": _ceilings(faces, exact, picture),
@@ -25,8 +25,8 @@ def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
     }
 
 
-def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray:
-    """Whether a pair has a file of this label, bool [K]."""
+def _has_label(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray:
+    """Return whether a pair has a file with this label, bool [K]."""
     if label is None:
         return np.zeros(len(pairs), bool)
     same = faces.age_text == label["age"]
@@ -36,18 +36,18 @@ def _holds(faces: Prepared, pairs: np.ndarray, label: dict | None) -> np.ndarray
 
 
 def _ceilings(faces: Prepared, pairs: np.ndarray, same: np.ndarray) -> dict:
-    """What the labels allow, from pairs of labels; `same`: int [N], equal for files of one picture."""
-    found, picture = audit.disagreements(faces, pairs), same[pairs[:, 0]]
+    """Return bounds from pairs of labels; `same`: int [N], equal for files of one picture."""
+    differences, picture = audit.disagreements(faces, pairs), same[pairs[:, 0]]
     return {
-        "age_accuracy": label_noise.accuracy_ceiling(found["bucket"], picture, NUM_AGE_BUCKETS),
-        "gender_accuracy": label_noise.accuracy_ceiling(found["gender"], picture, len(GENDERS)),
-        "aabd": label_noise.distance_floor(found["buckets_apart"].astype(float), picture),
-        "age_mae": label_noise.distance_floor(found["years_apart"], picture),
+        "age_accuracy": label_noise.accuracy_ceiling(differences["bucket"], picture, NUM_AGE_BUCKETS),
+        "gender_accuracy": label_noise.accuracy_ceiling(differences["gender"], picture, len(GENDERS)),
+        "aabd": label_noise.distance_floor(differences["buckets_apart"].astype(float), picture),
+        "age_mae": label_noise.distance_floor(differences["years_apart"], picture),
     }
 
 
 def recurring(faces: Prepared, pairs: np.ndarray) -> dict | None:
-    """The label that stands in most of these pairs: one label given to a whole batch of files shows up here."""
+    """Return the most frequent label in these pairs, such as one that was assigned to a whole batch of files."""
     labels = Counter(label for pair in pairs.tolist() for label in {audit.label_of(faces, i) for i in pair})
     if not labels:
         return None

@@ -1,4 +1,4 @@
-"""audit.html: one file that loads nothing from elsewhere, with contact sheets of what an audit has found."""
+"""audit.html: one file that loads nothing from elsewhere, with contact sheets of the findings."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from agegender_jax.report.audit.summary import bounds, summary
 from agegender_jax.report.formatting import interval, number
 from agegender_jax.report.rendering import ENVIRONMENT
 
-SHOWN = 250  # groups or files in a list, and the rest is in audit.json
+SHOWN = 250  # groups or files per list; the rest is only in audit.json
 PICTURES = 8  # of a group
 SIDE, QUALITY = 112, 80
 CAPTIONS = {
@@ -25,12 +25,13 @@ ALTS = {
 }
 
 
-def page(found: dict, figures: dict[str, bytes], picture: Callable[[str], np.ndarray]) -> str:
-    """The page of an audit's dict.
+def page(audit: dict, figures: dict[str, bytes], picture: Callable[[str], np.ndarray]) -> str:
+    """Return the page of an audit as HTML.
 
     Args:
-      figures: PNG bytes by name, as `figures.draw` gives them.
-      picture: uint8 RGB [H, W, 3] of a usable file.
+      audit: value of audit.json.
+      figures: PNG bytes by file name, from `figures.draw`.
+      picture: returns uint8 RGB [H, W, 3] of a usable file.
     """
 
     def thumbnail(file: str) -> str:
@@ -41,15 +42,15 @@ def page(found: dict, figures: dict[str, bytes], picture: Callable[[str], np.nda
         for name, png in figures.items()
     }
     return ENVIRONMENT.get_template("audit.html.jinja").render(
-        a=found,
-        command=shlex.join(found["command"]),
-        summary=summary(found),
-        ceilings=_ceilings(list(found["label_noise"].values())),
-        torn=_torn(found["leakage"]),
-        cells=[list(cell.values()) for cell in found["labels"]["cells"]],
+        a=audit,
+        command=shlex.join(audit["command"]),
+        summary=summary(audit),
+        ceilings=_ceilings(list(audit["label_noise"].values())),
+        torn=_torn(audit["leakage"]),
+        cells=[list(cell.values()) for cell in audit["labels"]["cells"]],
         odd=(
-            ("Unusable files", "reason", [list(row.values()) for row in found["unusable"]]),
-            ("Unusual names that carry their label", "remark", [list(row.values()) for row in found["remarks"]]),
+            ("Unusable files", "reason", [list(row.values()) for row in audit["unusable"]]),
+            ("Malformed names with a valid label", "remark", [list(row.values()) for row in audit["remarks"]]),
         ),
         images=images,
         thumbnail=thumbnail,
@@ -59,12 +60,12 @@ def page(found: dict, figures: dict[str, bytes], picture: Callable[[str], np.nda
 
 
 def _ceilings(noise: list[dict]) -> list[list[str]]:
-    """Rows of the table of what the labels allow, a column for each kind of pairs."""
+    """Return the rows of the table of bounds, with a column for each kind of pairs."""
     counts = [noise_of["gender_accuracy"] for noise_of in noise]
     rows = [["pictures, pairs", *(f"{of['pictures']}, {of['pairs']}" for of in counts)]]
     for score, title in (("age_accuracy", "age bucket differs"), ("gender_accuracy", "gender differs")):
-        told = (f"{number(of[score]['disagreement'])} {interval(of[score]['ci95'])}" for of in noise)
-        rows.append([title, *(text.strip() for text in told)])
+        cells = (f"{number(of[score]['disagreement'])} {interval(of[score]['ci95'])}" for of in noise)
+        rows.append([title, *(text.strip() for text in cells)])
     for score, title, bound in (
         ("age_accuracy", "best age accuracy", "ceiling"),
         ("gender_accuracy", "best gender accuracy", "ceiling"),
@@ -76,12 +77,12 @@ def _ceilings(noise: list[dict]) -> list[list[str]]:
 
 
 def _torn(leakage: dict) -> list[list]:
-    """Rows of the table of pairs in different splits."""
+    """Return the rows of the table of pairs in different splits."""
     split = leakage["split"]
-    kept = [(f"by content, seed {split['split_seed']}", split)]
-    kept += [(f"{run['workdir']}: its splits.csv", run) for run in leakage["runs"]]
+    splits = [(f"by content, seed {split['split_seed']}", split)]
+    splits += [(f"{run['workdir']}: its splits.csv", run) for run in leakage["runs"]]
     rows = [
-        [name, ", ".join(f"{size:,}" for size in of["sizes"].values()), *of["across"].values()] for name, of in kept
+        [name, ", ".join(f"{size:,}" for size in of["sizes"].values()), *of["across"].values()] for name, of in splits
     ]
     exact, both = split["random"]["exact"]["pairs"], split["random"]["all"]["pairs"]
     return [*rows, ["single files at random", "", f"{exact:.1f}", f"{both - exact:.1f}"]]
@@ -92,7 +93,7 @@ def _base64(data: bytes) -> str:
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
-    """A small copy, at most SIDE pixels a side."""
+    """Return a JPEG of at most SIDE x SIDE pixels."""
     image, out = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail((SIDE, SIDE))
     image.save(out, "JPEG", quality=QUALITY)

@@ -1,24 +1,24 @@
-"""An audit in a few lines, for a terminal and the top of the page."""
+"""Summary of an audit for a terminal and for the top of audit.html."""
 
 from agegender_jax.report.audit.findings import LABELS
 
 
-def summary(found: dict) -> list[tuple[str, str]]:
-    """The findings in short: (what, how many)."""
-    split, runs = found["leakage"]["split"], found["leakage"]["runs"]
+def summary(audit: dict) -> list[tuple[str, str]]:
+    """Return the main findings as (item, count)."""
+    split, runs = audit["leakage"]["split"], audit["leakage"]["runs"]
     rows = [
-        ("usable images", f"{found['n']:,}"),
-        ("unusable files", f"{len(found['unusable']):,}"),
-        ("unusual names", f"{len(found['remarks']):,}"),
+        ("usable images", f"{audit['n']:,}"),
+        ("unusable files", f"{len(audit['unusable']):,}"),
+        ("unusual names", f"{len(audit['remarks']):,}"),
     ]
     for kind, title in (("exact", "equal pictures"), ("near", "nearly equal pictures")):
-        of = found[kind]
-        differ = of["differing"]
+        pairs = audit[kind]
+        differ = pairs["differing"]
         rows += [
-            (title, f"{len(of['groups']):,} groups, {of['files']:,} files, {of['pairs']:,} pairs"),
+            (title, f"{len(pairs['groups']):,} groups, {pairs['files']:,} files, {pairs['pairs']:,} pairs"),
             (f"{title} that differ", ", ".join(f"{name} {differ[name]:,}" for name in LABELS)),
         ]
-    images = found["images"]
+    images = audit["images"]
     rows += [
         ("odd sizes, tiny, blank", ", ".join(f"{len(images[k]):,}" for k in ("odd_size", "tiny", "blank"))),
         (f"pairs across splits, seed {split['split_seed']}", f"{split['across']['exact'] + split['across']['near']:,}"),
@@ -36,15 +36,15 @@ def summary(found: dict) -> list[tuple[str, str]]:
                 ", ".join(f"{name} {seen[name]['seen']:,} of {seen[name]['n']:,}" for name in seen),
             ),
         ]
-    noise = found["label_noise"]["exact"]
+    noise = audit["label_noise"]["exact"]
     for name, title in (("age_accuracy", "ceiling of age accuracy"), ("gender_accuracy", "ceiling of gender accuracy")):
         rows.append((title, f"{bounds(noise[name], 'ceiling')}, {noise[name]['pictures']} pictures"))
     return rows
 
 
 def bounds(estimate: dict, name: str) -> str:
-    """ "0.749 to 0.864 [0.642, 0.912]": the two bounds, and the 95 % interval that holds both."""
+    """Return "0.749 to 0.864 [0.642, 0.912]": two bounds, and the 95 % interval that contains both."""
     if estimate[name] is None:
         return "n/a"
-    told, interval = "{:.3f} to {:.3f}".format(*estimate[name]), estimate[f"{name}_ci95"]
-    return told + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")
+    text, interval = "{:.3f} to {:.3f}".format(*estimate[name]), estimate[f"{name}_ci95"]
+    return text + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")
