@@ -3,6 +3,7 @@
 import errno
 import re
 
+IN_TEXT = re.compile(r"os_error_code='(\d+)'|\[OS error (\d+):")  # as tensorstore writes them
 FULL = re.compile(r"No space left on device|quota exceeded", re.IGNORECASE)
 
 
@@ -78,15 +79,25 @@ class LocalError(Exception):
     """An error in this process only, its cause chained. Report it and exit without a barrier."""
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it was raised from, says that a disk or a quota is full.
+def system_error(error: BaseException | None) -> int | None:
+    """Return the number of the operating system's error that an error is, was raised from, or names in its text.
 
-    Libraries wrap the system's error, some as mere text.
+    Libraries wrap the system's errors, some as mere text.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or FULL.search(str(error)):
-            return True
+        number = getattr(error, "errno", None)
+        if isinstance(error, OSError) and number:
+            return number
+        if match := IN_TEXT.search(str(error)):
+            return int(match[1] or match[2])
+        if FULL.search(str(error)):
+            return errno.ENOSPC
         error = error.__cause__ or error.__context__
-    return False
+    return None
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, says that a disk or a quota is full."""
+    return system_error(error) in (errno.ENOSPC, errno.EDQUOT)

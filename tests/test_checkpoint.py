@@ -189,7 +189,7 @@ def test_a_save_does_not_fail_where_older_steps_cannot_be_removed(saved, notices
 def test_a_folder_that_is_gone_is_one_error(saved):
     shutil.rmtree(saved.folder.parent)
     for _ in range(2):
-        with pytest.raises(CheckpointError, match="step 5 could not be saved: FileNotFoundError"):
+        with pytest.raises(CheckpointError, match="step 5 could not be saved: No such file"):
             saved.save(5, make_state(5), CONFIG)
 
 

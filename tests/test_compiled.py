@@ -92,5 +92,5 @@ def test_the_next_start_loads_and_damage_only_costs_time(config, tmp_path):
 
 def test_the_programs_turn_it_on(config, tmp_path):
     arguments = ("--config=configs/resnet.py", f"--config.data.source={tmp_path / 'nothing'}")
-    assert programs.run("train", *arguments, f"--workdir={tmp_path / 'run'}").returncode == 3
+    assert programs.start("train", *arguments, f"--workdir={tmp_path / 'run'}").returncode == 3
     assert list((tmp_path / "agegender_jax" / "compiled").iterdir())

@@ -1,6 +1,7 @@
 """Which steps a folder of checkpoints holds, and what is in them."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 
 from agegender_jax.checkpoint import manifest, tree
 from agegender_jax.checkpoint.manifest import BadCheckpoint
-from agegender_jax.errors import CheckpointError
+from agegender_jax.errors import CheckpointError, system_error
 
 STATE, CONFIG = "state", "config.json"
 
@@ -162,5 +163,7 @@ def reason(error: Exception) -> str:
     """Return one short line about an error."""
     if isinstance(error, BadCheckpoint):
         return str(error)
+    if number := system_error(error):
+        return os.strerror(number)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__} {lines[0][:120]}".strip()

@@ -111,7 +111,8 @@ def _start(command: ModuleType, main: Callable[[], None]) -> None:
         if hint := large_pages.use_large():
             print(hint, flush=True)
     if not any(argument.lstrip("-").startswith(("verbosity", "v=")) for argument in sys.argv):
-        logging.set_verbosity(logging.WARNING)  # Orbax logs much
+        logging.set_verbosity(logging.WARNING)
+        logging.get_absl_logger().setLevel("CRITICAL")  # Orbax and TFDS log much, and errors that are reported anyway
     owns_process = interpreter.owns_process()
     if owns_process:
         interpreter.settle_environment()

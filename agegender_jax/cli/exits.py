@@ -15,6 +15,7 @@ from agegender_jax.errors import (
     Stopped,
     UserError,
     is_disk_full,
+    system_error,
 )
 
 
@@ -57,28 +58,29 @@ def as_user_error(error: Exception) -> UserError | None:
 
 def _limit(error: Exception) -> UserError | None:
     """Return the error that describes a limit of the process or the device."""
-    number, text = getattr(error, "errno", None), str(error)
-    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+    number, text = system_error(error), str(error)
+    if number in (errno.EMFILE, errno.ENFILE):
         return ConfigError("too many files are open", "limits of the process", "raise the limit: ulimit -n 4096")
     if number == errno.EAGAIN or "can't start new thread" in text or "thread creation failed" in text.lower():
         return ConfigError(
             "no more threads or processes can be started", "limits of the process", "raise the limit: ulimit -u 4096"
         )
-    if number == errno.EFBIG or "File too large" in text:
+    if number == errno.EFBIG:
         return CheckpointError(
-            "a file would be larger than the process may write", "limits of the process", "raise it: ulimit -f"
+            "a file would be larger than the process may write", "limits of the process", "raise the limit: ulimit -f"
         )
-    if number == errno.ENOMEM or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+    unmapped = "failed to map segment" in text or "cannot allocate memory" in text.lower()
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or unmapped or "RESOURCE_EXHAUSTED" in text:
         return ConfigError(
-            "the memory is not sufficient",
-            "memory of the machine or the device",
-            "lower --config.batch_size, --config.eval.batch_size or --config.data.image_size, or end other programs",
+            "there is not enough memory",
+            "memory of the machine, the process or the device",
+            "lower --config.batch_size, --config.eval.batch_size or --config.data.image_size; see ulimit -v",
         )
     return None
 
 
 def _system(error: Exception) -> UserError | None:
-    """Return the error that describes one of the operating system, of a file that vanished for example."""
+    """Return the error that describes one of the operating system, for example a file that vanished."""
     if not isinstance(error, OSError) or not error.errno:
         return None
     return CheckpointError(
