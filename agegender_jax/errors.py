@@ -1,10 +1,11 @@
 """User-facing errors: message, location, suggested fix, exit code."""
 
 import errno
+import os
 import re
 
 IN_TEXT = re.compile(r"os_error_code='(\d+)'|\[OS error (\d+):")  # as tensorstore writes them
-FULL = re.compile(r"No space left on device|quota exceeded", re.IGNORECASE)
+NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENOMEM)  # those that are known by their texts
 
 
 class UserError(Exception):
@@ -92,8 +93,8 @@ def system_error(error: BaseException | None) -> int | None:
             return number
         if match := IN_TEXT.search(str(error)):
             return int(match[1] or match[2])
-        if FULL.search(str(error)):
-            return errno.ENOSPC
+        if number := next((number for number in NUMBERS if os.strerror(number) in str(error)), None):
+            return number
         error = error.__cause__ or error.__context__
     return None
 

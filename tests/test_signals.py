@@ -10,9 +10,8 @@ import time
 import numpy as np
 import programs
 import pytest
+import small_run
 
-from agegender_jax import synthetic
-from agegender_jax.config import default
 from agegender_jax.errors import Stopped
 from agegender_jax.run import audit, evaluate, train
 from agegender_jax.run.host import processes
@@ -105,14 +104,7 @@ def test_outside_the_main_thread_nothing_changes():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stopped")
-    synthetic.write_faces(folder / "faces", 60, seed=0, size=32)
-    config = default()
-    config.model.update(name="levi_hassner", width=0.125)
-    config.data.update(source=str(folder / "faces"), cache_dir=str(folder / "cache"), image_size=32)
-    config.update(batch_size=16, num_steps=6)  # three an epoch
-    config.log.update(figures=False, every_steps=1)
-    return config
+    return small_run.config(tmp_path_factory.mktemp("stopped"))
 
 
 class Signals:

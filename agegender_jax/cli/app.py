@@ -46,8 +46,7 @@ def run(command: ModuleType) -> None:
     """
     global _command
     _command = command
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode ends no run
+    interpreter.settle_streams()
     takes_arguments = getattr(command, "TAKES_ARGUMENTS", False)
     if HELP & set(sys.argv[1:]):
         guard(functools.partial(_print_help, command))
@@ -98,7 +97,8 @@ def _print_help(command: ModuleType) -> None:
     print(f"{doc.strip()}\n\nFlags:\n{flags.FLAGS.module_help(command)}\n")
     if "config" in flags.FLAGS:
         print(fields_help())
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _start(command: ModuleType, main: Callable[[], None]) -> None:

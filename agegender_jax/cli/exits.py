@@ -69,8 +69,8 @@ def _limit(error: Exception) -> UserError | None:
         return CheckpointError(
             "a file would be larger than the process may write", "limits of the process", "raise the limit: ulimit -f"
         )
-    unmapped = "failed to map segment" in text or "cannot allocate memory" in text.lower()
-    if number == errno.ENOMEM or isinstance(error, MemoryError) or unmapped or "RESOURCE_EXHAUSTED" in text:
+    unmapped = "failed to map segment" in text or "RESOURCE_EXHAUSTED" in text
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or unmapped:
         return ConfigError(
             "there is not enough memory",
             "memory of the machine, the process or the device",

@@ -7,10 +7,13 @@ heads; the parameters of levi_hassner depend on the image size, here 224 pixels.
 its published head, and the source of its layers.
 """
 
+from agegender_jax.cli import app
+
 COMPUTES = False
 
 
 def main() -> None:
+    app.prepare_jax()
     from agegender_jax.models import sizes  # imports jax
 
     print(sizes.table())

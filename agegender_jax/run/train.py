@@ -122,6 +122,8 @@ def fit(
                 raise Stopped(stop_code, step)
         with processes.sync_errors():
             checkpoints.finish()
+            if is_main:
+                folder.restore_start(config, command, dataset.prepared, dataset.assignment)
         final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
 
 

@@ -1,6 +1,7 @@
 """How this Python process was started, and on which devices jax will compute; imports no jax."""
 
 import importlib.util
+import io
 import os
 import sys
 import warnings
@@ -63,6 +64,16 @@ def is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def settle_streams() -> None:
+    """Let text that a terminal cannot show end no run, and let no file take the place of a closed stream."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
 
 
 def settle_environment() -> None:

@@ -48,6 +48,12 @@ class Workdir:
 
     def __enter__(self) -> "Workdir":
         try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                "the workdir's path is not UTF-8, which Orbax needs", str(self.path), "use another --workdir"
+            ) from None
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / LOCK, "ab+", buffering=0)
         except OSError as error:
@@ -111,6 +117,15 @@ class Workdir:
         self.write_faces(prepared, assignment)
         if bad := len(prepared.bad):
             note(f"{bad} of {bad + len(assignment)} files are unusable: {self.bad_images} lists them")
+
+    def restore_start(self, config: Any, command: Sequence[str], prepared: Any, assignment: Sequence[str]) -> None:
+        """Write those files of `write_start` again that were taken away during the run."""
+        if not self.config.exists():
+            self.write_config(config_lib.to_dict(config))
+        if not self.run.exists():
+            self.write_run(command, prepared.name, prepared.fingerprint)
+        if not self.splits.exists():
+            self.write_faces(prepared, assignment)
 
     def write_config(self, config: dict) -> None:
         write_json(self.config, config)
