@@ -410,7 +410,7 @@ def test_evaluate_refuses_leaked_images(place):
     assert not list((place / "leak" / "figures").glob("*.png"))
     assert (place / "leak" / "figures" / "mine.txt").exists()
     page = (place / "leak" / "report.html").read_text()
-    assert "<img" not in page and "No figures of the predictions were drawn" in page
+    assert "<img" not in page
 
 
 def test_evaluate_refuses_recompressed_images_and_runs_without_splits(place):
