@@ -55,6 +55,8 @@
 | log.every_steps          | steps between train lines                                           |
 | log.figures              | draw figures at the end; launch.evaluate draws them in its report   |
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
+| eval.bn_batches          | train batches over which BatchNorm statistics are computed again    |
+|                          | before each evaluation, 0 for the running ones                      |
 | eval.views               | of an image, whose predictions are averaged: none, flip, flip_shift |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
 """
@@ -137,7 +139,7 @@ def default() -> ConfigDict:
                 "mixup": 0.0,
             },
             "log": {"every_steps": 50, "figures": True},
-            "eval": {"every_epochs": 1, "batch_size": 256, "views": "none"},
+            "eval": {"every_epochs": 1, "batch_size": 256, "views": "none", "bn_batches": 0},
             "checkpoint": {"every_steps": 500},
         }
     )
@@ -207,6 +209,7 @@ RANGES = {
     "log.every_steps": (1, math.inf),
     "eval.every_epochs": (1, math.inf),
     "eval.batch_size": (1, math.inf),
+    "eval.bn_batches": (0, math.inf),
     "checkpoint.every_steps": (1, math.inf),
 }
 

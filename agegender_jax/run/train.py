@@ -16,7 +16,7 @@ from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.run import checks, final_test, initial_state
+from agegender_jax.run import batch_statistics, checks, final_test, initial_state
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
@@ -109,6 +109,8 @@ def fit(
                 recorder.log_train(step, state.sums)
                 state = state.replace(sums=driver.replicate(training.zero_sums()))
             stop_code = stop_requested(step, stop, checkpoints)
+            if evaluating and config.eval.bn_batches:
+                state = driver.replicate(batch_statistics.reestimate(config, dataset, state))
             if stop_code or schedule.saves(step):
                 checks.finite(step, (state.params, state.batch_stats, state.ema, state.sums))
                 with processes.sync_errors():

@@ -1,0 +1,55 @@
+"""BatchNorm statistics computed again for the weights that are evaluated, from images of the train split."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax import data, models, training
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.structs import TrainState
+
+NEW = 0.1  # weight of a batch in the running statistics, see `models.layers.norm`
+
+
+def reestimate(config: ConfigDict, dataset: Dataset, state: TrainState) -> TrainState:
+    """Return the state with the statistics of its evaluated weights averaged over `eval.bn_batches` train batches.
+
+    The images are those of evaluation, not augmented; every process takes the same ones. Source: Izmailov et al. 2018,
+    arXiv 1803.05407, section 3.2, for averaged weights.
+    """
+    count = config.eval.bn_batches * config.batch_size
+    rows = np.random.default_rng(config.seed).permutation(dataset.indices("train"))[:count]
+    images, gender = dataset.prepared.images(config.data.image_size), dataset.prepared.gender
+    parts = np.array_split(rows, max(1, len(rows) // config.batch_size))
+    variables = jax.device_put(jax.tree.map(np.asarray, training.eval_variables(state)), jax.local_devices()[0])
+    model = models.from_config(config.model)
+    batch_stats = mean_statistics(model, variables, ((images[part], gender[part]) for part in parts))
+    if state.ema is None:
+        return state.replace(batch_stats=batch_stats)
+    return state.replace(ema=state.ema | {"batch_stats": batch_stats})
+
+
+def mean_statistics(model: nn.Module, variables: Any, batches: Any) -> Any:
+    """Return the mean of the batches' own means and variances, in the form of `variables["batch_stats"]`.
+
+    Args:
+      batches: (images uint8 [B, H, W, 3], gender int [B]); dropout is off in none of them.
+    """
+    zeros = jax.tree.map(np.zeros_like, variables["batch_stats"])
+
+    @jax.jit
+    def statistics(params, images, gender, key):
+        oracle = {"gender": gender} if models.feed_of(model) == "true" else {}
+        rngs = {"dropout": key}
+        at = {"params": params, "batch_stats": zeros}
+        _, updated = model.apply(at, data.normalize(images), train=True, mutable=["batch_stats"], rngs=rngs, **oracle)
+        return updated.get("batch_stats", {})
+
+    total, count = zeros, 0
+    for count, (images, gender) in enumerate(batches, 1):
+        new = statistics(variables["params"], images, gender, jax.random.key(count))
+        total = jax.tree.map(lambda a, b: a + np.asarray(b), total, new)
+    return jax.tree.map(lambda x: (x / (NEW * count)).astype(np.float32), total)
