@@ -13,7 +13,7 @@ import pytest
 import small_run
 
 from agegender_jax.errors import Stopped
-from agegender_jax.run import audit, evaluate, train
+from agegender_jax.run import audit, evaluate, schedule, train
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag, stop_flag
@@ -205,6 +205,6 @@ def test_periodic_saves_stay_apart(config):
         (50, [10, 20, 30, 40, 50, 60]),
         (9, [9, 18, 27, 36, 45, 54, 60]),
     ):
-        schedule = train.Schedule(config, epoch, 60, 0)
-        saved = [step for step in range(1, 61) if schedule.saves(step)]
+        steps = schedule.Schedule(config, epoch, 60, 0)
+        saved = [step for step in range(1, 61) if steps.saves(step)]
         assert saved == want and min(np.diff(saved)) >= 5, (epoch, saved)

@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax behind a few functions, a manifest of our own that tells damage, and weights to start from."""
+"""Checkpoints: Orbax behind a few functions, a manifest that reveals damage, and weights to start from."""
 
 from agegender_jax.checkpoint import initial
 from agegender_jax.checkpoint.reading import check_match, load_variables

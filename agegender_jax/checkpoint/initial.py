@@ -20,10 +20,10 @@ SHOWN = 4  # names in each list of a message
 
 
 def load(place: str, template: Any, notice: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
-    """The leaves of "params" and "batch_stats" that `place` holds for a net, by name, in the net's shapes and types.
+    """Return the leaves of "params" and "batch_stats" in `place` for a net, by name, in the net's shapes and dtypes.
 
-    All leaves of the backbone are found, and everything in `place` is used; only heads may be absent, or of another
-    size, and then keep their initialisation, which `notice` is told.
+    All leaves of the backbone must be there, and everything in `place` is used. Only heads may be absent, or of another
+    size: they keep their initialisation, and `notice` is called with their names.
 
     Args:
       place: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names.
@@ -35,12 +35,12 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
         another shape.
     """
     wanted = tree.named_leaves(template)
-    found, unknown, told = _find(files.expand(place, "--config.init_from"), wanted, notice)
-    shape = {name: f"{name} {list(found[name].shape)} for {list(wanted[name].shape)}" for name in found}
+    stored, unknown, source = _find(files.expand(place, "--config.init_from"), wanted, notice)
+    shape = {name: f"{name} {list(stored[name].shape)} for {list(wanted[name].shape)}" for name in stored}
     differing = {
-        "missing": [name for name in wanted if name not in found],
+        "missing": [name for name in wanted if name not in stored],
         "unexpected": unknown,
-        "of another shape": [shape[name] for name in found if found[name].shape != wanted[name].shape],
+        "of another shape": [shape[name] for name in stored if stored[name].shape != wanted[name].shape],
     }
     of_body = {what: [text for text in texts if not text.startswith(HEADS)] for what, texts in differing.items()}
     if any(of_body.values()):
@@ -50,29 +50,29 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
             place,
             "choose model.name, model.width and model.stem as these weights have them",
         )
-    used = {name: value for name, value in found.items() if value.shape == wanted[name].shape}
+    used = {name: value for name, value in stored.items() if value.shape == wanted[name].shape}
     for name, value in used.items():
         if not jnp.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
             raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", place, "use other weights")
-    notice(f"{len(used)} of {len(wanted)} arrays start from {told}")
-    if kept := differing["missing"] + differing["of another shape"]:
-        notice(f"heads that keep their initialisation: {_list(kept)}")
+    notice(f"{len(used)} of {len(wanted)} arrays start from {source}")
+    if unchanged := differing["missing"] + differing["of another shape"]:
+        notice(f"heads that keep their initialisation: {_list(unchanged)}")
     if differing["unexpected"]:
         notice(f"heads that are not used: {_list(differing['unexpected'])}")
     return {name: value.astype(wanted[name].dtype) for name, value in used.items()}
 
 
 def fill(variables: Any, leaves: dict[str, np.ndarray]) -> Any:
-    """`variables` with the named leaves in place of its own."""
+    """Return `variables` with the named leaves replaced."""
     return tree.from_dict(tree.named_leaves(variables) | leaves, variables)
 
 
 def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[str, np.ndarray], list[str], str]:
-    """The arrays of a run or a file for the wanted names, the names of its other arrays, and what to call the place."""
+    """Return the arrays of a run or a file for the wanted names, the names of its other arrays, and what to call it."""
     if path.is_dir():
         variables, _, step = reading.load_variables(path / "checkpoints", "best", notice)
         stored = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
-        theirs, told = {name: name for name in wanted}, f"{path}, step {step}"
+        theirs, source = {name: name for name in wanted}, f"{path}, step {step}"
     else:
         stored = {name: value for name, value in _read(path).items() if not torchvision.IGNORED.search(name)}
         if not torchvision.known(wanted):
@@ -82,9 +82,9 @@ def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[st
         if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
             stored = {name.removeprefix("module."): value for name, value in stored.items()}
         stored = {name: torchvision.to_ours(value) for name, value in stored.items()}
-        theirs, told = {name: torchvision.name_of(name) for name in wanted}, str(path)
-    found = {ours: stored[name] for ours, name in theirs.items() if name in stored}
-    return found, sorted(stored.keys() - theirs.values()), told
+        theirs, source = {name: torchvision.name_of(name) for name in wanted}, str(path)
+    arrays = {ours: stored[name] for ours, name in theirs.items() if name in stored}
+    return arrays, sorted(stored.keys() - theirs.values()), source
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -81,7 +81,7 @@ class Checkpoints:
             self._pending = self._thread.submit(self._write_metrics, step, metrics)
 
     def is_scored(self, step: int) -> bool:
-        """Return whether a good step was saved with metrics, or was given them."""
+        """Return whether a good step was saved with metrics, or got them later."""
         return (self._records().get(step) or {}).get("metrics") is not None
 
     def poll(self) -> None:
@@ -235,8 +235,8 @@ class Checkpoints:
         """Remove good steps that are neither among the latest nor the best; what cannot be read stays."""
         try:
             good = self._records(self._report_unreadable)
-            kept = {*sorted(good)[-KEEP_LATEST:], reading.best_of(good)}
-            for step in good.keys() - kept:
+            keep = {*sorted(good)[-KEEP_LATEST:], reading.best_of(good)}
+            for step in good.keys() - keep:
                 leaving = self.folder / f"{step}.leaving"
                 (self.folder / str(step)).rename(leaving)
                 shutil.rmtree(leaving, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A pytree as Orbax stores it: nested dicts of NumPy arrays under plain names, without structure of its own.
+"""Pytrees as Orbax stores them: nested dicts of NumPy arrays under plain names.
 
 Names come from the leaves' paths (`params/conv1/kernel`, `opt_state/1/0/mu/…`), None leaves are absent. So a
 checkpoint depends neither on the classes of optax and flax nor on devices.
@@ -16,7 +16,7 @@ SHOWN = 6  # differing keys in a message
 
 
 def to_dict(state: Any) -> dict:
-    """Copies every leaf to the host; later changes, donation included, do not reach the copy."""
+    """Return a copy of every leaf on the host; later changes, donation included, do not reach it."""
     nested: dict = {}
     for name, leaf in named_leaves(state).items():
         *parents, last = name.split("/")
@@ -28,19 +28,19 @@ def to_dict(state: Any) -> dict:
 
 
 def from_dict(nested: dict, template: Any) -> Any:
-    """The inverse of `to_dict`, in the structure of `template`."""
+    """Return the inverse of `to_dict`, in the structure of `template`."""
     leaves = named_leaves(nested)
     return jax.tree.unflatten(jax.tree.structure(template), [leaves[name] for name in named_leaves(template)])
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaf by name, in the order of jax.tree.leaves; parts of a name are joined by `/`."""
-    found = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+    """Return leaf by name, in the order of jax.tree.leaves; parts of a name are joined by `/`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def checkpointer() -> ocp.Checkpointer:
-    """Orbax's, for this process alone: state is replicated, so none needs to wait for another."""
+    """Return Orbax's checkpointer for this process alone: the state is replicated, so none waits for another."""
     process = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process{process}"
@@ -49,22 +49,22 @@ def checkpointer() -> ocp.Checkpointer:
 
 
 def shapes(folder) -> dict:
-    """Nested dicts of jax.ShapeDtypeStruct: what a saved tree holds, from its own metadata."""
+    """Return nested dicts of jax.ShapeDtypeStruct: what a saved tree holds, from its own metadata."""
     with checkpointer() as orbax:
         stored = orbax.metadata(folder).item_metadata.tree
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), stored)
 
 
 def read(folder, wanted: dict) -> dict:
-    """The arrays named in `wanted`, a part of `shapes(folder)`, as NumPy."""
+    """Return the arrays named in `wanted`, a part of `shapes(folder)`, as NumPy."""
     kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), wanted)
     with checkpointer() as orbax:
         return orbax.restore(folder, args=ocp.args.PyTreeRestore(item=wanted, restore_args=kinds, partial_restore=True))
 
 
-def check_match(found: Any, template: Any, where: str) -> None:
-    """Raises CheckpointError, listing the first differing keys, unless names, shapes and dtypes are equal."""
-    ours, theirs = ({name: _describe(leaf) for name, leaf in named_leaves(tree).items()} for tree in (template, found))
+def check_match(stored: Any, template: Any, where: str) -> None:
+    """Raise CheckpointError, listing the first differing keys, unless names, shapes and dtypes are equal."""
+    ours, theirs = ({name: _describe(leaf) for name, leaf in named_leaves(tree).items()} for tree in (template, stored))
     differing = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
     if not differing:
         return

@@ -1,4 +1,4 @@
-"""Several processes for one run: what the flags say, what a cluster says, and how they find each other."""
+"""Several processes for one run: flags, the environment of a cluster, and the connection between them."""
 
 import os
 import threading
@@ -13,17 +13,17 @@ CLUSTERS = (
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
-    """Makes this process one of several, before anything else asks jax for a device; a plain start stays as it is.
+    """Make this process one of several, before anything else asks jax for a device; one process alone is unchanged.
 
-    The three values are given together, or none: then those of SLURM or Open MPI count, if it started several.
+    Set all three values or none. Without them those of SLURM or Open MPI count, if it started several processes.
 
     Args:
       coordinator: HOST:PORT where process 0 listens.
-      timeout: seconds until all processes must be there.
+      timeout: seconds in which all processes must connect.
 
     Raises:
       ConfigError: values that are incomplete or impossible.
-      LocalError: of a ConfigError, when the processes have not found each other in time.
+      LocalError: from a ConfigError, if the processes did not connect in time.
     """
     if (coordinator, num_processes, process_id) == (None, None, None):
         if _tasks() > 1:
@@ -35,7 +35,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
 
 def _tasks() -> int:
-    """How many processes a cluster started; 1 where none did."""
+    """Return how many processes a cluster started; 1 outside a cluster."""
     for names in CLUSTERS:
         if all(name in os.environ for name in names):
             count = os.environ[names[-1]]
@@ -46,8 +46,8 @@ def _tasks() -> int:
 
 
 def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
-    missing = [name for name, value in given.items() if value is None]
+    values = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    missing = [name for name, value in values.items() if value is None]
     if missing:
         raise ConfigError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
@@ -65,12 +65,12 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
         raise ConfigError(
             f"process_id must be between 0 and {num_processes - 1}, got {process_id}",
             "--process_id",
-            f"give each of the {num_processes} processes its own number, from 0",
+            f"number the {num_processes} processes from 0",
         )
 
 
 def _initialize(timeout: int, *place, **how) -> None:
-    """`jax.distributed.initialize`, in a thread: jax itself would end the process with a dump after its time."""
+    """`jax.distributed.initialize`, in a thread: jax itself would abort the process after its timeout."""
     import jax
 
     failed: list[Exception] = []
@@ -86,10 +86,10 @@ def _initialize(timeout: int, *place, **how) -> None:
     thread.join(timeout)
     if not thread.is_alive() and not failed:
         return
-    told = f": {failed[0]}".splitlines()[0] if failed else f" within {timeout} s"
+    reason = f": {failed[0]}".splitlines()[0] if failed else f" within {timeout} s"
     where = f"--coordinator={place[0]}, process {place[2]} of {place[1]}" if place else "the cluster's environment"
     raise LocalError from ConfigError(
-        f"the processes have not found each other{told}",
+        f"the processes have not found each other{reason}",
         where,
         "start all of them, with one --coordinator: a free port of process 0's host that every node reaches; "
         "--initialization_timeout waits longer",

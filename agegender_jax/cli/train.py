@@ -1,11 +1,11 @@
-"""Trains a net, or goes on where the same command stopped.
+"""Train a net, or resume where the same command stopped.
 
 python -m launch.train --config=configs/ran.py [--workdir=runs/ran] [--config.data.source=PATH]
 
 Writes config.json, run.json, splits.csv, bad_images.csv, metrics.jsonl, checkpoints/, TensorBoard events, and at the
 end results.json, predictions.csv, figures/, report.html and MODEL_CARD.md of the best checkpoint on the test split.
 
-All devices of the machine are used. On several machines the command is given on each, with --coordinator,
+All devices of the machine are used. On several machines run the command on each, with --coordinator,
 --num_processes and --process_id, or by srun or mpirun without them: docs/devices.md.
 """
 
@@ -16,11 +16,11 @@ from absl import flags
 from agegender_jax.cli import app, processes
 
 CONFIG = app.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config>[-<variant>] if not given.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the default is runs/<config>[-<variant>].")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT at which process 0 of several can be reached.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-TIMEOUT = flags.DEFINE_integer("initialization_timeout", 300, "Seconds until all processes must be there.", 1)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes that train together.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
+TIMEOUT = flags.DEFINE_integer("initialization_timeout", 300, "Seconds in which all processes must connect.", 1)
 
 EXTRA = "train"
 

@@ -1,4 +1,4 @@
-"""What must hold before a run begins or goes on, and before anything of it is kept; each check raises a UserError."""
+"""Checks before a run starts or resumes, and before its state is saved; each raises a UserError."""
 
 import collections
 import hashlib
@@ -36,7 +36,7 @@ def before_data(config: ConfigDict) -> None:
 
 
 def same_config_everywhere(config: ConfigDict) -> None:
-    """Raises ConfigError, in every process, where a process has another config; where the data lie may differ."""
+    """Raise ConfigError, in every process, where a process has another config; the place of the data may differ."""
     fields = {name: value for name, value in config_lib.flat(config) if name not in LOCAL}
     digests = processes.gather_texts(hashlib.sha256(repr(fields).encode()).hexdigest())
     differing = [i for i, digest in enumerate(digests) if digest != digests[0]]
@@ -49,21 +49,21 @@ def same_config_everywhere(config: ConfigDict) -> None:
 
 
 def same_data_everywhere(faces: Dataset) -> None:
-    """Raises DataError, in every process, where a process has other images or another split."""
+    """Raise DataError, in every process, where a process has other images or another split."""
     split = hashlib.sha256("\n".join(faces.assignment).encode()).hexdigest()
-    found = processes.gather_texts(f"{faces.prepared.fingerprint} {split}")
-    differing = [i for i, text in enumerate(found) if text != found[0]]
+    fingerprints = processes.gather_texts(f"{faces.prepared.fingerprint} {split}")
+    differing = [i for i, text in enumerate(fingerprints) if text != fingerprints[0]]
     if differing:
-        told = "; ".join(f"process {i}: fingerprint {found[i][:16]}" for i in (0, *differing[:SHOWN]))
+        shown = "; ".join(f"process {i}: fingerprint {fingerprints[i][:16]}" for i in (0, *differing[:SHOWN]))
         raise DataError(
             f"the processes have different data: {_listed(differing)} not those of process 0",
-            told,
+            shown,
             "give every process the same files: the same names and bytes",
         )
 
 
 def even_devices() -> None:
-    """Raises ConfigError unless every process drives as many devices."""
+    """Raise ConfigError unless every process drives as many devices."""
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         raise ConfigError(
@@ -116,7 +116,7 @@ def feed(config: ConfigDict) -> None:
 
 
 def same_run(place: Workdir, config: ConfigDict) -> bool:
-    """Whether the workdir holds a run of this config already; ConfigError if it holds another."""
+    """Return whether the workdir holds a run of this config; raise ConfigError if it holds another."""
     earlier = place.read_config()
     if earlier is None:
         if any(place.checkpoints.glob("[0-9]*")):
@@ -172,7 +172,7 @@ def _same_split(place: Workdir, faces: Dataset) -> None:
 
 
 def batch_fits(faces: Dataset, config: ConfigDict) -> None:
-    """Raises DataError unless the train split fills one batch."""
+    """Raise DataError unless the train split fills one batch."""
     count = len(faces.indices("train"))
     if config.batch_size > count:
         raise DataError(
@@ -183,7 +183,7 @@ def batch_fits(faces: Dataset, config: ConfigDict) -> None:
 
 
 def finite(step: int, values) -> None:
-    """Raises NotFiniteError where a number in a pytree is NaN or infinite."""
+    """Raise NotFiniteError where a number in a pytree is NaN or infinite."""
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(values)):
         raise NotFiniteError(
             f"the loss or a weight is not finite at or shortly before step {step}",
@@ -193,6 +193,6 @@ def finite(step: int, values) -> None:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    """`process 1 has` or `processes 1, 2 and 5 more have`."""
+    """Return `process 1 has` or `processes 1, 2 and 5 more have`."""
     shown = ", ".join(map(str, numbers[:SHOWN])) + (f" and {len(numbers) - SHOWN} more" if numbers[SHOWN:] else "")
     return f"process {shown} has" if len(numbers) == 1 else f"processes {shown} have"

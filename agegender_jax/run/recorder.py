@@ -1,4 +1,4 @@
-"""What a training logs: metrics.jsonl, TensorBoard events and the progress display, with the clock of the steps."""
+"""Logging of a training: metrics.jsonl, TensorBoard events and the progress display, with images a second."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
 class Recorder:
     """A context manager that writes the rows of one run; only process 0 writes files.
 
-    On entry the log is cut after step `start`, and results that a shorter run left are removed.
+    On entry the log is truncated after step `start`, and results of a shorter run are removed.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Recorder:
             self.board.close()
 
     def restart_clock(self, step: int) -> None:
-        """Measure images a second and waiting time from `step` on."""
+        """Measure images per second and waiting time from `step` on."""
         self._time, self._step, self._waited = time.perf_counter(), step, 0.0
 
     def timed(self, batches: Iterator[Any], split: Callable[[Any], Any]) -> Iterator[Any]:
@@ -76,11 +76,11 @@ class Recorder:
         self.restart_clock(step)
 
     def position(self, step: int, split: str) -> dict:
-        """The first fields of a row: step, epoch and split."""
+        """Return the first fields of a row: step, epoch and split."""
         return {"step": step, "epoch": round(step / self.steps_per_epoch, 3), "split": split}
 
     def write(self, row: dict) -> None:
-        """Write a row everywhere."""
+        """Write a row to the log, TensorBoard and the progress display."""
         if self.is_main:
             self.log.append(row)
             self.board.append(row)

@@ -22,6 +22,7 @@ from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, StopFlag, stop_flag
 from agegender_jax.run.recorder import Recorder
+from agegender_jax.run.schedule import Schedule
 from agegender_jax.run.validate import Validator
 from agegender_jax.run.workdir import Workdir, summary, write_csv
 from agegender_jax.structs import TrainState
@@ -145,30 +146,6 @@ def prepare_dataset(config: ConfigDict, folder: Workdir, progress: Progress) -> 
     with processes.sync_errors():
         checks.same_data_everywhere(dataset)
     return dataset
-
-
-class Schedule:
-    """Which steps are evaluated and saved."""
-
-    def __init__(self, config: ConfigDict, steps_per_epoch: int, num_steps: int, start: int):
-        self.num_steps, self.saved, self.save_every = num_steps, start, config.checkpoint.every_steps
-        self.evaluate_every = config.eval.every_epochs * steps_per_epoch
-
-    def evaluates(self, step: int) -> bool:
-        """Return whether the state after `step` is scored on val: every few epochs, and the last one."""
-        return step == self.num_steps or (step > 0 and step % self.evaluate_every == 0)
-
-    def saves(self, step: int) -> bool:
-        """Return whether the state after `step` is saved: each evaluated one, and others at intervals.
-
-        A periodic save within half an interval of another one is left out: the two latest checkpoints stay apart.
-        """
-        to_evaluation = min(self.num_steps - step, self.evaluate_every - step % self.evaluate_every)
-        apart = min(step - self.saved, to_evaluation) >= self.save_every / 2
-        if not self.evaluates(step) and (step % self.save_every or not apart):
-            return False
-        self.saved = step
-        return True
 
 
 def validate(step: int, state: TrainState, validator: Validator, checkpoints: Checkpoints) -> None:

@@ -1,4 +1,4 @@
-"""JAX's compilation cache, in the user's cache folder: what XLA has compiled once, the next start loads."""
+"""JAX's compilation cache in the user's cache folder: the next start loads what XLA has compiled."""
 
 import contextlib
 import hashlib
@@ -12,20 +12,20 @@ import jax
 from agegender_jax.data.resolve import cache_folder
 from agegender_jax.errors import ConfigError
 
-LIMIT = 2**30  # bytes; what was used longest ago goes first
+LIMIT = 2**30  # bytes; the least recently used are removed
 
 
 def keep() -> Path | None:
-    """Turns the cache on in `compiled/` of the user's cache folder, for programs of any compile time.
+    """Turn the cache on in `compiled/` of the user's cache folder, for programs of any compile time.
 
-    What the user has set stands: JAX_COMPILATION_CACHE_DIR (empty for no cache), JAX_ENABLE_COMPILATION_CACHE,
+    The user's settings take precedence: JAX_COMPILATION_CACHE_DIR (empty for no cache), JAX_ENABLE_COMPILATION_CACHE,
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS. Where the folder cannot be written there is no cache, and no error.
 
     Returns:
       The folder, or None where the user or the disk decides.
     """
-    given = "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None
-    if given or not jax.config.jax_enable_compilation_cache:
+    is_set = "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None
+    if is_set or not jax.config.jax_enable_compilation_cache:
         return None
     try:
         folder = cache_folder() / "compiled" / _processor()
@@ -41,14 +41,14 @@ def keep() -> Path | None:
 
 
 def trim(folder: Path, limit: int) -> None:
-    """Removes the files below `folder` that were used longest ago, until `limit` bytes are left.
+    """Remove the least recently used files below `folder` until `limit` bytes are left.
 
-    Another process may do the same, or read what goes: JAX then compiles again.
+    Another process may do the same, or read a file that is removed: JAX then compiles again.
     """
     with contextlib.suppress(OSError):
-        found = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
-        size = sum(status.st_size for _, status in found)
-        for path, status in sorted(found, key=lambda pair: max(pair[1].st_atime, pair[1].st_mtime)):
+        entries = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+        size = sum(status.st_size for _, status in entries)
+        for path, status in sorted(entries, key=lambda pair: max(pair[1].st_atime, pair[1].st_mtime)):
             if size <= limit:
                 return
             path.unlink(missing_ok=True)
@@ -56,9 +56,11 @@ def trim(folder: Path, limit: int) -> None:
 
 
 def _processor() -> str:
-    """A name for this kind of processor: code for one must not reach another through a shared home folder."""
-    told = platform.processor()
+    """Return a name for this kind of processor: code for one must not reach another through a shared home folder."""
+    description = platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        told = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-    return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+        description = "\n".join(
+            sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+        )
+    return f"{platform.machine()}-{hashlib.sha256(description.encode()).hexdigest()[:8]}"

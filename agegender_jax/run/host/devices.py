@@ -18,9 +18,9 @@ def check() -> None:
         cause = error
     chosen = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
     plugins = [name for name in interpreter.GPU_PLUGINS if interpreter.is_installed(name)]
-    found = "jax is installed for the CPU only" if not plugins else f"jax is installed with {', '.join(plugins)}"
+    installed = "jax is installed for the CPU only" if not plugins else f"jax is installed with {', '.join(plugins)}"
     raise ConfigError(
         f"jax has no device of the platform {chosen}: {reason}" if chosen else f"jax has no device: {reason}",
-        f"JAX_PLATFORMS={chosen}; {found}" if chosen else found,
+        f"JAX_PLATFORMS={chosen}; {installed}" if chosen else installed,
         "unset JAX_PLATFORMS or set it to cpu; for an NVIDIA GPU: pip install 'agegender-jax[cuda12]'",
     ) from cause

@@ -31,7 +31,7 @@ def uses_cpu() -> bool:
 
 
 def _target(arguments: list[str]) -> tuple[str, str]:
-    """Return what the interpreter was told to run: ("m", module), ("c", code), ("", script) or ("", "")."""
+    """Return what the interpreter runs: ("m", module), ("c", code), ("", script) or ("", "")."""
     rest = iter(arguments)
     for argument in rest:
         if argument == "--check-hash-based-pycs":

@@ -1,4 +1,4 @@
-"""A run's folder: its lock, and the files in it."""
+"""The folder of a run: its lock and its files."""
 
 import csv
 import fcntl
@@ -21,12 +21,12 @@ LOCK = "LOCK"
 
 
 class Workdir:
-    """The folder of one run. As a context manager it makes the folder and holds it against other processes.
+    """The folder of one run. As a context manager it makes the folder and locks it.
 
-    The lock is the operating system's: it ends with the process, however that ends.
+    The lock is the operating system's: it is released when the process ends, however that ends.
 
     Raises:
-      ConfigError: on entry, when the folder cannot be made or written, or another process holds it.
+      ConfigError: on entry, when the folder cannot be made or written, or another process has locked it.
     """
 
     def __init__(self, path: str | Path):
@@ -84,23 +84,23 @@ class Workdir:
             self._lock = None
 
     def read_config(self) -> dict | None:
-        """The config that this run began with, as plain dicts; None before its first start."""
+        """Return the config that this run began with, as plain dicts; None before its first start."""
         return self._read(self.config)
 
     def read_run(self) -> dict | None:
-        """run.json; None before the first start."""
+        """Return run.json; None before the first start."""
         return self._read(self.run)
 
     def read_calibration(self) -> dict | None:
-        """calibration.json; None where no temperature was fitted."""
+        """Return calibration.json; None where no temperature was fitted."""
         return self._read(self.calibration)
 
     def read_results(self) -> dict | None:
-        """results.json; None before the run's end."""
+        """Return results.json; None before the run's end."""
         return self._read(self.results)
 
     def is_tested(self) -> bool:
-        """Whether the best checkpoint has been calibrated and tested."""
+        """Return whether the best checkpoint has been calibrated and tested."""
         return self.results.exists() and self.calibration.exists()
 
     def write_start(
@@ -131,7 +131,7 @@ class Workdir:
         write_json(self.config, config)
 
     def write_run(self, command: Sequence[str], source: str, fingerprint: str) -> None:
-        """run.json: this start's command, versions, devices and git revision; `starts` lists all starts."""
+        """Write run.json: this start's command, versions, devices and git revision; `starts` lists all starts."""
         start = provenance.this_start(command)
         earlier = (self.read_run() or {}).get("starts", [])
         write_json(
@@ -139,7 +139,7 @@ class Workdir:
         )
 
     def write_faces(self, prepared: Any, assignment: Sequence[str]) -> None:
-        """splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
+        """Write splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
         groups = splits.group_ids(prepared.group, prepared.sha256)
         hashes, pixels = ([row.tobytes().hex() for row in rows] for rows in (prepared.dhash, prepared.thumbnail))
         rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, pixels, strict=True))
@@ -148,13 +148,13 @@ class Workdir:
 
     def _read(self, path: Path) -> dict | None:
         try:
-            found = json.loads(path.read_bytes())
+            content = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict):
-            return found
+            content = None
+        if isinstance(content, dict):
+            return content
         raise ConfigError(
             f"{path.name} of the workdir cannot be read", str(path), "restore the file, or use another --workdir"
         )
@@ -194,12 +194,12 @@ def _is_run(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, atomically; NaN becomes null."""
+    """Write indented JSON, atomically; NaN becomes null."""
     files.replace(path, files.to_json(value, indent=1) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """UTF-8 CSV, atomically.
+    """Write UTF-8 CSV, atomically.
 
     Cells are written as they are, bytes of undecodable names and a leading `=` too: the file is for programs.
     """
@@ -213,7 +213,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> No
 def _holder(lock: io.FileIO) -> str:
     try:
         lock.seek(0)
-        found = json.loads(lock.read(4096))
-        return f"process {found['pid']} on {found['host']}"
+        holder = json.loads(lock.read(4096))
+        return f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

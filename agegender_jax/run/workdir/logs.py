@@ -15,7 +15,7 @@ class MetricsLog:
         self.path = Path(path)
 
     def append(self, row: dict) -> None:
-        """Adds a line; lines of val are on the disk when this returns."""
+        """Add a line; lines of val are on the disk when this returns."""
         with open(self.path, "ab") as file:
             file.write(files.to_json(row).encode() + b"\n")
             if row["split"] == "val":
@@ -23,29 +23,29 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict]:
-        """All whole lines, in order; a torn one is passed over."""
+        """Return all whole lines, in order; a torn one is skipped."""
         return [row for _, row in self._lines()]
 
     def truncate_after(self, step: int) -> None:
-        """Drops what a resume at `step` will write again, and a torn line, atomically."""
-        kept = b"".join(line + b"\n" for line, row in self._lines() if row["step"] <= step)
-        if self.path.exists() and self.path.read_bytes() != kept:
-            files.replace(self.path, kept)
+        """Drop what a resumed run writes again after `step`, and a torn line, atomically."""
+        content = b"".join(line + b"\n" for line, row in self._lines() if row["step"] <= step)
+        if self.path.exists() and self.path.read_bytes() != content:
+            files.replace(self.path, content)
 
     def _lines(self) -> list[tuple[bytes, dict]]:
-        found = []
+        lines = []
         for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
             try:
                 row = json.loads(line)
             except ValueError:
                 continue
             if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
-                found.append((line, row))
-        return found
+                lines.append((line, row))
+        return lines
 
 
 class TensorBoard:
-    """Event files in the workdir, without TensorFlow. A sink that fails is left alone: training goes on.
+    """Event files in the workdir, without TensorFlow. Training continues without them where they cannot be written.
 
     Args:
       folder: the workdir.
@@ -61,7 +61,7 @@ class TensorBoard:
             pass
 
     def append(self, row: dict) -> None:
-        """The numbers of a line of metrics.jsonl, as `<split>/<name>`."""
+        """Write the numbers of a line of metrics.jsonl, as `<split>/<name>`."""
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
         try:
             for name, value in numbers.items() if self._writer else ():
@@ -78,8 +78,10 @@ class TensorBoard:
 
 
 def _summary_writer() -> type:
-    """tensorboardX's, imported here, as steps on random images do without it; and without PyTorch, which it would
-    import wherever that is installed, though numbers do not need it: seconds of each start."""
+    """Import tensorboardX's writer, without PyTorch: importing that, where it is installed, takes seconds.
+
+    It is imported here because steps on random images need none.
+    """
     sys.modules.setdefault("torch", None)
     try:
         from tensorboardX import SummaryWriter

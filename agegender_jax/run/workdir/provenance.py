@@ -1,4 +1,4 @@
-"""Where a run comes from: command, versions, devices, git revision and time."""
+"""The provenance of a run: command, versions, devices, git revision and time."""
 
 import datetime
 import os
@@ -28,13 +28,13 @@ PACKAGES = (
 
 
 def this_start(command: Sequence[str]) -> dict:
-    """The facts of a run's start, ready for JSON."""
+    """Return the facts of a run's start, ready for JSON."""
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"started": started, **made_by(command), "command": list(command)}
 
 
 def made_by(command: Sequence[str]) -> dict:
-    """`this_start` without the time, so that the same gives the same, and the command as it is typed."""
+    """Return `this_start` without the time, so that it is reproducible, and the command as it is typed."""
     device = jax.devices()[0]
     return {
         "command": report.command_line(command, sys.maxsize),
@@ -50,18 +50,18 @@ def made_by(command: Sequence[str]) -> dict:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed version by package; None for one that is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "agegender_jax": agegender_jax.__version__}
+    """Return installed version by package; None for one that is not installed."""
+    installed: dict[str, str | None] = {"python": platform.python_version(), "agegender_jax": agegender_jax.__version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def git_revision() -> str | None:
-    """The commit of this library's own files, `-dirty` if they were edited; None outside its repository."""
+    """Return the commit of this library's own files, `-dirty` if they were edited; None outside its repository."""
     tracked = _git("ls-files", "--error-unmatch", "__init__.py")
     return tracked and _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 

@@ -1,0 +1,27 @@
+"""Which steps of a training are evaluated and saved."""
+
+from ml_collections import ConfigDict
+
+
+class Schedule:
+    """Which steps of one run are evaluated and saved; asked about each step in order."""
+
+    def __init__(self, config: ConfigDict, steps_per_epoch: int, num_steps: int, start: int):
+        self.num_steps, self.saved, self.save_every = num_steps, start, config.checkpoint.every_steps
+        self.evaluate_every = config.eval.every_epochs * steps_per_epoch
+
+    def evaluates(self, step: int) -> bool:
+        """Return whether the state after `step` is scored on val: every few epochs, and the last one."""
+        return step == self.num_steps or (step > 0 and step % self.evaluate_every == 0)
+
+    def saves(self, step: int) -> bool:
+        """Return whether the state after `step` is saved: each evaluated one, and others at intervals.
+
+        A periodic save within half an interval of another one is left out: the two latest checkpoints stay apart.
+        """
+        to_evaluation = min(self.num_steps - step, self.evaluate_every - step % self.evaluate_every)
+        apart = min(step - self.saved, to_evaluation) >= self.save_every / 2
+        if not self.evaluates(step) and (step % self.save_every or not apart):
+            return False
+        self.saved = step
+        return True
