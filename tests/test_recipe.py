@@ -1,12 +1,17 @@
 """The recipe ladder: its rungs, its arithmetic, and the table in docs/recipe.md."""
 
+import collections
+import json
 import pathlib
 
 import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
+from agegender_jax import models, synthetic
 from agegender_jax.configs import best
+from agegender_jax.models.ran import ResidualAttentionNet
+from agegender_jax.run import train
 from benchmarks import recipe_ladder, result_files
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "recipe.md"
@@ -28,6 +33,33 @@ def test_the_competitive_config_is_the_ladders_top():
     shipped = dict(config_lib.flat(best.get_config()))
     differing = {field for field in top if top[field] != shipped[field]}
     assert differing == {"num_epochs", "optimizer.ema", "eval.every_epochs", "eval.views", "log.figures"}
+
+
+def test_every_option_at_once_trains_and_is_tested(tmp_path, monkeypatch):
+    one_module = {"modules": (1,), "channels": (64,), "depths": (1,), "final_units": 0}
+    monkeypatch.setitem(models.BACKBONES, "ran56", (ResidualAttentionNet, one_module))
+    for name, seed in (("own", 0), ("more", 1)):
+        synthetic.write_faces(tmp_path / name, 60, seed=seed, size=32)
+    config = best.get_config("ran,cpu")
+    config.update({"num_steps": 2, "batch_size": 32, "accumulate": 2, "remat": True, "log": {"figures": False}})
+    config.model.update(width=0.125, stochastic_depth=0.2)
+    config.optimizer.update(layer_decay=0.8, freeze=1)
+    config.loss.update(age="years", age_spread=0.3, age_balance=0.3)
+    config.augment.mixup = 0.2
+    config.eval.update(views="flip_shift", bn_batches=1)
+    config.data.update(source=str(tmp_path / "own"), train_on=str(tmp_path / "more"), image_size=32)
+    config.data.cache_dir = str(tmp_path / "cache")
+    (tmp_path / "exclude.csv").write_text(f"file\nmore/{min(path.name for path in (tmp_path / 'more').iterdir())}\n")
+    config.data.exclude = str(tmp_path / "exclude.csv")
+    train.fit(config, str(tmp_path / "run"), ["test"])
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["split"] for row in rows] == ["train", "val"] and np.isfinite([row["loss"] for row in rows]).all()
+    splits = collections.Counter(
+        line.split(",")[1] for line in (tmp_path / "run" / "splits.csv").read_text().splitlines()
+    )
+    assert splits["train"] == 48 + 59 and splits["val"] == splits["test"] == 6 and splits[""] == 1
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["n"] == 6 and not results["allow_leak"]
 
 
 def row(rung, seed, age, gender=(1, 1), aabd=(0, 0)):
