@@ -67,14 +67,14 @@ def measure(name: str, size: int, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
-    given = parser.parse_args()
+    args = parser.parse_args()
     rows = []
     for point in POINTS:
-        rows.append(measure(*point, given.rounds))
+        rows.append(measure(*point, args.rounds))
         print(rows[-1], flush=True)
-    command = ["python", "-m", "benchmarks.folding", f"--rounds={given.rounds}"]
-    told = {"machine": machine(), **provenance.made_by(command), "rows": rows}
-    result_files.write(result_files.RESULTS / "folding.json", told)
+    command = ["python", "-m", "benchmarks.folding", f"--rounds={args.rounds}"]
+    record = {"machine": machine(), **provenance.made_by(command), "rows": rows}
+    result_files.write(result_files.RESULTS / "folding.json", record)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def told(layer: Layer) -> str:
+def describe(layer: Layer) -> str:
     _, height, width, channels = layer.shapes[0]
     if layer.kind == "convolution":
         (kernel, _, _, out), stride = layer.shapes[1], layer.options[0][0]
@@ -203,7 +203,7 @@ def main() -> None:
         for layer, count in calls(models.backbone(net), SIZE, BATCH).items():
             gflop, gbyte = layer.work()
             bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
-            entries.append({"layer": told(layer), "calls": count, "gflop": gflop, "bound": bound} | measured(layer))
+            entries.append({"layer": describe(layer), "calls": count, "gflop": gflop, "bound": bound} | measured(layer))
             print(net, json.dumps(entries[-1]), flush=True)
     result_files.write(FILE, found)
     print(table(found), summary(found), sep="\n\n")

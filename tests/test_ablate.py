@@ -83,7 +83,7 @@ def averaged(members):
 
 
 @pytest.mark.timeout(300)
-def test_a_stopped_ablation_goes_on_and_ends_with_every_run(place, settings):
+def test_a_stopped_ablation_resumes_and_completes_every_run(place, settings):
     told = (place / "stdout").read_text()
     assert f"run 1 of 4: {BASE}, seed 0: finished before" in told and "resumed at step" in told
     assert f"run 4 of 4: {OTHER}, seed 1; about" in told
@@ -132,7 +132,7 @@ def test_the_terminal_gets_a_table_for_each_pair_and_what_it_rests_on(place):
     assert told.count("│ AABD │") == 3 and told.count(" by 0.") == 9
 
 
-def test_given_again_it_trains_nothing_and_says_the_same(place, config, monkeypatch):
+def test_a_repeated_command_trains_nothing_and_prints_the_same(place, config, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *given, **named: pytest.fail("trained"))
     before = json.loads((place / "ablation.json").read_text())
     ablate(config, place)
@@ -180,7 +180,7 @@ def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, 
         (["batch_size=16,20"], [0], ["batch_size 20"]),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(vary, seeds, texts, config, tmp_path, monkeypatch):
+def test_user_errors_are_reported_before_training(vary, seeds, texts, config, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *given, **named: pytest.fail("trained"))
     with pytest.raises(ConfigError) as raised:
         ablate(config, tmp_path / "x", seeds, vary)

@@ -212,20 +212,20 @@ def run(tmp_path, faces):
     return make
 
 
-def test_a_run_that_leaks_is_found_out(source, faces, pairs, run, tmp_path):
+def test_a_run_that_leaks_is_detected(source, faces, pairs, run, tmp_path):
     assignment = np.where(np.arange(14) % 3 == 0, "test", "train")
     place = run(assignment)
     torn = [sum(assignment[i] != assignment[j] for i, j in kind) for kind in (pairs.exact, pairs.near)]
     assert sum(torn) > 0
-    (told,) = inspect(source, tmp_path / "out", [str(place.path)])["leakage"]["runs"]
-    assert (told["workdir"], told["across"]) == (str(place.path), dict(zip(("exact", "near"), torn, strict=True)))
-    assert told["sizes"] == {"train": 9, "val": 0, "test": 5}
+    (run,) = inspect(source, tmp_path / "out", [str(place.path)])["leakage"]["runs"]
+    assert (run["workdir"], run["across"]) == (str(place.path), dict(zip(("exact", "near"), torn, strict=True)))
+    assert run["sizes"] == {"train": 9, "val": 0, "test": 5}
     seen = {int(i) for pair in pairs.all() for i in pair if "train" in assignment[pair]}
     seen |= set(np.flatnonzero(assignment == "train").tolist())
     own = splits.assign(faces.group, faces.content, 0)
     for name in ("train", "val", "test"):
         places = np.flatnonzero(own == name).tolist()
-        assert told["seen"][name] == {"n": len(places), "seen": len(seen.intersection(places))}
+        assert run["seen"][name] == {"n": len(places), "seen": len(seen.intersection(places))}
 
 
 def inspect(source, out, workdirs=(), split_seed=0):
@@ -235,7 +235,7 @@ def inspect(source, out, workdirs=(), split_seed=0):
     )
 
 
-def test_the_page_shows_every_group_and_stands_alone(source, found):
+def test_the_page_shows_every_group_and_is_self_contained(source, found):
     text = (source.parent / "out" / "audit.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text) and "@import" not in text and "url(" not in text
     for kind in ("exact", "near"):
@@ -257,7 +257,7 @@ def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(source, found
             assert all(seen["captions"]) and len(seen["links"]) == 7 and all(seen["links"])
 
 
-def test_the_terminal_is_told(done, source):
+def test_the_terminal_output(done, source):
     assert "3 groups, 7 files, 5 pairs" in done.stdout and "bucket 2, gender 2, race 2" in done.stdout
     assert str(source.parent / "out" / "audit.html") in done.stdout.replace("\n", "")
 
@@ -285,10 +285,10 @@ def test_grouped_labels_beside_years(tmp_path):
         rows.append(f"{i}.png,{group},Male,White,False")
     (groups / "labels.csv").write_text("\n".join(rows) + "\n")
     found = inspect(f"{years},{groups}", tmp_path / "out")
-    told = {g["files"][1]["file"]: g for g in found["exact"]["groups"]}
-    assert len(told) == 4 and found["source"]["name"] == "years+groups"
+    by_file = {g["files"][1]["file"]: g for g in found["exact"]["groups"]}
+    assert len(by_file) == 4 and found["source"]["name"] == "years+groups"
     by_group = {
-        g["files"][0]["age"] if "groups" in g["files"][0]["file"] else g["files"][1]["age"] for g in told.values()
+        g["files"][0]["age"] if "groups" in g["files"][0]["file"] else g["files"][1]["age"] for g in by_file.values()
     }
     assert by_group == {"20-29", "more than 70", "3-9"}
     assert found["exact"]["differing"]["bucket"] == sum(case[2] for case in cases)
@@ -333,14 +333,14 @@ def test_errors(source, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "who.png").write_bytes(b"?")
-    for error, told, given in (
+    for error, message, given in (
         (ConfigError, "--source is missing", (None, tmp_path / "out")),
         (ConfigError, "--out cannot be used", (source, tmp_path / "file" / "out")),
         (CheckpointError, "no run in the workdir", (source, tmp_path / "out", [str(tmp_path / "nowhere")])),
         (DataError, "no images in the data source", (tmp_path / "empty", tmp_path / "out")),
         (DataError, "no usable image", (tmp_path / "bad", tmp_path / "out")),
     ):
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             inspect(*given)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "bad_images.csv").read_text())))
     assert [row["file"] for row in rows] == ["who.png"]

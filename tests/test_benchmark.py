@@ -202,12 +202,12 @@ class Twin:
 def on_a_gpu(config, monkeypatch):
     """in_turns over 5 blocks of 2 steps as on a GPU, with so many steps here and calls of PyTorch's side that fit."""
 
-    def measure(steps, calls, told="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"):
+    def measure(steps, calls, message="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"):
         def step():
             nonlocal steps
             steps -= 1
             if steps < 0:
-                raise jax.errors.JaxRuntimeError(told)
+                raise jax.errors.JaxRuntimeError(message)
 
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         monkeypatch.setattr(throughput, "PAUSE", 0.0)
@@ -254,7 +254,7 @@ def test_no_memory_for_pytorch_at_all(on_a_gpu, calls):
     assert line["torch"]["images_per_second"] is None and line["torch"]["note"] == "PyTorch fails: CUDA out of memory"
 
 
-def test_what_is_no_lack_of_memory_is_told(on_a_gpu):
+def test_other_errors_are_not_reported_as_out_of_memory(on_a_gpu):
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         on_a_gpu(0, 0)  # on neither side
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):

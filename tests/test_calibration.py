@@ -104,7 +104,7 @@ def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_a_known_temperature_is_found(temperature):
+def test_a_known_temperature_is_fitted(temperature):
     logits, label = drawn(20_000, temperature)
     assert calibration.fit_temperature(softmax(logits), ages(label)) == pytest.approx(temperature, rel=0.03)
     first = label - label % 3
@@ -166,8 +166,8 @@ def load(path):
 
 
 def evaluate(run, out, **given):
-    told = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False, "draw": False}
-    return evaluate_command.evaluate([str(run)], out=str(out), **told | given)
+    options = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False, "draw": False}
+    return evaluate_command.evaluate([str(run)], out=str(out), **options | given)
 
 
 def probabilities(folder):
@@ -176,20 +176,20 @@ def probabilities(folder):
 
 
 def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path):
-    told = load(run / "calibration.json")
-    assert set(told) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years"}
+    fitted = load(run / "calibration.json")
+    assert set(fitted) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years"}
     splits = [line.split(",")[:2] for line in (run / "splits.csv").read_text().splitlines()[1:]]
-    assert told["n"] == sum(split == "val" for _, split in splits) >= 30 and told["step"] == 2
+    assert fitted["n"] == sum(split == "val" for _, split in splits) >= 30 and fitted["step"] == 2
     years = [int(file.split("_")[0]) for file, split in splits if split == "train"]
-    assert told["bucket_years"][2] == pytest.approx(np.mean([y for y in years if y // 10 == 2]))
+    assert fitted["bucket_years"][2] == pytest.approx(np.mean([y for y in years if y // 10 == 2]))
     (row,) = [row for row in map(json.loads, open(run / "metrics.jsonl")) if row["split"] == "val"]
     assert {name: row[name] for name in ("age_temperature", "gender_temperature")} == {
-        name: pytest.approx(told[name]) for name in ("age_temperature", "gender_temperature")
+        name: pytest.approx(fitted[name]) for name in ("age_temperature", "gender_temperature")
     }
     saved = load(run / "checkpoints" / "2" / "manifest.json")["metrics"]
     assert saved["calibrated_loss"] == row["calibrated_loss"] < saved["val_loss"] == row["loss"]
     (model,) = load(run / "results.json")["models"]
-    assert model["calibration"]["age"]["temperature"] == told["age_temperature"] != 1.0
+    assert model["calibration"]["age"]["temperature"] == fitted["age_temperature"] != 1.0
     raw = evaluate(run, tmp_path / "raw", calibrate=False)
     assert raw["calibrated"] is False and raw["models"][0]["calibration"]["age"]["after"] is None
     assert raw["models"][0]["calibration"]["age"]["temperature"] is None and raw["models"][0]["age_mae"] is not None
@@ -198,7 +198,7 @@ def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path
     for column, name in enumerate(("gender", "age")):
         warm, plain = probabilities(run)[column], probabilities(tmp_path / "raw")[column]
         both = [np.stack([1 - p, p], 1) if name == "gender" else p for p in (warm, plain)]
-        np.testing.assert_allclose(both[0], softmax(np.log(both[1]) / told[f"{name}_temperature"]), atol=2e-5)
+        np.testing.assert_allclose(both[0], softmax(np.log(both[1]) / fitted[f"{name}_temperature"]), atol=2e-5)
     on_val = evaluate(run, tmp_path / "val", split="val", allow_leak=True)["models"][0]["calibration"]
     for head in ("age", "gender"):
         assert on_val[head]["after"]["nll"] <= on_val[head]["before"]["nll"] + 1e-6
@@ -221,13 +221,13 @@ def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run,
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"age_temperature": 1}', None])
 def test_damaged_calibration_is_refused(run, tmp_path, text):
     broken = shutil.copytree(run, tmp_path / "run")
-    told = load(run / "calibration.json")
-    (broken / "calibration.json").write_text(text or json.dumps(told | {"bucket_years": [1, None]}))
+    fitted = load(run / "calibration.json")
+    (broken / "calibration.json").write_text(text or json.dumps(fitted | {"bucket_years": [1, None]}))
     with pytest.raises(CheckpointError, match="calibration.json of the workdir is damaged"):
         evaluate(broken, tmp_path / "out")
 
 
-def test_temperatures_of_another_step_are_told(run, tmp_path, capsys):
+def test_temperatures_of_another_step_are_reported(run, tmp_path, capsys):
     other = shutil.copytree(run, tmp_path / "run")
     (other / "calibration.json").write_text(json.dumps(load(run / "calibration.json") | {"step": 1}))
     assert evaluate(other, tmp_path / "out")["calibrated"] is True
@@ -239,6 +239,6 @@ def test_too_few_faces_in_val_leave_the_temperature_at_one(run, config, tmp_path
     again = shutil.copytree(run, tmp_path / "run")
     (again / "calibration.json").unlink()
     train.fit(config, str(again), ["test"])
-    told = load(again / "calibration.json")
-    assert (told["age_temperature"], told["gender_temperature"], told["n"]) == (1.0, 1.0, 0)
-    assert told["bucket_years"] == load(run / "calibration.json")["bucket_years"]
+    fitted = load(again / "calibration.json")
+    assert (fitted["age_temperature"], fitted["gender_temperature"], fitted["n"]) == (1.0, 1.0, 0)
+    assert fitted["bucket_years"] == load(run / "calibration.json")["bucket_years"]

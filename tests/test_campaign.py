@@ -23,7 +23,7 @@ from benchmarks import campaign, job, kernels, layers, machine, points, tables
 POINTS = [points.Point("some.program", {"seed": i}, seconds=100.0) for i in range(3)]
 
 
-def test_a_campaign_goes_on_where_it_stopped(tmp_path):
+def test_a_campaign_resumes(tmp_path):
     path, ran_points = tmp_path / "results" / "cpu.json", []
 
     def run(point, timeout):
@@ -44,10 +44,10 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path):
 
 
 def test_a_point_that_outlasts_its_turn(tmp_path):
-    path, told = tmp_path / "cpu.json", []
+    path, values = tmp_path / "cpu.json", []
 
     def run(point, timeout):
-        told.append(timeout)
+        values.append(timeout)
         if point is POINTS[1]:
             raise subprocess.TimeoutExpired("x", timeout)
         return {}
@@ -56,7 +56,7 @@ def test_a_point_that_outlasts_its_turn(tmp_path):
     assert len(json.loads(path.read_text())["points"]) == 1
     assert campaign.campaign(POINTS, path, 150.0, run)
     assert json.loads(path.read_text())["points"][POINTS[1].command]["error"] == "took more than 150 s"
-    assert all(0 < timeout <= 150 for timeout in told)
+    assert all(0 < timeout <= 150 for timeout in values)
 
 
 def test_what_is_not_kept(tmp_path, capsys):
@@ -105,17 +105,17 @@ def test_nothing_outlives_a_point(tmp_path, monkeypatch):
     """What its program has started ends too, for it would hold the GPU."""
     monkeypatch.setattr(campaign, "ROOT", tmp_path)
     (tmp_path / "parent.py").write_text(PARENT)
-    told = tmp_path / "child"
+    values = tmp_path / "child"
     for timeout in (1, 10, 100):  # as long as it takes to start
         with pytest.raises(subprocess.TimeoutExpired):
             campaign.run_apart(points.Point("parent"), timeout)
-        if told.exists() and told.read_text():
+        if values.exists() and values.read_text():
             break
-    status = pathlib.Path("/proc", told.read_text(), "stat")
+    status = pathlib.Path("/proc", values.read_text(), "stat")
     until = time.monotonic() + 20
     while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
         if time.monotonic() > until:
-            os.kill(int(told.read_text()), signal.SIGKILL)
+            os.kill(int(values.read_text()), signal.SIGKILL)
             pytest.fail("the child of the point's program is still there")
         time.sleep(0.01)
 
@@ -188,9 +188,9 @@ def test_dry_run_of_the_gpu_campaign(tmp_path, monkeypatch, capsys):
     assert by["limits"]["jax"]["matmul_float32"] > 0 and by["limits"]["decoded_images_per_second"]["one_thread"] > 0
     assert 0 < sum(kernel["share"] for kernel in by["kernels"]["kernels"]) <= 1 + 1e-9
     assert by["kernels"]["gflops"] > 0 and by["kernels"]["gb_per_second"] > 0
-    told = by["job"]
-    assert told["extrapolated_s"] == pytest.approx(told["first_s"] + 99 * told["second_s"] + told["after_s"])
-    assert told["images_an_epoch"] == 80 and told["batch_size"] == 8
+    values = by["job"]
+    assert values["extrapolated_s"] == pytest.approx(values["first_s"] + 99 * values["second_s"] + values["after_s"])
+    assert values["images_an_epoch"] == 80 and values["batch_size"] == 8
     check_line("fit", by["fit"], "bfloat16")
     assert "done: " in capsys.readouterr().out
     assert (programs.ROOT / "benchmarks" / "gpu.sh").stat().st_mode & 0o111 and job.ROOT == programs.ROOT

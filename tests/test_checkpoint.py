@@ -224,7 +224,7 @@ def test_a_step_that_is_not_there(saved):
         saved.restore(9, make_state(0))
 
 
-def test_a_save_keeps_what_it_was_given(tmp_path):
+def test_a_save_is_independent_of_later_changes(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     state = {"a": np.zeros(1000, np.float32)}
     checkpoints.save(1, state, CONFIG)

@@ -43,7 +43,7 @@ def test_on_by_default(config, tmp_path):
     assert config.jax_compilation_cache_dir == str(folder) and config.jax_persistent_cache_min_compile_time_secs == 0
 
 
-def test_what_the_user_has_set_stands(config, tmp_path, monkeypatch):
+def test_settings_of_the_user_take_precedence(config, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1.0")
     assert compile_cache.keep() and config.jax_persistent_cache_min_compile_time_secs == 1
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))

@@ -33,7 +33,7 @@ def test_choices_are_those_of_the_library():
     assert config_lib.CHOICES["model.name"] == models.list()
 
 
-def test_every_field_stands_in_the_table():
+def test_every_field_is_in_the_table():
     text = config_lib.fields_help()
     for name, _ in config_lib.flat(config_lib.default()):
         assert name in text, name

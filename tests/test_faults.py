@@ -113,7 +113,7 @@ def test_whatever_jax_raises_without_a_device(error, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_looks_for_a_device_first(name):
+def test_every_command_checks_the_device_first(name):
     text = (programs.ROOT / "agegender_jax" / "cli" / f"{name}.py").read_text()
     assert "app.prepare_jax()" in text.partition("  # imports jax")[0]
 

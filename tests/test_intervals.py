@@ -150,8 +150,8 @@ def test_intervals_are_plain_resampling():
     )
 
     def kappa(i):
-        truth, told = age[i, 0], bucket[i]
-        return 1 - ((truth - told) ** 2).mean() / ((truth[:, None] - told) ** 2).mean()
+        truth, predicted = age[i, 0], bucket[i]
+        return 1 - ((truth - predicted) ** 2).mean() / ((truth[:, None] - predicted) ** 2).mean()
 
     def auc(i):
         up, down = female[i][gender[i] == 1], female[i][gender[i] == 0]

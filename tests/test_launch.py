@@ -212,7 +212,7 @@ def test_cache_folder_cannot_be_written(place):
     check(train(place, f"--config.data.cache_dir={below}", f"--workdir={place / 'x'}"), 2, str(below), "cache_dir")
 
 
-def test_goes_on_when_nobody_reads_its_output(place):
+def test_continues_when_its_output_is_closed(place):
     workdir = place / "unread"
     arguments = (
         *SMALL,

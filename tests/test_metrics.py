@@ -58,9 +58,9 @@ def test_agrees_with_scikit_learn():
     ],
 )
 def test_collapse_alarm(buckets, genders, half_done, heads):
-    told = answers(np.array(buckets), np.array(genders))
+    probs = answers(np.array(buckets), np.array(genders))
     gender = np.tile([0, 1], 50)
-    assert metrics.collapsed(*told, labels(np.arange(100) % 12), gender, half_done) == heads
+    assert metrics.collapsed(*probs, labels(np.arange(100) % 12), gender, half_done) == heads
 
 
 def test_majority():
@@ -117,12 +117,12 @@ def test_confusion_has_all_examples_and_the_right_ones_on_the_diagonal():
 @pytest.mark.parametrize("wrong, stuck", [(8, False), (9, True), (11, True), (12, False)])
 def test_an_accuracy_within_a_hundredth_of_the_majority_rate_is_a_collapse(wrong, stuck):
     gender = np.repeat([0, 1], [90, 10])
-    told = answers(np.arange(100) % 10, np.concatenate([1 - gender[:wrong], gender[wrong:]]))
+    probs = answers(np.arange(100) % 10, np.concatenate([1 - gender[:wrong], gender[wrong:]]))
     age = labels(np.arange(100) % 10)
-    assert metrics.collapsed(*told, age, gender, half_done=True) == ["gender"] * stuck
-    assert metrics.collapsed(*told, age, gender, half_done=False) == []
+    assert metrics.collapsed(*probs, age, gender, half_done=True) == ["gender"] * stuck
+    assert metrics.collapsed(*probs, age, gender, half_done=False) == []
 
 
 def test_labels_of_one_class_raise_no_alarm():
-    told = answers(np.full(50, 2), np.full(50, 1))
-    assert metrics.collapsed(*told, labels(np.full(50, 2)), np.full(50, 1), half_done=True) == []
+    probs = answers(np.full(50, 2), np.full(50, 1))
+    assert metrics.collapsed(*probs, labels(np.full(50, 2)), np.full(50, 1), half_done=True) == []

@@ -180,7 +180,7 @@ def test_options_of_other_nets_are_refused(net, options):
         models.backbone(net, **options)
 
 
-def test_the_cifar_nets_have_the_small_stem_unless_told():
+def test_the_cifar_nets_have_the_small_stem_by_default():
     assert models.backbone("ran56_cifar").stem == "small" and models.backbone("ran56").stem == "imagenet"
     assert models.backbone("ran56_cifar", stem="imagenet").stem == "imagenet"
     kernel = shapes_of(models.backbone("ran56_cifar"))["params"]["stem_conv"]["kernel"]

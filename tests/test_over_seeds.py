@@ -7,7 +7,7 @@ from agegender_jax import metrics
 
 
 def by_hand(values, resamples=4000):
-    """The crossed bootstrap as its docstring tells it."""
+    """The crossed bootstrap as its docstring describes it."""
     rng, (seeds, images) = np.random.default_rng(1), values.shape
     means = []
     for _ in range(resamples):
@@ -57,7 +57,7 @@ def test_resampling_images_alone_would_promise_too_much():
     assert np.mean([low <= 0 <= high for low, high in found]) < 0.7
 
 
-def test_compare_tells_the_difference_of_each_seed():
+def test_compare_returns_the_difference_per_seed():
     a, b = np.array([[1, 1, 0, 1], [1, 0, 0, 1]]), np.array([[1, 0, 0, 0], [0, 1, 0, 1]])
     found = metrics.compare(a, b)
     assert found["difference"] == 0.25 and found["by_seed"] == [0.5, 0.0] and found["range"] == [0.0, 0.5]

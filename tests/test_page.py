@@ -55,7 +55,7 @@ def page_of(count=24, source="faces", **changed):
     return report.page(results | changed, {}, runs)
 
 
-def test_the_page_stands_alone(whole):
+def test_the_page_is_self_contained(whole):
     text, _, drawn = whole
     assert len(re.findall(r'<img src="data:image/(?:png|jpeg);base64,', text)) == len(drawn) == 13
     assert not re.findall(r'src="(?!data:)', text) and "@import" not in text and "url(" not in text

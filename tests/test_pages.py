@@ -115,7 +115,7 @@ def test_a_kernel_without_them_is_left_alone(calls, text):
     assert large_pages.use_large() is None and not calls
 
 
-def test_a_program_that_cannot_be_started_again_goes_on(calls, monkeypatch):
+def test_a_program_that_cannot_be_restarted_continues(calls, monkeypatch):
     def fail(*call):
         raise OSError
 

@@ -36,7 +36,7 @@ def built(monkeypatch):
     return calls
 
 
-def test_prepared_once_and_found_again(faces, tmp_path, built):
+def test_prepared_once_and_reused(faces, tmp_path, built):
     first = prepare.prepare(str(faces), str(tmp_path))
     second = prepare.prepare(str(faces), str(tmp_path))
     assert len(built) == 1 and second.fingerprint == first.fingerprint

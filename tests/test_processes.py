@@ -1,4 +1,4 @@
-"""launch.train in several processes: like one with as many devices, ended together, and mistakes told once."""
+"""launch.train in several processes: like one with as many devices, ended together, and user errors reported once."""
 
 import csv
 import json
@@ -162,7 +162,7 @@ def test_what_a_cluster_says(variables, starts, monkeypatch):
     assert calls[-1][0] == ("n1:1", 2, 1) and calls[-1][1]["cluster_detection_method"] == "deactivate"
 
 
-def test_an_error_of_jax_is_told_in_three_lines(monkeypatch):
+def test_an_error_of_jax_is_reported_in_three_lines(monkeypatch):
     def fail(*place, **how):
         raise RuntimeError("no route\nmore")
 
@@ -212,7 +212,7 @@ def test_a_residual_net_through_ctrl_c_in_both_processes(arguments, driver, tmp_
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_other_and_one_goes_on(arguments, victim, tmp_path):
+def test_a_killed_process_ends_the_other_and_the_run_resumes(arguments, victim, tmp_path):
     workdir = tmp_path / "run"
     dies = signalled(signal.SIGKILL, victim, workdir)
     begun = time.monotonic()
@@ -226,22 +226,22 @@ def test_a_killed_process_ends_the_other_and_one_goes_on(arguments, victim, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_mistakes_are_told_by_process_0(arguments, tmp_path):
+def test_user_errors_are_reported_by_process_0(arguments, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
 
-    def told(code, *texts, own=((), ()), given=()):
+    def fails(code, *texts, own=((), ()), given=()):
         codes, _, errors = programs.together(*arguments, workdir, *given, own=own)
         assert codes == [code, code] and errors[1] == "" and len(errors[0].splitlines()) == 3, errors
         for text in texts:
             assert text in errors[0], errors[0]
 
     synthetic.write_faces(tmp_path / "others", 60, seed=1, size=32)
-    told(2, "different configs: process 1 has not that of process 0", own=((), ("--config.seed=1",)))
-    told(3, "different data: process 1", own=((), (f"--config.data.source={tmp_path / 'others'}",)))
-    told(2, "batch_size 15 cannot be shared evenly by 2 devices", given=("--config.batch_size=15",))
-    told(2, "the workdir cannot be used", own=(("--workdir=/dev/null/run",), ()))
+    fails(2, "different configs: process 1 has not that of process 0", own=((), ("--config.seed=1",)))
+    fails(3, "different data: process 1", own=((), (f"--config.data.source={tmp_path / 'others'}",)))
+    fails(2, "batch_size 15 cannot be shared evenly by 2 devices", given=("--config.batch_size=15",))
+    fails(2, "the workdir cannot be used", own=(("--workdir=/dev/null/run",), ()))
     wild = ("--config.optimizer.name=sgd", "--config.optimizer.lr=1e30", "--config.optimizer.clip_norm=0")
-    told(5, "not finite", given=wild)
+    fails(5, "not finite", given=wild)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_names_are_no_markup(capsys):
     assert "[red]1" in shown and "ran [red]2[/red]" in shown
 
 
-def test_preparation_tells_now_and_then(capsys):
+def test_preparation_reports_progress(capsys):
     progress = Progress()
     for done in range(1, 100):
         progress.prepare(done, 99, "drawing faces")

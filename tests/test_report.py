@@ -62,7 +62,7 @@ def test_results_of_one_member_have_the_promised_form():
     assert sum(group["n"] for group in found["groups"]["race"].values()) == N
 
 
-def test_the_ensemble_stands_last_and_averages():
+def test_the_ensemble_is_last_and_averages():
     members = [member("ran", 0), member("resnet", 1)]
     found = results(members)
     assert [model["name"] for model in found["models"]] == ["ran", "resnet", "ensemble"]
@@ -78,7 +78,7 @@ def test_the_ensemble_stands_last_and_averages():
             assert pair[name]["difference"] == pytest.approx(by_name[pair["a"]][name] - by_name[pair["b"]][name])
 
 
-def test_calibration_is_told_before_and_after_and_members_are_calibrated_before_averaging():
+def test_calibration_is_reported_before_and_after_and_precedes_averaging():
     plain, warm = member("ran", 0), member("resnet", 1).calibrate(2.0, 0.5)
     found = results([plain, warm])
     assert found["calibrated"] is True
@@ -108,7 +108,7 @@ def test_the_ensemble_takes_the_mean_of_the_members_bucket_years_or_none():
     assert evaluation.details(found)[1][1:3] == ("n/a", "n/a")
 
 
-def test_results_of_nobody_and_of_labels_without_years_are_json():
+def test_results_without_images_and_without_years_are_json():
     members = [member("ran", 0, 0).calibrate(1.5, 1.5), member("resnet", 1, 0)]
     for found in (results(members, 0), results([member("ran", 0), member("b", 1)], years=np.full(N, -1))):
         assert "NaN" not in json.dumps(found)

@@ -177,11 +177,11 @@ def test_a_source_that_is_gone_once_it_is_read_is_used(faces, tmp_path, read, mo
 
 def test_bad_files_are_refused_from_what_is_known_too(faces, tmp_path, read):
     (faces / "30_0_0_20170101000000000.jpg").write_bytes(b"nothing")
-    told = []
+    reported = []
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5).bad) == 1
     with pytest.raises(DataError, match="1 of 7 files are unusable"):
-        prepare.prepare(str(faces), str(tmp_path / "cache"), on_bad=lambda bad: told.append(bad) or "list.csv")
-    assert len(read) == 1 and [[file for file, _ in bad] for bad in told] == [["30_0_0_20170101000000000.jpg"]]
+        prepare.prepare(str(faces), str(tmp_path / "cache"), on_bad=lambda bad: reported.append(bad) or "list.csv")
+    assert len(read) == 1 and [[file for file, _ in bad] for bad in reported] == [["30_0_0_20170101000000000.jpg"]]
 
 
 def test_folders_are_listed_in_any_order(faces, tmp_path, read, monkeypatch):

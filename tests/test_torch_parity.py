@@ -49,8 +49,8 @@ def ours(name, dtype):
     return training, {torchvision.name_of(n): to_theirs(np.asarray(g)) for n, g in named.items()}
 
 
-def close(got, want, **told):
-    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0, **told)
+def close(got, want, **options):
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0, **options)
 
 
 NETS = [

@@ -82,8 +82,8 @@ def test_malformed_names_of_the_distributed_sets(stem, suffix):
 @pytest.mark.parametrize("suffix", ["", ".jpg", ".jpg.chip.jpg"])
 @pytest.mark.parametrize("stem", MALFORMED)
 def test_malformed_names_are_remarked_upon(stem, suffix):
-    told = {"24": "a space beside the label", "55": "no dot before the suffix"}
-    assert remark(stem + suffix) == told.get(stem[:2]) or remark(stem + suffix).startswith(
+    expected = {"24": "a space beside the label", "55": "no dot before the suffix"}
+    assert remark(stem + suffix) == expected.get(stem[:2]) or remark(stem + suffix).startswith(
         f"malformed, known to be {stem[:2]}, "
     )
 

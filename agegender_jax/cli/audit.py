@@ -1,9 +1,9 @@
-"""Looks a source through: bad files, duplicates, contradicting labels, leakage, and how well the labels can be met.
+"""Examine a source: bad files, duplicates, contradicting labels, leakage, and bounds on the accuracy that labels allow.
 
 python -m launch.audit --source=PATH [--out=DIR] [--workdir=runs/ran]
 
-Writes audit.json (its fields: docs/audit.md), audit.html, which shows pictures of the source, and exclude.csv, copies
-whose labels contradict each other, for --config.data.exclude. What is found is no error: the exit code is 0.
+Writes audit.json (fields: docs/audit.md), audit.html, which contains pictures of the source, and exclude.csv, a list of
+copies with contradicting labels for --config.data.exclude. Findings are not errors: the exit code is 0.
 """
 
 import sys
@@ -12,11 +12,13 @@ from absl import flags
 
 from agegender_jax.cli import app
 
-SOURCE = flags.DEFINE_string("source", None, "Folder, archive, FairFace CSV, or several with commas.")
-OUT = flags.DEFINE_string("out", None, "Where to write; audits/<name of the source> if not given.")
-WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run whose split is checked and compared; once for each.")
-SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "data.split_seed of the split that is checked.", 0, 2**32 - 1)
-CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Of prepared data; the user's cache folder if not given.")
+SOURCE = flags.DEFINE_string("source", None, "Folder, archive or FairFace CSV, or several separated by commas.")
+OUT = flags.DEFINE_string("out", None, "Output folder. Default: audits/<name of the source>.")
+WORKDIR = flags.DEFINE_multi_string(
+    "workdir", [], "Run whose splits are checked and compared; repeat for several runs."
+)
+SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "data.split_seed of the split to check.", 0, 2**32 - 1)
+CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder of prepared data. Default: the user's cache folder.")
 
 EXTRA = "train"
 COMPUTES = False

@@ -1,9 +1,9 @@
-"""Scores trained nets, each alone and all as an ensemble, on the same images.
+"""Evaluate trained nets, each alone and all as an ensemble, on the same images.
 
 python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PATH] [--split=test] [--out=reports/both]
 
-Writes results.json, predictions.csv, figures/ (none with --nofigures) and report.html. --explain=N adds what the nets
-looked at in N images spread over the split, and how far that can be believed; it takes minutes.
+Writes results.json, predictions.csv, figures/ (none with --nofigures) and report.html. --explain=N adds attention maps
+and attributions for N evenly spaced images, with scores of their faithfulness; it takes minutes.
 """
 
 import sys
@@ -12,13 +12,13 @@ from absl import flags
 
 from agegender_jax.cli import app
 
-WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; once for each member.")
-SOURCE = flags.DEFINE_string("source", None, "Images to score; the members' own source if not given.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for several members.")
+SOURCE = flags.DEFINE_string("source", None, "Source to evaluate on. Default: that of the members.")
 SPLIT = flags.DEFINE_enum(
     "split", None, ["train", "val", "test", "all"], "Which images; test, or all of a --source that is no member's own."
 )
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step's number.")
-OUT = flags.DEFINE_string("out", None, "Where to write; reports/<members joined by +> if not given.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
+OUT = flags.DEFINE_string("out", None, "Output folder. Default: reports/<members joined by +>.")
 ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a member was trained on them.")
 EXCLUDE_LEAKED = flags.DEFINE_bool("exclude_leaked", False, "Leave out images that a member was trained on.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
@@ -27,7 +27,7 @@ VIEWS = flags.DEFINE_enum(
 )
 CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
 FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")
-EXPLAIN = flags.DEFINE_integer("explain", 0, "Images of which the nets' maps are drawn and scored.", 0)
+EXPLAIN = flags.DEFINE_integer("explain", 0, "Number of images to explain.", 0)
 
 EXTRA = "train"
 

@@ -141,8 +141,8 @@ def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:
 
 def remarks(faces: Prepared) -> list[tuple[str, str]]:
     """(file, what is unusual) of names that carry their label all the same; labels from a CSV need no name."""
-    told = [(file, remark(file.rpartition("/")[2])) for file in faces.file[faces.age_years >= 0].tolist()]
-    return sorted((file, text) for file, text in told if text)
+    remarks_by_file = [(file, remark(file.rpartition("/")[2])) for file in faces.file[faces.age_years >= 0].tolist()]
+    return sorted((file, text) for file, text in remarks_by_file if text)
 
 
 def _groups(number: np.ndarray) -> list[np.ndarray]:

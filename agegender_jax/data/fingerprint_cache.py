@@ -12,7 +12,7 @@ from agegender_jax.data.cache import Progress
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.files import replace
 
-RULES = 1  # raise it when other files are listed, or labels or the fingerprint are told otherwise
+RULES = 1  # increase it when the rules for listing files, for labels or for the fingerprint change
 SETTLED_S = 2.0  # file systems' clocks are coarse: a second change soon after the first may leave the same time
 
 

@@ -33,7 +33,7 @@ class Looks:
         return found[np.argsort(self.spread[found], kind="stable")]
 
     def sizes(self) -> list[tuple[int, int, int]]:
-        """(width, height, number of files), the commonest first."""
+        """Return (width, height, number of files), most frequent first."""
         sizes, counts = np.unique(np.stack([self.width, self.height], 1), axis=0, return_counts=True)
         return sorted(((*s, n) for s, n in zip(sizes.tolist(), counts.tolist(), strict=True)), key=lambda r: -r[2])
 

@@ -126,7 +126,7 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, listing.Unreadable, csv.Error) as error:
-        raise DataError(f"the data source cannot be read: {error}", str(path), "mend it, or name another") from error
+        raise DataError(f"the data source cannot be read: {error}", str(path), "repair it, or name another") from error
 
 
 def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:

@@ -103,10 +103,14 @@ def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
 
 
 def _kappa(
-    observed: np.ndarray, truth: np.ndarray, told: np.ndarray, truth2: np.ndarray, told2: np.ndarray
+    observed: np.ndarray,
+    truth: np.ndarray,
+    predicted_mean: np.ndarray,
+    truth_square: np.ndarray,
+    predicted_square: np.ndarray,
 ) -> np.ndarray:
     """From the mean squared difference, the means of labels and answers, and the means of their squares."""
-    chance = truth2 + told2 - 2 * truth * told
+    chance = truth_square + predicted_square - 2 * truth * predicted_mean
     return 1 - observed / np.where(chance > 1e-12, chance, np.nan)
 
 

@@ -4,18 +4,18 @@ import numpy as np
 
 from agegender_jax.metrics.accuracy import check_labels
 
-ONE_CLASS_PERCENT = 98  # a head that gives one class to so many of the examples has collapsed
-MAJORITY_PERCENT = 1  # as has a gender head whose accuracy is this near the majority rate
+ONE_CLASS_PERCENT = 98  # a head that predicts one class for this share of the examples has collapsed
+MAJORITY_PERCENT = 1  # so has a gender head whose accuracy is this close to the majority rate
 
 
 def collapsed(
     age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray, half_done: bool
 ) -> list[str]:
-    """Names of the heads ("age", "gender") that tell the classes apart no better than a constant.
+    """Return the names of the heads ("age", "gender") that are no better than a constant prediction.
 
     A head is named if it puts 98 % or more of the examples in one class, and the gender head also if its accuracy
-    is within 0.01 of the majority rate once half of the run is done. Where the labels themselves hold one class
-    only, nothing can be said, and the head is not named.
+    is within 0.01 of the majority rate once half of the run is done. If all labels are of one class, the head is not
+    named.
     """
     check_labels(age_probs, gender_probs, age, gender)
     count = len(gender)
@@ -23,8 +23,8 @@ def collapsed(
     if not count:
         return heads
     for name, probs, truth in (("age", age_probs, np.asarray(age)), ("gender", gender_probs, np.asarray(gender))):
-        commonest = np.bincount(np.argmax(probs, -1)).max()
-        stuck = 100 * commonest >= ONE_CLASS_PERCENT * count
+        largest = np.bincount(np.argmax(probs, -1)).max()
+        stuck = 100 * largest >= ONE_CLASS_PERCENT * count
         if name == "gender" and half_done:
             right, most = int((np.argmax(probs, -1) == truth).sum()), int(np.bincount(truth).max())
             stuck |= 100 * abs(right - most) <= MAJORITY_PERCENT * count

@@ -55,7 +55,7 @@ def scored(
 ) -> list[dict[str, Any]]:
     """The scores of each model, "ci95" with their intervals, and n_minors, how many are known to be under 18.
 
-    age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are told in `agreement`.
+    age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are described in `agreement`.
 
     Args:
       probs, bucket_years: one for each model; the rest as `per_example`.

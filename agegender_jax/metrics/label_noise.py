@@ -1,7 +1,7 @@
 """How well labels can be predicted at all, judged from pictures that were labelled more than once.
 
 The one assumption: the labels of a picture are independent draws from that picture's own distribution p over K
-classes, whatever it is. Two labels then disagree at the rate d = 1 - E[sum p_k^2], and whoever sees the picture can at
+classes. Two labels then disagree at the rate d = 1 - E[sum p_k^2], and a prediction from the picture can at
 best answer its likeliest class: accuracy E[max p_k]. From max p >= sum p_k^2 and Jensen's inequality
 
     1 - d  <=  E[max p_k]  <=  (1 + sqrt((K - 1) (K (1 - d) - 1))) / K,
@@ -64,7 +64,7 @@ def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
     Returns:
       pairs, pictures: counts. difference: mean over pictures of the mean over pairs, ci95: bootstrap over pictures.
       floor: [lower, upper] bound; floor_ci95: the same at the interval's ends. None where there is no pair, and the
-      intervals where all differences are the same: resampling them tells nothing.
+      intervals where all differences are the same: resampling them is uninformative.
     """
     known = ~np.isnan(apart)
     means = _by_picture(apart[known], picture[known])

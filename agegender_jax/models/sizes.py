@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, counted in the nets as they are, beside what was published."""
+"""Parameters and multiply-adds of the nets, and published counts."""
 
 from collections.abc import Iterable
 
@@ -28,9 +28,9 @@ PUBLISHED = {
 
 
 def count(net: nn.Module, size: int) -> tuple[int, int]:
-    """Parameters, and multiply-adds of convolutions and dense layers for one image of `size` pixels.
+    """Return parameters, and multiply-adds of convolutions and dense layers for one image of `size` pixels.
 
-    Nothing is computed: shapes alone are traced. Windows at the border count in full, as is usual.
+    Only shapes are traced. Windows at the border count fully, as is usual.
     """
     total = 0
 
@@ -48,12 +48,12 @@ def count(net: nn.Module, size: int) -> tuple[int, int]:
 
 
 def table(names: Iterable[str] | None = None) -> str:
-    """Markdown: parameters of every backbone, multiply-adds in millions at SIZES, and the net with its own head."""
+    """Return Markdown: parameters of every backbone, multiply-adds in millions at SIZES, and the net with its head."""
     head = ["net", "parameters", *(f"M at {size}" for size in SIZES), "with its head", "source"]
     rows = [head, ["---", *["--:"] * (1 + len(SIZES)), "---", "---"]]
     for name in models.list() if names is None else names:
         counted = [count(models.backbone(name), size) for size in SIZES]
         classes, size, parameters, multiply_adds, source = PUBLISHED[name]
-        told = f"{parameters:,} and {multiply_adds / 1e6:,.1f} M: {classes} classes, {size} px"
-        rows.append([f"`{name}`", f"{counted[-1][0]:,}", *(f"{m / 1e6:,.1f}" for _, m in counted), told, source])
+        with_head = f"{parameters:,} and {multiply_adds / 1e6:,.1f} M: {classes} classes, {size} px"
+        rows.append([f"`{name}`", f"{counted[-1][0]:,}", *(f"{m / 1e6:,.1f}" for _, m in counted), with_head, source])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
