@@ -1,6 +1,8 @@
-"""Eight CPU devices for every test, quick compilation, and its results kept while the tests run."""
+"""Settings of all tests: eight CPU devices, quick compilation into a shared folder, and which tests may be skipped."""
 
+import collections
 import os
+import re
 import tempfile
 
 if "COMPILED_BY_TESTS" not in os.environ:  # the processes that the first one starts use its folder
@@ -12,8 +14,18 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, not twice
 
-
-FIRST = ("test_resume", "test_processes", "test_ablate", "test_launch", "test_training", "test_campaign")  # the slowest
+SLOWEST_FIRST = ("test_resume", "test_processes", "test_ablate", "test_launch", "test_training", "test_campaign")
+ALLOWED_SKIPS = {  # reason: where such a test runs
+    r"pip install torch|PyTorch is (not installed|the other side of the comparison)": "where PyTorch is installed",
+    r"torch is installed": "where PyTorch is not installed",
+    r"AGEGENDER_DATA names no crop_part1\.tar": "where AGEGENDER_DATA is the path of crop_part1.tar",
+    r".*Chromium.*": "where Chromium is installed",
+    r"root reads everything": "as another user than root",
+    r"root cannot give up its rights here|file systems cannot be mounted here": "with the rights to do so",
+    r"this system offers no large pages": "on Linux with transparent huge pages",
+    r"uv is not installed": "after pip install uv",
+    r"the ladder has not been measured": "once its results are committed",
+}
 
 
 def pytest_configure(config):
@@ -21,4 +33,26 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in FIRST)
+    items.sort(key=lambda item: item.path.stem not in SLOWEST_FIRST)
+
+
+def pytest_sessionfinish(session):
+    """Fail if a test was skipped for a reason that is not listed."""
+    if session.exitstatus == 0 and any(not allowed for _, allowed in skips(session.config)):
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    counts = collections.Counter(skips(config))
+    if counts:
+        terminalreporter.section("skipped")
+    for (reason, allowed), count in counts.items():
+        terminalreporter.line(f"{count} x {reason}: {f'runs {allowed}' if allowed else 'UNEXPECTED, so the run fails'}")
+
+
+def skips(config):
+    """(reason, where the test runs, or None where the reason is not allowed) of each skipped test."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    for report in reporter.stats.get("skipped", ()) if reporter else ():
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        yield reason, next((place for pattern, place in ALLOWED_SKIPS.items() if re.fullmatch(pattern, reason)), None)
