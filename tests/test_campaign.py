@@ -178,6 +178,7 @@ def test_shares_of_what_the_machine_reaches():
     assert tables.share(found, line | {"gflops_per_second": None}) is None
 
 
+@pytest.mark.slow
 def test_dry_run_of_the_gpu_campaign(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     out = tmp_path / "dry.json"
