@@ -45,8 +45,13 @@ def _started():
     if _helper is None or _helper.poll() is not None:
         command = [sys.executable, __file__]
         _helper = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        atexit.register(_helper.kill)
+        atexit.register(_end, _helper)
     return _helper
+
+
+def _end(helper):
+    helper.kill()
+    helper.wait()
 
 
 def _child(module, argv, cwd, env, outputs):

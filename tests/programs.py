@@ -55,7 +55,7 @@ def start(name, *arguments, devices=1, cwd=ROOT, prefix=(), python=(), variables
 
 
 def check(done, code, *texts):
-    """Three short lines, no stack trace, the code, and each text somewhere in them."""
+    """Assert three short lines, no stack trace, the code, and each text somewhere in them."""
     assert done.returncode == code, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 3 and "Traceback" not in done.stderr, done.stderr
@@ -65,7 +65,7 @@ def check(done, code, *texts):
 
 
 def run_until(step, how, workdir, *arguments, name="train", watched=None):
-    """Trains, sends the signal `how` once a line of `step` or later is logged; the exit code and stderr.
+    """Train, send the signal `how` once a line of `step` or later is logged; return the exit code and stderr.
 
     Args:
       watched: the workdir of the run whose log counts, where the program has several.
@@ -88,14 +88,15 @@ def run_until(step, how, workdir, *arguments, name="train", watched=None):
 
 
 def together(*arguments, own=((), ()), meanwhile=None, environments=None):
-    """launch.train in two processes that find each other; exit codes, stdouts and stderrs, process by process.
+    """Run launch.train in two processes that connect; return exit codes, stdouts and stderrs, process by process.
 
     Args:
-      own: what each process is given besides.
+      own: further arguments of each process.
       meanwhile: called with the processes once they are started.
-      environments: variables for each, instead of the flags that say who it is.
+      environments: variables for each, instead of the flags that number it.
     """
-    flags = ("--num_processes=2", f"--coordinator=localhost:{free_port()}")
+    port, reservation = reserved_port()
+    flags = ("--num_processes=2", f"--coordinator=localhost:{port}")
     processes = []
     for i in range(2):
         given = (*arguments, *own[i], *(() if environments else (*flags, f"--process_id={i}")))
@@ -109,22 +110,25 @@ def together(*arguments, own=((), ()), meanwhile=None, environments=None):
     finally:
         for process in processes:
             process.kill()
+        reservation.close()
     return [process.returncode for process in processes], *zip(*map(_without_gloo, outputs), strict=True)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+def reserved_port():
+    """Return a port, and the socket that reserves it until it is closed; a gRPC server can listen there meanwhile."""
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as gRPC does
+    reservation.bind(("localhost", 0))
+    return reservation.getsockname()[1], reservation
 
 
 def _without_gloo(outputs):
-    """XLA's transport between CPUs tells of every connection."""
+    """Remove the lines of XLA's transport between CPUs about its connections."""
     return ["".join(line for line in text.splitlines(True) if not line.startswith("[Gloo]")) for text in outputs]
 
 
 def run_on_terminal(name, *arguments, columns=100):
-    """The exit code, and what a terminal `columns` wide was sent, without control sequences."""
+    """Return the exit code, and what a terminal `columns` wide was sent, without control sequences."""
     ours, theirs = pty.openpty()
     env = environment() | {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
     process = subprocess.Popen(command(name, *arguments), cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -148,12 +152,12 @@ def _receive(terminal):
 
 
 def rows(workdir):
-    """The whole lines of metrics.jsonl."""
+    """Return the whole lines of metrics.jsonl."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
 def lasting(workdir):
-    """The lines without what depends on the clock."""
+    """Return the lines without what depends on the clock."""
     return [{key: value for key, value in row.items() if key not in TIMING} for row in rows(workdir)]

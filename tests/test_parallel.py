@@ -80,7 +80,8 @@ def test_pmap_and_shard_map_agree_bit_for_bit(job):
 @pytest.mark.timeout(300)
 def test_two_processes_train_like_one():
     losses = tiny_training.train("shard_map", jax.devices()[:1])
-    address = f"localhost:{programs.free_port()}"
+    port, reservation = programs.reserved_port()
+    address = f"localhost:{port}"
     env = programs.environment() | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     program = pathlib.Path(tiny_training.__file__)
     workers = [
@@ -92,6 +93,7 @@ def test_two_processes_train_like_one():
     finally:
         for worker in workers:
             worker.kill()
+        reservation.close()
     for i, output in enumerate(outputs):
         found = json.loads(output.splitlines()[-1])
         np.testing.assert_allclose(found["shard_map"], losses, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import time
 
@@ -97,9 +98,11 @@ def test_an_error_in_one_process_ends_both(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("process", [0, 1])
-def test_processes_that_do_not_come(process, arguments):
-    flags = ("--num_processes=2", f"--process_id={process}", f"--coordinator=localhost:{programs.free_port()}")
-    done = programs.run("train", *arguments, *flags, "--initialization_timeout=1")
+def test_processes_that_do_not_connect(process, arguments):
+    port, reservation = programs.reserved_port()
+    flags = ("--num_processes=2", f"--process_id={process}", f"--coordinator=localhost:{port}")
+    with reservation:
+        done = programs.run("train", *arguments, *flags, "--initialization_timeout=1")
     programs.check(
         done, 2, "not found each other within 1 s\n", f"process {process} of 2\n", "--initialization_timeout"
     )
@@ -149,7 +152,7 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "1", 
         ({"OMPI_COMM_WORLD_SIZE": "2"}, False),
     ],
 )
-def test_what_a_cluster_says(variables, starts, monkeypatch):
+def test_the_environment_of_a_cluster(variables, starts, monkeypatch):
     calls = []
     for name in {name for names in launching.CLUSTERS for name in names} | {"SLURM_STEP_NUM_TASKS"}:
         monkeypatch.delenv(name, raising=False)
@@ -211,6 +214,21 @@ def test_a_residual_net_through_ctrl_c_in_both_processes(arguments, driver, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_both_processes_stop_while_data_are_prepared(arguments, tmp_path):
+    own = [(f"--config.data.cache_dir={tmp_path / str(i)}", "--config.data.source=synthetic") for i in range(2)]
+
+    def both(started):
+        while not all(list((tmp_path / str(i)).glob(".synthetic-*/*")) for i in range(2)):
+            time.sleep(0.02)
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+
+    codes, _, errors = programs.together(*arguments, f"--workdir={tmp_path / 'run'}", own=own, meanwhile=both)
+    assert codes == [75, 75] and "stopped while drawing faces" in errors[0] and "Traceback" not in "".join(errors)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_other_and_the_run_resumes(arguments, victim, tmp_path):
     workdir = tmp_path / "run"
@@ -247,7 +265,7 @@ def test_user_errors_are_reported_by_process_0(arguments, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_slurm_needs_no_flags(arguments, tmp_path):
-    job = {"SLURM_JOB_ID": str(programs.free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     tasks = [job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
     codes, _, errors = programs.together(*arguments, f"--workdir={tmp_path / 'run'}", environments=tasks)
     assert codes == [0, 0], errors

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from agegender_jax import files
+from agegender_jax.checkpoint import folder as folder_lib
 from agegender_jax.checkpoint import manifest, reading, tree
 from agegender_jax.errors import CheckpointError, is_disk_full
 
@@ -47,7 +48,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._sweep()
+                folder_lib.sweep(self.folder)
             except OSError as error:
                 raise CheckpointError(
                     f"the checkpoints cannot be used: {error.strerror}",
@@ -150,13 +151,8 @@ class Checkpoints:
         self._notice(f"checkpoint {step} is not used: {reason}")
 
     def _set_aside(self, step: int) -> None:
-        aside, count = self.folder / f"{step}.unreadable", 1
-        while aside.exists():  # of an earlier start
-            count += 1
-            aside = aside.with_name(f"{step}.unreadable-{count}")
         try:
-            (self.folder / str(step)).rename(aside)
-            self._notice(f"checkpoint {step} is now called {aside.name}")
+            self._notice(f"checkpoint {step} is now called {folder_lib.set_aside(self.folder, step).name}")
         except OSError as error:
             self._notice(f"checkpoint {step} cannot be renamed: {error.strerror}")
 
@@ -189,7 +185,7 @@ class Checkpoints:
                 orbax.save(growing / reading.STATE, nested)
             (growing / reading.CONFIG).write_text(files.to_json(config, indent=1), encoding="utf-8")
             manifest.write(growing, step, metrics)
-            self._swap_in(growing, self.folder / str(step))
+            folder_lib.swap_in(growing, self.folder / str(step))
         except Exception as error:
             shutil.rmtree(growing, ignore_errors=True)
             if is_disk_full(error):
@@ -221,25 +217,13 @@ class Checkpoints:
             "see that the folder is there and can be written; the same command resumes at the last checkpoint",
         )
 
-    def _swap_in(self, growing: Path, final: Path) -> None:
-        """Rename `growing`; an older save of the same step is moved aside first and can be put back until then."""
-        aside = final.with_name(f"{final.name}.replaced")
-        if final.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            final.rename(aside)
-        growing.rename(final)
-        files.sync(self.folder)
-        shutil.rmtree(aside, ignore_errors=True)
-
     def _remove_old(self) -> None:
         """Remove good steps that are neither among the latest nor the best; what cannot be read stays."""
         try:
             good = self._records(self._report_unreadable)
             keep = {*sorted(good)[-KEEP_LATEST:], reading.best_of(good)}
             for step in good.keys() - keep:
-                leaving = self.folder / f"{step}.leaving"
-                (self.folder / str(step)).rename(leaving)
-                shutil.rmtree(leaving, ignore_errors=True)
+                folder_lib.remove(self.folder, step)
         except OSError as error:  # the new step is safe; the next save tries again
             self._notice(f"older checkpoints cannot be removed: {error.strerror}")
 
@@ -247,14 +231,3 @@ class Checkpoints:
         if step not in self._reported | self._bad:
             self._reported.add(step)
             self._notice(f"WARNING: checkpoint {step} cannot be read and is left in place: {reason}")
-
-    def _sweep(self) -> None:
-        """Remove what a killed process left; an older save that was moved aside is moved back."""
-        for path in self.folder.iterdir():
-            step, _, kind = path.name.partition(".")
-            if not step.isdecimal() or kind not in ("saving", "replaced", "leaving") or not path.is_dir():
-                continue
-            if kind == "replaced" and not (self.folder / step).exists():
-                path.rename(self.folder / step)
-            else:
-                shutil.rmtree(path, ignore_errors=True)

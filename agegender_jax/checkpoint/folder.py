@@ -1,0 +1,45 @@
+"""How step folders come, go and step aside: by renames, so that a killed process leaves no half of one."""
+
+import shutil
+from pathlib import Path
+
+from agegender_jax import files
+
+
+def swap_in(growing: Path, final: Path) -> None:
+    """Rename `growing` to `final`; an older save of the step is moved aside first and can be put back until then."""
+    aside = final.with_name(f"{final.name}.replaced")
+    if final.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        final.rename(aside)
+    growing.rename(final)
+    files.sync(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove(folder: Path, step: int) -> None:
+    """Remove a step."""
+    leaving = folder / f"{step}.leaving"
+    (folder / str(step)).rename(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def set_aside(folder: Path, step: int) -> Path:
+    """Rename a step to `<step>.unreadable`, or with a number if there is one already; return the new path."""
+    aside, count = folder / f"{step}.unreadable", 1
+    while aside.exists():
+        count += 1
+        aside = aside.with_name(f"{step}.unreadable-{count}")
+    return (folder / str(step)).rename(aside)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left; an older save that was moved aside is moved back."""
+    for path in folder.iterdir():
+        step, _, kind = path.name.partition(".")
+        if not step.isdecimal() or kind not in ("saving", "replaced", "leaving") or not path.is_dir():
+            continue
+        if kind == "replaced" and not (folder / step).exists():
+            path.rename(folder / step)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
