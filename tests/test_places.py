@@ -26,7 +26,7 @@ def test_short_names():
         "synthetic:9": "synthetic",
         "a.tar, b.zip": "a+b",
         "x/a.tar,y/a,synthetic": "a+a-2+synthetic",
-        "photos/synthetic": "synthetic-2",  # drawn faces alone have that name
+        "photos/synthetic": "synthetic-2",  # only synthetic faces have that name
         "synthetic.tar,synthetic": "synthetic-2+synthetic",
     }
     assert {spec: sources.source_name(spec) for spec in names} == names

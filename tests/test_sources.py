@@ -127,7 +127,7 @@ def five_seconds():
 
 
 def test_waiting_files_do_not_hang(five_seconds, tmp_path):
-    """A FIFO that nobody writes to would block an open() for ever."""
+    """Opening a FIFO without a writer would block forever."""
     root = Path(write("folder", tmp_path, FACES))
     os.mkfifo(root / f"5_0_0_{DATE}")
     os.mkfifo(root / "labels.csv")

@@ -1,4 +1,4 @@
-"""What a linear model sees in the drawn faces; the nets' floors on them are gender 0.85 and age 0.45."""
+"""A linear model on synthetic faces is worse than the nets, which reach at least 0.85 in gender and 0.45 in age."""
 
 import numpy as np
 import pytest

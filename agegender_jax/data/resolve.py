@@ -1,4 +1,4 @@
-"""Where a source lies: the text of `data.source` to folders, archives and CSVs on disk."""
+"""Resolves the text of `data.source` to folders, archives and CSVs on disk."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from agegender_jax.errors import ConfigError, DataError
 SYNTHETIC = "synthetic"
 SYNTHETIC_FACES = 3000
 SYNTHETIC_SIZE = 96
-SAMPLE_FACES = 16  # drawn each time, to see whether the cached ones are the generator's still
+SAMPLE_FACES = 16  # generated at each start, to detect changes of the generator
 UTKFACE_URL = "https://susanqq.github.io/UTKFace/"
 
 
@@ -22,7 +22,7 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
     """Return `cache_dir`, else `$XDG_CACHE_HOME/agegender_jax`, else `~/.cache/agegender_jax`.
 
     Raises:
-      ConfigError: the home folder that it is in is not known.
+      ConfigError: the home folder is unknown.
     """
     if cache_dir:
         return files.expand(cache_dir, "data.cache_dir")
@@ -32,12 +32,12 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
 
 
 def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> list[Path]:
-    """The folder, archive or CSV behind each part of `spec`, in its order; draws synthetic faces if need be.
+    """Return the folder, archive or CSV of each part of `spec`; generate synthetic faces if necessary.
 
-    A name without a suffix stands for the folder, or else for the archive of that name.
+    A name without a suffix is that of a folder, or else of an archive with any suffix.
 
     Raises:
-      DataError: a part does not exist, is of no known kind, or stands twice.
+      DataError: a part does not exist, is of an unknown type, or is repeated.
       ConfigError: the text is not a source, or the cache cannot be written.
     """
     paths: list[Path] = []
@@ -51,18 +51,17 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
 
 
 def source_names(spec: str) -> list[str]:
-    """A short name of each: the folder's, or the file's without suffix; the second equal one gets `-2`.
-
-    Drawn faces alone are called `synthetic`.
+    """Return a short name of each part: that of the folder, or of the file without its suffix; a second equal name gets
+    `-2`. Only synthetic faces are called `synthetic`.
     """
     names: list[str] = []
     for part in _parts(spec):
         name = Path(os.path.abspath(part)).name
         suffix = next((s for s in (*archives.SUFFIXES, ".csv") if name.lower().endswith(s)), "")
-        drawn = _synthetic_num(part) is not None
-        base = SYNTHETIC if drawn else name.removesuffix(name[len(name) - len(suffix) :])
+        generated = _synthetic_num(part) is not None
+        base = SYNTHETIC if generated else name.removesuffix(name[len(name) - len(suffix) :])
         name, count = base or "source", 1
-        while name in names or (name == SYNTHETIC and not drawn):
+        while name in names or (name == SYNTHETIC and not generated):
             count += 1
             name = f"{base}-{count}"
         names.append(name)
@@ -70,7 +69,7 @@ def source_names(spec: str) -> list[str]:
 
 
 def source_name(spec: str) -> str:
-    """The names of all parts, joined by `+`."""
+    """Return the names of all parts, joined by `+`."""
     return "+".join(source_names(spec))
 
 
@@ -101,13 +100,13 @@ def _find(part: str) -> Path:
     raise DataError(
         f"{problem}: {_shown(part)}",
         f"looked for {_shown(part)}{also}; found {_nearby(path)}",
-        f"get UTKFace from {UTKFACE_URL} (--config.data.source=PATH), or use drawn faces: "
+        f"get UTKFace from {UTKFACE_URL} (--config.data.source=PATH), or use synthetic faces: "
         "--config.data.source=synthetic",
     )
 
 
 def _nearby(path: Path) -> str:
-    """The nearest folder that exists, and the first names in it."""
+    """Describe the nearest existing folder and the first names in it."""
     folder = next(parent for parent in Path(os.path.abspath(path)).parents if os.path.isdir(parent))
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
@@ -118,40 +117,40 @@ def _nearby(path: Path) -> str:
 
 
 def _shown(name: str) -> str:
-    """`name`, in quotes and escaped where a terminal could not print it."""
+    """Return `name`, quoted and escaped if a terminal could not print it."""
     return name if name.isprintable() else ascii(name)
 
 
 def _synthetic_num(part: str) -> int | None:
-    """N of `synthetic[:N]`; None for any other source."""
+    """Return N of `synthetic[:N]`, None for any other source."""
     word, colon, num = part.partition(":")
     if word != SYNTHETIC:
         return None
     if not colon:
         return SYNTHETIC_FACES
     if not (num.isascii() and num.isdigit() and len(num) < 10 and int(num) > 0):
-        raise ConfigError("bad number of drawn faces", f"data.source={part!a}", "for example synthetic:3000")
+        raise ConfigError("bad number of synthetic faces", f"data.source={part!a}", "for example synthetic:3000")
     return int(num)
 
 
 def _synthetic_folder(num: int, cache_dir: Path, progress: Progress | None) -> Path:
-    """The folder of `num` drawn faces: drawn once, and again when the generator draws otherwise."""
+    """Return the folder of `num` synthetic faces, generated once and again after a change of the generator."""
     cache.writable(cache_dir)
     with cache.full_disk(cache_dir):
         with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=cache_dir) as sample:
-            folder = cache_dir / f"synthetic-{num}-{_drawn(Path(sample), SAMPLE_FACES)}"
+            folder = cache_dir / f"synthetic-{num}-{_generate(Path(sample), SAMPLE_FACES)}"
         if not folder.is_dir():
             unfinished = cache.new_folder(cache_dir / ".synthetic")
             try:
-                _drawn(unfinished, num, progress)
+                _generate(unfinished, num, progress)
                 _move(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
-def _drawn(folder: Path, num: int, progress: Progress | None = None) -> str:
-    """Draws `num` faces into `folder`; a digest of their names and bytes."""
+def _generate(folder: Path, num: int, progress: Progress | None = None) -> str:
+    """Generate `num` faces in `folder` and return a digest of their names and bytes."""
     from agegender_jax import synthetic
 
     synthetic.write_faces(folder, num, seed=0, size=SYNTHETIC_SIZE, progress=progress)

@@ -1,4 +1,4 @@
-"""The ways to train that an ablation compares: a base, and what differs from it in one field each."""
+"""Variants of a config: a base, and configs that differ from it in one field."""
 
 import copy
 import dataclasses
@@ -22,12 +22,12 @@ FIXED = {
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One way to train.
+    """A config to train.
 
     Attributes:
-      name: "field=value", for the base one of each field with commas between.
-      fields: what it sets.
-      config: all of its settings, but for the seed.
+      name: "field=value"; for the base all fields, separated by commas.
+      fields: the fields that it sets.
+      config: all settings except the seed.
     """
 
     name: str
@@ -36,33 +36,34 @@ class Variant:
 
     @property
     def control(self) -> bool:
-        """Whether its age head knows the label or mixes up the examples, so that its age scores are no predictions."""
+        """Whether its age head gets the true or a shuffled gender, so that its age scores are not predictions."""
         return self.config.model.gender_to_age in models.CONTROLS
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads that its loss trains; the answers of others are chance and are not compared."""
+        """The heads that its loss trains; predictions of other heads are random and not compared."""
         weights = {"age": self.config.loss.age_weight, "gender": self.config.loss.gender_weight}
         return tuple(head for head, weight in weights.items() if weight)
 
     @property
     def folder(self) -> str:
-        """The name as that of a folder."""
+        """The name as a folder name."""
         return re.sub(r"[^\w.,=+-]", "-", self.name)[:150]
 
 
-def parse(config: ConfigDict, given: Sequence[str]) -> list[Variant]:
-    """The variants of `config` that lines "FIELD=a,b,c" ask for, the base first.
+def parse(config: ConfigDict, vary: Sequence[str]) -> list[Variant]:
+    """Return the variants of `config` for the texts "FIELD=a,b,c" in `vary`, the base first.
 
-    The base has the first value of every line; each further value is a variant that differs from the base in that
-    field alone. So every difference to the base has one reason, and lines add runs instead of multiplying them.
+    The base has the first value of every field; each further value is a variant that differs from the base in that
+    field only. Every difference from the base therefore has one cause, and fields add runs instead of multiplying
+    them.
 
     Raises:
-      ConfigError: no line, an unknown or fixed field, or values that are wrong, repeated or too few.
+      ConfigError: `vary` is empty, a field is unknown or fixed, or values are wrong, repeated or too few.
     """
-    if not given:
+    if not vary:
         raise ConfigError("--vary is missing", "--vary", "for example --vary=model.gender_to_age=probs,none")
-    lines = [_line(text) for text in given]
+    lines = [_line(text) for text in vary]
     fields = [field for field, _ in lines]
     if repeated := {field for field in fields if fields.count(field) > 1}:
         raise ConfigError(f"{repeated.pop()} varies twice", "--vary", "give all values of a field in one --vary")
@@ -75,7 +76,7 @@ def parse(config: ConfigDict, given: Sequence[str]) -> list[Variant]:
 
 
 def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
-    """Raises the UserError of the first variant that could not be trained on `faces`, before any is."""
+    """Raise the UserError of the first variant that cannot be trained on `faces`."""
     for variant in variants:
         checks.devices(variant.config)
         checks.feed(variant.config)
@@ -88,23 +89,23 @@ def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
 
 
 def _line(text: str) -> tuple[str, list]:
-    """("model.width", [0.25, 0.5]) from "model.width=0.25,0.5"."""
+    """Return ("model.width", [0.25, 0.5]) for "model.width=0.25,0.5"."""
     field, _, values = text.partition("=")
     defaults, where = dict(config_lib.flat(config_lib.default())), f"--vary={text}"
     if field not in defaults:
         raise ConfigError(f"unknown config field {field}", where, config_lib.nearest_field(field, defaults))
     if field in FIXED:
         raise ConfigError(f"{field} cannot vary", where, FIXED[field])
-    found = [_value(value, defaults[field], where) for value in values.split(",")]
-    if len(found) < 2:
+    parsed = [_value(value, defaults[field], where) for value in values.split(",")]
+    if len(parsed) < 2:
         raise ConfigError(f"{field} has one value, which is nothing to compare", where, f"--vary={field}=a,b")
-    if len(set(found)) < len(found):
+    if len(set(parsed)) < len(parsed):
         raise ConfigError(f"{field} has the same value twice", where, "give each value once")
-    return field, found
+    return field, parsed
 
 
 def _value(text: str, like: Any, where: str) -> Any:
-    """The text as a value of the kind of `like`."""
+    """Return the text as a value of the type of `like`."""
     try:
         return {"true": True, "false": False}[text.lower()] if isinstance(like, bool) else type(like)(text)
     except (KeyError, ValueError):
