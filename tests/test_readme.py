@@ -63,6 +63,15 @@ def test_two_command_blocks():
     assert "[dev]" in tests and "pytest" in tests
 
 
+def test_paths_in_contributing_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:agegender_jax|benchmarks|tests)/[\w/.]*)", text)
+    maps = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    paths += [f"agegender_jax/{path}" for lines in maps for path in re.findall(r"^ *([\w/]+\.py)", lines, re.MULTILINE)]
+    assert len(maps) == 2 and len(paths) > 30
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs", "benchmarks/README.md"])
 def test_links_lead_to_files(path):
     place = ROOT / path
