@@ -101,7 +101,13 @@ def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=N
     scores["source"]["name"] = source
     picture = picture or (lambda i: np.full((40, 30, 3), 7 * i % 256, np.uint8))
     examples = report.Examples(
-        scores["models"][-1]["name"], evaluation.answers(members), years, age, gender, picture, np.array(BUCKET_YEARS)
+        scores["models"][-1]["name"],
+        evaluation.ensemble_probs(members),
+        years,
+        age,
+        gender,
+        picture,
+        np.array(BUCKET_YEARS),
     )
     people = report.Population(source, years, age, gender, np.ones(count, bool))
     return scores, [run(name) for name in names], examples, people

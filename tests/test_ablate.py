@@ -239,8 +239,12 @@ def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):
     assert [way.heads for way in ways] == [("age", "gender"), ("gender",), ("age",)]
     rng = np.random.default_rng(0)
     probs = types.SimpleNamespace(age=rng.random((5, 12)), gender=rng.random((5, 2)))
-    faces = types.SimpleNamespace(targets=lambda split: (np.full((5, 2), 3), np.ones(5, int)))
-    found = comparison.results(ways, [[probs]] * 3, faces, together=False)
+    dataset = types.SimpleNamespace(
+        targets=lambda split: (np.full((5, 2), 3), np.ones(5, int)),
+        indices=lambda split: np.arange(5),
+        prepared=types.SimpleNamespace(group=np.arange(5)),
+    )
+    found = comparison.results(ways, [[probs]] * 3, dataset, with_ensemble=False)
     compared = [[name for name in NAMES if each[name] is not None] for each in found["differences"]]
     assert compared == [["gender_accuracy"], ["age_accuracy", "aabd"]]
     assert found["variants"][1]["age_accuracy"] is None and found["variants"][1]["by_seed"]["aabd"] is None

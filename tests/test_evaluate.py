@@ -183,6 +183,25 @@ def test_local_paths_with_colons_are_paths(path):
     assert str(files.expand(path, "--out")) == path.replace("//", "/")
 
 
+def test_intervals_take_copies_as_one_image(run, tmp_path):
+    folder = tmp_path / "faces"
+    names = [path.name for path in synthetic.write_faces(folder, 12, seed=7, size=32)]
+    once = evaluate(run, out=tmp_path / "once", source=str(folder))
+    for name in names:
+        shutil.copy(folder / name, folder / f"{name[:-4]}-copy.jpg")
+    twice = evaluate(run, out=tmp_path / "twice", source=str(folder))
+    assert once["intervals"] == {"unit": "group of near-duplicates", "n": 12} == twice["intervals"]
+    assert (once["n"], twice["n"]) == (12, 24)
+    for name in ("age_accuracy", "gender_accuracy"):
+        assert twice["models"][0][name] == once["models"][0][name]
+        assert twice["models"][0]["ci95"][name] == pytest.approx(once["models"][0]["ci95"][name])
+    for kind in ("gender", "age"):
+        for name, row in once["groups"][kind].items():
+            copies = twice["groups"][kind][name]
+            assert copies["n"] == 2 * row["n"]
+            assert copies["ci95"]["age_accuracy"] == pytest.approx(row["ci95"]["age_accuracy"])
+
+
 def test_an_empty_split_is_refused(config, run, tmp_path):
     synthetic.write_faces(tmp_path / "few", 3, seed=5, size=32)
     with pytest.raises(DataError, match="the test split is empty"):

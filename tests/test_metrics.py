@@ -8,7 +8,7 @@ from sklearn import metrics as sklearn_metrics
 
 from agegender_jax import ensemble, metrics
 from agegender_jax.data import pipeline
-from agegender_jax.structs import Outputs
+from agegender_jax.structs import Outputs, Probs
 
 
 def answers(buckets, genders):
@@ -126,3 +126,19 @@ def test_an_accuracy_within_a_hundredth_of_the_majority_rate_is_a_collapse(wrong
 def test_labels_of_one_class_raise_no_alarm():
     probs = answers(np.full(50, 2), np.full(50, 1))
     assert metrics.collapsed(*probs, labels(np.full(50, 2)), np.full(50, 1), half_done=True) == []
+
+
+def test_the_median_bucket_has_the_least_expected_distance():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(12), 300)
+    distance = np.abs(np.arange(12)[:, None] - np.arange(12))
+    expected = probs @ distance  # of each bucket that could be predicted
+    median = metrics.median_bucket(probs)
+    np.testing.assert_allclose(expected[np.arange(300), median], expected.min(1), rtol=1e-12)
+    assert (median != probs.argmax(1)).mean() > 0.3
+    assert metrics.median_bucket(np.array([[0.5, 0.0, 0.5], [0.1, 0.2, 0.7]], np.float32)).tolist() == [0, 2]
+    true = np.array([rng.choice(12, p=p) for p in probs])
+    found = Probs(probs, np.tile([0.4, 0.6], (300, 1)))
+    (model,) = metrics.scored([found], [None], labels(true), np.ones(300, int), np.full(300, -1))
+    assert model["aabd_median"] == np.abs(median - true).mean() < model["aabd"]
+    assert model["ci95"]["aabd_median"] == metrics.bootstrap(np.abs(median - true))

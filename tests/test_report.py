@@ -15,6 +15,7 @@ AGE = np.stack([np.arange(N) % 12] * 2, 1)
 GENDER, RACE, YEARS = np.arange(N) % 2, np.arange(N) % 5, 10 * AGE[:, 0] + 3
 SCORES = {"age_accuracy", "gender_accuracy", "aabd"}
 MORE = {
+    "aabd_median",
     "adjacent_accuracy",
     "age_mae",
     "cs5",
@@ -101,7 +102,7 @@ def test_the_ensemble_takes_the_mean_of_the_members_bucket_years_or_none():
     first, second = member("ran", 0), member("resnet", 1)
     older = dataclasses.replace(second, bucket_years=[y + 2 for y in YEARS_OF_BUCKET])
     found = results([first, older])["models"][-1]
-    expected = evaluation.answers([first, older]).age @ (np.array(YEARS_OF_BUCKET) + 1)
+    expected = evaluation.ensemble_probs([first, older]).age @ (np.array(YEARS_OF_BUCKET) + 1)
     assert found["age_mae"] == pytest.approx(np.abs(expected - YEARS).mean(), 1e-5)
     found = results([first, dataclasses.replace(second, bucket_years=None)])
     assert [model["age_mae"] is None for model in found["models"]] == [False, True, True]

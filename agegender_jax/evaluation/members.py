@@ -13,14 +13,18 @@ ENSEMBLE = "ensemble"
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A net's answers to N examples.
+    """A net's predictions for N examples.
 
     Attributes:
-      name: as in the results; workdir: where it was trained; probs: numpy Probs, what is scored.
+      name: as in the results.
+      workdir: the folder of its run.
+      step: of the checkpoint.
+      parameters: their number.
+      probs: numpy Probs, which are scored.
       gender_to_age: what its age head is fed.
-      bucket_years: the mean age of each bucket where it was trained, float [A]; None where unknown.
-      temperatures: of age and gender, that `probs` have been given; None where none.
-      raw: what `probs` were before that.
+      bucket_years: the mean age of each bucket in its train split, float [A]; None where unknown.
+      temperatures: of age and gender, applied to `probs`; None if none were.
+      raw: `probs` before the temperatures; None if none were applied.
     """
 
     name: str
@@ -34,24 +38,24 @@ class Member:
     raw: Probs | None = None
 
     def calibrate(self, age_temperature: float, gender_temperature: float) -> "Member":
-        """With the temperatures applied to both heads."""
+        """Return the member with the temperatures applied to both heads."""
         probs = _as_numpy(ensemble.calibrate(self.probs, age_temperature, gender_temperature))
         temperatures = (age_temperature, gender_temperature)
         return dataclasses.replace(self, probs=probs, temperatures=temperatures, raw=self.probs)
 
 
-def answers(members: Sequence[Member]) -> Probs:
-    """The last model's probabilities: the ensemble's, or the only member's."""
+def ensemble_probs(members: Sequence[Member]) -> Probs:
+    """Return the average of the members' probabilities; of one member, its own."""
     return _mean([m.probs for m in members])
 
 
-def raw_answers(members: Sequence[Member]) -> Probs | None:
-    """`answers` before any temperature; None where no member has one."""
+def raw_ensemble_probs(members: Sequence[Member]) -> Probs | None:
+    """Return `ensemble_probs` before any temperature; None where no member has one."""
     return _mean([m.raw or m.probs for m in members]) if any(m.temperatures for m in members) else None
 
 
 def bucket_years(members: Sequence[Member]) -> list[float] | None:
-    """The mean of the members' bucket_years; None unless all know theirs."""
+    """Return the mean of the members' bucket_years; None unless all are known."""
     years = [m.bucket_years for m in members]
     return None if any(y is None for y in years) else np.mean(years, 0).tolist()
 

@@ -1,4 +1,4 @@
-"""predictions.csv: one line an image, the last model's answers."""
+"""predictions.csv: one line an image, with the last model's predictions."""
 
 import csv
 import io
@@ -11,17 +11,19 @@ from agegender_jax.structs import Probs
 
 
 def predictions(file: Sequence[str], age_text: Sequence[str], gender: np.ndarray, probs: Probs) -> str:
-    """The CSV's text, sorted by `file`.
+    """Return the text of the CSV, sorted by `file`.
 
     Args:
       file, age_text: [N] str; gender: int [N], true; probs: numpy Probs of the N examples.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    of_age = [f"p_age_{i}" for i in range(probs.age.shape[1])]
-    writer.writerow(["file", "true_age", "true_gender", "age_bucket", "gender", "p_female", *of_age])
-    bucket, answer = probs.age.argmax(-1), probs.gender.argmax(-1)
+    age_columns = [f"p_age_{i}" for i in range(probs.age.shape[1])]
+    writer.writerow(["file", "true_age", "true_gender", "age_bucket", "gender", "p_female", *age_columns])
+    bucket, predicted = probs.age.argmax(-1), probs.gender.argmax(-1)
     for i in sorted(range(len(file)), key=lambda i: file[i]):
-        told = [f"{p:.6f}" for p in (probs.gender[i, 1], *probs.age[i])]
-        writer.writerow([file[i], age_text[i], GENDERS[gender[i]], AGE_BUCKETS[bucket[i]], GENDERS[answer[i]], *told])
+        cells = [f"{p:.6f}" for p in (probs.gender[i, 1], *probs.age[i])]
+        writer.writerow(
+            [file[i], age_text[i], GENDERS[gender[i]], AGE_BUCKETS[bucket[i]], GENDERS[predicted[i]], *cells]
+        )
     return out.getvalue()

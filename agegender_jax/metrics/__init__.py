@@ -10,6 +10,7 @@ from agegender_jax.metrics.accuracy import (
     confusion,
     losses,
     majority,
+    median_bucket,
     nearest_bucket,
     outcomes,
     range_name,
@@ -21,7 +22,14 @@ from agegender_jax.metrics.agreement import auc, balanced_accuracy, kappa
 from agegender_jax.metrics.alarm import collapsed
 from agegender_jax.metrics.comparison import COMPARED, PROPORTIONS, paired, per_example, scored
 from agegender_jax.metrics.groups import SMALL, age_bands, by_group
-from agegender_jax.metrics.intervals import RESAMPLES, bootstrap, bootstrap_means, bootstrap_varied, wilson
+from agegender_jax.metrics.intervals import (
+    RESAMPLES,
+    bootstrap,
+    bootstrap_means,
+    bootstrap_varied,
+    group_indices,
+    wilson,
+)
 from agegender_jax.metrics.over_seeds import compare, crossed_bootstrap
 from agegender_jax.metrics.years import bucket_years, expected_age
 
@@ -46,10 +54,12 @@ __all__ = [
     "confusion",
     "crossed_bootstrap",
     "expected_age",
+    "group_indices",
     "kappa",
     "label_noise",
     "losses",
     "majority",
+    "median_bucket",
     "nearest_bucket",
     "outcomes",
     "paired",

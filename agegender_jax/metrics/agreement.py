@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import arguments
-from agegender_jax.metrics.accuracy import check_labels, nearest_bucket, right_genders
-from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights
+from agegender_jax.metrics.accuracy import check_labels, confusion, nearest_bucket, right_genders
+from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights, has_groups
 
 AGREEMENT = ("age_kappa", "gender_balanced_accuracy", "gender_auc")
 
 
 def kappa(counts: np.ndarray) -> Estimate:
-    """Cohen's kappa with quadratic weights (Cohen 1968), in [-1, 1], and its interval.
+    """Return Cohen's kappa with quadratic weights (Cohen 1968), in [-1, 1], and its interval.
 
     1 - sum_ij n_ij (i - j)^2 / sum_ij e_ij (i - j)^2, e the counts that chance gives these rows and columns. None
-    where labels and answers are all of one and the same class.
+    where labels and predictions are all of one and the same class.
 
     Args:
-      counts: int [A, A], labels by row and answers by column, as `confusion` gives them.
+      counts: int [A, A], labels by row and predictions by column, as `confusion` gives them.
     """
     arguments.check(counts=(counts, "int A A"))
     truth, predicted = (place.reshape(-1) for place in np.indices(counts.shape))
@@ -33,10 +33,10 @@ def kappa(counts: np.ndarray) -> Estimate:
 
 
 def balanced_accuracy(counts: np.ndarray) -> Estimate:
-    """The mean of the classes' recalls, and its interval; None where a class has no example.
+    """Return the mean of the classes' recalls, and its interval; None where a class has no example.
 
     Args:
-      counts: int [G, G], labels by row and answers by column.
+      counts: int [G, G], labels by row and predictions by column.
     """
     arguments.check(counts=(counts, "int G G"))
 
@@ -48,7 +48,7 @@ def balanced_accuracy(counts: np.ndarray) -> Estimate:
 
 
 def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
-    """Area under the ROC curve of each of K scores, with intervals from the same redraws of the examples.
+    """Return the area under the ROC curve of each of K scores, with intervals from the same redraws of the examples.
 
     The share of pairs of a positive and a negative example whose scores are in that order, ties counting half. None
     where one of the two is missing.
@@ -66,40 +66,74 @@ def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
     return from_weights(len(positive), statistic) or [(None, None)] * len(scores)
 
 
-def differences(
-    probs: Sequence[Any], pairs: Sequence[tuple[int, int]], age: np.ndarray, gender: np.ndarray
+def agreement(
+    probs: Sequence[Any], age: np.ndarray, gender: np.ndarray, group: np.ndarray | None = None
 ) -> list[dict[str, Estimate]]:
-    """For each pair (i, j) the AGREEMENT scores of model i minus those of model j, with paired intervals.
+    """Return the AGREEMENT scores of each model: `kappa`, `balanced_accuracy`, and the `auc` of P(female).
 
     Args:
       probs: of each model, anything with `age` [N, A] and `gender` [N, 2].
-      age: int [N, 2], first and last right bucket; gender: int [N].
+      age: int [N, 2], first and last right bucket; gender: int [N]; group: see `intervals`.
     """
+    if has_groups(group):
+        return _estimates(probs, [(i,) for i in range(len(probs))], age, gender, group)
+    areas = auc([p.gender[:, 1] for p in probs], np.asarray(gender) == 1)
+    counts = [confusion(p.age, p.gender, age, gender) for p in probs]
+    return [
+        dict(zip(AGREEMENT, (kappa(of["age"]), balanced_accuracy(of["gender"]), area), strict=True))
+        for of, area in zip(counts, areas, strict=True)
+    ]
+
+
+def differences(
+    probs: Sequence[Any],
+    pairs: Sequence[tuple[int, int]],
+    age: np.ndarray,
+    gender: np.ndarray,
+    group: np.ndarray | None = None,
+) -> list[dict[str, Estimate]]:
+    """Return for each pair (i, j) the AGREEMENT scores of model i minus those of model j, with paired intervals.
+
+    Args:
+      The rest as `agreement`.
+    """
+    return _estimates(probs, pairs, age, gender, group)
+
+
+def _estimates(
+    probs: Sequence[Any],
+    choices: Sequence[tuple[int, ...]],
+    age: np.ndarray,
+    gender: np.ndarray,
+    group: np.ndarray | None,
+) -> list[dict[str, Estimate]]:
+    """Return the AGREEMENT scores of the model of each choice (i,), or their difference for (i, j)."""
     age, gender = np.asarray(age), np.asarray(gender)
     columns = [_moments(p, age, gender) for p in probs]
     ranked = [_ranks(np.asarray(p.gender)[:, 1], gender == 1) for p in probs]
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        found = []
+        scores = []
         for column, ranks in zip(columns, ranked, strict=True):
-            moments, recalls = np.split(weights @ column / len(column), (5,), -1)  # sums of integers: exact
+            sums = weights @ column  # of integers: exact in any order
+            moments, recalls = np.split(sums / weights.sum(-1, keepdims=True), (5,), -1)
             count, right = np.split(recalls, 2, -1)
-            found.append(np.stack([_kappa(*moments.T), (right / count).mean(-1), _area(weights, *ranks)], -1))
-        return np.concatenate([found[a] - found[b] for a, b in pairs], -1)
+            scores.append(np.stack([_kappa(*moments.T), (right / count).mean(-1), _area(weights, *ranks)], -1))
+        return np.concatenate([scores[i] - scores[j[0]] if j else scores[i] for i, *j in choices], -1)
 
-    rows = (from_weights(len(gender), statistic) if pairs else []) or [(None, None)] * (len(AGREEMENT) * len(pairs))
     width = len(AGREEMENT)
-    return [dict(zip(AGREEMENT, rows[width * k : width * (k + 1)], strict=True)) for k in range(len(pairs))]
+    rows = (from_weights(len(gender), statistic, group) if choices else []) or [(None, None)] * (width * len(choices))
+    return [dict(zip(AGREEMENT, rows[width * k : width * (k + 1)], strict=True)) for k in range(len(choices))]
 
 
 def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
     """Return [N, 5 + 2 G], whose weighted means kappa and the recalls are made of."""
     check_labels(probs.age, probs.gender, age, gender)
-    bucket, answer = np.argmax(probs.age, -1), np.argmax(probs.gender, -1)
+    bucket, predicted = np.argmax(probs.age, -1), np.argmax(probs.gender, -1)
     truth = nearest_bucket(bucket, age)
     of = right_genders(gender, np.shape(probs.gender)[1])
     squares = np.stack([(truth - bucket) ** 2, truth, bucket, truth**2, bucket**2], -1)
-    return np.concatenate([squares, of, of & (answer == gender)[:, None]], -1).astype(float)
+    return np.concatenate([squares, of, of & (predicted == gender)[:, None]], -1).astype(float)
 
 
 def _kappa(
@@ -109,14 +143,16 @@ def _kappa(
     truth_square: np.ndarray,
     predicted_square: np.ndarray,
 ) -> np.ndarray:
-    """From the mean squared difference, the means of labels and answers, and the means of their squares."""
+    """Return kappa from the mean squared difference, the means of labels and predictions, and of their squares."""
     chance = truth_square + predicted_square - 2 * truth * predicted_mean
     return 1 - observed / np.where(chance > 1e-12, chance, np.nan)
 
 
 def _ranks(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Positives and negatives, both by rising score, and for each negative how many positives are below, and at most
-    its equals."""
+    """Return the indices of positives and of negatives, both by rising score.
+
+    And for each negative how many positives are below it, and how many are below or equal.
+    """
     up, down = (chosen[np.argsort(score[chosen])] for chosen in (np.flatnonzero(positive), np.flatnonzero(~positive)))
     return up, down, *(np.searchsorted(score[up], score[down], side) for side in ("left", "right"))
 

@@ -41,19 +41,21 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[str, dict[str, Any] | None]:
-    """How far probabilities "before" and "after" a temperature are from the labels, and what it has changed.
+def scored(
+    stages: Mapping[str, np.ndarray | None], right: np.ndarray, group: np.ndarray | None = None
+) -> dict[str, dict[str, Any] | None]:
+    """Return how far probabilities "before" and "after" a temperature are from the labels, and what it has changed.
 
     nll: see `nll`. brier: mean of (1 - sum_right p)^2 + sum_wrong p^2, squared distance to the one-hot label, in [0, 2]
     (Brier 1950). ece: sum_bins n / N |accuracy - confidence| over the bins of `reliability`.
 
     Args:
-      stages: both [N, K]; after may be None.
+      stages: both [N, K]; after may be None. group: int [N], see `intervals`.
 
     Returns:
       Each stage as {measure: float, "ci95": {measure: [low, high]}}, None where it has no probabilities; "change",
       after minus before, {measure: {"difference", "ci95"}}, or None. All intervals are by the bootstrap over examples.
-      That of an ECE is not told: redraws bias it upwards, the more the better the calibration, so that the interval can
+      An ECE has none: redraws bias it upwards, the more the better the calibration, so that the interval can
       lie above the value. In the change most of that bias cancels, and what is left speaks against the temperature.
     """
     columns = {}
@@ -61,19 +63,19 @@ def scored(stages: Mapping[str, np.ndarray | None], right: np.ndarray) -> dict[s
         if (probs := stages[stage]) is not None:
             _check(probs, right)
             columns[stage] = _columns(probs, right)
-    told = list(columns)
+    known = list(columns)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        means = [_means(weights, *columns[stage]) for stage in told]
+        means = [_means(weights, *columns[stage]) for stage in known]
         return np.concatenate([*means, *(after - means[0] for after in means[1:])], -1)
 
-    rows = from_weights(len(right), statistic) or [(None, None)] * (len(MEASURES) * (2 * len(told) - 1))
+    rows = from_weights(len(right), statistic, group) or [(None, None)] * (len(MEASURES) * (2 * len(known) - 1))
     parts = [dict(zip(MEASURES, rows[i:], strict=False)) for i in range(0, len(rows), len(MEASURES))]
     found: dict[str, dict[str, Any] | None] = {"before": None, "after": None, "change": None}
-    for stage, part in zip(told, parts, strict=False):
+    for stage, part in zip(known, parts, strict=False):
         values = {name: value for name, (value, _) in part.items()}
         found[stage] = values | {"ci95": {name: part[name][1] for name in ("nll", "brier")}}
-    for part in parts[len(told) :]:
+    for part in parts[len(known) :]:
         found["change"] = {name: {"difference": value, "ci95": ci95} for name, (value, ci95) in part.items()}
     return found
 
@@ -122,7 +124,7 @@ def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _means(weights: np.ndarray, scores: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """MEASURES of weighted examples: [b, N] -> [b, 3]."""
     ece = np.abs(weighted_sums(weights, excess)).sum(-1, keepdims=True)
-    return np.concatenate([weighted_sums(weights, scores), ece], -1) / len(scores)
+    return np.concatenate([weighted_sums(weights, scores), ece], -1) / weights.sum(-1, keepdims=True)
 
 
 def _binned(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

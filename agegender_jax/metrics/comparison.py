@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import arguments
-from agegender_jax.metrics.accuracy import SCORES, confusion, outcomes
-from agegender_jax.metrics.agreement import AGREEMENT, auc, balanced_accuracy, differences, kappa
+from agegender_jax.metrics.accuracy import SCORES, median_bucket, nearest_bucket, outcomes
+from agegender_jax.metrics.agreement import AGREEMENT, agreement, differences
 from agegender_jax.metrics.intervals import bootstrap, bootstrap_means, wilson
 from agegender_jax.metrics.years import ADULT, NEAR, expected_age
 
-MEANS = (*SCORES, "adjacent_accuracy", "age_mae", "cs5", "minors_as_adults")  # over examples
+MEANS = (*SCORES, "aabd_median", "adjacent_accuracy", "age_mae", "cs5", "minors_as_adults")  # over examples
 COMPARED = (*MEANS, *AGREEMENT)
 PROPORTIONS = ("age_accuracy", "gender_accuracy", "adjacent_accuracy", "cs5", "minors_as_adults")
+IN_YEARS = ("age_mae", "cs5")  # of the examples of known age
 
 
 def per_example(
     probs: Any, bucket_years: np.ndarray | None, age: np.ndarray, gender: np.ndarray, age_years: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The numbers whose means are the scores of MEANS.
+    """Return the numbers whose means are the scores of MEANS.
 
     Args:
       probs: anything with the fields `age` [N, A] and `gender` [N, 2], such as structs.Probs.
@@ -27,19 +28,21 @@ def per_example(
       age: int [N, 2], first and last right bucket; gender: int [N]; age_years: int [N], -1 where unknown.
 
     Returns:
-      [N] for each score; age_mae (|expected age - age|, years) and cs5 (whether that is 5 at most) have the examples
-      of known age only, minors_as_adults (whether the expected age is 18 or more) those of them under 18, and all three
-      none where `bucket_years` is None.
+      [N] for each score; aabd_median is the aabd of `median_bucket`; age_mae (|expected age - age|, years) and cs5
+      (whether that is 5 at most) have the examples of known age only, minors_as_adults (whether the expected age is 18
+      or more) those of them under 18, and all three none where `bucket_years` is None.
     """
     arguments.check(age_years=(age_years, "int N"), gender=(gender, "int N"))
-    found = outcomes(probs.age, probs.gender, age, gender)
+    values = outcomes(probs.age, probs.gender, age, gender)
+    median = median_bucket(probs.age)
     known = age_years >= 0
     error, adult = np.zeros(0), np.zeros(0, int)
     if bucket_years is not None:
         expected, true = expected_age(probs.age[known], bucket_years), age_years[known]
         error, adult = np.abs(expected - true), (expected[true < ADULT] >= ADULT).astype(int)
-    return found | {
-        "adjacent_accuracy": (found["aabd"] <= 1).astype(int),
+    return values | {
+        "aabd_median": np.abs(median - nearest_bucket(median, np.asarray(age))),
+        "adjacent_accuracy": (values["aabd"] <= 1).astype(int),
         "age_mae": error,
         "cs5": (error <= NEAR).astype(int),
         "minors_as_adults": adult,
@@ -52,28 +55,29 @@ def scored(
     age: np.ndarray,
     gender: np.ndarray,
     age_years: np.ndarray,
+    group: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """The scores of each model, "ci95" with their intervals, and n_minors, how many are known to be under 18.
+    """Return the scores of each model, "ci95" with their intervals, and n_minors, how many are known to be under 18.
 
-    age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are described in `agreement`.
+    age_kappa, gender_balanced_accuracy and gender_auc (of P(female)) are those of `agreement`.
 
     Args:
-      probs, bucket_years: one for each model; the rest as `per_example`.
+      probs, bucket_years: one for each model; group: see `intervals`; the rest as `per_example`.
     """
     examples = [per_example(p, years, age, gender, age_years) for p, years in zip(probs, bucket_years, strict=True)]
-    errors = _intervals([e["age_mae"] for e in examples])
-    areas = auc([p.gender[:, 1] for p in probs], np.asarray(gender) == 1)
+    groups = _groups(group, age_years)
+    errors = _intervals([values["age_mae"] for values in examples], groups["age_mae"])
     minors = (age_years >= 0) & (age_years < ADULT)
     models = []
-    for p, values, error, area in zip(probs, examples, errors, areas, strict=True):
-        counts = confusion(p.age, p.gender, age, gender)
-        intervals = {name: wilson(values[name]) for name in PROPORTIONS}
-        intervals |= {"aabd": bootstrap(values["aabd"]), "age_mae": error}
-        estimates = {name: (_mean(values[name]), intervals[name]) for name in MEANS} | {
-            "age_kappa": kappa(counts["age"]),
-            "gender_balanced_accuracy": balanced_accuracy(counts["gender"]),
-            "gender_auc": area,
+    for values, error, agreed in zip(examples, errors, agreement(probs, age, gender, group), strict=True):
+        intervals = {
+            name: (wilson if name in PROPORTIONS else bootstrap)(
+                values[name], groups[name] if len(values[name]) else None
+            )
+            for name in MEANS
+            if name != "age_mae"
         }
+        estimates = {name: (_mean(values[name]), (intervals | {"age_mae": error})[name]) for name in MEANS} | agreed
         models.append(
             {name: value for name, (value, _) in estimates.items()}
             | {"n_minors": int(minors.sum()) if (age_years >= 0).any() else None}
@@ -89,11 +93,12 @@ def paired(
     age: np.ndarray,
     gender: np.ndarray,
     age_years: np.ndarray,
+    group: np.ndarray | None = None,
 ) -> list[dict[str, dict[str, Any]]]:
-    """For each pair (i, j) the COMPARED scores of model i minus those of model j on the same examples.
+    """Return for each pair (i, j) the COMPARED scores of model i minus those of model j on the same examples.
 
     Args:
-      probs, bucket_years: one for each model; the rest as `per_example`.
+      probs, bucket_years: one for each model; group: see `intervals`; the rest as `per_example`.
 
     Returns:
       For each pair {score: {"difference": float, "ci95": [low, high]}}, by paired bootstrap; both None where a model
@@ -101,22 +106,33 @@ def paired(
     """
     examples = [per_example(p, years, age, gender, age_years) for p, years in zip(probs, bucket_years, strict=True)]
     means = [{name: _minus(examples[i][name], examples[j][name]) for name in MEANS} for i, j in pairs]
-    errors = _intervals([d["age_mae"] for d in means])
-    agreement = differences(probs, pairs, age, gender)
-    found = []
-    for values, error, rest in zip(means, errors, agreement, strict=True):
-        estimates = {
-            name: (_mean(of), error if name == "age_mae" else bootstrap(of)) for name, of in values.items()
-        } | rest
-        found.append({name: {"difference": value, "ci95": interval} for name, (value, interval) in estimates.items()})
-    return found
+    groups = _groups(group, age_years)
+    errors = _intervals([values["age_mae"] for values in means], groups["age_mae"])
+    rows = []
+    for values, error, rest in zip(means, errors, differences(probs, pairs, age, gender, group), strict=True):
+        intervals = {
+            name: error if name == "age_mae" else bootstrap(of, groups[name] if len(of) else None)
+            for name, of in values.items()
+        }
+        estimates = {name: (_mean(of), intervals[name]) for name, of in values.items()} | rest
+        rows.append({name: {"difference": value, "ci95": interval} for name, (value, interval) in estimates.items()})
+    return rows
 
 
-def _intervals(columns: Sequence[np.ndarray]) -> list[list[float] | None]:
-    """Bootstrap intervals of the means of columns of one length, or of none."""
+def _groups(group: np.ndarray | None, age_years: np.ndarray) -> dict[str, np.ndarray | None]:
+    """Return the groups of the examples that each score of MEANS has."""
+    if group is None:
+        return dict.fromkeys(MEANS)
+    group, known = np.asarray(group), age_years >= 0
+    rows = dict.fromkeys(IN_YEARS, known) | {"minors_as_adults": known & (age_years < ADULT)}
+    return {name: group[rows[name]] if name in rows else group for name in MEANS}
+
+
+def _intervals(columns: Sequence[np.ndarray], group: np.ndarray | None) -> list[list[float] | None]:
+    """Return the bootstrap intervals of the means of columns that have all the examples of `group`, or none."""
     full = [column for column in columns if len(column)]
-    found = iter(bootstrap_means(np.stack(full, 1)) if full else ())
-    return [next(found) if len(column) else None for column in columns]
+    intervals = iter(bootstrap_means(np.stack(full, 1), group) if full else ())
+    return [next(intervals) if len(column) else None for column in columns]
 
 
 def _minus(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -21,12 +21,13 @@ def by_group(
     gender: np.ndarray,
     race: np.ndarray,
     bands: Sequence[str],
+    copies: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Scores by gender, race and age group, in the order of the codes, in cells of all three, and their largest gaps.
+    """Return scores by gender, race and age group, in the order of the codes, in cells of all three, and largest gaps.
 
     Args:
       race: int [N], index into RACES. bands: [N], the age band of the cells, as `age_bands` gives them.
-      The rest as `outcomes`.
+      copies: int [N], equal for near-duplicates, the `group` of `intervals`. The rest as `outcomes`.
 
     Returns:
       "gender", "race", "age": {name: row}; "cells": rows with "age", "gender" and "race"; of groups with examples. A
@@ -42,8 +43,11 @@ def by_group(
 
     def row(of: np.ndarray) -> dict[str, Any]:
         values = {name: values[of] for name, values in values_by_score.items()}
-        means = {name: float(inside.mean()) for name, inside in values.items()}
-        intervals = {name: bootstrap_varied(v) if name == "aabd" else wilson(v) for name, v in values.items()}
+        means = {name: float(v.mean()) for name, v in values.items()}
+        inside = None if copies is None else np.asarray(copies)[of]
+        intervals = {
+            name: bootstrap_varied(v, inside) if name == "aabd" else wilson(v, inside) for name, v in values.items()
+        }
         return {"n": int(of.sum()), "small": bool(of.sum() < SMALL), **means, "ci95": intervals}
 
     groups = {

@@ -1,9 +1,13 @@
 """95 % intervals: Wilson's for proportions, the percentile bootstrap over examples (Efron 1979) for all else.
 
-A score and its bootstrap are one computation, done once on the examples and once on RESAMPLES redraws of N of them
-with replacement. Where the examples are of few kinds, a redraw is a multinomial draw of the kinds' counts, whose cost
-does not grow with N (`from_counts`); else it is a weight for every example, in blocks (`from_weights`). The same input
-gives the same interval.
+Examples that are copies of each other say less than as many others. Functions with a `group` argument (int [N], equal
+for near-duplicates) take whole groups as the independent units; None, or groups of one example, is as if each example
+was independent.
+
+A score and its bootstrap are one computation, done once on the examples and once on RESAMPLES redraws of the groups
+with replacement. Where these are of few kinds, a redraw is a multinomial draw of the kinds' counts, whose cost does not
+grow with N (`from_counts`); else it is a weight for every example, in blocks (`from_weights`). The same input gives the
+same interval.
 """
 
 from collections.abc import Callable
@@ -19,49 +23,83 @@ BLOCK = 2**19  # weights at a time
 Estimate = tuple[float | None, list[float] | None]  # a score and its interval, both None where nothing can be said
 
 
-def wilson(right: np.ndarray) -> list[float] | None:
-    """Wilson's 95 % score interval of the mean of 0/1 values [N] (Wilson 1927).
+def group_indices(group: np.ndarray | None, count: int) -> np.ndarray:
+    """Return the number of each example's group, int [N], from 0 in the order of their first examples."""
+    if group is None:
+        return np.arange(count)
+    arguments.check(group=(group, "int N"))
+    if len(group) != count:
+        raise ValueError(f"group must be int [N] where N = {count}, got {len(group)} numbers")
+    _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
 
-    Recommended for small n and for rates near 0 or 1 by Brown, Cai, DasGupta 2001.
+
+def has_groups(group: np.ndarray | None) -> bool:
+    """Return whether any group has more than one example."""
+    return group is not None and len(np.unique(group)) < len(group)
+
+
+def wilson(right: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
+    """Return Wilson's 95 % score interval of the mean of values [N] in [0, 1] (Wilson 1927); None where N is 0.
+
+    Recommended for small n and for rates near 0 or 1 by Brown, Cai, DasGupta 2001. With groups, n is divided by the
+    design effect: the variance of the mean with groups as units over that with examples (Korn and Graubard 1998), at
+    least 1, and where all values are equal that of perfectly correlated groups, sum of squared sizes / N (Kish 1965).
     """
     arguments.check(right=(right, "number N"))
-    count = len(right)
-    if not count:
+    if not len(right):
         return None
-    z2, p = 1.959964**2, float(np.mean(right))
+    count, p, z2 = _effective_count(right, group), float(np.mean(right)), 1.959964**2
     middle = p + z2 / (2 * count)
     half = np.sqrt(z2 * (p * (1 - p) / count + z2 / (4 * count**2)))
     low, high = (middle - half) / (1 + z2 / count), (middle + half) / (1 + z2 / count)
     return [float(max(0.0, min(low, p))), float(min(1.0, max(high, p)))]
 
 
-def bootstrap(values: np.ndarray) -> list[float] | None:
-    """Bootstrap interval of the mean of numbers [N]."""
+def _effective_count(values: np.ndarray, group: np.ndarray | None) -> float:
+    count = len(values)
+    if not has_groups(group):
+        return count
+    index, p = group_indices(group, count), np.mean(values)
+    if 0 < p < 1:
+        effect = (np.bincount(index, values - p) ** 2).sum() / (count * p * (1 - p))
+    else:
+        effect = (np.bincount(index) ** 2).sum() / count
+    return count / max(effect, 1.0)
+
+
+def bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
+    """Return the bootstrap interval of the mean of numbers [N]; None where N is 0."""
     arguments.check(values=(values, "number N"))
-    levels, counts = np.unique(values, return_counts=True)
-    if len(levels) > FEW:
-        return bootstrap_means(np.asarray(values)[:, None])[0]
-    return from_counts(counts, lambda drawn: drawn @ levels / len(values))[1]
+    index = group_indices(group, len(values))
+    groups = np.stack([np.bincount(index, values), np.bincount(index)], 1)  # sum and size
+    kinds, counts = np.unique(groups, axis=0, return_counts=True)
+    if len(kinds) > FEW:
+        return bootstrap_means(np.asarray(values)[:, None], group)[0]
+    sums, sizes = kinds.T
+    return from_counts(counts, lambda drawn: (drawn * sums).sum(-1) / (drawn * sizes).sum(-1))[1]
 
 
-def bootstrap_varied(values: np.ndarray) -> list[float] | None:
-    """`bootstrap`; None where all numbers are equal, as one is: redraws do not tell how far the mean may be off."""
-    return bootstrap(values) if len(np.unique(values)) > 1 else None
+def bootstrap_varied(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
+    """Return `bootstrap`; None where all numbers are equal: redraws cannot say how far their mean may be off."""
+    return bootstrap(values, group) if len(np.unique(values)) > 1 else None
 
 
-def bootstrap_means(values: np.ndarray) -> list[list[float] | None]:
-    """Bootstrap intervals of the mean of each column of [N, K], from the same redraws."""
+def bootstrap_means(values: np.ndarray, group: np.ndarray | None = None) -> list[list[float] | None]:
+    """Return the bootstrap intervals of the mean of each column of [N, K], from the same redraws."""
     arguments.check(values=(values, "number N K"))
     values = np.asarray(values, np.float64)
-    found = from_weights(len(values), lambda weights: weighted_sums(weights, values) / len(values))
-    return [interval for _, interval in found] or [None] * values.shape[1]
+    estimates = from_weights(
+        len(values), lambda weights: weighted_sums(weights, values) / weights.sum(-1, keepdims=True), group
+    )
+    return [interval for _, interval in estimates] or [None] * values.shape[1]
 
 
 def from_counts(counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Estimate:
-    """`statistic` of N examples of K kinds, and its interval.
+    """Return `statistic` of units of K kinds, and its interval.
 
     Args:
-      counts: int [K], how many examples are of each kind.
+      counts: int [K], how many units are of each kind.
       statistic: counts [..., K] -> [...], NaN where they say nothing; redraws that say nothing are left out.
     """
     total = int(counts.sum())
@@ -73,22 +111,28 @@ def from_counts(counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray
         return value, _percentiles(statistic(drawn))
 
 
-def from_weights(count: int, statistic: Callable[[np.ndarray], np.ndarray]) -> list[Estimate]:
-    """K statistics of N examples, with intervals from the same redraws; [] where N is 0.
+def from_weights(
+    count: int, statistic: Callable[[np.ndarray], np.ndarray], group: np.ndarray | None = None
+) -> list[Estimate]:
+    """Return K statistics of N examples, with intervals from the same redraws; [] where N is 0.
 
     Args:
       count: N.
-      statistic: weights float64 [b, N], how often each example was drawn -> [b, K], NaN where they say nothing.
+      statistic: weights float64 [b, N], how often each example was drawn -> [b, K], NaN where they say nothing. With
+        groups of several examples, the weights of a redraw need not sum to N.
     """
     if not count:
         return []
+    index = group_indices(group, count)
+    groups = int(index.max()) + 1
     rng, rows = np.random.default_rng(0), max(1, BLOCK // count)
     redrawn = []
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(np.ones((1, count)))[0]
         for start in range(0, RESAMPLES, rows):
-            drawn = rng.integers(0, count, (min(rows, RESAMPLES - start), count))
-            redrawn.append(statistic(np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(float)))
+            drawn = rng.integers(0, groups, (min(rows, RESAMPLES - start), groups))
+            weights = np.stack([np.bincount(row, minlength=groups) for row in drawn]).astype(float)
+            redrawn.append(statistic(np.take(weights, index, axis=1) if groups < count else weights))
     columns = np.concatenate(redrawn).T
     return [
         (None, None) if np.isnan(value) else (float(value), _percentiles(column))
@@ -106,6 +150,5 @@ def weighted_sums(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(redrawn: np.ndarray) -> list[float] | None:
-    """Of what could be said in the redraws."""
     known = redrawn[~np.isnan(redrawn)]
     return [float(x) for x in np.quantile(known, [0.025, 0.975])] if len(known) else None

@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import arguments
-from agegender_jax.metrics.intervals import RESAMPLES
+from agegender_jax.metrics.intervals import RESAMPLES, group_indices
 
 
-def compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    """How far the outcomes of a way a to train lie above those of a way b: the mean of a - b, and what it rests on.
+def compare(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None) -> dict[str, Any]:
+    """Return by how much the outcomes of a way a to train exceed those of a way b: the mean of a - b, with an interval.
 
     Args:
       a, b: int [S, N], an outcome (see metrics.outcomes) of every image for every seed. Row s of both was trained
         with the same seed, column i is of the same image everywhere.
+      group: int [N], see `intervals`.
 
     Returns:
       {"difference": float, "ci95": [low, high], "by_seed": S floats, "range": [least, largest of by_seed]}; None and
@@ -26,14 +27,14 @@ def compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     by_seed = differences.mean(1)
     return {
         "difference": float(differences.mean()),
-        "ci95": crossed_bootstrap(differences),
+        "ci95": crossed_bootstrap(differences, group),
         "by_seed": by_seed.tolist(),
         "range": [float(by_seed.min()), float(by_seed.max())],
     }
 
 
-def crossed_bootstrap(values: np.ndarray) -> list[float]:
-    """Percentile bootstrap 95 % interval of the mean of integers [S, N] whose rows and columns are both samples.
+def crossed_bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float]:
+    """Return the percentile bootstrap 95 % interval of the mean of integers [S, N], rows and columns both samples.
 
     Each resample draws S seeds and N images with replacement, and takes the mean over the drawn rows and columns: all
     seeds see the same images, so an image that is drawn twice counts twice in every row (Owen 2007, The pigeonhole
@@ -42,13 +43,15 @@ def crossed_bootstrap(values: np.ndarray) -> list[float]:
     that differ much more than images do are covered by about seven intervals in ten.
 
     Drawing columns draws the count of each distinct column from a multinomial, so the cost does not grow with N.
-    The same input gives the same interval.
+    With groups of near-duplicates (int [N]) whole groups are drawn. The same input gives the same interval.
     """
     arguments.check(values=(values, "number S N"))
     seeds, images = values.shape
-    columns, counts = np.unique(values, axis=1, return_counts=True)
+    index = group_indices(group, images)
+    sums = np.stack([np.bincount(index, row) for row in values] + [np.bincount(index)])  # the last row: sizes
+    (*columns, sizes), counts = np.unique(sums, axis=1, return_counts=True)
     rng = np.random.default_rng(0)
     drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
-    drawn_images = rng.multinomial(images, counts / images, size=RESAMPLES)
-    means = ((drawn_seeds @ columns) * drawn_images).sum(1) / values.size
+    drawn_groups = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES)
+    means = ((drawn_seeds @ np.array(columns)) * drawn_groups).sum(1) / (seeds * (drawn_groups * sizes).sum(1))
     return np.quantile(means, [0.025, 0.975]).tolist()

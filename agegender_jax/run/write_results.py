@@ -39,7 +39,7 @@ def write_results(
       excluded_leaked: number of images that were left out because a member has seen them.
     """
     results = _score(members, dataset, split, allow_leak) | {"excluded_leaked": excluded_leaked}
-    probs = evaluation.answers(members)
+    probs = evaluation.ensemble_probs(members)
     runs = [summary.read(Workdir(member.workdir), member.name, member.step) for member in members]
     results["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
     figures = draw_figures(members, results, probs, runs, dataset, split) if draw else {}
@@ -83,6 +83,7 @@ def _score(members: Sequence[Member], dataset: Dataset, split: str, allow_leak: 
         split=split,
         source={"name": prepared.name, "fingerprint": prepared.fingerprint},
         allow_leak=allow_leak,
+        group=prepared.group[rows],
     )
 
 

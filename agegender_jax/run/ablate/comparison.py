@@ -1,4 +1,4 @@
-"""What the runs of an ablation say: each run's scores, every variant against the base, and the tables of that."""
+"""Scores of an ablation's variants over seeds, each variant against the base, and tables of the differences."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,17 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.structs import Probs
 
 HEAD_OF = {"age_accuracy": "age", "gender_accuracy": "gender", "aabd": "age"}
-FEW_SEEDS = 5  # from here on, resampling the seeds says something of others
+FEW_SEEDS = 5  # from here on, resampling the seeds says something about other seeds
 
 
-def results(variants: Sequence[Variant], answers: Sequence[Sequence[Probs]], faces: Dataset, together: bool) -> dict:
-    """The variants with their scores, and their differences.
+def results(
+    variants: Sequence[Variant], predictions: Sequence[Sequence[Probs]], dataset: Dataset, with_ensemble: bool
+) -> dict:
+    """Return the variants with their scores, and their differences.
 
     Args:
-      answers: for every variant the Probs of each of S seeds.
-      together: add the ensemble of all variants, averaged within each seed, and compare it with each of them.
+      predictions: for every variant the Probs of each of S seeds, for the test split of `dataset`.
+      with_ensemble: add the ensemble of all variants, averaged within each seed, and compare it with each of them.
 
     Returns:
       variants: name, what it sets (of the ensemble its members), heads trained, whether it is a control, the scores'
@@ -32,52 +34,54 @@ def results(variants: Sequence[Variant], answers: Sequence[Sequence[Probs]], fac
     """
     rows = [{"name": v.name, "fields": v.fields, "heads": list(v.heads), "control": v.control} for v in variants]
     pairs = [(i, 0) for i in range(1, len(variants))]
-    if together:
-        answers = [*answers, [ensemble.mean_probs(members) for members in zip(*answers, strict=True)]]
+    if with_ensemble:
+        predictions = [*predictions, [ensemble.mean_probs(members) for members in zip(*predictions, strict=True)]]
         heads = [head for head in ("age", "gender") if all(head in v.heads for v in variants)]
         members, control = [v.name for v in variants], any(v.control for v in variants)
         rows.append({"name": ENSEMBLE, "members": members, "heads": heads, "control": control})
         pairs += [(len(variants), i) for i in range(len(variants))]
-    outcomes = [_outcomes(probs, row["heads"], faces) for probs, row in zip(answers, rows, strict=True)]
+    outcomes = [_outcomes(probs, row["heads"], dataset) for probs, row in zip(predictions, rows, strict=True)]
     for row, values in zip(rows, outcomes, strict=True):
         row |= {name: None if of is None else _mean(of) for name, of in values.items()}
         row["by_seed"] = {name: None if of is None else [_mean(seed) for seed in of] for name, of in values.items()}
+    group = dataset.prepared.group[dataset.indices("test")]
     differences = [
         {"a": rows[a]["name"], "b": rows[b]["name"]}
-        | {name: _compare(outcomes[a][name], outcomes[b][name]) for name in HEAD_OF}
+        | {name: _compare(outcomes[a][name], outcomes[b][name], group) for name in HEAD_OF}
         for a, b in pairs
     ]
     return {"variants": rows, "differences": differences}
 
 
-def _outcomes(answers: Sequence[Probs], heads: Sequence[str], faces: Dataset) -> dict[str, np.ndarray | None]:
-    """Each score's outcomes, int [S, N]; None where its head is not among `heads`."""
-    found = [metrics.outcomes(np.asarray(p.age), np.asarray(p.gender), *faces.targets("test")) for p in answers]
-    return {name: np.stack([run[name] for run in found]) if head in heads else None for name, head in HEAD_OF.items()}
+def _outcomes(predictions: Sequence[Probs], heads: Sequence[str], dataset: Dataset) -> dict[str, np.ndarray | None]:
+    """Return each score's outcomes, int [S, N]; None where its head is not among `heads`."""
+    labels = dataset.targets("test")
+    seeds = [metrics.outcomes(np.asarray(p.age), np.asarray(p.gender), *labels) for p in predictions]
+    return {name: np.stack([seed[name] for seed in seeds]) if head in heads else None for name, head in HEAD_OF.items()}
 
 
-def _compare(a: np.ndarray | None, b: np.ndarray | None) -> dict | None:
-    return None if a is None or b is None else metrics.compare(a, b)
+def _compare(a: np.ndarray | None, b: np.ndarray | None, group: np.ndarray) -> dict | None:
+    return None if a is None or b is None else metrics.compare(a, b, group)
 
 
-def show(found: dict, progress: Progress) -> None:
-    """The differences of an ablation's dict: one table for each pair, what the intervals cover, and collapsed heads."""
-    named = {row["name"]: row for row in found["variants"]}
-    progress.note(f"test split of {found['source']['name']}, {found['n']} images, {_listed(found['seeds'])}")
-    for difference in found["differences"]:
-        progress.show(_table(difference, named[difference["a"]], named[difference["b"]]))
-    progress.note(found["caution"])
-    for run in found["runs"]:
+def show(ablation: dict, progress: Progress) -> None:
+    """Print the differences: one table for each pair, what the intervals cover, and collapsed heads."""
+    by_name = {row["name"]: row for row in ablation["variants"]}
+    progress.note(f"test split of {ablation['source']['name']}, {ablation['n']} images, {_listed(ablation['seeds'])}")
+    for difference in ablation["differences"]:
+        progress.show(_table(difference, by_name[difference["a"]], by_name[difference["b"]]))
+    progress.note(ablation["caution"])
+    for run in ablation["runs"]:
         for head in run["collapsed"]:
             progress.warn(f"the {head} head of {run['variant']}, seed {run['seed']}, has collapsed")
 
 
 def caution(seeds: int) -> str:
-    """What the intervals cover, one line."""
+    """Return a line on what the intervals cover."""
     if seeds == 1:
         return "one seed: the intervals cover the choice of test images alone; another seed may turn the sign"
-    told = f"{seeds} seeds: the intervals resample seeds and test images together"
-    return told if seeds >= FEW_SEEDS else f"{told}, but so few seeds say little about others: see their range"
+    text = f"{seeds} seeds: the intervals resample seeds and test images together"
+    return text if seeds >= FEW_SEEDS else f"{text}, but so few seeds say little about others: see their range"
 
 
 def _table(difference: dict, a: dict, b: dict) -> Table:
@@ -98,12 +102,12 @@ def _label(row: dict) -> str:
     return f"{row['name']} (a control)" if row["control"] else row["name"]
 
 
-def _cells(found: dict, score: str) -> tuple[str, str]:
-    """ "better by 0.012 [-0.003, 0.027]" and "-0.004 to 0.020"; after "worse by" all signs are turned."""
-    if found["difference"] is None:
+def _cells(difference: dict, score: str) -> tuple[str, str]:
+    """Return "better by 0.012 [-0.003, 0.027]" and "-0.004 to 0.020"; after "worse by" all signs are reversed."""
+    if difference["difference"] is None:
         return "n/a", ""
     verdict, (by, low, high, least, most) = report.better_by(
-        score, found["difference"], *found["ci95"], *found["range"]
+        score, difference["difference"], *difference["ci95"], *difference["range"]
     )
     return f"{verdict} by {by} [{low}, {high}]", f"{least} to {most}"
 
