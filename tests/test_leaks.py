@@ -49,6 +49,11 @@ def without_thumbnails(path):
     write_csv(path, header, [row[:-1] for row in rows])
 
 
+def test_images_that_were_left_out_of_training_are_not_seen(run):
+    run.write_faces(prepared([smooth(i) for i in range(6)], "own"), ["", "", "train", "train", "val", "test"])
+    assert leaked(run, [smooth(i) for i in range(6)], "own") == [2, 3, 4]
+
+
 def test_copies_are_found_in_another_source_and_test_images_are_not(run):
     images = [smooth(0)[:, ::-1], jpeg(smooth(1), 40), smooth(5), smooth(4), smooth(9)]
     assert leaked(run, images) == [0, 1, 3]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax import config as config_lib
-from agegender_jax.data import selection
+from agegender_jax.data import selection, splits
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import load_dataset
 
@@ -99,3 +99,15 @@ def test_a_joined_source_without_own_images_in_training_only_names_it(folder, tm
         file.partition("/")[0] for split in ("val", "test") for file in faces.prepared.file[faces.indices(split)]
     }
     assert held_out == {"own"} and len(faces.indices("train")) > 40
+
+
+def test_a_further_image_between_two_own_ones_does_not_change_their_split():
+    dhash = np.random.default_rng(0).integers(0, 256, (31, 32), dtype=np.uint8)
+    content = np.array([f"{i:04}" for i in range(31)])
+    own = np.arange(31) < 30
+    group = np.arange(31)
+    alone = splits.assign(group[:30], content[:30], 0)
+    train, test = (np.flatnonzero(alone == split)[0] for split in ("train", "test"))
+    group[[train, test, 30]] = 99  # near both
+    assigned = selection.assign(own, group, content, dhash, 0)
+    assert assigned.tolist() == [*alone, selection.UNUSED]
