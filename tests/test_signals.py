@@ -107,6 +107,13 @@ def config(tmp_path_factory):
     return small_run.config(tmp_path_factory.mktemp("stopped"))
 
 
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train.fit(config, str(workdir), [])
+    return workdir
+
+
 class Signals:
     """Sends SIGTERM where a phase is reached for the first time."""
 
@@ -157,8 +164,8 @@ PREPARATION = (
 
 
 @pytest.mark.timeout(300)
-def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, signals, tmp_path):
-    train.fit(config, str(tmp_path / "undisturbed"), [])
+def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, undisturbed, signals, tmp_path):
+    config = config.copy_and_resolve_references()
     workdir = tmp_path / "stopped"
     config.data.cache_dir = str(tmp_path / "cache")
     for phase in PREPARATION:
@@ -172,18 +179,17 @@ def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, signals, 
         phase = f"predicting the {split} split"
         assert f"stopped while {phase}" in signals.stop(phase, train.fit, config, str(workdir), [])
     train.fit(config, str(workdir), [])
-    assert programs.lasting(workdir) == programs.lasting(tmp_path / "undisturbed")
-    assert (workdir / "predictions.csv").read_bytes() == (tmp_path / "undisturbed" / "predictions.csv").read_bytes()
+    assert programs.lasting(workdir) == programs.lasting(undisturbed)
+    assert (workdir / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "6"]
 
 
-def test_other_jobs_stop_too(config, signals, tmp_path):
-    train.fit(config, str(tmp_path / "run"), [])
+def test_other_jobs_stop_too(config, undisturbed, signals, tmp_path):
     options = {"out": str(tmp_path / "out"), "workdirs": [], "split_seed": 0, "command": []}
     for phase in ("checking images", "looking at the pictures"):
         signals.stop(phase, audit.inspect, config.data.source, cache_dir=str(tmp_path / "cache"), **options)
     options = {"source": None, "split": "val", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": True}
-    signals.stop("predicting the val split", evaluate.evaluate, [str(tmp_path / "run")], **options)
+    signals.stop("predicting the val split", evaluate.evaluate, [str(undisturbed)], **options)
 
 
 def test_a_program_stops_while_it_reads(tmp_path):
