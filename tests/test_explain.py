@@ -130,7 +130,7 @@ def test_integrated_gradients_against_a_sum_step_by_step():
 def test_integrated_gradients_grow_complete(name):
     net, variables = tiny(name)
     flat = np.broadcast_to(np.round(IMAGES.mean((1, 2), keepdims=True)).astype(np.uint8), IMAGES.shape)
-    few, many = (explain.integrated(net, variables, IMAGES, "age", [0, 1, 2], steps=n) for n in (2, 128))
+    few, many = (explain.integrated(net, variables, IMAGES, "age", [0, 1, 2], steps=n) for n in (2, 48))
     call = jax.jit(lambda v, x: net.apply(v, x, train=False).age_logits)
     ends = [np.diag(call(variables, data.normalize(x))) for x in (IMAGES, flat)]
     np.testing.assert_allclose(many.rise, ends[0] - ends[1], rtol=0.03)  # `flat` is rounded
