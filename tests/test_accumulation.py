@@ -11,7 +11,7 @@ import pytest
 import tiny_training
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, parallel, training
+from agegender_jax import data, models, parallel, training
 from agegender_jax.errors import ConfigError
 from agegender_jax.run import checks
 from agegender_jax.structs import Outputs
@@ -28,13 +28,17 @@ class Plain(nn.Module):
         return Outputs(nn.Dense(12)(features), nn.Dense(2)(features))
 
 
+def prepare_images(keys, images):
+    return data.normalize(images)
+
+
 def driver_of(model, devices=1, **options):
     step = functools.partial(
         training.train_step,
         model=model,
         tx=optax.sgd(1.0),
         key=jax.random.key(7),
-        prepare_images=tiny_training.prepare_images,
+        prepare_images=prepare_images,
         **options,
     )
     return parallel.driver("shard_map", step, jax.devices()[:devices])
@@ -60,14 +64,11 @@ def test_gradients_of_parts_average_to_that_of_the_batch(devices, options):
 def test_batch_norm_sees_the_parts_in_turn():
     model = tiny_training.build_model()
     state = training.init_state(model, optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE)
-    step_key = jax.random.fold_in(jax.random.key(7), 0)
-    keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(jnp.arange(len(BATCH.gender)))
-    images = tiny_training.prepare_images(keys, BATCH.image)
     single = tiny_training.AgeGenderNet(tiny_training.Smooth(axis_name=None), 12)
+    apply = jax.jit(lambda variables, images: single.apply(variables, images, train=True, mutable=["batch_stats"])[1])
     stats = state.batch_stats
-    for part in np.split(np.asarray(images), 2):
-        variables = {"params": state.params, "batch_stats": stats}
-        stats = single.apply(variables, part, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+    for part in np.split(data.normalize(BATCH.image), 2):
+        stats = apply({"params": state.params, "batch_stats": stats}, part)["batch_stats"]
     assert_close(stepped(model, accumulate=2).batch_stats, stats, rtol=1e-4)
 
 
