@@ -157,10 +157,12 @@ def test_the_step_of_a_config_has_its_losses_and_mixup(monkeypatch):
     config = config_lib.default()
     config.loss.update(age="ordinal", age_spread=1.5, age_balance=0.5, label_smoothing=0.2)
     config.augment.mixup = 0.3
+    config.update({"accumulate": 4, "remat": True})
     monkeypatch.setattr(parallel, "driver", lambda name, step, devices: step)
     age = np.array([[0, 0]] * 9 + [[4, 4]])
     options = train.make_driver(config, None, None, train_age=age).keywords
     assert options["mixup"] == 0.3 and options["label_smoothing"] == 0.2
+    assert options["accumulate"] == 4 and options["remat"] is True
     logits, some = jax.random.normal(jax.random.key(0), (2, 12)), jnp.array([[0, 0], [4, 4]])
     expected = losses.age_loss(
         logits, some, 0.2, kind="ordinal", spread=1.5, bucket_weights=losses.bucket_weights(age, 12, 0.5)
