@@ -50,8 +50,8 @@ def start(name, *arguments, devices=1, cwd=ROOT, prefix=(), python=(), variables
     """
     env = environment(devices) | {"PYTHONPATH": str(ROOT)} | (variables or {})
     executable, *rest = command(name, *arguments)
-    given = (*prefix, executable, *python, *rest)
-    return subprocess.run(given, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    argv = (*prefix, executable, *python, *rest)
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
 
 
 def check(done, code, *texts):
@@ -99,10 +99,10 @@ def together(*arguments, own=((), ()), meanwhile=None, environments=None):
     flags = ("--num_processes=2", f"--coordinator=localhost:{port}")
     processes = []
     for i in range(2):
-        given = (*arguments, *own[i], *(() if environments else (*flags, f"--process_id={i}")))
+        process_arguments = (*arguments, *own[i], *(() if environments else (*flags, f"--process_id={i}")))
         env = environment() | (environments[i] if environments else {})
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        processes.append(subprocess.Popen(command("train", *given), cwd=ROOT, env=env, text=True, **pipes))
+        processes.append(subprocess.Popen(command("train", *process_arguments), cwd=ROOT, env=env, text=True, **pipes))
     try:
         if meanwhile:
             meanwhile(processes)

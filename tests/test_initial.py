@@ -70,9 +70,9 @@ def test_state_dicts_have_as_many_entries_as_torchvision():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_is_used_once_and_every_leaf_filled_once(tmp_path, kind):
-    state, told = state_dict(), []
+    state, notices = state_dict(), []
     template = two_heads()
-    leaves = initial.load(save(tmp_path / kind, state), template, told.append)
+    leaves = initial.load(save(tmp_path / kind, state), template, notices.append)
     assert set(tree.named_leaves(template)) - set(leaves) == {
         f"params/{head}/{leaf}" for head in ("gender_head", "age_head") for leaf in ("kernel", "bias")
     }
@@ -81,16 +81,20 @@ def test_every_key_is_used_once_and_every_leaf_filled_once(tmp_path, kind):
     assert set(state) - used == {k for k in state if k.startswith("fc.") or k.endswith("num_batches_tracked")}
     for name, value in leaves.items():
         np.testing.assert_array_equal(value, torchvision.to_ours(state[torchvision.name_of(name)]))
-    assert "100 of 104 arrays start from" in told[0] and "gender_head/kernel" in told[1] and "fc.weight" in told[2]
+    assert (
+        "100 of 104 arrays start from" in notices[0]
+        and "gender_head/kernel" in notices[1]
+        and "fc.weight" in notices[2]
+    )
 
 
 def test_a_head_of_the_same_size_is_filled_too(tmp_path):
-    path, told = save(tmp_path / "w.npz", state_dict()), []
+    path, notices = save(tmp_path / "w.npz", state_dict()), []
     same = shapes_of(models.classifier("resnet18", num_classes=1000, width=WIDTH))
     assert "params/head/kernel" in initial.load(path, same)
     smaller = shapes_of(models.classifier("resnet18", num_classes=7, width=WIDTH))
-    assert "params/head/kernel" not in initial.load(path, smaller, told.append)
-    assert "params/head/kernel [64, 1000] for [64, 7]" in told[1]
+    assert "params/head/kernel" not in initial.load(path, smaller, notices.append)
+    assert "params/head/kernel [64, 1000] for [64, 7]" in notices[1]
 
 
 def test_filled_variables_keep_their_structure(tmp_path):
@@ -183,10 +187,10 @@ def save_run(folder, variables):
 
 
 def test_a_run_to_start_from(tmp_path):
-    run, told = save_run(tmp_path / "run", two_heads(gender_to_age="none")), []
-    leaves = initial.load(run, two_heads(), told.append)
+    run, notices = save_run(tmp_path / "run", two_heads(gender_to_age="none")), []
+    leaves = initial.load(run, two_heads(), notices.append)
     assert all((leaf == 0.5).all() for leaf in leaves.values()) and "params/gender_head/kernel" in leaves
-    assert told == [
+    assert notices == [
         f"103 of 104 arrays start from {run}, step 7",
         "heads that keep their initialisation: params/age_head/kernel [64, 12] for [66, 12]",
     ]
@@ -217,6 +221,6 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     assert all((leaf == 0.5).all() for leaf in jax.tree.leaves(tree.read(folder, wanted)))
     assert json.loads((run / "results.json").read_text())["allow_leak"] is True
     assert "6 test images were trained or validated on" in capsys.readouterr().out
-    told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
+    options = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
     with pytest.raises(DataError, match="6 of 6 images"):
-        evaluate.evaluate([str(run)], **told)
+        evaluate.evaluate([str(run)], **options)

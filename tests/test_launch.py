@@ -36,8 +36,8 @@ SMALL = (*programs.SMALL, "--config.model.name=levi_hassner")  # compiles quickl
 
 
 def train(place, *arguments, devices=1):
-    given = (*SMALL, f"--config.data.source={place / 'faces'}", f"--config.data.cache_dir={place / 'cache'}")
-    return programs.run("train", *given, *arguments, devices=devices)
+    command = (*SMALL, f"--config.data.source={place / 'faces'}", f"--config.data.cache_dir={place / 'cache'}")
+    return programs.run("train", *command, *arguments, devices=devices)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ def test_defaults_of_source_and_workdir(place, tmp_path):
         "train", "--config=configs/resnet.py:18,paper", *small[1:], "--config.num_steps=1", cache, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "runs" / "resnet-18-paper" / "results.json").read_text())
-    assert found["source"]["name"] == "crop_part1" and found["models"][0]["name"] == "resnet-18-paper"
-    assert found["made_by"]["command"].startswith("python -m launch.train --config=configs/resnet.py:18,paper ")
+    results = json.loads((tmp_path / "runs" / "resnet-18-paper" / "results.json").read_text())
+    assert results["source"]["name"] == "crop_part1" and results["models"][0]["name"] == "resnet-18-paper"
+    assert results["made_by"]["command"].startswith("python -m launch.train --config=configs/resnet.py:18,paper ")
     drawn = {path.name for path in (tmp_path / "runs" / "resnet-18-paper" / "figures").iterdir()}
     assert drawn >= {"curves.png", "ages.png", "confusion_age.png", "samples.png", "groups.png"}
 
@@ -219,9 +219,9 @@ def test_continues_when_its_output_is_closed(place):
         f"--config.data.source={place / 'faces'}",
         f"--config.data.cache_dir={place / 'cache'}",
     )
-    given = programs.command("train", *arguments, "--config.num_steps=1", f"--workdir={workdir}")
+    command = programs.command("train", *arguments, "--config.num_steps=1", f"--workdir={workdir}")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(given, cwd=programs.ROOT, env=programs.environment(), text=True, **pipes) as process:
+    with subprocess.Popen(command, cwd=programs.ROOT, env=programs.environment(), text=True, **pipes) as process:
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(120) == 0
     assert (workdir / "results.json").exists()
@@ -302,9 +302,9 @@ def test_disk_full(place, small_disk):
 
 
 def test_terminal_shows_the_last_figures(place):
-    given = (*SMALL, f"--config.data.source={place / 'faces'}", f"--config.data.cache_dir={place / 'cache'}")
-    given += (f"--workdir={place / 'shown'}", "--config.num_steps=1", "--config.log.every_steps=1")
-    code, shown = programs.run_on_terminal("train", *given, columns=80)
+    command = (*SMALL, f"--config.data.source={place / 'faces'}", f"--config.data.cache_dir={place / 'cache'}")
+    command += (f"--workdir={place / 'shown'}", "--config.num_steps=1", "--config.log.every_steps=1")
+    code, shown = programs.run_on_terminal("train", *command, columns=80)
     assert code == 0, shown
     last = programs.rows(place / "shown")[-2]
     figures = f"loss {last['loss']:.3f}  age {last['age_accuracy']:.3f}  gender {last['gender_accuracy']:.3f}"
@@ -360,9 +360,9 @@ def test_evaluate_members_of_different_sources(place):
     other = place / "elsewhere"
     shutil.copytree(place / "run", other)
     for name, group, field in (("config", "data", "source"), ("run", "source", "fingerprint")):
-        found = json.loads((other / f"{name}.json").read_text())
-        found[group][field] = "another"
-        (other / f"{name}.json").write_text(json.dumps(found))
+        results = json.loads((other / f"{name}.json").read_text())
+        results[group][field] = "another"
+        (other / f"{name}.json").write_text(json.dumps(results))
     done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--workdir={other}", f"--out={place / 'out'}")
     check(done, 2, "the members were trained on different sources: ", "another", "say with --source")
 
@@ -399,14 +399,14 @@ def test_evaluate_refuses_leaked_images(place):
     check(programs.run("evaluate", *arguments, "--allow_leak", "--exclude_leaked"), 2, "contradict each other")
     done = programs.run("evaluate", *arguments, "--exclude_leaked", "--nofigures")
     assert done.returncode == 0, done.stderr
-    found, own = (json.loads((place / name / "results.json").read_text()) for name in ("leak", "run"))
-    assert (found["n"], found["excluded_leaked"], found["allow_leak"]) == (own["n"], 60 - own["n"], False)
+    results, own = (json.loads((place / name / "results.json").read_text()) for name in ("leak", "run"))
+    assert (results["n"], results["excluded_leaked"], results["allow_leak"]) == (own["n"], 60 - own["n"], False)
     assert own["excluded_leaked"] == 0 and f"{60 - own['n']} of 60 images are left out" in done.stdout
     assert f"{60 - own['n']} images are left out" in (place / "leak" / "report.html").read_text()
     done = programs.run("evaluate", *arguments, "--allow_leak", "--nocalibrate", "--nofigures")
     assert done.returncode == 0, done.stderr
-    found = json.loads((place / "leak" / "results.json").read_text())
-    assert found["allow_leak"] is True and found["calibrated"] is False
+    results = json.loads((place / "leak" / "results.json").read_text())
+    assert results["allow_leak"] is True and results["calibrated"] is False
     assert not list((place / "leak" / "figures").glob("*.png"))
     assert (place / "leak" / "figures" / "mine.txt").exists()
     page = (place / "leak" / "report.html").read_text()
@@ -437,11 +437,11 @@ def test_evaluate_two_runs_as_an_ensemble(place):
     runs = (f"--workdir={place / 'run'}", f"--workdir={place / 'other'}")
     done = programs.run("evaluate", *runs, f"--out={place / 'both'}")
     assert done.returncode == 0, done.stderr
-    found = json.loads((place / "both" / "results.json").read_text())
-    assert [model["name"] for model in found["models"]] == ["run", "other", "ensemble"]
-    assert found["n"] == len((place / "both" / "predictions.csv").read_text().splitlines()) - 1 > 0
+    results = json.loads((place / "both" / "results.json").read_text())
+    assert [model["name"] for model in results["models"]] == ["run", "other", "ensemble"]
+    assert results["n"] == len((place / "both" / "predictions.csv").read_text().splitlines()) - 1 > 0
     alone = json.loads((place / "run" / "results.json").read_text())["models"][0]
-    assert {key: found["models"][0][key] for key in alone} == alone
-    assert found["made_by"]["command"] == " ".join(["python -m launch.evaluate", *runs, f"--out={place / 'both'}"])
-    assert found["made_by"]["devices"]["platform"] == "cpu" and found["made_by"]["versions"]["jax"]
+    assert {key: results["models"][0][key] for key in alone} == alone
+    assert results["made_by"]["command"] == " ".join(["python -m launch.evaluate", *runs, f"--out={place / 'both'}"])
+    assert results["made_by"]["devices"]["platform"] == "cpu" and results["made_by"]["versions"]["jax"]
     assert "ensemble against other: age accuracy" in " ".join(done.stdout.split())

@@ -25,9 +25,9 @@ def arguments(tmp_path_factory):
     """A net that compiles quickly, and dropout in it."""
     folder = tmp_path_factory.mktemp("data")
     synthetic.write_faces(folder / "faces", 240, seed=0, size=32)
-    given = [argument for argument in programs.SMALL if "num_steps" not in argument]
+    unchanged = [argument for argument in programs.SMALL if "num_steps" not in argument]
     return (
-        *given,
+        *unchanged,
         "--config.num_steps=36",
         "--config.model.name=levi_hassner",
         "--config.eval.batch_size=9",  # rounded up to ten, the last one padded
@@ -57,7 +57,7 @@ def assert_same_run(two, one):
     (a, _, step), (b, _, _) = (load_variables(place / "checkpoints", "latest") for place in (two, one))
     assert step == want[-1]["step"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), a, b)
-    a, b = (list(csv.reader((place / "predictions.csv").open())) for place in (two, one))
+    a, b = (list(csv.reader((place / "predictions.csv").read_text().splitlines())) for place in (two, one))
     assert [row[:3] for row in a] == [row[:3] for row in b] and len(a) == 25
     a, b = (np.array([row[5:] for row in rows[1:]], float) for rows in (a, b))
     np.testing.assert_allclose(a, b, atol=1e-4)
@@ -68,13 +68,13 @@ def assert_same_run(two, one):
 @pytest.mark.timeout(600)
 def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
-    given = (*arguments, f"--workdir={two}")
-    codes, said, errors = programs.together(*given, meanwhile=signalled(signal.SIGTERM, 1, two))
+    command = (*arguments, f"--workdir={two}")
+    codes, said, errors = programs.together(*command, meanwhile=signalled(signal.SIGTERM, 1, two))
     assert codes == [75, 75] and said[1] == ""
     assert "stopped at step " in errors[0] and "after saving" in errors[0] and "stopped at" not in errors[1], errors
     step = max(int(path.name) for path in (two / "checkpoints").iterdir())
     assert step % 4 == 0 and f"stopped at step {step} after" in errors[0]
-    codes, said, errors = programs.together(*given, "--config.log.figures=True")
+    codes, said, errors = programs.together(*command, "--config.log.figures=True")
     assert codes == [0, 0] and errors == ("", "") and said[1] == "", errors
     assert f"resumed at step {step} of 36" in said[0] and "test split of faces, 24 images" in said[0]
     starts = json.loads((two / "run.json").read_text())["starts"]
@@ -109,7 +109,7 @@ def test_processes_that_do_not_connect(process, arguments):
 
 
 @pytest.mark.parametrize(
-    "given, what",
+    "values, what",
     [
         (("h:1", None, None), "--num_processes and --process_id are missing"),
         ((None, 2, 0), "--coordinator is missing"),
@@ -123,9 +123,9 @@ def test_processes_that_do_not_connect(process, arguments):
         (("h:1", 2, -1), "process_id must be between 0 and 1, got -1"),
     ],
 )
-def test_impossible_flags(given, what):
+def test_impossible_flags(values, what):
     with pytest.raises(ConfigError) as raised:
-        launching.join(*given, timeout=1)
+        launching.join(*values, timeout=1)
     assert raised.value.what == what
 
 
@@ -247,8 +247,8 @@ def test_a_killed_process_ends_the_other_and_the_run_resumes(arguments, victim, 
 def test_user_errors_are_reported_by_process_0(arguments, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
 
-    def fails(code, *texts, own=((), ()), given=()):
-        codes, _, errors = programs.together(*arguments, workdir, *given, own=own)
+    def fails(code, *texts, own=((), ()), changes=()):
+        codes, _, errors = programs.together(*arguments, workdir, *changes, own=own)
         assert codes == [code, code] and errors[1] == "" and len(errors[0].splitlines()) == 3, errors
         for text in texts:
             assert text in errors[0], errors[0]
@@ -256,10 +256,10 @@ def test_user_errors_are_reported_by_process_0(arguments, tmp_path):
     synthetic.write_faces(tmp_path / "others", 60, seed=1, size=32)
     fails(2, "different configs: process 1 has not that of process 0", own=((), ("--config.seed=1",)))
     fails(3, "different data: process 1", own=((), (f"--config.data.source={tmp_path / 'others'}",)))
-    fails(2, "batch_size 15 cannot be shared evenly by 2 devices", given=("--config.batch_size=15",))
+    fails(2, "batch_size 15 cannot be shared evenly by 2 devices", changes=("--config.batch_size=15",))
     fails(2, "the workdir cannot be used", own=(("--workdir=/dev/null/run",), ()))
     wild = ("--config.optimizer.name=sgd", "--config.optimizer.lr=1e30", "--config.optimizer.clip_norm=0")
-    fails(5, "not finite", given=wild)
+    fails(5, "not finite", changes=wild)
 
 
 @pytest.mark.slow
