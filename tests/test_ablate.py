@@ -1,7 +1,10 @@
 """Variants over seeds: which there are, how they are trained and resumed, and what is said of them."""
 
+import contextlib
 import csv
+import io
 import json
+import pathlib
 import shlex
 import signal
 import types
@@ -9,10 +12,10 @@ import types
 import numpy as np
 import programs
 import pytest
+import tiny_runs
 from programs import check
 
 from agegender_jax import config as config_lib
-from agegender_jax import synthetic
 from agegender_jax.cli import app
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.labels import AGE_BUCKETS
@@ -27,35 +30,37 @@ NAMES = ("age_accuracy", "gender_accuracy", "aabd")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    """Fields of a small job on 160 drawn faces."""
-    folder = tmp_path_factory.mktemp("data")
-    synthetic.write_faces(folder / "faces", 160, seed=0, size=32)
-    fields = {"model.name": "levi_hassner", "model.width": 0.125, "data.image_size": 32, "num_steps": 60}
-    fields |= {"log.every_steps": 5, "log.figures": False, "checkpoint.every_steps": 10}
-    return fields | {"data.source": str(folder / "faces"), "data.cache_dir": str(folder / "cache")}
-
-
-@pytest.fixture
-def config(settings):
-    config = config_lib.default()
-    config.update_from_flattened_dict(settings)
+def small(tmp_path_factory):
+    """The config of a small job on 160 drawn faces."""
+    config = tiny_runs.make_config(tmp_path_factory.mktemp("data"), 160)
+    config.num_steps, config.log.every_steps, config.checkpoint.every_steps = 4, 1, 2
     return config
 
 
+@pytest.fixture
+def config(small):
+    return small.copy_and_resolve_references()
+
+
 @pytest.fixture(scope="module")
-def place(settings, tmp_path_factory):
-    """An ablation of two variants and two seeds that was stopped in its second run and given again."""
+def place(small, tmp_path_factory):
+    """An ablation of two variants and two seeds that was stopped in its second run and started again."""
     folder = tmp_path_factory.mktemp("ablation") / "feed"
-    given = ["--config=configs/ran.py", *(f"--config.{name}={value}" for name, value in settings.items())]
-    given += [f"--vary={VARY[0]}", "--seeds=0,1", "--ensemble"]
-    code, errors = programs.run_until(5, "SIGTERM", folder, *given, name="ablate", watched=folder / OTHER / "seed0")
-    assert code == 75 and "after saving; the same command resumes" in errors, errors
+
+    def fit_until_stopped(config, workdir, command):
+        stopped = OTHER in workdir
+        tiny_runs.make_run(pathlib.Path(workdir), config, step=2 if stopped else 4, test=not stopped)
+        if stopped:
+            raise Stopped(75, 2)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(ablation.train, "fit", fit_until_stopped)
+        ablate(small.copy_and_resolve_references(), folder)
     assert json.loads((folder / "ablation.json").read_text())["differences"] == []
     assert (folder / BASE / "seed0" / "results.json").exists() and not (folder / BASE / "seed1").exists()
-    done = programs.run("ablate", *given, f"--workdir={folder}")
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        ablate(small.copy_and_resolve_references(), folder)
+    (folder / "stdout").write_text(printed.getvalue())
     return folder
 
 
@@ -82,8 +87,7 @@ def averaged(members):
     return members[0] | answer
 
 
-@pytest.mark.timeout(300)
-def test_a_stopped_ablation_resumes_and_completes_every_run(place, settings):
+def test_a_stopped_ablation_resumes_and_completes_every_run(place):
     told = (place / "stdout").read_text()
     assert f"run 1 of 4: {BASE}, seed 0: finished before" in told and "resumed at step" in told
     assert f"run 4 of 4: {OTHER}, seed 1; about" in told
@@ -93,9 +97,9 @@ def test_a_stopped_ablation_resumes_and_completes_every_run(place, settings):
         folder = place / run["workdir"]
         config = json.loads((folder / "config.json").read_text())
         assert config["seed"] == run["seed"] and run["variant"].endswith("=" + config["model"]["gender_to_age"])
-        assert config["num_steps"] == programs.rows(folder)[-1]["step"] == settings["num_steps"]
+        assert config["num_steps"] == programs.rows(folder)[-1]["step"] == 4
         assert [path.name for path in (folder / "checkpoints").iterdir()] == [str(run["step"])]  # the best alone
-        assert run["seconds"] > 0
+        assert (run["seconds"] > 0) == ((run["variant"], run["seed"]) != (BASE, 0))  # no step of that one was timed
     assert found["config"]["model"]["name"] == "levi_hassner" and "seed" not in found["config"]
     assert found["made_by"]["versions"]["jax"] and found["made_by"]["command"]
     assert found["vary"] == {"model.gender_to_age": ["probs", "shuffled"]}
@@ -196,8 +200,8 @@ def test_mistakes_in_flags(arguments, text):
 def test_another_ablation_in_the_folder_is_refused(place, config):
     with pytest.raises(ConfigError, match=r"another ablation: --vary: .*shuffled.* -> .*none"):
         ablate(config, place, vary=["model.gender_to_age=probs,none"])
-    config.num_steps, config.optimizer.lr = 61, 0.1
-    with pytest.raises(ConfigError, match=r"optimizer.lr: 0.005 -> 0.1; num_steps: 60 -> 61"):
+    config.num_steps, config.optimizer.lr = 5, 0.1
+    with pytest.raises(ConfigError, match=r"optimizer.lr: 0.005 -> 0.1; num_steps: 4 -> 5"):
         ablate(config, place)
     with pytest.raises(ConfigError, match="holds a run"):
         ablate(config, place / BASE / "seed0")

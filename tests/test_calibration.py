@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+import tiny_runs
 from sklearn import metrics as sklearn_metrics
 
-from agegender_jax import ensemble, metrics, synthetic
-from agegender_jax.config import default
+from agegender_jax import ensemble, metrics
 from agegender_jax.errors import CheckpointError
 from agegender_jax.metrics import calibration
 from agegender_jax.run import evaluate as evaluate_command
@@ -145,20 +145,12 @@ def test_calibrate_is_the_softmax_of_cooler_logits():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    synthetic.write_faces(folder / "faces", 360, seed=0, size=32)
-    config = default()
-    config.model.update(name="levi_hassner", width=0.125)
-    config.data.update(source=str(folder / "faces"), cache_dir=str(folder / "cache"), image_size=32)
-    config.num_steps, config.log.figures = 2, False
-    return config
+    return tiny_runs.make_config(tmp_path_factory.mktemp("data"), 360)
 
 
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    train.fit(config, str(workdir), ["test"])
-    return workdir
+    return tiny_runs.make_run(tmp_path_factory.mktemp("runs") / "run", config)
 
 
 def load(path):
@@ -182,7 +174,7 @@ def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path
     assert fitted["n"] == sum(split == "val" for _, split in splits) >= 30 and fitted["step"] == 2
     years = [int(file.split("_")[0]) for file, split in splits if split == "train"]
     assert fitted["bucket_years"][2] == pytest.approx(np.mean([y for y in years if y // 10 == 2]))
-    (row,) = [row for row in map(json.loads, open(run / "metrics.jsonl")) if row["split"] == "val"]
+    (row,) = [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if row["split"] == "val"]
     assert {name: row[name] for name in ("age_temperature", "gender_temperature")} == {
         name: pytest.approx(fitted[name]) for name in ("age_temperature", "gender_temperature")
     }

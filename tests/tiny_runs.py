@@ -1,4 +1,4 @@
-"""Folders of runs with random weights, made in a second: what follows a training can be tested without one."""
+"""Folders of runs with random weights, made in seconds: what follows the steps of a training needs no step."""
 
 import pathlib
 
@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import loading, synthetic
+from agegender_jax import models, optim, synthetic
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
-from agegender_jax.run import final_test
+from agegender_jax.run import initial_state
 from agegender_jax.run.dataset import load_dataset
-from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.train import fit
 from agegender_jax.run.workdir import Workdir
+from agegender_jax.structs import TrainState
 
 
 def make_config(folder: pathlib.Path, count: int, seed: int = 0):
@@ -25,19 +26,30 @@ def make_config(folder: pathlib.Path, count: int, seed: int = 0):
     return config
 
 
-def make_run(path: pathlib.Path, config, seed: int = 0, test: bool = True) -> pathlib.Path:
-    """Write the folder of a run with random weights at step 2; `test` adds what the end of a training writes."""
-    dataset, run, fields = load_dataset(config), Workdir(path), config_lib.to_dict(config)
+def make_run(path: pathlib.Path, config, seed: int = 0, step: int = 0, test: bool = True) -> pathlib.Path:
+    """Write the folder of a run with random weights at `step`, 0 for the last; `test` resumes the training, to its end.
+
+    At the last step nothing is left but to validate, calibrate and test, and the training step is not compiled.
+    """
+    step = step or config.num_steps
+    dataset, run = load_dataset(config), Workdir(path)
+    tx = optim.build(config.optimizer, config.num_steps)
+    shapes: TrainState = jax.eval_shape(initial_state.initializer(config, models.from_config(config.model), tx))
     rng = np.random.default_rng(seed)
-    variables = jax.tree.map(
-        lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), loading.variable_shapes(fields)
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes).replace(
+        step=np.int32(step), params=jax.tree.map(lambda leaf: _weights(rng, leaf.shape), shapes.params)
     )
     with run:
         run.write_start(config, ["test"], dataset.prepared, dataset.assignment, print)
         checkpoints = Checkpoints(run.checkpoints)
-        checkpoints.save(2, variables, fields, {"val_loss": 1.0})
+        checkpoints.save(step, state, config_lib.to_dict(config))
         checkpoints.close()
-        if test:
-            with Progress(silent=True) as progress:
-                final_test.test(run, dataset, "", config.log.figures, progress)
+    if test:
+        fit(config, str(path), ["test"])
     return path
+
+
+def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a kernel that keeps the scale of its input, or a bias of 0."""
+    scale = (1 / np.prod(shape[:-1])) ** 0.5 if len(shape) > 1 else 0
+    return (scale * rng.normal(size=shape)).astype(np.float32)
