@@ -81,4 +81,5 @@ class PMap(Spread):
 
 def driver(name: str, step: Callable, devices: Sequence[jax.Device] | None = None) -> ShardMap | PMap:
     """Return the driver called `name`, one of NAMES, over `devices`; None for all devices."""
-    return {"shard_map": ShardMap, "pmap": PMap}[name](step, devices)
+    drivers: dict[str, type[ShardMap] | type[PMap]] = {"shard_map": ShardMap, "pmap": PMap}
+    return drivers[name](step, devices)

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Images with their targets.
 
     Attributes:
@@ -22,15 +21,14 @@ class Batch:
       age_years: int32 [B], -1 where only a group is known; None in batches to predict.
     """
 
-    image: jax.Array
-    age: jax.Array
-    gender: jax.Array
-    mask: jax.Array
-    age_years: jax.Array | None = None
+    image: Any  # a JAX or NumPy array, as are the others
+    age: Any
+    gender: Any
+    mask: Any
+    age_years: Any = None
 
 
-@flax.struct.dataclass
-class Outputs:
+class Outputs(flax.struct.PyTreeNode):
     """What a net returns.
 
     Attributes:
@@ -45,16 +43,14 @@ class Outputs:
     attention: tuple[jax.Array, ...] = ()
 
 
-@flax.struct.dataclass
-class Probs:
+class Probs(flax.struct.PyTreeNode):
     """Softmax probabilities, float32: age [B, A], gender [B, 2]."""
 
     age: jax.Array | np.ndarray
     gender: jax.Array | np.ndarray
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that training needs to resume, and nothing else.
 
     Attributes:

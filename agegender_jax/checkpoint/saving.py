@@ -130,9 +130,10 @@ class Checkpoints:
           CheckpointError: nothing usable is left, or it is of another model or another version of this library.
         """
         restored = self._find("latest", template)
-        for step in reading.step_folders(self.folder) if restored else ():
-            if step > restored[1]:
-                self._set_aside(step)
+        if restored is not None:
+            for step in reading.step_folders(self.folder):
+                if step > restored[1]:
+                    self._set_aside(step)
         return restored
 
     def restore(self, which: int | str, template: Any) -> tuple[Any, int]:

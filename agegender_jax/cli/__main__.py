@@ -34,9 +34,9 @@ def main() -> None:
     else:
         from agegender_jax.cli import app
 
-        command = importlib.import_module(f"agegender_jax.cli.{name}")
+        module = importlib.import_module(f"agegender_jax.cli.{name}")
         sys.argv[:2] = [f"agegender {name}"]
-        app.run(command)
+        app.run(module)
 
 
 if __name__ == "__main__":

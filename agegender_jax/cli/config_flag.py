@@ -68,7 +68,7 @@ def config_of(holder: flags.FlagHolder) -> ConfigDict:
 
 def config_name(holder: flags.FlagHolder) -> str:
     """Return `ran` for ran or configs/ran.py, `ran-92-paper` for ran:92,paper."""
-    path, _, variants = flags.FLAGS[holder.name].config_filename.partition(":")
+    path, _, variants = flags.FLAGS[holder.name].config_filename.partition(":")  # type: ignore[attr-defined]
     stem = path.rpartition("/")[2].removesuffix(".py")
     return "-".join([stem, *filter(None, variants.split(","))])
 

@@ -107,7 +107,7 @@ def _exit_alone(cause: BaseException) -> None:
     try:
         guard(action)
     except SystemExit as exit_:
-        code = exit_.code
+        code = exit_.code if isinstance(exit_.code, int) else 1
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()

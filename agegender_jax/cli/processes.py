@@ -2,6 +2,7 @@
 
 import os
 import threading
+from typing import Any
 
 from agegender_jax.errors import ConfigError, LocalError
 
@@ -30,7 +31,9 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             _initialize(timeout)  # jax gives each task of a node one of its GPUs
         return
     _check(coordinator, num_processes, process_id)
-    if num_processes > 1:  # "deactivate": else SLURM's variables would take all GPUs but one from the process
+    if (
+        num_processes and num_processes > 1
+    ):  # "deactivate": else SLURM's variables would take all GPUs but one from the process
         _initialize(timeout, coordinator, num_processes, process_id, cluster_detection_method="deactivate")
 
 
@@ -45,7 +48,7 @@ def _tasks() -> int:
     return 1
 
 
-def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def _check(coordinator: Any, num_processes: Any, process_id: Any) -> None:
     values = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
     missing = [name for name, value in values.items() if value is None]
     if missing:
@@ -69,7 +72,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
         )
 
 
-def _initialize(timeout: int, *place, **how) -> None:
+def _initialize(timeout: int, *place, **how: Any) -> None:
     """`jax.distributed.initialize`, in a thread: jax itself would abort the process after its timeout."""
     import jax
 
@@ -77,7 +80,7 @@ def _initialize(timeout: int, *place, **how) -> None:
 
     def connect() -> None:
         try:
-            jax.distributed.initialize(*place, initialization_timeout=timeout + 60, **how)
+            jax.distributed.initialize(*place, **how, initialization_timeout=timeout + 60)  # type: ignore[misc]
         except Exception as error:
             failed.append(error)
 

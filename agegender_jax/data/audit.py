@@ -93,7 +93,7 @@ def contradictions(faces: Prepared, pairs: np.ndarray) -> list[tuple[str, str]]:
       pairs: int [K, 2], as from `Pairs.all`.
     """
     differ = disagreements(faces, pairs)
-    reasons = {}
+    reasons: dict[str, str] = {}
     for pair in pairs[differ["bucket"] | differ["gender"]].tolist():
         for file, other in (pair, pair[::-1]):
             age, gender, _ = label_of(faces, other)
@@ -130,8 +130,8 @@ def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:
       test_files: expected number of test files that have a twin in train or val; test: number of test files.
     """
     sizes = {name: int(share * count) for name, share in splits.SHARES}
-    test, sizes = sizes["test"], [*sizes.values(), count - sum(sizes.values())]
-    torn = 1 - sum(n * (n - 1) for n in sizes) / max(count * (count - 1), 1)
+    test, all_sizes = sizes["test"], [*sizes.values(), count - sum(sizes.values())]
+    torn = 1 - sum(n * (n - 1) for n in all_sizes) / max(count * (count - 1), 1)
     twins = np.bincount(pairs.ravel(), minlength=count)
     k = np.arange(twins.max(initial=0))
     safe = np.concatenate([[1.0], np.cumprod(np.maximum(test - 1 - k, 0) / np.maximum(count - 1 - k, 1))])

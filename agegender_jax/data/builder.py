@@ -41,7 +41,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
         return {"faces": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict]]:
-        for key, record in enumerate(self._records):
+        for key, record in enumerate(self._records or ()):
             texts = {name: record[name].encode("utf-8", "surrogateescape") for name in TEXTS}
             yield key, record | texts | {"image": io.BytesIO(record["image"])}
 

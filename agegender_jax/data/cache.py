@@ -87,7 +87,7 @@ def new_folder(beside: Path) -> Path:
     return _new(lambda path: path.mkdir(), beside)
 
 
-def new_array(beside: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, Path]:
+def new_array(beside: Path, shape: tuple[int, ...]) -> tuple[np.memmap, Path]:
     """Make a memory-mapped uint8 array file whose room on the disk is taken, to be renamed to `beside`.
 
     Writing to a page for which there is no room would kill the process.

@@ -57,7 +57,7 @@ def prepare(
         return folder / f"{fingerprint[:16]}-{builder.VERSION}"
 
     stamp = fingerprint_cache.path(spec, folder, progress)
-    fingerprint = fingerprint_cache.read(stamp)
+    fingerprint = fingerprint_cache.read(stamp) or ""
     content = _find(place(fingerprint), progress) if fingerprint else None
     if content is None:
         with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as spool:
@@ -100,7 +100,7 @@ def _spool(item: sources.Item, spool) -> _File:
     data = item.data or b""
     start = spool.tell()
     spool.write(data)
-    failed = item.data is None and (item.label is not None or item.reason.startswith("cannot be read"))
+    failed = item.data is None and (item.label is not None or str(item.reason).startswith("cannot be read"))
     return _File(item.file, item.label, item.reason, hashlib.sha256(data).digest(), start, len(data), failed)
 
 
@@ -198,10 +198,10 @@ def _examine(file: _File, data: bytes) -> dict | str:
         return error.reason
     raw = pixels.reshape(-1)
     content = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} ".encode())
-    content.update(raw)
+    content.update(raw.data)
     return dataclasses.asdict(file.label) | {
         "file": file.file,
-        "sha256": hashlib.sha256(raw).hexdigest(),
+        "sha256": hashlib.sha256(raw.data).hexdigest(),
         "content": content.hexdigest(),
         "dhash": near_duplicates.dhash(pixels),
         "thumbnail": near_duplicates.thumbnail(pixels),
@@ -251,7 +251,7 @@ def _write_index(path: Path, records: Iterable[dict]) -> None:
             if name != "image":
                 columns.setdefault(name, []).append(_text(value))
     with open(path, "wb") as file:
-        np.savez(file, **{f"column_{name}": np.array(values) for name, values in columns.items()})
+        np.savez(file, **{f"column_{name}": np.array(values) for name, values in columns.items()})  # type: ignore[arg-type]
 
 
 def _text(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Prepared:
     name: str
     fingerprint: str
     folder: Path
-    records: object
+    records: Any
     file: np.ndarray
     age_text: np.ndarray
     race_text: np.ndarray

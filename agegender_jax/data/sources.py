@@ -77,7 +77,7 @@ def states(
             else:
                 found = [Entry("", state=State.of(path.stat()))]
                 found += _list_csv(path)[0] if listing.is_csv(path.name) else []
-        yield from ((f"{where}/{entry.path}", entry.state or entry.reason) for entry in found)
+        yield from ((f"{where}/{entry.path}", entry.state or str(entry.reason)) for entry in found)
 
 
 def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None) -> Iterator[Item]:
@@ -167,7 +167,7 @@ def _file(entry: Entry, shared: str) -> str:
 
 
 def _item(file: str, entry: Entry, labels: dict[str, Label | str]) -> Item:
-    if entry.reason:
+    if entry.read is None:
         return Item(file, None, None, entry.reason)
     label = labels.get(entry.path) or parse_utkface_name(entry.path.rpartition("/")[2])
     if isinstance(label, str):

@@ -59,13 +59,13 @@ def list_tar_gz(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], 
         tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_StrictTarInfo) as tar,
     ):
         for member in tar:
-            tar.members.clear()
+            tar.members.clear()  # type: ignore[attr-defined]
             spend(member.size)
             if not listing.is_wanted(member.name):
                 continue
             entry = _entry(member, functools.partial(_read_spool, spool, spool.tell(), member.size))
             if entry.read:
-                shutil.copyfileobj(tar.extractfile(member), spool)
+                shutil.copyfileobj(tar.extractfile(member), spool)  # type: ignore[arg-type]
             listed.append(entry)
         while rest := unpacked.read(2**20):  # to the checksum at gzip's end
             spend(len(rest))
@@ -88,7 +88,7 @@ def _entry(member: tarfile.TarInfo, read: Callable[[], bytes]) -> Entry:
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return tar.extractfile(member).read()
+    return tar.extractfile(member).read()  # type: ignore[union-attr]
 
 
 def _read_spool(spool, start: int, size: int) -> bytes:

@@ -58,7 +58,7 @@ def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Ite
     fresh = jax.jit(lambda key: net.init(key, image, train=False))(key)
     fresh = jax.device_put(fresh, jax.local_devices()[0])  # the device of loaded weights: no recompilation
     heads, body = _modules(net, variables, image)
-    levels = [heads, *(part for part in np.array_split(np.array(body[::-1], object), LEVELS) if len(part))]
+    levels: list[Any] = [heads, *(part for part in np.array_split(np.array(body[::-1], object), LEVELS) if len(part))]
     replaced: set[tuple[str, ...]] = set()
     for level in levels:
         replaced |= {tuple(path) for path in level}

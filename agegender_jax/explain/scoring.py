@@ -24,7 +24,7 @@ def score(
     images: np.ndarray,
     maps: Maps,
     cue_masks: list[dict[str, np.ndarray]] | None,
-    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+    progress: Callable[..., None] = lambda *step: None,
 ) -> dict:
     """Return all scores of a net's maps for results.json, as plain dicts, lists and floats.
 
@@ -35,7 +35,7 @@ def score(
     """
     by_head = areas(net, variables, images, maps, lambda *n: progress(*n, "deletion and insertion"))
     randomised = sanity.similarities(net, variables, images, maps, lambda *n: progress(*n, "weight randomisation"))
-    scores = {}
+    scores: dict[str, Any] = {}
     for head in maps.targets:
         rows = {name: faithfulness_scores(by_head[head], name) for name in by_head[head]}
         if cue_masks is not None:
@@ -57,7 +57,7 @@ def areas(
 
     Names are those of `Maps.for_head` and CONTROLS: "random", averaged over RANDOM_SEEDS maps, and "blob".
     """
-    groups = {}  # (head, or None for maps of both heads; name) -> maps whose areas are averaged
+    groups: dict = {}  # (head, or None for maps of both heads; name) -> maps whose areas are averaged
     for head, attributions in maps.attributions.items():
         groups |= {(head if n in attributions else None, n): [m] for n, m in maps.for_head(head).items()}
     shape = images.shape[:3]
@@ -118,7 +118,7 @@ def localisation_scores(maps: np.ndarray, cover: np.ndarray) -> dict:
 
 def sanity_scores(levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict:
     """Return the mean likeness by level, and whether the map differs enough from that of the fully random net."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"level": level, "likeness": _estimate(signed), "likeness_of_size": _estimate(size)}
         for level, (signed, size) in levels.items()
     ]

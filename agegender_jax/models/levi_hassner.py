@@ -57,9 +57,11 @@ class LeviHassner(nn.Module):
             x = layers.conv(units, kernel, stride, init=init, dtype=self.dtype, name=f"conv{n}", pad=pad, bias=bias)(x)
             x = layers.caffe_max_pool(nn.relu(x))
             x = layers.local_response_norm(x) if normalised else x
-        x, init, bias = x.reshape(len(x), -1), nn.initializers.normal(0.005), nn.initializers.ones
+        x, init = x.reshape(len(x), -1), nn.initializers.normal(0.005)
         for n, units in enumerate(FULL, len(CONVOLUTIONS) + 3):
             units = layers.scaled(units, self.width)
-            x = nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=init, bias_init=bias, name=f"fc{n}")(x))
+            x = nn.relu(
+                nn.Dense(units, dtype=self.dtype, kernel_init=init, bias_init=nn.initializers.ones, name=f"fc{n}")(x)
+            )
             x = nn.Dropout(DROPOUT, deterministic=not train)(x)
         return x.astype(jnp.float32), ()

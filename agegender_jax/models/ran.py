@@ -26,6 +26,7 @@ Submodule names are the checkpoint format.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -165,7 +166,7 @@ class AttentionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        shared = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
+        shared: dict[str, Any] = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
 
         def units(x, name, count):
             for n in range(1, count + 1):
@@ -174,10 +175,11 @@ class AttentionModule(nn.Module):
 
         u = units(x, "pre", self.p)
         trunk = units(u, "trunk", self.t)
-        if LEARNING[self.learning] is None:
+        combine = LEARNING[self.learning]
+        if combine is None:
             return units(trunk, "post", self.p), None
         mask = SoftMask(self.features, self.depth, self.r, self.attention, name="mask", **shared)(u, train=train)
-        return units(LEARNING[self.learning](mask.astype(trunk.dtype), trunk), "post", self.p), mask
+        return units(combine(mask.astype(trunk.dtype), trunk), "post", self.p), mask
 
 
 class ResidualAttentionNet(nn.Module):
@@ -225,8 +227,14 @@ class ResidualAttentionNet(nn.Module):
     def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         """Features [B, F] and one soft mask [B, h, w, C] for each attention module; none where learning is "none"."""
         layers.check_images(images)
-        shared = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
-        kinds = {"p": self.p, "t": self.t, "r": self.r, "attention": self.attention, "learning": self.learning}
+        shared: dict[str, Any] = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
+        kinds: dict[str, Any] = {
+            "p": self.p,
+            "t": self.t,
+            "r": self.r,
+            "attention": self.attention,
+            "learning": self.learning,
+        }
         norm = layers.norm(train, self.dtype, self.axis_name)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         stem_channels = layers.scaled(self.stem_channels, self.width)

@@ -43,7 +43,7 @@ class Block(nn.Module):
         inner = layers.scaled(self.features, self.width)
         if self.bottleneck:
             outer = layers.scaled(4 * self.features, self.width)
-            plan = ((inner, 1, 1), (inner, 3, self.stride), (outer, 1, 1))
+            plan: tuple[tuple[int, int, int], ...] = ((inner, 1, 1), (inner, 3, self.stride), (outer, 1, 1))
         else:
             outer = inner
             plan = ((inner, 3, self.stride), (outer, 3, 1))

@@ -56,12 +56,12 @@ class Examples:
     @cached_property
     def predicted_bucket(self) -> np.ndarray:
         """int [N]"""
-        return self.probs.age.argmax(-1)
+        return np.asarray(self.probs.age).argmax(-1)
 
     @cached_property
     def predicted_gender(self) -> np.ndarray:
         """int [N]"""
-        return self.probs.gender.argmax(-1)
+        return np.asarray(self.probs.gender).argmax(-1)
 
     @cached_property
     def age_correct(self) -> np.ndarray:

@@ -77,7 +77,7 @@ def compared(pair: Mapping, scores: Sequence[str]) -> str:
 def is_clear(pair: Mapping, score: str) -> bool:
     """Return whether the interval of a paired difference excludes 0."""
     ends = (pair.get(score) or {}).get("ci95")
-    return bool(ends) and not ends[0] <= 0 <= ends[1]
+    return ends is not None and not ends[0] <= 0 <= ends[1]
 
 
 def plain(value: Any) -> str:

@@ -98,7 +98,7 @@ def draw(rows: Sequence[Sequence[Panel]]) -> Figure:
     lines = max(panel.title.count("\n") + 1 for row in rows for panel in row)
     height = len(rows) * (SIDE + 0.16 * lines) + 0.8
     figure = Figure(figsize=(max(columns * (SIDE + 0.1), 6), height), layout="constrained")
-    body, foot = figure.subfigures(2, 1, height_ratios=(height - 0.8, 0.8))
+    body, foot = figure.subfigures(2, 1, height_ratios=(height - 0.8, 0.8))  # type: ignore[misc]
     for row, axes in zip(rows, body.subplots(len(rows), columns, squeeze=False), strict=True):
         for axis in axes:
             axis.axis("off")

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,8 +62,8 @@ def explain_photos(
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:
         make_out(folder / name)
-    images = [{"file": photo.file, "name": photo.name, "answers": {}} for photo in pictures]
-    summary = {"schema": 1, "members": [], "images": images}
+    images: list[dict[str, Any]] = [{"file": photo.file, "name": photo.name, "answers": {}} for photo in pictures]
+    summary: dict[str, Any] = {"schema": 1, "members": [], "images": images}
     with stop_flag() as stop, Progress(stop=stop) as progress:
         for run, name in zip(runs, names, strict=True):
             net, variables, config, step = loading.load_checkpoint(run.path, checkpoint, progress.warn)
@@ -103,7 +104,7 @@ def arrays(maps: Maps, image: np.ndarray, i: int) -> bytes:
     attention_<module>: float32 [H, W], the mean mask; attention_<module>_channels: float32 [K, H, W], the strongest
     channels; attention_<module>_indices: int32 [K], the indices of these channels.
     """
-    named = {"picture": image}
+    named: dict[str, Any] = {"picture": image}
     for head, attributions in maps.attributions.items():
         named |= {f"{method}_{head}": values[i] for method, values in attributions.items()}
     for module in maps.attention:

@@ -68,8 +68,8 @@ def _entries(path: Path, argument: str) -> list[tuple[listing.Entry, str]]:
 
 def _pixels(entry: listing.Entry, file: str) -> np.ndarray:
     try:
-        if entry.reason:
-            raise listing.Unreadable(entry.reason)
+        if entry.read is None:
+            raise listing.Unreadable(entry.reason or "")
         return decode(entry.read())
     except (listing.Unreadable, DecodeError) as error:
         raise DataError(f"the image cannot be used: {error}", file, "repair the file, or leave it out") from None

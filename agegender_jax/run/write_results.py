@@ -101,7 +101,7 @@ def draw_figures(
     pictures, labels = [examples.picture(i) for i in chosen], [examples.label(i) for i in chosen]
     for member in members if pictures else ():
         run = Workdir(member.workdir)
-        model = models.from_config(run.read_config()["model"])
+        model = models.from_config((run.read_config() or {})["model"])
         if attention_figure.has_masks(model):
             _, variables, config, _ = loading.load_checkpoint(run.path, member.step)
             size = config["data"]["image_size"]

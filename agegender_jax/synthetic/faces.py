@@ -8,6 +8,7 @@ import math
 import pathlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -137,8 +138,8 @@ def _background(rng: np.random.Generator, chance: Chance, size: int) -> np.ndarr
 def _noise(rng: np.random.Generator, size: int, tall: int, wide: int) -> np.ndarray:
     """Noise of mean 0 and deviation about 0.5, smoothed over `tall` x `wide` pixels, float32 [size, size]."""
     noise = rng.random((size + tall - 1, size + wide - 1), dtype=np.float32) - np.float32(0.5)
-    rows = sum(noise[k : k + size] for k in range(tall))
-    smooth = sum(rows[:, k : k + size] for k in range(wide))
+    rows: Any = sum(noise[k : k + size] for k in range(tall))
+    smooth: Any = sum(rows[:, k : k + size] for k in range(wide))
     return np.clip(smooth * (1.73 / math.sqrt(tall * wide)), -1, 1).astype(np.float32)
 
 

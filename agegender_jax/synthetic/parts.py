@@ -22,7 +22,8 @@ class Canvas:
 
     def __init__(self, picture: np.ndarray, scale: float, centre, roll, turn, half_width: float):
         side = picture.shape[-1]
-        self.picture, self.masks, self.px = picture, {}, 1 / (scale * side)
+        self.picture, self.px = picture, 1 / (scale * side)
+        self.masks: dict[str, np.ndarray] = {}
         grid = (np.arange(side, dtype=np.float32) + np.float32(0.5)) / side - 0.5
         x, y = (grid[None, :] - centre[0]) / scale, (grid[:, None] - centre[1]) / scale
         self.u, self.v = x * roll[0] + y * roll[1], y * roll[0] - x * roll[1]

@@ -29,9 +29,9 @@ TIMEOUT = 900  # seconds, after which a change counts as caught: the tests do no
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="results, one JSON line a change")
-    parser.add_argument("--only", default="", help="regular expression: run the changes whose name matches")
+    parser.add_argument("--only", default="", help="regular expression: run the changes whose FILE: NAME matches")
     given = parser.parse_args()
-    changes = [change for change in CHANGES if re.search(given.only, change.name)]
+    changes = [change for change in CHANGES if re.search(given.only, f"{change.file}: {change.name}")]
     results = known(given.out)
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         tree = copy_tree(pathlib.Path(folder))

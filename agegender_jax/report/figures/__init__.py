@@ -1,6 +1,7 @@
 """Figures as PNG: those of arXiv 2010.03791, and others that a reviewer would ask for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
@@ -23,7 +24,7 @@ def draw(examples: Examples, people: Population, results: dict, runs: Sequence[R
       results: value of results.json.
       runs: of its members.
     """
-    figures = {}
+    figures: dict[str, Any] = {}
     if any(run.rows for run in runs):
         figures["curves.png"] = curves.curves(runs)
     if len(people.gender):

@@ -34,7 +34,8 @@ def reliability(model: dict) -> Figure | None:
                 if when == shown:
                     for row in filled:
                         correct = np.arange(row["n"]) < round(row["n"] * row["accuracy"])
-                        top.vlines(row["confidence"], *metrics.wilson(correct), color=colour, linewidth=1, alpha=0.7)
+                        low, high = metrics.wilson(correct) or (0.0, 0.0)  # n is not 0
+                        top.vlines(row["confidence"], low, high, color=colour, linewidth=1, alpha=0.7)
                 edges = [i / len(bins) for i in range(len(bins) + 1)]
                 bottom.stairs([row["n"] for row in bins], edges, color=colour, linestyle=line, linewidth=1.5)
         count = sum(row["n"] for row in calibration[head]["reliability"]["before"])

@@ -17,7 +17,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
       names: of the K classes.
     """
     occurring = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    counts, names = counts[np.ix_(occurring, occurring)], [names[i] for i in occurring]
+    counts, names = counts[np.ix_(occurring, occurring)], [names[i] for i in occurring.tolist()]
     of_class = counts.sum(1)
     shares = counts / np.maximum(of_class[:, None], 1)
     side = 2.1 + 0.36 * len(names)

@@ -19,8 +19,8 @@ DPI = 110
 
 def new(width: float, height: float) -> Figure:
     """Return an empty figure with constrained layout; sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     return figure
 
 

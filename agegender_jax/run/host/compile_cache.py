@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,8 +25,9 @@ def keep() -> Path | None:
     Returns:
       The folder, or None where the user or the disk decides.
     """
-    is_set = "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None
-    if is_set or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config
+    is_set = "JAX_COMPILATION_CACHE_DIR" in os.environ or settings.jax_compilation_cache_dir is not None
+    if is_set or not settings.jax_enable_compilation_cache:
         return None
     try:
         folder = cache_folder() / "compiled" / _processor()

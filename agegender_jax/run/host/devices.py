@@ -16,7 +16,7 @@ def check() -> None:
     except Exception as error:  # jax raises RuntimeError and AssertionError
         reason = (str(error) or type(error).__name__).splitlines()[0]
         cause = error
-    chosen = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
+    chosen = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms  # type: ignore[attr-defined]
     plugins = [name for name in interpreter.GPU_PLUGINS if interpreter.is_installed(name)]
     installed = "jax is installed for the CPU only" if not plugins else f"jax is installed with {', '.join(plugins)}"
     raise ConfigError(

@@ -82,6 +82,8 @@ def settle_environment() -> None:
     for name in ("MATPLOTLIBRC", "MPLSTYLE"):
         os.environ.pop(name, None)
     if "error" in os.environ.get("PYTHONWARNINGS", ""):  # a deprecation in a library is no reason to stop
-        warnings.filters[:] = [entry for entry in warnings.filters if entry[0] != "error"]
+        warnings.filters[:] = [  # type: ignore[index]
+            entry for entry in warnings.filters if entry[0] != "error"
+        ]
     if not os.environ.get("COLUMNS", "0").isdecimal():
         del os.environ["COLUMNS"]

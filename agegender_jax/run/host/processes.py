@@ -97,7 +97,8 @@ def sync_errors() -> Iterator[Agreed]:
       UserError, Stopped: in process 0, that of the first process that failed; its `agreed` is set.
       PeerReportedError: in the others. A process whose error is of another kind raises that itself.
     """
-    agreed, error = Agreed(), None
+    agreed = Agreed()
+    error: Any = None  # a UserError, Stopped or any other
     if jax.process_count() == 1:
         yield agreed
         return

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -38,7 +39,8 @@ class Progress:
         self.stop = stop
         self._open = sys.stdout is not None and not silent
         self.terminal = self._open and sys.stdout.isatty()
-        self._bars = self._task = None
+        self._bars: Any = None  # StatusBars on a terminal
+        self._task: Any = None
         self._prepared_at, self._prepared_text = 0.0, ""
         self._epochs, self._steps_per_epoch = 0.0, 1
         self._begun: tuple[float, int] | None = None  # when the first step was dispatched, and its number
@@ -47,8 +49,9 @@ class Progress:
         if self.terminal:
             text = TextColumn("{task.description}", markup=False)
             columns = (text, BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bars = StatusBars(*columns, console=Console(soft_wrap=True, highlight=False, markup=False))
-            self._do(self._bars.start)
+            bars = StatusBars(*columns, console=Console(soft_wrap=True, highlight=False, markup=False))
+            self._bars = bars
+            self._do(bars.start)
         return self
 
     def __exit__(self, *error) -> None:

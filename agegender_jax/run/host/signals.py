@@ -95,7 +95,8 @@ class StopFlag:
         self.code = self.code or CODES[number]
 
     def _watch(self, source: socket.socket) -> None:
-        first = since = None  # when the first signal came, and from when on nothing was unsaved
+        first: float | None = None  # when the first signal came
+        since = 0.0  # from when on nothing was unsaved
         with source:
             while True:
                 ready = select.select([source], [], [], None if first is None else 0.1)[0]
@@ -108,7 +109,7 @@ class StopFlag:
                 received = source.recv(1)
                 if not received:
                     return
-                code = CODES.get(received[0])
+                code = CODES.get(received[0])  # type: ignore[call-overload]
                 if code is None:
                     continue
                 if first is None:

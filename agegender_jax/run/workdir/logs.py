@@ -65,7 +65,7 @@ class TensorBoard:
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
         try:
             for name, value in numbers.items() if self._writer else ():
-                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])  # type: ignore[union-attr]
         except OSError:
             self._writer = None
 
