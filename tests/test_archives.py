@@ -1,5 +1,9 @@
+import errno
 import gzip
+import os
+import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 from collections import Counter
@@ -33,8 +37,8 @@ def test_tar_members_that_are_not_plain_files_inside(tmp_path):
             f"../1_1_0_{DATE}": listing.OUTSIDE,
             f"in/../../1_1_0_{DATE}": listing.OUTSIDE,
             f"/etc/1_1_0_{DATE}": listing.OUTSIDE,
-            "soft.jpg": listing.LINK,
-            "hard.jpg": listing.LINK,
+            "soft.jpg": listing.LINK_OUTSIDE,
+            "hard.jpg": "name has 1 of the 4 parts age_gender_race_date",
             "fifo.jpg": listing.NOT_REGULAR,
             "device.jpg": listing.NOT_REGULAR,
             "folder.jpg": listing.FOLDER,
@@ -57,7 +61,7 @@ def test_zip_members_that_are_not_plain_files_inside(tmp_path):
         f"../1_1_0_{DATE}": listing.OUTSIDE,
         f"/1_1_0_{DATE}": listing.OUTSIDE,
         f"C:/1_1_0_{DATE}": listing.OUTSIDE,
-        "soft.jpg": listing.LINK,
+        "soft.jpg": listing.LINK_OUTSIDE,
         "d.jpg": listing.FOLDER,
     }
 
@@ -166,3 +170,108 @@ def test_a_damaged_gzip_checksum_is_seen(tmp_path):
     path.write_bytes(data)
     with pytest.raises(DataError, match="CRC"):
         list(sources.read(str(path)))
+
+
+def linked(folder):
+    """A folder whose files are hard links, symbolic links of every kind, and one with a hole."""
+    (folder / "a").mkdir(parents=True)
+    (folder / "b").mkdir()
+    (folder / "a" / f"1_0_0_{DATE}").write_bytes(b"one")
+    os.link(folder / "a" / f"1_0_0_{DATE}", folder / "b" / f"2_0_0_{DATE}")
+    (folder / "b" / f"3_0_0_{DATE}").symlink_to(f"../a/1_0_0_{DATE}")
+    (folder / "b" / f"4_0_0_{DATE}").symlink_to(f"3_0_0_{DATE}")
+    (folder / "b" / f"5_0_0_{DATE}").symlink_to("missing.jpg")
+    (folder / "b" / f"6_0_0_{DATE}").symlink_to(folder.parent / "elsewhere.jpg")
+    (folder / "b" / f"7_0_0_{DATE}").symlink_to(f"../../elsewhere_{DATE}")
+    (folder.parent / "elsewhere.jpg").write_bytes(b"elsewhere")
+    (folder.parent / f"elsewhere_{DATE}").write_bytes(b"elsewhere")
+    (folder / "c").symlink_to("a")
+    (folder / "b" / f"8_0_0_{DATE}").symlink_to(f"../c/1_0_0_{DATE}")
+    with (folder / "b" / f"9_0_0_{DATE}").open("wb") as file:
+        file.write(b"start")
+        file.truncate(2**20)
+        file.seek(2**20 - 3)
+        file.write(b"end")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="no tar program")
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "sparse.tar", "zip"])
+def test_a_folder_with_links_and_its_archive_are_the_same_source(form, tmp_path):
+    folder = linked(tmp_path / "faces")
+    path = tmp_path / f"packed.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(folder.rglob("*")):
+                if file.is_symlink():
+                    link = zipfile.ZipInfo(str(file.relative_to(folder)))
+                    link.external_attr = 0o120777 << 16
+                    archive.writestr(link, os.readlink(file))
+                elif file.is_file():
+                    archive.write(file, str(file.relative_to(folder)))
+    else:
+        flags = {"tar": "cf", "tar.gz": "czf", "sparse.tar": "cSf"}[form]
+        subprocess.run(["tar", flags, path, "-C", tmp_path, "faces"], check=True)
+    items, packed = ([(item.file, item.data) for item in sources.read(str(place))] for place in (folder, path))
+    assert packed == items and sum(data is not None for _, data in items) == 6
+    assert {reason for reason in reasons(str(path)).values() if reason} == {
+        listing.LINK_OUTSIDE,
+        listing.LINK_TO_NOTHING,
+    }
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz"])
+def test_archives_one_after_the_other_are_read_to_the_end(form, tmp_path):
+    parts = []
+    for i in range(3):
+        (tmp_path / str(i)).mkdir()
+        parts.append(Path(write(form, tmp_path / str(i), {f"{i}_0_0_{DATE}": b"x", f"{i}_1_0_{DATE}": b"y"})))
+    path = tmp_path / f"all.{form}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert set(reasons(str(path))) == {f"{i}_{j}_0_{DATE}" for i in range(3) for j in range(2)}
+    path.write_bytes(path.read_bytes() + b"and more" * 100)
+    with pytest.raises(DataError, match="damaged or cut short"):
+        list(sources.read(str(path)))
+
+
+def test_zips_one_after_the_other_are_refused(tmp_path):
+    whole = b""
+    for i in range(2):
+        (tmp_path / str(i)).mkdir()
+        whole += Path(write("zip", tmp_path / str(i), {f"{i}_0_0_{DATE}": b"x"})).read_bytes()
+    (tmp_path / "both.zip").write_bytes(whole)
+    with pytest.raises(DataError, match="another archive before this one"):
+        list(sources.read(str(tmp_path / "both.zip")))
+    (tmp_path / "program.zip").write_bytes(b"#!/bin/sh\n" + (tmp_path / "0" / "faces.zip").read_bytes())
+    assert reasons(str(tmp_path / "program.zip")) == {f"0_0_0_{DATE}": None}  # it unpacks itself
+
+
+def test_padding_is_bounded(tmp_path):
+    path = Path(write("tar", tmp_path, FACES))
+    with path.open("ab") as file:
+        file.truncate(path.stat().st_size + 2**26)
+    with pytest.raises(DataError, match="padding"):
+        list(sources.read(str(path)))
+
+
+def test_links_cannot_make_an_archive_claim_more_than_its_size(tmp_path):
+    good = f"1_0_0_{DATE}"
+    links = [member(f"{i}.jpg", kind=tarfile.LNKTYPE, target=good) for i in range(600)]
+    for name in ("a.tar", "a.tgz"):
+        with pytest.raises(DataError, match="claims to unpack"):
+            list(sources.read(write_tar(tmp_path / name, [member(good, b"x" * 2**21), *links])))
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz", "zip"])
+def test_errors_of_the_system_are_not_blamed_on_the_archive(form, tmp_path, monkeypatch):
+    path = write(form, tmp_path, FACES)
+    for number, error in ((errno.EMFILE, DataError), (errno.ENOSPC, OSError)):
+
+        def fail(*_, number=number, **__):
+            raise OSError(number, os.strerror(number))
+
+        for module in ("tars.list_tar", "tars.list_tar_gz", "zips.list_zip"):
+            monkeypatch.setattr(f"agegender_jax.data.{module}", fail)
+        with pytest.raises(error, match="Too many open files|No space left") as caught:
+            list(sources.read(path))
+        assert "damaged" not in str(caught.value)

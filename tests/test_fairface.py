@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
-from source_files import FORMS, reasons, write
+from source_files import DATE, FORMS, reasons, write
 
+from agegender_jax import synthetic
 from agegender_jax.data import sources
+from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import DataError
 
 FAIRFACE = """file,age,gender,race,service_test
@@ -57,10 +59,10 @@ def test_fairface_rows_that_label_nothing(tmp_path):
         "",
     ]
     assert reasons(fairface("tar", tmp_path, "\r\n".join(rows))) == {
-        "1.jpg": "unknown race 'Martian' in the CSV",
-        "2.jpg": "unknown age group '51' in the CSV",
-        "3.jpg": "unknown gender '' in the CSV",
-        "4.jpg": "unknown age group '' in the CSV",
+        "1.jpg": "unknown race 'Martian' in line 2 of the CSV",
+        "2.jpg": "unknown age group '51' in line 3 of the CSV",
+        "3.jpg": "unknown gender '' in line 4 of the CSV",
+        "4.jpg": "unknown age group '' in line 5 of the CSV",
         "5.jpg": "listed twice in a CSV, with different labels",
         "6.jpg": "name has 1 of the 4 parts age_gender_race_date",
         "7.jpg": sources.NOT_THERE,
@@ -79,5 +81,90 @@ def test_a_csv_named_itself_gives_what_it_lists(tmp_path):
     assert set(found) == {f"{i}.jpg" for i in range(1, 7)} | {"../secret.jpg"} and found["1.jpg"] is None
     assert found["3.jpg"] and found["../secret.jpg"]
     (folder / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match="no FairFace rows"):
+    with pytest.raises(DataError, match="no FairFace rows in the CSV: line 1 has no column file, age, gender, race"):
         list(sources.read(str(folder / "other.csv")))
+
+
+LABELS = [("50-59", 5), ("0-2", 0), ("3-9", 0), ("more than 70", 7), ("10-19", 1), ("20-29", 2)]
+WRITTEN = {
+    "quoted": ('"' + FAIRFACE.replace(",", '","').replace("\n", '"\n"'))[:-1].encode(),
+    "CRLF": FAIRFACE.replace("\n", "\r\n").encode(),
+    "old Mac": FAIRFACE.replace("\n", "\r").encode(),
+    "semicolons": FAIRFACE.replace(",", ";").encode("utf-8-sig"),
+    "tabs": FAIRFACE.replace(",", "\t").encode("utf-16"),
+    "capitals and spaces": FAIRFACE.replace("file,age,gender", "File , Age, GENDER").encode(),
+    "dashes": FAIRFACE.replace("-", "\N{EN DASH}").encode(),
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_csvs_as_programs_write_them(text, tmp_path):
+    files = {f"train/{i}.jpg": b"" for i in range(1, 7)}
+    items = list(sources.read(write("folder", tmp_path, files | {"labels.csv": text})))
+    assert [(item.label.age_text, item.label.age_first) for item in items] == LABELS
+
+
+def test_a_linked_csv_named_itself(tmp_path):
+    folder = Path(fairface("folder", tmp_path)) / "fairface"
+    (folder / "labels.csv").rename(tmp_path / "labels_v2.dat")
+    (folder / "labels.csv").symlink_to(tmp_path / "labels_v2.dat")
+    assert set(reasons(str(folder / "labels.csv")).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ("image;age;gender;race\n", "labels.csv: line 1 has no column file: 'image;age;gender;race'"),
+        ("", "labels.csv: line 1 is empty"),
+        (None, "labels.csv: a link to nothing"),
+    ],
+)
+def test_pictures_without_a_label_name_the_csv_that_is_not_understood(tmp_path, text, problem):
+    folder = Path(write("folder", tmp_path, {"1.jpg": b"", f"30_0_0_{DATE}": b""}))
+    if text is None:
+        (folder / "labels.csv").symlink_to("nowhere")
+    else:
+        (folder / "labels.csv").write_text(text)
+    found = reasons(str(folder))
+    assert found[f"30_0_0_{DATE}"] is None and problem in found["1.jpg"]
+
+
+@pytest.mark.parametrize("row", ['train/1.jpg,"20-29,Male,White\n', 'train/1.jpg,"20"-29,Male,White\n'])
+def test_a_row_that_cannot_be_read_is_named(tmp_path, row):
+    with pytest.raises(DataError, match="the CSV cannot be read: line 8: ") as caught:
+        reasons(fairface("folder", tmp_path, FAIRFACE + row))
+    assert caught.value.where.endswith("fairface/labels.csv")
+
+
+DAMAGED = [
+    "Oct-19",
+    "00-Feb",
+    "9-Mar",
+    "09. Mrz",
+    "2019-10-01",
+    "3/9/2024",
+    "2019-10-01 00:00:00",
+    "43739",
+    "1.0E+1",
+    "10月19日",
+]
+
+
+@pytest.mark.parametrize("age", DAMAGED)
+def test_ages_that_a_spreadsheet_has_changed_are_an_error_with_the_right_advice(age, tmp_path):
+    folder = tmp_path / "source"
+    synthetic.write_faces(folder, 12, seed=0, size=32)
+    names = [path.name for path in folder.iterdir()]
+    for name in names:
+        (folder / name).rename(folder / f"{name[-24:]}")
+    rows = [f"{name[-24:]},{age if i == 7 else '20-29'},Male,White" for i, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["file,age,gender,race", *rows]))
+    with pytest.raises(DataError, match="a spreadsheet has changed the ages of 1 images") as caught:
+        prepare(str(folder), str(tmp_path / "cache"), max_bad=0.5)
+    assert "line 9" in caught.value.what and "restore the CSV" in caught.value.fix and "max_bad" not in caught.value.fix
+
+
+@pytest.mark.parametrize("age", ["51", "21-30", "unknown", "70+", "", "0-3"])
+def test_other_ages_are_no_damage(age, tmp_path):
+    text = FAIRFACE.replace("50-59", age)
+    assert reasons(fairface("folder", tmp_path, text))["1.jpg"] == f"unknown age group {age!r} in line 2 of the CSV"

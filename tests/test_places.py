@@ -125,3 +125,25 @@ def test_the_cache_place(drawn, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cache cannot be written"):
         sources.resolve("synthetic:3", tmp_path / "file")
+
+
+def test_outputs_inside_of_a_source_are_refused(tmp_path):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "faces")
+    (tmp_path / "a.tar").touch()
+    for place in ("faces", "faces/runs/one"):
+        for spec in (tmp_path / "faces", tmp_path / "link", f"{tmp_path / 'a.tar'},{tmp_path / 'faces'}"):
+            with pytest.raises(ConfigError, match="--workdir is inside the data source") as caught:
+                resolve.check_outside(str(spec), tmp_path / place, "--workdir")
+            assert caught.value.code == 2
+    for place in ("faces2/one", "runs", "faces/.cache/one"):
+        resolve.check_outside(str(tmp_path / "faces"), tmp_path / place, "--workdir")
+    resolve.check_outside(str(tmp_path / "a.tar"), tmp_path, "--out")
+    resolve.check_outside("synthetic", tmp_path, "--out")
+    resolve.check_outside(str(tmp_path / "nowhere"), tmp_path / "nowhere", "--out")  # an error where it is read
+
+
+@pytest.mark.parametrize("call", [sources.resolve, sources.read, lambda path: sources.read("synthetic:1", path)])
+def test_home_folders_that_are_not_known(call):
+    with pytest.raises(ConfigError, match="the home folder of ~nosuchuser is not known"):
+        call("~nosuchuser/faces")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from agegender_jax import synthetic
 from agegender_jax.data import builder, cache, prepare, splits
-from agegender_jax.errors import DataError
+from agegender_jax.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +286,41 @@ def test_arrays_go_beside_prepared_data_of_another_user(faces, tmp_path, monkeyp
     assert [path.name for path in tmp_path.glob("*/images_32.npy")] == ["images_32.npy"]
     assert not (prepared.folder / "images_32.npy").exists()
     assert prepare.prepare(str(faces), str(tmp_path)).images(32).shape == (40, 32, 32, 3)
+
+
+def test_names_that_are_not_utf8(faces, tmp_path):
+    source = tmp_path / os.fsdecode(b"caf\xe9")
+    source.mkdir()
+    name = os.fsdecode(b"30_0_0_20170101000000000.\xe9.jpg")
+    (source / name).write_bytes(next(faces.iterdir()).read_bytes())
+    (source / os.fsdecode(b"bad\xe9.jpg")).write_bytes(b"")
+    for _ in range(2):
+        prepared = prepare.prepare(str(source), str(tmp_path / "cache"), 0.5)
+        assert prepared.file.tolist() == [name] and [os.fsencode(file) for file, _ in prepared.bad] == [b"bad\xe9.jpg"]
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        prepare.prepare(str(faces), str(source))
+
+
+def test_a_cache_inside_of_the_source_is_refused(faces, tmp_path):
+    with pytest.raises(ConfigError, match="data.cache_dir is inside the data source"):
+        prepare.prepare(str(faces), str(faces / "cache"))
+    assert not (faces / "cache").exists()
+
+
+def test_what_is_left_out_is_said(faces, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(faces, source / "a")
+    (source / "b").symlink_to(faces)
+    prepared = prepare.prepare(str(source), str(tmp_path / "cache"))
+    assert f"b: a link to the folder {faces}, not followed; to read it too" in prepared.warning()
+    assert prepare.prepare(str(faces), str(tmp_path / "cache")).warning() == ""
+
+
+@pytest.mark.parametrize("bad, advised", [(4, True), (20, False)])
+def test_a_larger_max_bad_is_advised_for_few_files_only(faces, tmp_path, bad, advised):
+    shutil.copytree(faces, tmp_path / "source")
+    for i in range(bad):
+        (tmp_path / "source" / f"{i}.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="are unusable") as caught:
+        prepare.prepare(str(tmp_path / "source"), str(tmp_path / "cache"))
+    assert ("max_bad" in caught.value.fix) == advised

@@ -97,6 +97,28 @@ def test_joined_sources(tmp_path):
         sources.resolve(f"{parts[1]},{parts[1]}/")
 
 
+def test_links_to_folders_and_archives_in_a_folder_are_named(tmp_path):
+    root = Path(write("folder", tmp_path, {f"a/{name}": data for name, data in FACES.items()}))
+    (tmp_path / "elsewhere").mkdir()
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "more.tar.gz").touch()
+    (root / ".hidden").symlink_to(tmp_path / "elsewhere")
+    assert sources.left_out(f"{root},synthetic:5") == [
+        ("a/more.tar.gz", "an archive in a folder, not read"),
+        ("b", f"a link to the folder {tmp_path / 'elsewhere'}, not followed"),
+    ]
+    assert len(list(sources.read(str(root)))) == len(FACES)
+
+
+def test_a_source_of_links_alone_names_them(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "part").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="no images") as caught:
+        list(sources.read(str(tmp_path / "source")))
+    assert f"part is a link to the folder {tmp_path / 'elsewhere'}" in caught.value.fix
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_images(form, tmp_path):
     with pytest.raises(DataError, match="no images"):

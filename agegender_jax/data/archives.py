@@ -7,6 +7,7 @@ member is read up to MAX_BYTES, and an archive that claims to unpack to far more
 import contextlib
 import dataclasses
 import functools
+import os
 import struct
 import tarfile
 import zipfile
@@ -14,11 +15,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agegender_jax.data import tars, zips
+from agegender_jax.data import cache, listing, tars, zips
 from agegender_jax.data.listing import Entry, Unreadable
 from agegender_jax.errors import DataError
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+SUFFIXES = listing.ARCHIVES
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MEMBER_BYTES = 4096  # charged for a member of any size, so that their number is bounded too
@@ -50,8 +51,16 @@ def open_archive(path: Path) -> Iterator[list[Entry]]:
             elif _is_gzip(path):
                 listed = tars.list_tar_gz(path, stack, spend)
             else:
-                listed = tars.list_tar(path, stack)
+                listed = tars.list_tar(path, stack, spend)
         except _ERRORS as error:
+            if number := getattr(error, "errno", None):  # of the system, not of the archive
+                if number in cache.FULL:
+                    raise
+                raise DataError(
+                    f"the archive cannot be read: {os.strerror(number)}",
+                    str(path),
+                    "repair that, or name another",
+                ) from error
             raise DataError(
                 f"the archive is damaged or cut short: {_line(error)}", str(path), "copy or download it again"
             ) from error

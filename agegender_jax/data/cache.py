@@ -32,6 +32,11 @@ def writable(folder: Path) -> Path:
       OSError: the disk is full.
     """
     try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        problem = "the cache's path is not UTF-8, as array_record needs it"
+        raise ConfigError(problem, str(folder), OTHER_FOLDER) from None
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

@@ -1,17 +1,20 @@
-"""Labels out of FairFace's CSV: `file,age,gender,race,service_test`.
+"""Labels from FairFace's CSV: `file,age,gender,race,service_test`.
 
-Kärkkäinen and Joo 2021. Ages come in nine groups. Race in seven: East and Southeast Asian count as Asian,
+Kärkkäinen and Joo 2021. Ages come in nine groups, races in seven: East and Southeast Asian count as Asian,
 Latino_Hispanic and Middle Eastern as Others; the original word is kept in `race_text`.
 """
 
+import codecs
 import csv
 import io
 import posixpath
+import re
 from collections.abc import Iterator
 
 from agegender_jax.labels import NUM_AGE_BUCKETS, RACES, Label
 
-COLUMNS = {"file", "age", "gender", "race"}
+COLUMNS = ("file", "age", "gender", "race")
+DAMAGE = "changed by a spreadsheet"  # in the reasons of rows that one has damaged
 
 AGES = {"0-2": (0, 0), "3-9": (0, 0), "more than 70": (7, NUM_AGE_BUCKETS - 1)}
 AGES |= {f"{10 * i}-{10 * i + 9}": (i, i) for i in range(1, 7)}
@@ -25,43 +28,93 @@ _RACES = {
     "Latino_Hispanic": "Others",
     "Middle Eastern": "Others",
 }
+_DELIMITERS = ",;\t"
+_DASHES = re.compile(r"\s*[-‐‑‒–—−]\s*")  # hyphens and dashes that word processors put
+_DATE = re.compile(
+    r"\d+\W+[^\W\d_]{2,}.*"  # 00-Feb, 9. Mrz
+    r"|[^\W\d_]{2,}\.?\W*\d+"  # Oct-19
+    r"|\d{1,4}([-/.])\d{1,2}\1\d{1,4}(\s.*)?"  # 3/9/2024, 2019-10-01 00:00:00
+    r"|\d{1,2}[/.]\d{1,2}\.?|\d{4}-\d{2}"  # 3/9, 2019-10
+    r"|\d{1,2}月\d{1,2}日"
+    r"|\d{5}([.,]\d+)?"  # days since 1900
+    r"|\d([.,]\d+)?[eE][+-]?\d+"
+)
+
+
+class NotFairFace(Exception):
+    """A CSV that is no FairFace CSV; the text says in which line and why."""
 
 
 def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:
-    """What a CSV says about the files that it lists, row by row.
+    """Yield what a CSV says about the files that it lists, row by row.
+
+    The header may be quoted or in capitals; commas, semicolons or tabs may separate the columns.
 
     Args:
-      data: the CSV's bytes, UTF-8.
-      folder: where the CSV lies inside its source ("" for the top); its `file` column is relative to this.
+      data: the CSV's bytes, UTF-8 or UTF-16 with a byte order mark.
+      folder: where the CSV is inside its source ("" for the top); its `file` column is relative to this.
 
     Yields:
-      Path inside the source, and the Label or the reason why the row labels nothing. Nothing where the header
-      is not FairFace's.
+      Path inside the source, and the Label or the reason, with the line, why the row labels nothing.
 
     Raises:
-      csv.Error: a row cannot be read.
+      NotFairFace: the header has not FairFace's columns.
+      csv.Error: a later row cannot be read; the text says in which line.
     """
-    text = data.decode("utf-8-sig", "surrogateescape")
-    header, _, body = text.partition("\n")
-    columns = [column.strip() for column in header.split(",")]
-    if not COLUMNS <= set(columns):
-        return
-    for row in csv.DictReader(io.StringIO(body, newline=""), columns, restval=""):
-        file = row["file"].strip()
-        if not file:
+    text = _text(data)
+    columns, delimiter = _header(text)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        next(rows)
+        for fields in rows:
+            row = dict(zip(columns, fields, strict=False))
+            file = row.get("file", "").strip()
+            if not file:
+                continue
+            path = posixpath.normpath(posixpath.join(folder, file))
+            if path == ".." or path.startswith(("../", "/")):
+                yield path, "its path in the CSV leads outside the source"
+            else:
+                label = _label(row)
+                yield path, f"{label} in line {rows.line_num} of the CSV" if isinstance(label, str) else label
+    except csv.Error as error:
+        raise csv.Error(f"line {rows.line_num}: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of spreadsheets
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _header(text: str) -> tuple[list[str], str]:
+    """Return the columns' names and what separates them."""
+    first = text.partition("\n")[0]
+    read = []
+    for delimiter in _DELIMITERS:
+        try:
+            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
             continue
-        path = posixpath.normpath(posixpath.join(folder, file))
-        outside = path == ".." or path.startswith(("../", "/"))
-        yield path, "its path in the CSV leads outside the source" if outside else _label(row)
+        read.append([column.strip().strip("\"'").strip().lower() for column in row])
+        if set(COLUMNS) <= set(read[-1]):
+            return read[-1], delimiter
+    if not first.strip():
+        raise NotFairFace("line 1 is empty, and not file,age,gender,race,...")
+    missing = [name for name in COLUMNS if name not in max(read, key=len, default=[])]
+    raise NotFairFace(f"line 1 has no column {', '.join(missing)}: {first.strip()[:60]!a}")
 
 
-def _label(row: dict) -> Label | str:
-    age, gender, race = (row[name].strip() for name in ("age", "gender", "race"))
-    if age not in AGES:
-        return f"unknown age group {age[:40]!a} in the CSV"
+def _label(row: dict[str, str]) -> Label | str:
+    age, gender, race = (row.get(name, "").strip() for name in ("age", "gender", "race"))
+    group = _DASHES.sub("-", age.strip("'\""))
+    if group not in AGES:
+        if _DATE.fullmatch(group):
+            return f"age {age[:40]!a} is a date or number, {DAMAGE},"
+        return f"unknown age group {age[:40]!a}"
     if gender.lower() not in _GENDERS:
-        return f"unknown gender {gender[:40]!a} in the CSV"
+        return f"unknown gender {gender[:40]!a}"
     if race not in _RACES:
-        return f"unknown race {race[:40]!a} in the CSV"
-    first, last = AGES[age]
-    return Label(age, -1, first, last, _GENDERS[gender.lower()], RACES.index(_RACES[race]), race)
+        return f"unknown race {race[:40]!a}"
+    first, last = AGES[group]
+    return Label(group, -1, first, last, _GENDERS[gender.lower()], RACES.index(_RACES[race]), race)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import posixpath
 import re
 import stat
 from collections.abc import Callable, Iterable
@@ -12,8 +13,12 @@ from typing import NamedTuple
 MAX_BYTES = 64 * 2**20  # of one file: far above any portrait, far below what hurts
 TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
 LINK = "a link, not followed"
+LINK_OUTSIDE = "a link that leads outside the source"
+LINK_TO_NOTHING = "a link to nothing"
+MAX_LINKS = 40  # one after the other, as in Linux
 NOT_REGULAR = "not a regular file"
 FOLDER = "a folder"
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 OUTSIDE = "its path leads outside the source"
 
 _IMAGE = re.compile(
@@ -84,6 +89,46 @@ def inner_path(name: str) -> str | None:
     return "/".join(parts)
 
 
+def link_target(path: str, links: dict[str, str]) -> str | None:
+    """Return the path to which the symbolic links of an archive lead from `path`; None where it leads outside.
+
+    Args:
+      links: path -> text of each symbolic link.
+    """
+    for _ in range(MAX_LINKS):
+        parts = path.split("/")
+        prefixes = ("/".join(parts[: i + 1]) for i in range(len(parts)))
+        link = next((prefix for prefix in prefixes if prefix in links), None)
+        if link is None:
+            return path
+        if links[link].startswith("/"):
+            return None
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(link), links[link], path[len(link) + 1 :]))
+        if path.startswith("../") or path == "..":
+            return None
+    return path
+
+
+def left_out(root: Path) -> list[tuple[str, str]]:
+    """Return (path, reason) of what is below a folder and may hold images, but is not read; sorted.
+
+    That is links to folders, and archives.
+    """
+    listed, real = [], os.path.realpath(root)
+    for folder, folders, files in os.walk(real):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        for name in folders:
+            full = os.path.join(folder, name)
+            if os.path.islink(full) and not is_image(name):
+                listed.append(
+                    (os.path.relpath(full, real), f"a link to the folder {os.path.realpath(full)}, not followed")
+                )
+        for name in files:
+            if name.lower().endswith(ARCHIVES) and not is_hidden(name):
+                listed.append((os.path.relpath(os.path.join(folder, name), real), "an archive in a folder, not read"))
+    return sorted(listed)
+
+
 def list_folder(root: Path) -> list[Entry]:
     """The images and CSVs below a folder; links to folders are not entered.
 
@@ -121,11 +166,11 @@ def _entry(path: str, full: str, root: str | None) -> Entry:
         status = os.stat(full)
         outside = root is not None and not os.path.realpath(full).startswith(os.path.join(root, ""))
     except FileNotFoundError:
-        return Entry(path, reason="a link to nothing" if os.path.islink(full) else "no such file")
+        return Entry(path, reason=LINK_TO_NOTHING if os.path.islink(full) else "no such file")
     except (OSError, ValueError) as error:
         return Entry(path, reason=f"cannot be read: {getattr(error, 'strerror', error)}")
     if outside:
-        return Entry(path, reason="a link that leads outside the source")
+        return Entry(path, reason=LINK_OUTSIDE)
     if stat.S_ISDIR(status.st_mode):
         return Entry(path, reason=FOLDER)
     if not stat.S_ISREG(status.st_mode):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import cache, fingerprint_cache, near_duplicates, resolve, sources, splits
+from agegender_jax.data import cache, fairface, fingerprint_cache, near_duplicates, resolve, sources, splits
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.data.parallel_map import parallel_map
@@ -22,6 +22,7 @@ from agegender_jax.files import replace, to_json
 
 OnBad = Callable[[list[tuple[str, str]]], str]
 INDEX, BAD = "index.npz", "bad.json"
+MOST_ALLOWED = 0.2  # share of unusable files up to which data.max_bad is advised: beyond, something is wrong with all
 
 
 def prepare(
@@ -50,12 +51,15 @@ def prepare(
     """
     from agegender_jax.data import builder  # needs TFDS; here, for its absence is no damage to prepared data
 
-    folder = cache.writable(resolve.cache_folder(cache_dir))
+    folder = resolve.cache_folder(cache_dir)
+    resolve.check_outside(spec, folder.resolve(), "data.cache_dir")
+    cache.writable(folder)
     builder.check_threads()
 
     def place(fingerprint: str) -> Path:
         return folder / f"{fingerprint[:16]}-{builder.VERSION}"
 
+    left_out = sources.left_out(spec)
     stamp = fingerprint_cache.path(spec, folder, progress)
     fingerprint = fingerprint_cache.read(stamp) or ""
     content = _find(place(fingerprint), progress) if fingerprint else None
@@ -74,7 +78,14 @@ def prepare(
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
     return Prepared(
-        name=name, fingerprint=fingerprint, folder=place(fingerprint), records=records, age=age, bad=bad, **columns
+        name=name,
+        fingerprint=fingerprint,
+        folder=place(fingerprint),
+        records=records,
+        age=age,
+        bad=bad,
+        left_out=left_out,
+        **columns,
     )
 
 
@@ -221,13 +232,21 @@ def _check_any(spec: str, records: list, bad: list, on_bad: OnBad | None) -> Non
 
 def _check_bad(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float, on_bad: OnBad | None) -> None:
     share = len(bad) / (good + len(bad))
+    some = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
+    damaged = [f"{file}: {reason}" for file, reason in bad if fairface.DAMAGE in reason]
+    if damaged and max_bad < 1:  # whole age groups would be missing
+        raise DataError(
+            f"a spreadsheet has changed the ages of {len(damaged)} images in the CSV ({damaged[0]})",
+            spec,
+            "restore the CSV as it was published; in a spreadsheet, import its columns as text",
+        )
     if share > max_bad:
-        some = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
         listed = f" that {on_bad(bad)} lists" if on_bad else ""
+        allow = f", or allow them with --config.data.max_bad={round(share + 0.005, 2)}" if share <= MOST_ALLOWED else ""
         raise DataError(
             f"{len(bad)} of {good + len(bad)} files are unusable, more than data.max_bad {max_bad:g} ({some})",
             spec,
-            f"fix the files{listed}, or allow them with --config.data.max_bad={min(1.0, round(share + 0.005, 2))}",
+            f"fix or remove the files{listed}{allow}",
         )
 
 

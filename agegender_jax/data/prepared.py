@@ -27,6 +27,7 @@ class Prepared:
       age: int32 [N, 2], first and last right bucket. gender, race, group: int32 [N].
       dhash: uint8 [N, 32]. thumbnail: uint8 [N, 144], see `near_duplicates`.
       bad: (file, reason) of every unusable file.
+      left_out: (path, reason) of links to folders and of archives in the source, which are not read.
     """
 
     name: str
@@ -46,7 +47,16 @@ class Prepared:
     dhash: np.ndarray
     thumbnail: np.ndarray
     bad: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
     _arrays: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def warning(self) -> str:
+        """Return a sentence on what is left out, or nothing."""
+        if not self.left_out:
+            return ""
+        shown = "; ".join(f"{path}: {reason}" for path, reason in self.left_out[:3])
+        more = f" and {len(self.left_out) - 3} more" if self.left_out[3:] else ""
+        return f"part of the source is left out: {shown}{more}; to read it too, name it after a comma in the source"
 
     def encoded(self, index: int) -> bytes:
         """Return the bytes of an image's file.

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from agegender_jax import files
-from agegender_jax.data import archives, cache
+from agegender_jax.data import archives, cache, listing
 from agegender_jax.data.cache import Progress
 from agegender_jax.errors import ConfigError, DataError
 
@@ -48,6 +48,33 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
             raise DataError("a source is named twice", f"{part} in data.source={spec}", "name it once")
         paths.append(path)
     return paths
+
+
+def resolve_existing(spec: str) -> list[Path]:
+    """Return the folder, archive or CSV behind each part of `spec` but for synthetic faces. Errors as in `resolve`."""
+    return [_find(part) for part in _parts(spec) if _synthetic_num(part) is None]
+
+
+def check_outside(spec: str, path: Path, flag: str) -> None:
+    """Raise ConfigError if `path`, to which the program writes, is inside a folder of the source, where it is read.
+
+    Args:
+      path: resolved.
+      flag: the flag or field that names it.
+    """
+    try:
+        sources = resolve_existing(spec)
+    except (ConfigError, DataError):  # an error where the source is read
+        return
+    for source in sources:
+        if source.is_dir() and path.is_relative_to(source.resolve()):
+            inside = path.relative_to(source.resolve())
+            if not listing.is_hidden(inside.as_posix()):
+                raise ConfigError(
+                    f"{flag} is inside the data source: its figures would be read as images",
+                    f"{path} in {source}",
+                    f"choose a folder outside for {flag}",
+                )
 
 
 def source_names(spec: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from agegender_jax.data import splits
 from agegender_jax.errors import DataError
+from agegender_jax.files import expand
 
 UNUSED = ""  # the split of an image that is neither trained on nor scored
 
@@ -51,8 +51,9 @@ def exclude(split: np.ndarray, files: Sequence[str], path: str) -> np.ndarray:
       DataError: the CSV cannot be read, or lists a file that is not in the source.
     """
     fix = "name a CSV with a column `file`, as launch.audit writes it for the same data.source and data.train_on"
+    expanded = expand(path, "data.exclude")
     try:
-        with open(Path(path).expanduser(), newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(expanded, newline="", encoding="utf-8", errors="surrogateescape") as file:
             listed = {row["file"] for row in csv.DictReader(file)}
     except (OSError, KeyError, csv.Error) as error:
         raise DataError(f"data.exclude cannot be read: {error}", path, fix) from None

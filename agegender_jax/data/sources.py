@@ -11,15 +11,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from agegender_jax.data import archives, fairface, listing
+from agegender_jax.data import archives, cache, fairface, listing
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.listing import Entry, State
-from agegender_jax.data.resolve import resolve, source_name, source_names
+from agegender_jax.data.resolve import resolve, resolve_existing, source_name, source_names
 from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
 
-__all__ = ["Item", "read", "resolve", "source_name", "states"]
+__all__ = ["Item", "left_out", "read", "resolve", "source_name", "states"]
 
 
 NOT_THERE = "listed in the CSV, but there is no such image"
@@ -80,6 +80,15 @@ def states(
         yield from ((f"{where}/{entry.path}", entry.state or str(entry.reason)) for entry in found)
 
 
+def left_out(spec: str) -> list[tuple[str, str]]:
+    """Return (path, reason) of links to folders and of archives in the folders of a source, which are not read."""
+    return [pair for path in resolve_existing(spec) for pair in _left_out(path)]
+
+
+def _left_out(path: Path) -> list[tuple[str, str]]:
+    return listing.left_out(path) if path.is_dir() else []
+
+
 def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None) -> Iterator[Item]:
     for prefix, path in parts:
         for item in _read_one(path, progress):
@@ -87,37 +96,35 @@ def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None) -> It
 
 
 def _read_one(path: Path, progress: Progress | None) -> Iterator[Item]:
-    with _open(path) as (listed, labels):
+    with _open(path) as (listed, labels, problem):
         images = [entry for entry in listed if listing.is_image(entry.path)]
         images += _missing(labels, {entry.path for entry in images})
         if not images:
-            raise DataError(
-                "no images in the data source",
-                str(path),
-                "name a folder or archive of UTKFace images; links to folders are not followed",
-            )
+            skipped = "; ".join(f"{name} is {reason}" for name, reason in _left_out(path)[:3])
+            fix = f"name a folder or archive of UTKFace images ({skipped or 'links to folders are not followed'})"
+            raise DataError("no images in the data source", str(path), fix)
         shared = _shared_folder([entry.path for entry in images if entry.read])
         named = [(_file(entry, shared), entry) for entry in images]
         for i, (file, entry) in enumerate(sorted(named, key=lambda pair: pair[0])):
             if progress:
                 progress(i + 1, len(named), "reading the source")
-            yield _item(file, entry, labels)
+            yield _item(file, entry, labels, problem)
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str]]]:
-    """A source's entries, and what its FairFace CSVs say: path -> label or reason."""
+def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str], str]]:
+    """A source's entries, what its FairFace CSVs say (path -> label or reason), and why another CSV says nothing."""
     with contextlib.ExitStack() as stack:
         with _telling(path):
             if path.is_dir():
                 listed = listing.list_folder(path)
-                labels = _csv_labels(listed)
+                labels, problem = _csv_labels(path, listed)
             elif listing.is_csv(path.name):
-                listed, labels = _list_csv(path)
+                (listed, labels), problem = _list_csv(path), ""
             else:
                 listed = stack.enter_context(archives.open_archive(path))
-                labels = _csv_labels(listed)
-        yield listed, labels
+                labels, problem = _csv_labels(path, listed)
+        yield listed, labels, problem
 
 
 @contextlib.contextmanager
@@ -125,27 +132,57 @@ def _telling(path: Path) -> Iterator[None]:
     """A source that cannot be read becomes a DataError."""
     try:
         yield
-    except (OSError, listing.Unreadable, csv.Error) as error:
+    except (OSError, listing.Unreadable) as error:
+        if getattr(error, "errno", None) in cache.FULL:
+            raise
         raise DataError(f"the data source cannot be read: {error}", str(path), "repair it, or name another") from error
 
 
 def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
     """The files that a CSV lists, and their labels."""
     real = path.resolve()
-    labels = _csv_labels([listing.file_entry(real.parent, real.name)])
+    entry, labels, problem = listing.file_entry(real.parent, real.name), {}, ""
+    try:
+        _add_labels(labels, entry, path)
+    except fairface.NotFairFace as error:
+        problem = f": {error}"
     if not labels:
-        raise DataError("no FairFace rows in the CSV", str(path), "its first line is file,age,gender,race,...")
+        raise DataError(
+            f"no FairFace rows in the CSV{problem}", str(path), "its first line is file,age,gender,race,..."
+        )
     return listing.file_entries(path.parent, filter(listing.is_image, labels)), labels
 
 
-def _csv_labels(listed: list[Entry]) -> dict[str, Label | str]:
+def _csv_labels(root: Path, listed: list[Entry]) -> tuple[dict[str, Label | str], str]:
+    """What a source's CSVs say, and why the first one that says nothing does not."""
     labels: dict[str, Label | str] = {}
+    problems = []
     for entry in listed:
-        if listing.is_csv(entry.path) and entry.read:
-            for path, label in fairface.parse_csv(entry.read(), entry.path.rpartition("/")[0]):
-                if labels.setdefault(path, label) != label:
-                    labels[path] = "listed twice in a CSV, with different labels"
-    return labels
+        if listing.is_csv(entry.path):
+            try:
+                _add_labels(labels, entry, root / entry.path, entry.path.rpartition("/")[0])
+            except fairface.NotFairFace as error:
+                problems.append(f"{entry.path}: {error}")
+    return labels, problems[0] if problems else ""
+
+
+def _add_labels(labels: dict[str, Label | str], entry: Entry, where: Path, folder: str = "") -> None:
+    """Add what a CSV says to `labels`; `folder` is its place inside the source.
+
+    Raises:
+      DataError: a row cannot be read.
+      NotFairFace: it says nothing.
+    """
+    if entry.read is None:
+        raise fairface.NotFairFace(entry.reason)
+    try:
+        for path, label in fairface.parse_csv(entry.read(), folder):
+            if labels.setdefault(path, label) != label:
+                labels[path] = "listed twice in a CSV, with different labels"
+    except csv.Error as error:
+        raise DataError(
+            f"the CSV cannot be read: {error}", str(where), "repair that line, or take the original"
+        ) from error
 
 
 def _missing(labels: dict[str, Label | str], present: set[str]) -> list[Entry]:
@@ -166,10 +203,14 @@ def _file(entry: Entry, shared: str) -> str:
     return entry.path if entry.reason == listing.OUTSIDE else entry.path.removeprefix(shared)
 
 
-def _item(file: str, entry: Entry, labels: dict[str, Label | str]) -> Item:
+def _item(file: str, entry: Entry, labels: dict[str, Label | str], problem: str) -> Item:
     if entry.read is None:
         return Item(file, None, None, entry.reason)
-    label = labels.get(entry.path) or parse_utkface_name(entry.path.rpartition("/")[2])
+    label = labels.get(entry.path)
+    if label is None:
+        label = parse_utkface_name(entry.path.rpartition("/")[2])
+        if isinstance(label, str) and problem:
+            label = f"{label}, and {problem}"
     if isinstance(label, str):
         return Item(file, None, None, label)
     try:

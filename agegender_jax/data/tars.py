@@ -17,6 +17,7 @@ from agegender_jax.data.listing import MAX_BYTES, Entry
 
 _SPOOL_IN_MEMORY = 128 * 2**20  # beyond this a .tar.gz's images wait in a temporary file
 _HEADER_BYTES = 2**20  # of one extended header: it holds a path, never megabytes
+_PADDING_BLOCKS = 2**16  # of zeros between or after archives: 32 MiB
 _EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -26,65 +27,124 @@ _EXTENDED_HEADERS = (
 )
 
 
+class _StrictTarFile(tarfile.TarFile):
+    """Reads to the end of the file, so that several archives one after the other count as one."""
+
+    ended = False  # whether the last block was of zeros
+    padding = 0  # such blocks so far
+
+
 class _StrictTarInfo(tarfile.TarInfo):
-    """Ends an archive at its end mark only; tarfile itself takes any bad header for the end."""
+    """Refuses a bad header, which tarfile itself takes for the end, and an archive without its end mark."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
         try:
             member = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+            if len(buf) in (0, tarfile.BLOCKSIZE) and not any(buf):
                 raise
             raise tarfile.ReadError(str(error)) from error
         if member.size < 0 or member.type in _EXTENDED_HEADERS and member.size > _HEADER_BYTES:
             raise tarfile.ReadError(f"a header with a size of {member.size} bytes")
         return member
 
+    @classmethod
+    def fromtarfile(cls, tar):
+        try:
+            member = super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:
+            tar.ended, tar.padding = True, tar.padding + 1
+            if tar.padding > _PADDING_BLOCKS:
+                raise tarfile.ReadError("more than 32 MiB of padding") from None
+            raise
+        except tarfile.EmptyHeaderError as error:
+            if tar.ended:
+                raise
+            raise tarfile.ReadError("no end mark") from error
+        tar.ended = False
+        return member
 
-def list_tar(path: Path, stack: contextlib.ExitStack) -> list[Entry]:
-    """Reads the headers; the members are read from their places while `stack` is open."""
-    tar = stack.enter_context(tarfile.open(path, "r:", tarinfo=_StrictTarInfo))
-    return [
-        _entry(member, functools.partial(_read_member, tar, member)) for member in tar if listing.is_wanted(member.name)
-    ]
+
+_open = functools.partial(_StrictTarFile.open, tarinfo=_StrictTarInfo, ignore_zeros=True)
+
+
+def list_tar(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], None]) -> list[Entry]:
+    """Read the headers; the members are read from their places while `stack` is open."""
+    tar = stack.enter_context(_open(path, "r:"))
+    members = list(tar)
+    return _entries(members, lambda member: functools.partial(_read_member, tar, member), spend)
 
 
 def list_tar_gz(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], None]) -> list[Entry]:
-    """One pass in the archive's order; what may be read later waits in a spool until `stack` closes."""
+    """Read the archive once, in its order; what may be read later waits in a spool until `stack` closes."""
     spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
-    listed = []
-    with (
-        gzip.open(path) as unpacked,
-        tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_StrictTarInfo) as tar,
-    ):
+    members, starts = [], {}
+    with gzip.open(path) as unpacked, _open(fileobj=unpacked, mode="r|") as tar:
         for member in tar:
             tar.members.clear()  # type: ignore[attr-defined]
             spend(member.size)
-            if not listing.is_wanted(member.name):
-                continue
-            entry = _entry(member, functools.partial(_read_spool, spool, spool.tell(), member.size))
-            if entry.read:
+            members.append(member)
+            if listing.is_wanted(member.name) and _is_file(member) and member.size <= MAX_BYTES:
+                starts[id(member)] = spool.tell()
                 shutil.copyfileobj(tar.extractfile(member), spool)  # type: ignore[arg-type]
-            listed.append(entry)
         while rest := unpacked.read(2**20):  # to the checksum at gzip's end
             spend(len(rest))
-    return listed
+
+    def reader(member: tarfile.TarInfo) -> Callable[[], bytes] | None:
+        start = starts.get(id(member))
+        return None if start is None else functools.partial(_read_spool, spool, start, member.size)
+
+    return _entries(members, reader, spend)
 
 
-def _entry(member: tarfile.TarInfo, read: Callable[[], bytes]) -> Entry:
+def _entries(
+    members: list[tarfile.TarInfo],
+    reader: Callable[[tarfile.TarInfo], Callable[[], bytes] | None],
+    spend: Callable[[int], None],
+) -> list[Entry]:
+    """Return the entries of the wanted members; links to files of the archive are read as these.
+
+    Args:
+      reader: returns what reads a regular member; None where it was not kept.
+      spend: is called with the size of each file that a link leads to.
+    """
+    files, links = {}, {}
+    for member in members:
+        path = listing.inner_path(member.name)
+        if path is not None and _is_file(member):
+            files[path] = member
+        elif path is not None and member.issym():
+            links[path] = member.linkname
+        elif path is not None and member.islnk() and (target := listing.inner_path(member.linkname)) in files:
+            files[path] = files[target]
+    return [_entry(member, files, links, reader, spend) for member in members if listing.is_wanted(member.name)]
+
+
+def _entry(member: tarfile.TarInfo, files: dict, links: dict, reader: Callable, spend: Callable) -> Entry:
     path = listing.inner_path(member.name)
     if path is None:
         return Entry(member.name, reason=listing.OUTSIDE)
-    if member.issym() or member.islnk():
-        return Entry(path, reason=listing.LINK)
     if member.isdir():
         return Entry(path, reason=listing.FOLDER)
-    if not member.isreg() or member.issparse():
+    if member.issym() or member.islnk():
+        target = listing.link_target(path, links) if member.issym() else listing.inner_path(member.linkname)
+        if target is None:
+            return Entry(path, reason=listing.LINK_OUTSIDE)
+        if target not in files:
+            return Entry(path, reason=listing.LINK_TO_NOTHING)
+        member = files[target]
+        spend(member.size)
+    elif not _is_file(member):
         return Entry(path, reason=listing.NOT_REGULAR)
     if member.size > MAX_BYTES:
         return Entry(path, reason=listing.TOO_LARGE)
-    return Entry(path, read)
+    read = reader(member)
+    return Entry(path, read) if read else Entry(path, reason=listing.LINK)
+
+
+def _is_file(member: tarfile.TarInfo) -> bool:
+    return member.isreg() or member.issparse()
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

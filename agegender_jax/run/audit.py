@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from agegender_jax import files
-from agegender_jax.data import audit, image_stats, sources, splits
+from agegender_jax.data import audit, image_stats, resolve, sources, splits
 from agegender_jax.data.prepare import prepare
 from agegender_jax.data.prepared import Prepared
 from agegender_jax.errors import ConfigError
@@ -45,9 +45,12 @@ def inspect(
     places = [Workdir(path) for path in workdirs]
     seeds = [read_config(place)["data"]["split_seed"] for place in places]
     folder = files.expand(out or f"audits/{sources.source_name(source)}", "--out").resolve()
+    resolve.check_outside(source, folder, "--out")
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         faces = prepare(source, cache_dir, 1.0, progress.prepare, functools.partial(_list_bad, folder))
+        if warning := faces.warning():
+            progress.warn(warning)
         pairs = audit.find_pairs(faces.content, faces.dhash)
         leakage = {
             "split": _split(faces, pairs, split_seed),

@@ -9,6 +9,7 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import files, models
+from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import explain_evaluation, leaks
 from agegender_jax.run.dataset import Dataset, load_dataset
@@ -69,9 +70,13 @@ def evaluate(
             check_no_control(run, config)
     names = member_names([run.path.name for run in runs])
     folder = files.expand(out or f"reports/{'+'.join(names)}", "--out").resolve()
+    fields = data_config(runs, configs, source)
+    check_outside(fields.data.source, folder, "--out")
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        dataset = load_dataset(data_config(runs, configs, source), progress.prepare)
+        dataset = load_dataset(fields, progress.prepare)
+        if warning := dataset.prepared.warning():
+            progress.warn(warning)
         split = split or choose_split(runs, configs, source, dataset, progress)
         if not len(dataset.indices(split)):
             raise DataError(f"the {split} split is empty", dataset.prepared.name, "give more images, or --split=all")

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from agegender_jax import config as config_lib
 from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.data import resolve
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import Stopped
 from agegender_jax.labels import NUM_AGE_BUCKETS
@@ -58,6 +59,7 @@ def fit(
         resuming = False
         with processes.sync_errors():
             if is_main:
+                resolve.check_outside(config.data.source, folder.path, "--workdir")
                 stack.enter_context(folder)
                 resuming = checks.same_run(folder, config)
         progress = stack.enter_context(progress or Progress(silent=not is_main, stop=stop))

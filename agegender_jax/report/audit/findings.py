@@ -33,6 +33,7 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
         "source": {"name": faces.name, "fingerprint": faces.fingerprint},
         "n": len(name),
         "unusable": [{"file": file, "reason": reason} for file, reason in faces.bad],
+        "left_out": [{"path": path, "reason": reason} for path, reason in faces.left_out],
         "remarks": [{"file": file, "remark": text} for file, text in audit.remarks(faces)],
         "exact": _kind(faces, pairs.exact, exact),
         "near": _kind(faces, pairs.near, near)

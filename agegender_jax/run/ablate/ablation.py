@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
+from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import checks, dataset, train
 from agegender_jax.run.ablate import comparison, variants
@@ -45,6 +46,7 @@ def ablate(
     """
     ways = variants.parse(config, vary)
     _check_seeds(seeds)
+    check_outside(config.data.source, Workdir(workdir).path, "--workdir")
     with Workdir(workdir) as place, stop_flag() as stop:
         progress = Progress(stop=stop)
         told = _told(ways, seeds, ensemble)

@@ -117,6 +117,8 @@ class Workdir:
         self.write_faces(prepared, assignment)
         if bad := len(prepared.bad):
             note(f"{bad} of {bad + len(assignment)} files are unusable: {self.bad_images} lists them")
+        if warning := prepared.warning():
+            note(f"WARNING: {warning}")
 
     def restore_start(self, config: Any, command: Sequence[str], prepared: Any, assignment: Sequence[str]) -> None:
         """Write those files of `write_start` again that were taken away during the run."""
