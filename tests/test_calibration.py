@@ -37,10 +37,11 @@ def ages(first, last=None):
 
 def ece_by_loop(probs, right):
     total = 0
+    confidence, hits = probs.max(1), right[np.arange(len(probs)), probs.argmax(1)]
     for low in np.arange(15) / 15:
-        rows = [(p.max(), r[p.argmax()]) for p, r in zip(probs, right, strict=True) if low < p.max() <= low + 1 / 15]
-        if rows:
-            total += len(rows) * abs(np.mean([hit for _, hit in rows]) - np.mean([p for p, _ in rows]))
+        inside = (low < confidence) & (confidence <= low + 1 / 15)
+        if inside.any():
+            total += inside.sum() * abs(hits[inside].mean() - confidence[inside].mean())
     return total / len(probs)
 
 
@@ -223,7 +224,7 @@ def test_temperatures_of_another_step_are_reported(run, tmp_path, capsys):
     other = shutil.copytree(run, tmp_path / "run")
     (other / "calibration.json").write_text(json.dumps(load(run / "calibration.json") | {"step": 1}))
     assert evaluate(other, tmp_path / "out")["calibrated"] is True
-    assert "were fitted at step 1, its answers are of step 2" in capsys.readouterr().out
+    assert "were fitted at step 1, its predictions are of step 2" in capsys.readouterr().out
 
 
 def test_too_few_faces_in_val_leave_the_temperature_at_one(run, config, tmp_path, monkeypatch):

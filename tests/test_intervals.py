@@ -188,7 +188,7 @@ def test_pairs_differ_by_what_the_models_differ_and_intervals_are_paired():
         return sklearn_metrics.cohen_kappa_score(age[i, 0], p.age[i].argmax(1), weights="quadratic", labels=range(12))
 
     rng = np.random.default_rng(2)
-    redraws = [rng.integers(0, 200, 200) for _ in range(300)]
+    redraws = [rng.integers(0, 200, 200) for _ in range(150)]
     for name in ("age_kappa", "gender_balanced_accuracy", "gender_auc"):
         found = [by_scikit_learn(name, probs, i) - by_scikit_learn(name, mixed, i) for i in redraws]
         np.testing.assert_allclose(pairs[0][name]["ci95"], np.quantile(found, [0.025, 0.975]), atol=0.4 * np.std(found))

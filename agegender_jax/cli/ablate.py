@@ -1,4 +1,4 @@
-"""Trains variants of a config over several seeds, and tells how much better each is than the first, with intervals.
+"""Train variants of a config over several seeds, and compare each with the first, with intervals.
 
 python -m launch.ablate --config=configs/quickstart.py:ran --vary=model.gender_to_age=probs,none --workdir=DIR
 

@@ -71,13 +71,13 @@ def scored(
 
     rows = from_weights(len(right), statistic, group) or [(None, None)] * (len(MEASURES) * (2 * len(known) - 1))
     parts = [dict(zip(MEASURES, rows[i:], strict=False)) for i in range(0, len(rows), len(MEASURES))]
-    found: dict[str, dict[str, Any] | None] = {"before": None, "after": None, "change": None}
+    rows_by_stage: dict[str, dict[str, Any] | None] = {"before": None, "after": None, "change": None}
     for stage, part in zip(known, parts, strict=False):
         values = {name: value for name, (value, _) in part.items()}
-        found[stage] = values | {"ci95": {name: part[name][1] for name in ("nll", "brier")}}
+        rows_by_stage[stage] = values | {"ci95": {name: part[name][1] for name in ("nll", "brier")}}
     for part in parts[len(known) :]:
-        found["change"] = {name: {"difference": value, "ci95": ci95} for name, (value, ci95) in part.items()}
-    return found
+        rows_by_stage["change"] = {name: {"difference": value, "ci95": ci95} for name, (value, ci95) in part.items()}
+    return rows_by_stage
 
 
 def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
@@ -93,10 +93,10 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
     def loss(log_t: float) -> float:
         return float(_scaled_nll(logits, right, np.exp(log_t)).mean())
 
-    found = scipy.optimize.minimize_scalar(
+    minimum = scipy.optimize.minimize_scalar(
         loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    return float(np.exp(minimum.x)) if minimum.fun < loss(0.0) else 1.0
 
 
 def calibrated_nll(probs: np.ndarray, right: np.ndarray) -> tuple[float, float]:

@@ -1,17 +1,17 @@
 """How well labels can be predicted at all, judged from pictures that were labelled more than once.
 
 The one assumption: the labels of a picture are independent draws from that picture's own distribution p over K
-classes. Two labels then disagree at the rate d = 1 - E[sum p_k^2], and a prediction from the picture can at
-best answer its likeliest class: accuracy E[max p_k]. From max p >= sum p_k^2 and Jensen's inequality
+classes. Two labels then disagree at the rate d = 1 - E[sum p_k^2], and the best prediction from the
+picture is its most probable class, with accuracy E[max p_k]. From max p >= sum p_k^2 and Jensen's inequality
 
     1 - d  <=  E[max p_k]  <=  (1 + sqrt((K - 1) (K (1 - d) - 1))) / K,
 
-which is Cover and Hart's bound (1967) read backwards: the second label is the answer of an ideal nearest neighbour.
+which is Cover and Hart's bound (1967) read backwards: the second label is the prediction of an ideal nearest neighbour.
 Both ends are reached: the lower where pictures are either plain or a coin's toss, the upper where all are equally
 hard and errors fall evenly on the other classes; for gender and symmetric errors of rate e, d = 2 e (1 - e) and the
 upper end is 1 - e.
 
-For a mean absolute difference, the best answer is the median of p, and the triangle inequality gives
+For a mean absolute difference, the best prediction is the median of p, and the triangle inequality gives
 E|a - b| / 2 <= E|a - median| <= E|a - b| for two labels a and b.
 """
 
@@ -72,11 +72,11 @@ def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
     if not len(means):
         return counts | dict.fromkeys(("difference", "ci95", "floor", "floor_ci95"))
     mean = float(means.mean())
-    found = counts | {"difference": mean, "ci95": None, "floor": [mean / 2, mean], "floor_ci95": None}
+    summary = counts | {"difference": mean, "ci95": None, "floor": [mean / 2, mean], "floor_ci95": None}
     if np.ptp(means) > 0 and (interval := bootstrap(means)):
         low, high = interval
-        found |= {"ci95": [low, high], "floor_ci95": [low / 2, high]}
-    return found
+        summary |= {"ci95": [low, high], "floor_ci95": [low / 2, high]}
+    return summary
 
 
 def _by_picture(values: np.ndarray, picture: np.ndarray) -> np.ndarray:

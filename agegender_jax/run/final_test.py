@@ -9,26 +9,26 @@ from agegender_jax.run.workdir import Workdir, calibration, summary
 from agegender_jax.run.write_results import write_results
 
 
-def test(place: Workdir, faces: Dataset, init_from: str, draw: bool, progress: Progress) -> None:
-    """Scores a run's best checkpoint; process 0 alone reads and writes the workdir.
+def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: Progress) -> None:
+    """Calibrate a run's best checkpoint on val and score it on test; only process 0 reads and writes the workdir.
 
     Args:
       init_from: the run or the weights that training began with, whose images count as seen.
-      draw: figures too.
+      draw: draw figures.
     """
-    options, is_main = {"name": place.path.name, "progress": progress}, processes.is_main()
-    best = predict_member(place, "best", faces, "val", calibrate=False, **options)
+    options, is_main = {"name": run.path.name, "progress": progress}, processes.is_main()
+    best = predict_member(run, "best", dataset, "val", calibrate=False, **options)
     with processes.sync_errors():
         if is_main:
-            calibration.write(place, calibration.fit(best, faces))
-    best = predict_member(place, "best", faces, "test", **options)
+            calibration.write(run, calibration.fit(best, dataset))
+    best = predict_member(run, "best", dataset, "test", **options)
     with processes.sync_errors():
         if is_main:
-            leaked = len(leaks.find(place, faces, "test"))
+            leaked = len(leaks.find(run, dataset, "test"))
             if leaked:
                 progress.warn(
                     f"{leaked} test images were trained or validated on by {init_from}: the results say allow_leak; "
                     "the same data.source and data.split_seed as there, or other data, do not leak"
                 )
-            write_results(place.path, [best], faces, "test", progress, allow_leak=leaked > 0, draw=draw)
-            summary.write_card(place)
+            write_results(run.path, [best], dataset, "test", progress, allow_leak=leaked > 0, draw=draw)
+            summary.write_card(run)

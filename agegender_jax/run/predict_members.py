@@ -14,9 +14,9 @@ from agegender_jax.structs import Probs
 
 
 def predict_member(
-    place: Workdir,
+    run: Workdir,
     which: str | int,
-    faces: Dataset,
+    dataset: Dataset,
     split: str,
     name: str,
     progress: Progress,
@@ -39,22 +39,22 @@ def predict_member(
     variables = config = step = fitted = None
     with processes.sync_errors():
         if processes.is_main():
-            _, variables, config, step = loading.load_checkpoint(place.path, which, progress.warn)
-            fitted = calibration.read(place)
+            _, variables, config, step = loading.load_checkpoint(run.path, which, progress.warn)
+            fitted = calibration.read(run)
     config, step, fitted = processes.broadcast_value((config, step, fitted))
     if not processes.is_main():
         variables = processes.zeros(loading.variable_shapes(config))
     variables = processes.broadcast(variables)
     model = models.from_config(config["model"])
-    if len(faces.indices(split)):
+    if len(dataset.indices(split)):
         size = config["data"]["image_size"]
         with processes.sync_errors():
-            batches = faces.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
+            batches = dataset.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
         batches = processes.until_stopped(batches, progress.stop, f"predicting the {split} split")
         views = views or config["eval"].get("views", "none")  # runs of version 0.1 have no such field
         probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True, views=views)
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    raw = Member(name, place.given, step, parameters, probs, model.gender_to_age)
+    raw = Member(name, run.given, step, parameters, probs, model.gender_to_age)
     return calibration.apply(fitted, raw, calibrate, progress.note)

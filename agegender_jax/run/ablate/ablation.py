@@ -1,7 +1,6 @@
-"""The ablation job: trains the variants of a config over seeds, and tells what each change is worth, with intervals.
+"""The ablation command: train the variants of a config over seeds, and compare them with intervals.
 
-The folder holds `<field=value>/seed<k>/`, each an ordinary run of which the best checkpoint alone is kept, and
-ablation.json:
+The folder has `<field=value>/seed<k>/`, each an ordinary run with its best checkpoint only, and ablation.json:
   schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble;
   made_by: command, versions, devices, git revision;
   runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads;
@@ -33,52 +32,57 @@ FILE = "ablation.json"
 def ablate(
     config: ConfigDict, vary: Sequence[str], seeds: Sequence[int], workdir: str, command: list[str], ensemble: bool
 ) -> dict:
-    """Trains every variant with every seed, or goes on where the same command stopped; returns ablation.json's dict.
+    """Train every variant with every seed, or resume the same command; return the content of ablation.json.
 
     Args:
       vary: lines "FIELD=a,b,c", see `variants.parse`.
-      seeds: of the runs. With others in the same folder, those that are there are not trained again.
+      seeds: of the runs. Runs that the folder has already are not trained again.
       workdir: folder of the ablation.
       ensemble: also compare the ensemble of all variants, of one seed each, with each of them.
 
     Raises:
       UserError, Stopped: as `train.fit`.
     """
-    ways = variants.parse(config, vary)
+    all_variants = variants.parse(config, vary)
     _check_seeds(seeds)
     check_outside(config.data.source, Workdir(workdir).path, "--workdir")
-    with Workdir(workdir) as place, stop_flag() as stop:
+    with Workdir(workdir) as folder, stop_flag() as stop:
         progress = Progress(stop=stop)
-        told = _told(ways, seeds, ensemble)
-        _check_same(place, told)
+        definition = _definition(all_variants, seeds, ensemble)
+        _check_same(folder, definition)
         with progress:
-            faces = dataset.load_dataset(ways[0].config, progress.prepare)
-        variants.check(ways, faces)
-        if not len(faces.indices("test")):
-            raise DataError("the test split is empty", faces.prepared.name, "give more images")
+            data = dataset.load_dataset(all_variants[0].config, progress.prepare)
+        variants.check(all_variants, data)
+        if not len(data.indices("test")):
+            raise DataError("the test split is empty", data.prepared.name, "give more images")
         runs = {
-            (way.name, seed): Workdir(place.path / way.folder / f"seed{seed}")
-            for seed, way in itertools.product(seeds, ways)
+            (variant.name, seed): Workdir(folder.path / variant.folder / f"seed{seed}")
+            for seed, variant in itertools.product(seeds, all_variants)
         }
         for run in runs.values():
-            checks.same_data(run, faces)
-        if not (place.path / FILE).exists():
-            write_json(place.path / FILE, told | {"runs": [], "variants": [], "differences": []})
-        _train({way.name: way.config for way in ways}, runs, command, progress, stop)
-        answers = [[finished_runs.predictions(runs[way.name, seed], faces) for seed in seeds] for way in ways]
-        found = told | {
-            "n": len(faces.indices("test")),
-            "source": {"name": faces.prepared.name, "fingerprint": faces.prepared.fingerprint},
-            "runs": [_row(way, seed, runs[way.name, seed], place) for seed, way in itertools.product(seeds, ways)],
-            **comparison.results(ways, answers, faces, ensemble),
+            checks.same_data(run, data)
+        if not (folder.path / FILE).exists():
+            write_json(folder.path / FILE, definition | {"runs": [], "variants": [], "differences": []})
+        _train({variant.name: variant.config for variant in all_variants}, runs, command, progress, stop)
+        predictions = [
+            [finished_runs.predictions(runs[variant.name, seed], data) for seed in seeds] for variant in all_variants
+        ]
+        ablation = definition | {
+            "n": len(data.indices("test")),
+            "source": {"name": data.prepared.name, "fingerprint": data.prepared.fingerprint},
+            "runs": [
+                _row(variant, seed, runs[variant.name, seed], folder)
+                for seed, variant in itertools.product(seeds, all_variants)
+            ],
+            **comparison.results(all_variants, predictions, data, ensemble),
             "caution": comparison.caution(len(seeds)),
             "made_by": provenance.made_by(command),
         }
-        write_json(place.path / FILE, found)
+        write_json(folder.path / FILE, ablation)
     with progress:
-        comparison.show(found, progress)
-        progress.note(f"all numbers: {place.path / FILE}")
-    return found
+        comparison.show(ablation, progress)
+        progress.note(f"all numbers: {folder.path / FILE}")
+    return ablation
 
 
 def _train(
@@ -88,7 +92,7 @@ def _train(
     progress: Progress,
     stop: StopFlag,
 ) -> None:
-    """Trains what is not trained; asks between the runs whether to stop."""
+    """Train the runs that are not finished; stop between runs after a signal."""
     trained, begun = 0, time.monotonic()
     todo = sum(not finished_runs.is_finished(run) for run in runs.values())
     for i, ((name, seed), run) in enumerate(runs.items(), 1):
@@ -107,25 +111,25 @@ def _train(
             raise Stopped(stop.code, finished_runs.tested(run)["step"])
 
 
-def _row(way: variants.Variant, seed: int, run: Workdir, place: Workdir) -> dict:
+def _row(variant: variants.Variant, seed: int, run: Workdir, folder: Workdir) -> dict:
     tested = finished_runs.tested(run)
     return {
-        "variant": way.name,
+        "variant": variant.name,
         "seed": seed,
-        "workdir": run.path.relative_to(place.path).as_posix(),
+        "workdir": run.path.relative_to(folder.path).as_posix(),
         "step": tested["step"],
         "seconds": finished_runs.seconds(run),
         "parameters": tested["parameters"],
-        "collapsed": [head for head in tested["collapsed"] if head in way.heads],
+        "collapsed": [head for head in tested["collapsed"] if head in variant.heads],
     }
 
 
-def _told(ways: Sequence[variants.Variant], seeds: Sequence[int], ensemble: bool) -> dict:
-    """What an ablation is, before anything is trained."""
-    base = config_lib.to_dict(ways[0].config)
+def _definition(all_variants: Sequence[variants.Variant], seeds: Sequence[int], ensemble: bool) -> dict:
+    """Return what defines an ablation, as the fields of ablation.json."""
+    base = config_lib.to_dict(all_variants[0].config)
     del base["seed"]
-    vary = {field: [value] for field, value in ways[0].fields.items()}
-    for field, value in (pair for way in ways[1:] for pair in way.fields.items()):
+    vary = {field: [value] for field, value in all_variants[0].fields.items()}
+    for field, value in (pair for variant in all_variants[1:] for pair in variant.fields.items()):
         vary[field].append(value)
     return {"schema": SCHEMA, "split": "test", "config": base, "vary": vary, "seeds": list(seeds), "ensemble": ensemble}
 
@@ -135,7 +139,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds:
         what = "there are no seeds"
     elif len(set(seeds)) < len(seeds):
-        what = "a seed stands twice"
+        what = "a seed is named twice"
     elif not all(low <= seed <= high for seed in seeds):
         what = f"a seed must be between {low} and {high}"
     else:
@@ -143,19 +147,19 @@ def _check_seeds(seeds: Sequence[int]) -> None:
     raise ConfigError(what, f"--seeds={','.join(map(str, seeds))}", "for example --seeds=0,1,2")
 
 
-def _check_same(place: Workdir, told: dict) -> None:
-    """Raises ConfigError where the folder holds a run or another ablation."""
-    path, fix = place.path / FILE, "use another --workdir, or the command of that ablation"
-    if place.read_config() is not None:
-        raise ConfigError("the workdir holds a run", str(place.config), "use another --workdir")
+def _check_same(folder: Workdir, definition: dict) -> None:
+    """Raise ConfigError where the folder has a run or another ablation."""
+    path, fix = folder.path / FILE, "use another --workdir, or the command of that ablation"
+    if folder.read_config() is not None:
+        raise ConfigError("the workdir holds a run", str(folder.config), "use another --workdir")
     if not path.exists():
         return
     try:
         earlier = json.loads(path.read_bytes())
         any_seed = {"seed": None}
-        differences = config_lib.resume_difference(earlier["config"] | any_seed, told["config"] | any_seed)
-        pairs = [(name, earlier["config"][name], told["config"][name]) for name in ("num_epochs", "num_steps")]
-        pairs.append(("--vary", earlier["vary"], told["vary"]))
+        differences = config_lib.resume_difference(earlier["config"] | any_seed, definition["config"] | any_seed)
+        pairs = [(name, earlier["config"][name], definition["config"][name]) for name in ("num_epochs", "num_steps")]
+        pairs.append(("--vary", earlier["vary"], definition["vary"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise ConfigError(f"{FILE} cannot be read", str(path), "restore the file, or use another --workdir") from None
     differences += [f"{name}: {old} -> {new}" for name, old, new in pairs if old != new]

@@ -14,73 +14,79 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_json
 
 
-def fit(member: Member, faces: Dataset) -> dict:
-    """What calibration.json of a run holds.
+def fit(member: Member, dataset: Dataset) -> dict:
+    """Return the content of calibration.json of a run.
 
     {"age_temperature", "gender_temperature": 1.0 where val has too few images, "n": of val, 0 where too few, "step":
     of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train}
 
     Args:
-      member: its raw answers to the val split of `faces`.
+      member: its raw predictions for the val split of `dataset`.
     """
-    age, gender = faces.targets("val")
-    train = faces.indices("train")
+    age, gender = dataset.targets("val")
+    train = dataset.indices("train")
     enough = len(gender) >= metrics.calibration.ENOUGH
     fitted = metrics.calibrated_losses(member.probs.age, member.probs.gender, age, gender) if enough else {}
     return {
         **{name: fitted.get(name, 1.0) for name in ("age_temperature", "gender_temperature")},
         "n": len(gender) if enough else 0,
         "step": member.step,
-        "bucket_years": metrics.bucket_years(faces.prepared.age[train], faces.prepared.age_years[train]),
+        "bucket_years": metrics.bucket_years(dataset.prepared.age[train], dataset.prepared.age_years[train]),
     }
 
 
-def write(place: Workdir, found: dict) -> None:
-    write_json(place.calibration, found)
+def write(run: Workdir, calibration: dict) -> None:
+    write_json(run.calibration, calibration)
 
 
-def read(place: Workdir) -> dict | None:
-    """calibration.json of a workdir; None where there is none.
+def read(run: Workdir) -> dict | None:
+    """Return calibration.json of a workdir; None where there is none.
 
     Raises:
       CheckpointError: it is damaged.
     """
     try:
-        found = json.loads(place.calibration.read_bytes())
-        if _usable(found):
-            return found
+        calibration = json.loads(run.calibration.read_bytes())
+        if _usable(calibration):
+            return calibration
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):
         pass
     raise CheckpointError(
         "calibration.json of the workdir is damaged",
-        str(place.calibration),
+        str(run.calibration),
         "delete it; training's command again fits it anew, and launch.evaluate does without",
     )
 
 
-def apply(found: dict | None, raw: Member, calibrate: bool, note: Callable[[str], None]) -> Member:
-    """A member with what its workdir's calibration.json says, the temperatures only if `calibrate`; notes oddities."""
-    if found is None:
+def apply(calibration: dict | None, raw: Member, calibrate: bool, note: Callable[[str], None]) -> Member:
+    """Return the member with its bucket_years, and with its temperatures if `calibrate`; `note` receives oddities."""
+    if calibration is None:
         if calibrate:
             note(f"{raw.name} has no calibration.json, so it is not calibrated; training's command again would fit it")
         return raw
-    member = dataclasses.replace(raw, bucket_years=found["bucket_years"])
+    member = dataclasses.replace(raw, bucket_years=calibration["bucket_years"])
     if not calibrate:
         return member
-    if found["step"] != raw.step:
-        note(f"the temperatures of {raw.name} were fitted at step {found['step']}, its answers are of step {raw.step}")
-    return member.calibrate(found["age_temperature"], found["gender_temperature"])
+    if calibration["step"] != raw.step:
+        note(
+            f"the temperatures of {raw.name} were fitted at step {calibration['step']}, "
+            f"its predictions are of step {raw.step}"
+        )
+    return member.calibrate(calibration["age_temperature"], calibration["gender_temperature"])
 
 
-def _usable(found: Any) -> bool:
+def _usable(calibration: Any) -> bool:
     try:
-        temperatures, years = (found["age_temperature"], found["gender_temperature"]), found["bucket_years"]
+        temperatures, years = (
+            (calibration["age_temperature"], calibration["gender_temperature"]),
+            calibration["bucket_years"],
+        )
         return (
             all(math.isfinite(x) for x in (*temperatures, *(years or ())))
             and min(temperatures) > 0
-            and isinstance(found["step"], int)
+            and isinstance(calibration["step"], int)
             and (years is None or len(years) == NUM_AGE_BUCKETS)
         )
     except (KeyError, TypeError):

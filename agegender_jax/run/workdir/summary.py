@@ -31,9 +31,9 @@ def read(place: Workdir, name: str, step: int) -> report.Run:
 
 def write_card(place: Workdir) -> None:
     """MODEL_CARD.md of a finished run, from its files."""
-    found = place.read_results() or {}
-    model = found["models"][-1]
-    files.replace(place.card, report.card(read(place, model["name"], model["step"]), found))
+    results = place.read_results() or {}
+    model = results["models"][-1]
+    files.replace(place.card, report.card(read(place, model["name"], model["step"]), results))
 
 
 def _found(reading: Callable[[], dict | None]) -> dict | None:
