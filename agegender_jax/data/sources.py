@@ -141,7 +141,8 @@ def _telling(path: Path) -> Iterator[None]:
 def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
     """The files that a CSV lists, and their labels."""
     real = path.resolve()
-    entry, labels, problem = listing.file_entry(real.parent, real.name), {}, ""
+    entry, problem = listing.file_entry(real.parent, real.name), ""
+    labels: dict[str, Label | str] = {}
     try:
         _add_labels(labels, entry, path)
     except fairface.NotFairFace as error:
