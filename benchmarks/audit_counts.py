@@ -10,7 +10,7 @@ import pathlib
 from benchmarks import result_files
 
 LISTS = {  # lists of single images, by section of audit.json; "" is the top level
-    "": ("unusable", "remarks"),
+    "": ("unusable", "left_out", "remarks"),
     "exact": ("groups",),
     "near": ("groups",),
     "images": ("odd_size", "tiny", "blank"),

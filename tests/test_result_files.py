@@ -34,6 +34,7 @@ def test_counts_replace_lists_of_images():
     audit = {
         "n": 5,
         "unusable": pictures,
+        "left_out": [],
         "remarks": [],
         "exact": {"pairs": 1, "groups": [{"files": pictures}]},
         "near": {"pairs": 1, "groups": [{"files": pictures}]},
