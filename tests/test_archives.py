@@ -17,7 +17,7 @@ from agegender_jax.data import listing, sources
 from agegender_jax.errors import DataError
 
 
-def test_tar_members_that_are_not_plain_files_inside(tmp_path):
+def test_tar_members_other_than_regular_files_inside(tmp_path):
     good = f"in/1_0_0_{DATE}"
     members = [
         member(good, b"good"),
@@ -45,7 +45,7 @@ def test_tar_members_that_are_not_plain_files_inside(tmp_path):
         }
 
 
-def test_zip_members_that_are_not_plain_files_inside(tmp_path):
+def test_zip_members_other_than_regular_files_inside(tmp_path):
     path = tmp_path / "a.zip"
     link = zipfile.ZipInfo("in/soft.jpg")
     link.external_attr = 0o120777 << 16
@@ -68,7 +68,7 @@ def test_zip_members_that_are_not_plain_files_inside(tmp_path):
 
 @pytest.mark.parametrize("form", ["tar", "tgz", "zip"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_of_repeated_names_the_last_counts(form, tmp_path):
+def test_the_last_of_several_equal_names_is_used(form, tmp_path):
     name = f"1_0_0_{DATE}"
     path = tmp_path / f"a.{form}"
     if form == "zip":
@@ -137,7 +137,7 @@ def test_archives_cut_short(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["tar", "tgz", "zip"])
-def test_damaged_archives_give_items_or_say_why(form, tmp_path):
+def test_damaged_archives_are_read_or_refused(form, tmp_path):
     path = Path(write(form, tmp_path, FACES))
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     rng = np.random.default_rng(0)

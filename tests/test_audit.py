@@ -87,7 +87,7 @@ def found(source, done):
     return json.loads((source.parent / "out" / "audit.json").read_text())
 
 
-def test_duplicates_and_what_contradicts_in_them(found):
+def test_duplicates_and_their_contradictions(found):
     exact = found["exact"]
     assert (len(exact["groups"]), exact["files"], exact["pairs"]) == (3, 7, 5)
     assert exact["differing"] == {"bucket": 2, "gender": 2, "race": 2, "any": 3}
@@ -159,7 +159,7 @@ def test_label_histograms(found):
     assert sum(cell["n"] for cell in labels["cells"]) == 14
 
 
-def test_label_noise_leaves_out_what_was_copied_with_its_name(found):
+def test_label_noise_leaves_out_files_copied_with_their_names(found):
     noise = found["label_noise"]["exact"]
     assert (noise["gender_accuracy"]["pictures"], noise["gender_accuracy"]["pairs"]) == (2, 4)
     assert noise["gender_accuracy"]["disagreement"] == pytest.approx((2 / 3 + 0) / 2)
@@ -168,7 +168,7 @@ def test_label_noise_leaves_out_what_was_copied_with_its_name(found):
     assert found["label_noise"]["exact_without_recurring"]["gender_accuracy"]["disagreement"] == 0
 
 
-def test_no_pair_is_torn_and_what_random_splits_tear(faces, pairs, found):
+def test_splits_keep_pairs_together_and_random_splits_do_not(faces, pairs, found):
     split = found["leakage"]["split"]
     assert split["across"] == {"exact": 0, "near": 0} and sum(split["sizes"].values()) == 14
     torn, leaked, cases = 0, 0, list(itertools.permutations(range(14), 2))  # one file to test, one to val
@@ -185,7 +185,7 @@ def test_no_pair_is_torn_and_what_random_splits_tear(faces, pairs, found):
     assert split["random"]["exact"]["pairs"] == pytest.approx(torn / len(cases) * 5 / 6)
 
 
-def test_random_splits_of_larger_sources_by_drawing_them():
+def test_expected_leakage_of_random_splits_against_sampled_ones():
     pairs = np.array([*itertools.combinations(range(4), 2), (10, 11), (20, 21)])
     rng, torn, leaked = np.random.default_rng(0), [], []
     for _ in range(4000):
@@ -299,7 +299,7 @@ def test_grouped_labels_beside_years(tmp_path):
     assert found["labels"]["age_years"] == {} and found["exact"]["groups"] == []
 
 
-def test_one_picture_is_a_source_too(tmp_path):
+def test_a_source_of_one_picture(tmp_path):
     save(tmp_path / "one", f"25_0_0_{DATE}.png", picture(0))
     found = inspect(str(tmp_path / "one"), tmp_path / "out")
     assert found["n"] == 1 and found["exact"]["pairs"] == found["near"]["pairs"] == 0
@@ -317,11 +317,11 @@ def test_links_hold_a_chain_together(faces):
     assert audit.links(Chain, np.arange(4)) == [(0, 1, 20), (1, 2, 25)]
 
 
-def test_no_size_is_odd_where_none_is_common():
+def test_no_size_is_odd_without_a_majority():
     sides = np.array([40, 50, 60, 60])
-    assert image_stats.Looks(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == []
+    assert image_stats.ImageStats(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == []
     sides[0] = 60
-    assert image_stats.Looks(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == [1]
+    assert image_stats.ImageStats(sides, sides, np.full(4, 50.0)).odd_sizes().tolist() == [1]
 
 
 def test_a_missing_source_is_three_lines(tmp_path):

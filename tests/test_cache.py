@@ -42,7 +42,7 @@ def test_a_lock_excludes_and_waiting_can_be_ended(tmp_path):
         assert alone
 
 
-def test_a_lock_is_passed_on(tmp_path, monkeypatch):
+def test_a_waiting_process_gets_the_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "POLL_S", 0.001)
     order = []
 
@@ -60,7 +60,7 @@ def test_a_lock_is_passed_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_without_locks_the_work_is_done_all_the_same(tmp_path, monkeypatch, number):
+def test_file_systems_without_locks(tmp_path, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", fail(number))
     with cache.locked(tmp_path / "data") as alone:
         assert not alone

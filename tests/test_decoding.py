@@ -68,7 +68,7 @@ def test_colour_profiles_leave_the_pixels_alone():
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_alpha_is_laid_on_white(form):
+def test_alpha_is_composited_on_white(form):
     clear = face().convert("RGBA")
     clear.putalpha(0)
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
@@ -77,7 +77,7 @@ def test_alpha_is_laid_on_white(form):
     np.testing.assert_allclose(decode(encode(half, form, **options)), 127, atol=1)
 
 
-def test_transparent_palette_and_colour_key_are_laid_on_white():
+def test_transparent_palette_and_colour_key_are_composited_on_white():
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([0, 0, 0, 10, 20, 30])
     palette.putpixel((0, 0), 1)
@@ -123,7 +123,7 @@ def test_upright_by_exif(orientation, form):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated File")
-def test_damaged_exif_does_not_spoil_the_pixels():
+def test_damaged_exif_is_ignored():
     for exif in (b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0"):
         assert_same(encode(face(), "JPEG", exif=exif), face())
     unknown = Image.Exif()
@@ -132,7 +132,7 @@ def test_damaged_exif_does_not_spoil_the_pixels():
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_counts(form):
+def test_the_first_frame_is_decoded(form):
     red, blue = (Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue"))
     data = encode(red, form, save_all=True, append_images=[blue], duration=100)
     assert_same(data, red)
@@ -163,7 +163,7 @@ def test_truncated(form, switch, monkeypatch):
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-def test_trailing_bytes_do_no_harm():
+def test_trailing_bytes_are_ignored():
     for form in ("JPEG", "PNG", "WEBP", "BMP"):
         assert_same(encode(face(), form) + b"trailing", face())
 
@@ -198,7 +198,7 @@ def test_huge_text_chunk():
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_bytes_decode_or_say_why(form):
+def test_damaged_bytes_decode_or_raise_a_decode_error(form):
     data = encode(face(), form)
     rng = np.random.default_rng(0)
     for _ in range(150):

@@ -44,7 +44,7 @@ def test_fairface(form, encoding, tmp_path):
     assert labels[2].race_text == "Latino_Hispanic" and labels[4].race_text == "Southeast Asian"
 
 
-def test_fairface_rows_that_label_nothing(tmp_path):
+def test_fairface_rows_without_a_usable_label(tmp_path):
     rows = [
         "file,age,gender,race",
         "train/1.jpg,50-59,Male,Martian",
@@ -71,7 +71,7 @@ def test_fairface_rows_that_label_nothing(tmp_path):
     }
 
 
-def test_a_csv_named_itself_gives_what_it_lists(tmp_path):
+def test_a_csv_as_the_source_contains_the_files_that_it_lists(tmp_path):
     folder = Path(fairface("folder", tmp_path)) / "fairface"
     (folder / "train/extra.jpg").write_bytes(b"")
     (folder / "train/3.jpg").unlink()
@@ -104,7 +104,7 @@ def test_csvs_as_programs_write_them(text, tmp_path):
     assert [(item.label.age_text, item.label.age_first) for item in items] == LABELS
 
 
-def test_a_linked_csv_named_itself(tmp_path):
+def test_a_linked_csv_as_the_source(tmp_path):
     folder = Path(fairface("folder", tmp_path)) / "fairface"
     (folder / "labels.csv").rename(tmp_path / "labels_v2.dat")
     (folder / "labels.csv").symlink_to(tmp_path / "labels_v2.dat")
@@ -165,6 +165,6 @@ def test_ages_that_a_spreadsheet_has_changed_are_an_error_with_the_right_advice(
 
 
 @pytest.mark.parametrize("age", ["51", "21-30", "unknown", "70+", "", "0-3"])
-def test_other_ages_are_no_damage(age, tmp_path):
+def test_other_unknown_ages_are_not_damage(age, tmp_path):
     text = FAIRFACE.replace("50-59", age)
     assert reasons(fairface("folder", tmp_path, text))["1.jpg"] == f"unknown age group {age!r} in line 2 of the CSV"

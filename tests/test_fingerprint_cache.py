@@ -44,7 +44,7 @@ def as_joined(faces):
 
 
 @pytest.mark.parametrize("form", [str, as_tar, as_csv, as_joined])
-def test_a_source_that_did_not_change_is_not_read_again(form, faces, tmp_path, read):
+def test_an_unchanged_source_is_not_read_again(form, faces, tmp_path, read):
     spec = form(faces)
     first, second = (prepare.prepare(spec, str(tmp_path / "cache")) for _ in range(2))
     assert len(read) == 1
@@ -81,7 +81,7 @@ def replace_by_link(faces):
 
 
 @pytest.mark.parametrize("change", [rewrite, rename, remove, add, replace_by_link])
-def test_every_change_is_seen(change, faces, tmp_path, read):
+def test_every_change_is_detected(change, faces, tmp_path, read):
     first = prepare.prepare(str(faces), str(tmp_path / "cache"))
     time.sleep(0.02)  # beyond the file system's tick
     change(faces)
@@ -89,7 +89,7 @@ def test_every_change_is_seen(change, faces, tmp_path, read):
     assert len(read) == 2 and second.fingerprint != first.fingerprint
 
 
-def test_labels_of_a_csv_are_part_of_it(faces, tmp_path, read):
+def test_labels_of_a_csv_are_part_of_the_fingerprint(faces, tmp_path, read):
     spec = as_csv(faces)
     assert prepare.prepare(spec, str(tmp_path / "cache")).age_text[0] == "20-29"
     time.sleep(0.02)
@@ -97,7 +97,7 @@ def test_labels_of_a_csv_are_part_of_it(faces, tmp_path, read):
     assert prepare.prepare(spec, str(tmp_path / "cache")).age_text[0] == "40-49"
 
 
-def test_young_files_are_read_again(faces, tmp_path, read, monkeypatch):
+def test_files_changed_recently_are_read_again(faces, tmp_path, read, monkeypatch):
     monkeypatch.setattr(fingerprint_cache, "SETTLED_S", 3600.0)
     for _ in range(2):
         prepare.prepare(str(faces), str(tmp_path / "cache"))
@@ -113,7 +113,7 @@ def test_a_changed_archive_is_read(faces, tmp_path, read):
     assert prepare.prepare(spec, str(tmp_path / "cache")).fingerprint != first.fingerprint
 
 
-def test_a_change_in_the_second_of_two_joined_sources_is_seen(faces, tmp_path, read):
+def test_a_change_in_the_second_of_two_joined_sources_is_detected(faces, tmp_path, read):
     spec = as_joined(faces)
     first = prepare.prepare(spec, str(tmp_path / "cache"))
     time.sleep(0.02)
@@ -121,7 +121,7 @@ def test_a_change_in_the_second_of_two_joined_sources_is_seen(faces, tmp_path, r
     assert prepare.prepare(spec, str(tmp_path / "cache")).fingerprint != first.fingerprint
 
 
-def test_what_a_link_leads_to_is_part_of_it(faces, tmp_path, read):
+def test_the_target_of_a_link_is_part_of_the_fingerprint(faces, tmp_path, read):
     (faces / "deep").mkdir()
     path = min(faces.glob("*.jpg"))
     path.rename(faces / "deep" / "target")  # no image by its name
@@ -148,7 +148,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(faces, tmp_path, read, mon
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
 
 
-def test_a_change_while_it_is_read_is_seen(faces, tmp_path, read, monkeypatch):
+def test_a_change_during_reading_is_detected(faces, tmp_path, read, monkeypatch):
     whole = sources.read
 
     def add_and_read(*args):
@@ -162,7 +162,7 @@ def test_a_change_while_it_is_read_is_seen(faces, tmp_path, read, monkeypatch):
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
 
 
-def test_a_source_that_is_gone_once_it_is_read_is_used(faces, tmp_path, read, monkeypatch):
+def test_a_source_that_disappears_after_reading_is_used(faces, tmp_path, read, monkeypatch):
     whole = sources.read
 
     def read_and_remove(*args):
@@ -175,7 +175,7 @@ def test_a_source_that_is_gone_once_it_is_read_is_used(faces, tmp_path, read, mo
     assert not list((tmp_path / "cache").glob("*.stamp"))
 
 
-def test_bad_files_are_refused_from_what_is_known_too(faces, tmp_path, read):
+def test_bad_files_are_refused_without_reading_again(faces, tmp_path, read):
     (faces / "30_0_0_20170101000000000.jpg").write_bytes(b"nothing")
     reported = []
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5).bad) == 1
@@ -184,7 +184,7 @@ def test_bad_files_are_refused_from_what_is_known_too(faces, tmp_path, read):
     assert len(read) == 1 and [[file for file, _ in bad] for bad in reported] == [["30_0_0_20170101000000000.jpg"]]
 
 
-def test_folders_are_listed_in_any_order(faces, tmp_path, read, monkeypatch):
+def test_the_order_of_a_folder_does_not_matter(faces, tmp_path, read, monkeypatch):
     prepare.prepare(str(faces), str(tmp_path / "cache"))
     listed = listing.list_folder
     monkeypatch.setattr(listing, "list_folder", lambda root: listed(root)[::-1])
@@ -193,7 +193,7 @@ def test_folders_are_listed_in_any_order(faces, tmp_path, read, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"../../elsewhere", b"0" * 64])
-def test_a_stamp_that_says_nothing_costs_a_reading(text, faces, tmp_path, read):
+def test_an_invalid_stamp_is_ignored(text, faces, tmp_path, read):
     first = prepare.prepare(str(faces), str(tmp_path / "cache"))
     (stamp,) = (tmp_path / "cache").glob("*.stamp")
     stamp.write_bytes(text)
@@ -201,7 +201,7 @@ def test_a_stamp_that_says_nothing_costs_a_reading(text, faces, tmp_path, read):
     assert len(read) == 2 and second.fingerprint == first.fingerprint == stamp.read_text()
 
 
-def test_prepared_data_that_are_gone_are_made_again(faces, tmp_path, read):
+def test_missing_prepared_data_are_made_again(faces, tmp_path, read):
     first = prepare.prepare(str(faces), str(tmp_path / "cache"))
     shutil.rmtree(first.folder)
     second = prepare.prepare(str(faces), str(tmp_path / "cache"))

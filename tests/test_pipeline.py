@@ -44,7 +44,7 @@ def test_workers_do_not_change_batches(num_workers):
     np.testing.assert_array_equal(rows(batches(num_workers=num_workers)), rows(batches()))
 
 
-def test_an_epoch_holds_no_image_twice_and_only_those_of_the_split():
+def test_an_epoch_contains_each_image_of_the_split_at_most_once():
     epochs = rows(batches(num_steps=10)).reshape(2, 40)
     for epoch in epochs:
         assert len(set(epoch)) == 40 and set(epoch) <= set(TRAIN)

@@ -47,7 +47,7 @@ def test_prepared_once_and_reused(faces, tmp_path, built):
     assert folder == f"{first.fingerprint[:16]}-{builder.VERSION}"
 
 
-def test_nothing_is_left_among_the_temporary_files(faces, tmp_path, monkeypatch):
+def test_no_temporary_files_are_left(faces, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     prepare.prepare(str(faces), str(tmp_path / "cache"))
@@ -194,7 +194,7 @@ def test_a_full_disk_while_preparing_names_the_folder_and_leaves_nothing(faces, 
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_what_a_progress_callback_raises_ends_the_work_and_leaves_nothing(faces, tmp_path):
+def test_an_exception_of_the_progress_callback_ends_every_phase_and_leaves_nothing(faces, tmp_path):
     """As a signal does; in every phase."""
     texts = []
     prepare.prepare(str(faces), str(tmp_path / "first"), progress=lambda *row: texts.append(row[2]))
@@ -230,7 +230,7 @@ def test_memory_does_not_grow_with_the_bytes_of_the_images(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
-def test_prepared_data_that_cannot_be_read_for_the_moment_stay(faces, tmp_path, built, monkeypatch, error):
+def test_prepared_data_that_are_temporarily_unreadable_are_not_removed(faces, tmp_path, built, monkeypatch, error):
     folder = prepare.prepare(str(faces), str(tmp_path)).folder
     before = sorted(folder.rglob("*"))
 
@@ -247,7 +247,7 @@ def test_prepared_data_that_cannot_be_read_for_the_moment_stay(faces, tmp_path, 
     assert len(prepare.prepare(str(faces), str(tmp_path)).file) == 40 and len(built) == 1
 
 
-def test_damaged_data_go_when_better_ones_are_there(faces, tmp_path, monkeypatch):
+def test_damaged_data_are_removed_after_they_are_replaced(faces, tmp_path, monkeypatch):
     folder = prepare.prepare(str(faces), str(tmp_path)).folder
     (folder / "index.npz").write_bytes(b"not an index")
     with monkeypatch.context() as patch:
@@ -259,7 +259,7 @@ def test_damaged_data_go_when_better_ones_are_there(faces, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
 
 
-def test_leftovers_of_killed_processes_go(faces, tmp_path):
+def test_leftovers_of_killed_processes_are_removed(faces, tmp_path):
     folder = prepare.prepare(str(faces), str(tmp_path)).folder
     folder.rename(folder.with_name(f"{folder.name}.1-2.tmp"))
     folder.with_name(f"{folder.name}.tmp").mkdir()  # as version 0.1 called it
@@ -267,7 +267,7 @@ def test_leftovers_of_killed_processes_go(faces, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
 
 
-def test_data_that_are_removed_while_they_are_used(faces, tmp_path):
+def test_data_removed_during_use(faces, tmp_path):
     images = np.array(prepare.prepare(str(faces), str(tmp_path / "cache")).images(32))
     prepared = prepare.prepare(str(faces), str(tmp_path / "cache"))
     prepared.images(32)
@@ -307,7 +307,7 @@ def test_a_cache_inside_of_the_source_is_refused(faces, tmp_path):
     assert not (faces / "cache").exists()
 
 
-def test_what_is_left_out_is_said(faces, tmp_path):
+def test_a_warning_names_what_is_left_out(faces, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(faces, source / "a")
     (source / "b").symlink_to(faces)

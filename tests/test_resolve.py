@@ -10,7 +10,7 @@ from agegender_jax.data import resolve, sources
 from agegender_jax.errors import ConfigError, DataError
 
 
-def test_a_comma_in_an_existing_path_is_no_join(tmp_path):
+def test_a_comma_in_an_existing_path_does_not_join(tmp_path):
     (tmp_path / "a,b").mkdir()
     spec = write("folder", tmp_path / "a,b", FACES)
     assert sources.resolve(spec) == [Path(spec)] and sources.source_name(spec) == "faces"
@@ -72,7 +72,7 @@ def test_impossible_paths(name):
 
 
 @pytest.mark.parametrize("spec", ["", " ", ",", "synthetic:", "synthetic:0", "synthetic:x", "synthetic:-1"])
-def test_what_is_no_source_at_all(spec):
+def test_texts_that_are_not_sources(spec):
     with pytest.raises(ConfigError):
         sources.resolve(spec)
 
@@ -93,7 +93,7 @@ def drawn(monkeypatch):
     return generator
 
 
-def test_synthetic_faces_are_drawn_once_for_each_generator(drawn, tmp_path):
+def test_synthetic_faces_are_generated_once_for_each_version(drawn, tmp_path):
     for _ in range(2):
         assert len(list(sources.read("synthetic:40", tmp_path / "cache"))) == 40
     assert drawn.calls.count(40) == 1
@@ -104,7 +104,7 @@ def test_synthetic_faces_are_drawn_once_for_each_generator(drawn, tmp_path):
     assert sources.resolve("synthetic", tmp_path / "cache")[0].name.startswith("synthetic-3000-")
 
 
-def test_a_broken_off_drawing_leaves_nothing(drawn, tmp_path, monkeypatch):
+def test_an_interrupted_generation_leaves_nothing(drawn, tmp_path, monkeypatch):
     def broken(folder, num, seed, size, progress):
         (Path(folder) / "1.jpg").touch()
         raise KeyboardInterrupt
@@ -115,7 +115,7 @@ def test_a_broken_off_drawing_leaves_nothing(drawn, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_cache_place(drawn, tmp_path, monkeypatch):
+def test_the_cache_folder(drawn, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert resolve.cache_folder() == tmp_path / "agegender_jax"
     assert sources.resolve("synthetic:3", "")[0].parent == tmp_path / "agegender_jax"
@@ -127,7 +127,7 @@ def test_the_cache_place(drawn, tmp_path, monkeypatch):
         sources.resolve("synthetic:3", tmp_path / "file")
 
 
-def test_outputs_inside_of_a_source_are_refused(tmp_path):
+def test_outputs_inside_a_source_are_refused(tmp_path):
     (tmp_path / "faces").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "faces")
     (tmp_path / "a.tar").touch()
@@ -144,6 +144,6 @@ def test_outputs_inside_of_a_source_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("call", [sources.resolve, sources.read, lambda path: sources.read("synthetic:1", path)])
-def test_home_folders_that_are_not_known(call):
+def test_unknown_home_folders(call):
     with pytest.raises(ConfigError, match="the home folder of ~nosuchuser is not known"):
         call("~nosuchuser/faces")

@@ -186,7 +186,7 @@ def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, undisturb
 
 def test_other_jobs_stop_too(config, undisturbed, signals, tmp_path):
     options = {"out": str(tmp_path / "out"), "workdirs": [], "split_seed": 0, "command": []}
-    for phase in ("checking images", "looking at the pictures"):
+    for phase in ("checking images", "measuring the images"):
         signals.stop(phase, audit.inspect, config.data.source, cache_dir=str(tmp_path / "cache"), **options)
     options = {"source": None, "split": "val", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": True}
     signals.stop("predicting the val split", evaluate.evaluate, [str(undisturbed)], **options)

@@ -14,7 +14,7 @@ from agegender_jax.errors import DataError
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("prefix", ["", "UTKFace/", "./a/b/"])
-def test_every_form_gives_the_same(form, prefix, tmp_path):
+def test_every_form_has_the_same_items(form, prefix, tmp_path):
     hidden = [f"__MACOSX/._{DATE}", f"__MACOSX/1_0_0_{DATE}", f".trash/1_0_0_{DATE}"]
     others = dict.fromkeys(["README.txt", "notes/list.csv", *hidden], b"a,b\n1,2\n")
     spec = write(form, tmp_path, others | {prefix + name: data for name, data in FACES.items()})
@@ -45,7 +45,7 @@ def test_only_image_names_count():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_odd_names_come_out_one_by_one(form, tmp_path):
+def test_unusual_names(form, tmp_path):
     odd = ["25 (1).jpg", "line\nbreak.jpg", "\N{GRINNING FACE}.jpg", "x" * 251 + ".jpg"]
     if form != "zip":
         odd.append(os.fsdecode(b"caf\xe9.jpg"))
@@ -55,7 +55,7 @@ def test_odd_names_come_out_one_by_one(form, tmp_path):
     assert all(found[name] for name in odd) and not any(found[name] for name in FACES)
 
 
-def test_folder_members_that_are_not_plain_files_inside(tmp_path):
+def test_folder_members_other_than_regular_files_inside(tmp_path):
     root = Path(write("folder", tmp_path, {f"a/1_0_0_{DATE}": b"good", "a/big.jpg": b""}))
     (tmp_path / f"2_0_0_{DATE}").write_bytes(b"outside")
     with (root / "a/big.jpg").open("wb") as file:
@@ -148,7 +148,7 @@ def five_seconds():
     signal.signal(signal.SIGALRM, before)
 
 
-def test_waiting_files_do_not_hang(five_seconds, tmp_path):
+def test_fifos_do_not_hang(five_seconds, tmp_path):
     """Opening a FIFO without a writer would block forever."""
     root = Path(write("folder", tmp_path, FACES))
     os.mkfifo(root / f"5_0_0_{DATE}")

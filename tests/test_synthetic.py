@@ -81,7 +81,7 @@ def test_a_written_file_has_its_masks(tmp_path, monkeypatch):
         assert found[index] is drawn[index][1]
 
 
-def test_masks_refuse_a_name_of_no_drawn_face(tmp_path):
+def test_masks_refuse_names_of_other_files(tmp_path):
     (path,) = synthetic.write_faces(tmp_path, 1, seed=5, size=SIZE)
     age_years, rest = path.name.split("_", 1)
     (lost,) = synthetic.write_faces(tmp_path, 1, seed=5 + 10**8, size=SIZE)
@@ -114,7 +114,7 @@ def shares(label, seed):
     return masks, {name: draw(name)[0] - black for name in masks}
 
 
-def test_a_region_is_what_shows():
+def test_a_region_is_what_is_visible():
     """A mark needs a quarter's cover; each layer above leaves more than half of it or takes the mark."""
     seen = set()
     for seed, label in enumerate(labels(60)):
@@ -162,7 +162,7 @@ def test_a_region_is_where_the_picture_changes(region, monkeypatch):
     assert shown >= 2
 
 
-def test_age_and_gender_act_together():
+def test_age_and_gender_interact():
     assert mean_trait("recede", 60, 0) > 0.2 and mean_trait("recede", 60, 1) == 0
     assert mean_trait("beard", 30, 0) > 0.2 and mean_trait("beard", 30, 1) == mean_trait("beard", 8, 0) == 0
     assert mean_trait("folds", 45, 1) > mean_trait("folds", 45, 0) + 0.1  # men's skin wrinkles later

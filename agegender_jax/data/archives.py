@@ -1,7 +1,7 @@
-"""Archives listed and read without unpacking them to disk.
+"""List and read archives without unpacking them.
 
-Nothing is followed or believed: links and devices are named with their reason, paths that lead outside too, a
-member is read up to MAX_BYTES, and an archive that claims to unpack to far more than its own size is refused.
+An archive is not trusted. Links that lead outside of it, devices and paths outside are entries with a reason, a member
+is read up to MAX_BYTES, and an archive that claims to unpack to far more than its own size is refused.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _ERRORS = (
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[list[Entry]]:
-    """The images and CSVs of an archive in its order, readable while the context lasts.
+    """Yield the images and CSVs of an archive in its order, readable while the context lasts.
 
     Raises:
       DataError: not an archive, damaged, cut short, or far larger inside than outside.
@@ -76,7 +76,7 @@ def _is_gzip(path: Path) -> bool:
 
 
 def _budget(path: Path) -> Callable[[int], None]:
-    """To be called with the size that a member claims, before it is read; raises DataError beyond reason."""
+    """Return a function to call with the claimed size of each member; it raises DataError above the limit."""
     limit = max(2**30, 100 * path.stat().st_size)
     total = 0
 
@@ -94,7 +94,7 @@ def _budget(path: Path) -> Callable[[int], None]:
 
 
 def _without_repeats(listed: list[Entry]) -> list[Entry]:
-    """Of several members of one name only the last counts, as when unpacking."""
+    """Return the entries, all but the last of several equal names as replaced, as in unpacking."""
     last = {entry.path: entry for entry in listed if entry.read}
     return [
         Entry(entry.path, reason="replaced by a later member of the same name")

@@ -1,7 +1,8 @@
-"""What is wrong with a prepared source: duplicates, labels that contradict each other, leaks, odd names.
+"""Find faults of a prepared source: duplicates, contradicting labels, leaks between splits, unusual names.
 
-Two files hold the same picture *exactly* where their decoded pixels are equal, and *nearly* where only their
-difference hashes are at most 30 of 256 bits apart: re-encoded or re-cropped copies, and sometimes other persons.
+Two files are *exact* duplicates if their decoded pixels are equal. They are *near* duplicates if only their difference
+hashes, or that of a mirror image, are at most 30 of 256 bits apart: copies that were encoded or cropped again, and
+sometimes different people.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from agegender_jax.labels import GENDERS
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Pairs (i, j), i < j, of files that hold the same picture.
+    """Pairs (i, j), i < j, of files with the same picture.
 
     Attributes:
       exact: int [K, 2], equal pixels.
@@ -30,12 +31,17 @@ class Pairs:
     mirrored: np.ndarray
 
     def all(self) -> np.ndarray:
-        """Both kinds, int [K + L, 2]: what may not stand on two sides of a split."""
+        """Return exact and near pairs, int [K + L, 2]: files that belong in one split."""
         return np.concatenate([self.exact, self.near])
 
 
 def find_pairs(content: np.ndarray, dhash: np.ndarray) -> Pairs:
-    """All pairs among N files. `content`: [N], equal for equal pictures; `dhash`: uint8 [N, 32]."""
+    """Return all pairs of N files.
+
+    Args:
+      content: str [N], equal for equal pictures.
+      dhash: uint8 [N, 32].
+    """
     i, j = pairs = near_duplicates.pairs_within(dhash).T
     exact = np.asarray(content)[i] == np.asarray(content)[j]
     near = pairs.T[~exact]
@@ -45,34 +51,34 @@ def find_pairs(content: np.ndarray, dhash: np.ndarray) -> Pairs:
 
 
 def exact_groups(faces: Prepared) -> list[np.ndarray]:
-    """The files of every picture that several files hold, int [M] each."""
+    """Return the files of each picture that occurs more than once, int [M] each."""
     return _groups(faces.content)
 
 
 def near_groups(faces: Prepared) -> list[np.ndarray]:
-    """The files of every group that holds nearly equal pictures, int [M] each; a chain of such is one group."""
+    """Return the files of each group with different, nearly equal pictures, int [M] each. A chain is one group."""
     return [files for files in _groups(faces.group) if len(set(faces.content[files].tolist())) > 1]
 
 
 def links(faces: Prepared, files: np.ndarray) -> list[tuple[int, int, int]]:
-    """(file, file, distance in bits): the shortest links between the distinct pictures of a group of files.
+    """Return the shortest links between the different pictures of a group: (file, file, distance in bits).
 
-    Each picture is named by its first file; M pictures have M - 1 links.
+    The first file of each picture stands for it. M pictures have M - 1 links.
     """
     files = files[np.sort(np.unique(faces.content[files], return_index=True)[1])]
     hashes = faces.dhash[files]
     apart = np.stack([near_duplicates.distances(np.broadcast_to(bits, hashes.shape), hashes) for bits in hashes])
     tree = minimum_spanning_tree(apart + 1).tocoo()  # 0 would mean no link
-    found = zip(files[tree.row].tolist(), files[tree.col].tolist(), (tree.data - 1).astype(int).tolist(), strict=True)
-    return sorted((min(i, j), max(i, j), bits) for i, j, bits in found)
+    edges = zip(files[tree.row].tolist(), files[tree.col].tolist(), (tree.data - 1).astype(int).tolist(), strict=True)
+    return sorted((min(i, j), max(i, j), bits) for i, j, bits in edges)
 
 
 def disagreements(faces: Prepared, pairs: np.ndarray) -> dict[str, np.ndarray]:
-    """How the labels of each pair (int [K, 2]) differ.
+    """Return how the labels of each pair (int [K, 2]) differ.
 
     Returns:
-      bucket, gender, race: bool [K]; a label with a range differs where the ranges do not overlap.
-      buckets_apart: int [K], 0 where they overlap. years_apart: float [K], NaN where years are not known.
+      bucket, gender, race: bool [K]; age ranges differ if they do not overlap.
+      buckets_apart: int [K], 0 if they overlap. years_apart: float [K], NaN if years are unknown.
     """
     i, j = pairs.T
     age, years = faces.age, np.where(faces.age_years < 0, np.nan, faces.age_years)
@@ -102,12 +108,12 @@ def contradictions(faces: Prepared, pairs: np.ndarray) -> list[tuple[str, str]]:
 
 
 def label_of(faces: Prepared, file: int) -> tuple[str, int, int]:
-    """A file's label: age as text, gender and race as codes."""
+    """Return a file's label: age as text, gender and race as codes."""
     return str(faces.age_text[file]), int(faces.gender[file]), int(faces.race[file])
 
 
 def independent(faces: Prepared, pairs: np.ndarray) -> np.ndarray:
-    """Which of the pairs (int [K, 2]) hold two labels, bool [K]: a file copied with its name has one label only."""
+    """Return which pairs (int [K, 2]) have two independent labels, bool [K]: a file copied with its name has one."""
     stems = np.array([file.rpartition("/")[2].partition(".")[0].strip() for file in faces.file.tolist()])
     i, j = pairs.T
     same = (faces.age_text[i] == faces.age_text[j]) & (faces.gender[i] == faces.gender[j])
@@ -115,14 +121,14 @@ def independent(faces: Prepared, pairs: np.ndarray) -> np.ndarray:
 
 
 def pairs_across(pairs: np.ndarray, split: np.ndarray) -> int:
-    """How many of the pairs (int [K, 2]) have their files in different splits ([N] str)."""
+    """Return the number of pairs (int [K, 2]) whose files are in different splits ([N] str)."""
     return int((split[pairs[:, 0]] != split[pairs[:, 1]]).sum())
 
 
 def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:
-    """What a split that draws single files at random, 80/10/10 without regard to duplicates, leaks in expectation.
+    """Return the expected leakage of a random split of single files, 80/10/10, that ignores duplicates.
 
-    With n_s of N files in split s, a pair is torn with probability 1 - sum n_s (n_s - 1) / (N (N - 1)). A test file
+    With n_s of N files in split s, a pair is split with probability 1 - sum n_s (n_s - 1) / (N (N - 1)). A test file
     with m twins is safe if all of them are in test too: the product over k < m of (n_test - 1 - k) / (N - 1 - k).
 
     Returns:
@@ -140,13 +146,13 @@ def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:
 
 
 def remarks(faces: Prepared) -> list[tuple[str, str]]:
-    """(file, what is unusual) of names that carry their label all the same; labels from a CSV need no name."""
+    """Return (file, remark) of unusual names with a valid label. Files with labels from a CSV are left out."""
     remarks_by_file = [(file, remark(file.rpartition("/")[2])) for file in faces.file[faces.age_years >= 0].tolist()]
     return sorted((file, text) for file, text in remarks_by_file if text)
 
 
 def _groups(number: np.ndarray) -> list[np.ndarray]:
-    """Places of each value that stands there more than once, in the order of the places."""
+    """Return the indices of each value that occurs more than once, ordered by the first index."""
     _, inverse, counts = np.unique(number, return_inverse=True, return_counts=True)
     order = np.argsort(inverse, kind="stable")
     parts = np.split(order, np.cumsum(counts)[:-1])

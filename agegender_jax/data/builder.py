@@ -1,4 +1,4 @@
-"""The prepared form of a source: a TFDS data set in array_record files, images as the bytes they came as."""
+"""The prepared form of a source: a TFDS data set in array_record files, with the images' original bytes."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from agegender_jax.data import cache, near_duplicates
 
 TEXTS = ("file", "content", "sha256", "age_text", "race_text")
-READER_THREADS = 64  # of array_record, for the whole process; it waits for ever where one cannot be started
+READER_THREADS = 64  # of array_record, once per process; it hangs if one of them cannot be started
 VERSION = "2.0.0"  # of the fields and of the split rule
 NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
 
@@ -34,7 +34,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
         features["dhash"] = tfds.features.Tensor(shape=(32,), dtype=np.uint8)
         features["thumbnail"] = tfds.features.Tensor(shape=(near_duplicates.SIDE**2,), dtype=np.uint8)
         info = self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
-        info.initialize_from_bucket = lambda: None  # leaves an empty folder among the system's temporary ones
+        info.initialize_from_bucket = lambda: None  # otherwise leaves an empty folder in the system's temporary folder
         return info
 
     def _split_generators(self, dl_manager):
@@ -65,7 +65,7 @@ def read(folder: Path):
     """Return random access to the records in `folder`, images still encoded.
 
     Raises:
-      ValueError: files hold another number of records than the data set's info says.
+      ValueError: the number of records is not that of the data set's metadata.
       ConfigError: the threads that array_record reads with cannot be started.
     """
     check_threads()

@@ -48,10 +48,10 @@ def writable(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, progress: Progress | None = None) -> Iterator[bool]:
-    """Hold the lock `<path>.lock` while the context lasts; yield False where there are no locks to be had.
+    """Hold the lock `<path>.lock` while the context lasts; yield False if the file system has no locks.
 
-    Without a lock, two processes may do the same work. Neither disturbs the other, because all that they write appears
-    by a rename.
+    Without a lock, two processes may do the same work. They do not disturb each other, because each file and folder
+    appears by a rename.
     """
     handle = _open_lock(path.with_name(f"{path.name}.lock"))
     try:
@@ -62,8 +62,8 @@ def locked(path: Path, progress: Progress | None = None) -> Iterator[bool]:
 
 
 def _open_lock(path: Path) -> int | None:
-    """Return a handle of the lock file; None where it can be neither written nor read."""
-    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # of another user's file, reading must do
+    """Return a handle of the lock file; None if it can be neither written nor read."""
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # another user's file can only be read
         try:
             return os.open(path, flags | os.O_CLOEXEC, 0o666)
         except OSError as error:
@@ -88,14 +88,14 @@ def _lock(handle: int, progress: Progress | None) -> bool:
 
 
 def new_folder(beside: Path) -> Path:
-    """Make a folder for what will be renamed to `beside`; remove it with `remove_leftovers` if that fails."""
+    """Make a temporary folder that is to be renamed to `beside`."""
     return _new(lambda path: path.mkdir(), beside)
 
 
 def new_array(beside: Path, shape: tuple[int, ...]) -> tuple[np.memmap, Path]:
-    """Make a memory-mapped uint8 array file whose room on the disk is taken, to be renamed to `beside`.
+    """Make a temporary, memory-mapped uint8 array file that is to be renamed to `beside`. Its disk space is allocated.
 
-    Writing to a page for which there is no room would kill the process.
+    Writing to a page without disk space would kill the process.
 
     Raises:
       OSError: the disk is full.
@@ -119,7 +119,7 @@ def replace_array(array: np.memmap, temporary: Path, path: Path) -> None:
 
 
 def replace_folder(unfinished: Path, folder: Path) -> None:
-    """Rename `unfinished` to `folder`; one that is there already goes after the new one is in its place."""
+    """Rename `unfinished` to `folder`, then remove an earlier folder of that name."""
     try:
         unfinished.rename(folder)
         return
@@ -136,7 +136,7 @@ def replace_folder(unfinished: Path, folder: Path) -> None:
 
 
 def remove_leftovers(beside: Path) -> None:
-    """Remove what processes that were killed have left of `beside`. Hold its lock."""
+    """Remove temporary files of `beside` that killed processes left. The caller must hold its lock."""
     for path in beside.parent.glob(f"{beside.name}*.tmp"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -181,7 +181,7 @@ def check_threads(count: int) -> None:
 
 
 def unreadable(folder: Path, error: OSError) -> DataError:
-    """Return the error for prepared data that are there and cannot be read."""
+    """Return the error for existing prepared data that cannot be read."""
     return DataError(f"prepared data cannot be read: {error.strerror}", str(error.filename or folder), OTHER_FOLDER)
 
 

@@ -1,4 +1,4 @@
-"""Image bytes to upright RGB pixels, by Pillow from a fixed list of formats."""
+"""Decode image files of a fixed list of formats to upright RGB pixels, with Pillow."""
 
 import io
 
@@ -22,7 +22,7 @@ _UPRIGHT = {
 
 
 class DecodeError(Exception):
-    """Bytes that are no usable image; the text is the reason in a few words."""
+    """Bytes that are not a usable image; the text is the reason in a few words."""
 
     @property
     def reason(self) -> str:
@@ -30,7 +30,7 @@ class DecodeError(Exception):
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The first frame, upright by EXIF, on white where transparent, 16 bits scaled to 8.
+    """Return the first frame, upright by EXIF, transparency on white, 16 bits scaled to 8.
 
     Colour profiles are ignored.
 
@@ -52,7 +52,7 @@ def decode(data: bytes) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} megapixels")
-            ImageFile.LOAD_TRUNCATED_IMAGES = False  # the whole process's switch
+            ImageFile.LOAD_TRUNCATED_IMAGES = False  # a switch of the whole process
             image.load()
             return np.array(_rgb(_upright(image)))
     except DecodeError:
@@ -67,7 +67,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """The largest centred square, scaled with an antialiasing bilinear filter.
+    """Return the largest centred square, scaled with an antialiasing bilinear filter.
 
     Args:
       image: uint8 RGB [H, W, 3].
@@ -86,7 +86,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Whether a PNG lacks its end, or a WEBP some of its announced bytes; Pillow may not see either."""
+    """Return whether a PNG lacks its end, or a WEBP bytes of its header's size; Pillow may miss either."""
     if data.startswith(b"\x89PNG"):
         return _PNG_END not in data
     return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
@@ -95,7 +95,7 @@ def _is_cut_short(data: bytes) -> bool:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block does not spoil the pixels
+    except Exception:  # the pixels of an image with a damaged EXIF block are good
         orientation = 1
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 

@@ -1,4 +1,4 @@
-"""A source recognised by what its files' states tell, so that a start need not read them all again."""
+"""Recognise an unchanged source by the state of its files, without reading them again."""
 
 import contextlib
 import hashlib
@@ -17,9 +17,9 @@ SETTLED_S = 2.0  # file systems' clocks are coarse: a second change soon after t
 
 
 def path(spec: str, cache: Path, progress: Progress | None = None) -> Path | None:
-    """The file in `cache`, there or not, that holds the fingerprint of the source as it stands now.
+    """Return the path in `cache` for the fingerprint of the source in its present state, whether it exists or not.
 
-    None while any file of the source changed less than SETTLED_S ago.
+    Return None if any file of the source changed less than SETTLED_S ago.
 
     Raises:
       DataError, ConfigError: as `sources.read`.
@@ -33,7 +33,7 @@ def path(spec: str, cache: Path, progress: Progress | None = None) -> Path | Non
 
 
 def still(stamp: Path, spec: str, cache: Path) -> bool:
-    """Whether the source still is as it was when `stamp` was its path."""
+    """Return whether the state of the source still is the one of `stamp`."""
     try:
         return path(spec, cache) == stamp
     except (ConfigError, DataError):
@@ -41,7 +41,7 @@ def still(stamp: Path, spec: str, cache: Path) -> bool:
 
 
 def read(stamp: Path | None) -> str | None:
-    """The fingerprint, or None."""
+    """Return the fingerprint in the file, None if there is none."""
     try:
         text = stamp.read_text() if stamp else ""
     except (OSError, UnicodeDecodeError):
@@ -50,7 +50,7 @@ def read(stamp: Path | None) -> str | None:
 
 
 def write(stamp: Path | None, fingerprint: str) -> None:
-    """Keeps the fingerprint, where that can be done: without it the next start reads the files again."""
+    """Write the fingerprint. If that fails, the next start reads the source again."""
     with contextlib.suppress(OSError):
         if stamp:
             replace(stamp, fingerprint)

@@ -1,4 +1,4 @@
-"""What a source holds, as names and ways to read them; and folders listed so."""
+"""List the images and CSVs of a folder, each with the function that reads it."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-MAX_BYTES = 64 * 2**20  # of one file: far above any portrait, far below what hurts
+MAX_BYTES = 64 * 2**20  # of one file: more than any portrait needs
 TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
 LINK = "a link, not followed"
 LINK_OUTSIDE = "a link that leads outside the source"
@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 
 class State(NamedTuple):
-    """What shows, without reading a file, that it changed; times in ns, the second of content or inode (ctime)."""
+    """Metadata that changes when a file changes. Times in ns: mtime and ctime."""
 
     size: int
     inode: int
@@ -50,8 +50,8 @@ class Entry:
     """One image or CSV of a source.
 
     Attributes:
-      path: path inside the source with `/` between the parts (as it stands, if it leads outside).
-      read: returns the bytes (at most MAX_BYTES) or raises Unreadable; None where there is a reason.
+      path: path inside the source with `/` between its parts; unchanged if it leads outside.
+      read: returns the bytes (at most MAX_BYTES) or raises Unreadable; None if there is a reason.
       reason: why it cannot be read, or None.
       state: of a regular file on disk; None in archives.
     """
@@ -63,7 +63,7 @@ class Entry:
 
 
 def is_image(path: str) -> bool:
-    """Whether the name's suffix is an image's, readable by us or not."""
+    """Return whether the name has an image's suffix, of a supported format or not."""
     return _IMAGE.fullmatch(path.rpartition("/")[2]) is not None
 
 
@@ -72,7 +72,7 @@ def is_csv(path: str) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a part of the path is hidden or macOS's `__MACOSX`."""
+    """Return whether a part of the path is hidden or macOS's `__MACOSX`."""
     parts = path.split("/")
     return "__MACOSX" in parts or any(part.startswith(".") and part not in (".", "..") for part in parts)
 
@@ -82,7 +82,7 @@ def is_wanted(path: str) -> bool:
 
 
 def inner_path(name: str) -> str | None:
-    """`name` without empty and `.` parts; None where it is absolute or climbs with `..`."""
+    """Return `name` without empty and `.` parts; None if it is absolute or contains `..`."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
         return None
@@ -130,7 +130,7 @@ def left_out(root: Path) -> list[tuple[str, str]]:
 
 
 def list_folder(root: Path) -> list[Entry]:
-    """The images and CSVs below a folder; links to folders are not entered.
+    """Return the images and CSVs below a folder. Links to folders are not followed.
 
     Raises:
       OSError: a folder in it cannot be listed.
@@ -149,19 +149,23 @@ def list_folder(root: Path) -> list[Entry]:
 
 
 def file_entry(root: Path, path: str) -> Entry:
-    """The file at `path` below `root`: regular, not too large, and really below it."""
+    """Return the entry of the file at `path` below `root`, which must be regular, below `root` and not too large."""
     (entry,) = file_entries(root, [path])
     return entry
 
 
 def file_entries(root: Path, paths: Iterable[str]) -> list[Entry]:
-    """`file_entry` of each path."""
+    """Return `file_entry` of each path."""
     real = os.path.realpath(root)
     return [_entry(path, os.path.join(root, path), real) for path in paths]
 
 
 def _entry(path: str, full: str, root: str | None) -> Entry:
-    """The file at `full`. `root`: what it must lie below, without links; None where no link leads to the file."""
+    """Return the entry of the file at `full`.
+
+    Args:
+      root: resolved folder that must contain the file; None if the path has no links.
+    """
     try:
         status = os.stat(full)
         outside = root is not None and not os.path.realpath(full).startswith(os.path.join(root, ""))

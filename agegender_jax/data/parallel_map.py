@@ -1,4 +1,4 @@
-"""Work on many items in threads, few of them in memory at a time."""
+"""Map a function over many items in threads, with few items in memory at a time."""
 
 import collections
 import concurrent.futures
@@ -8,13 +8,13 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-AHEAD = 4  # items in work or waiting, for each thread
+AHEAD = 4  # items for each thread, running or waiting
 
 
 def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield `work(item)` of each item in order, computed by one thread for each core.
 
-    At most AHEAD items for each thread are taken ahead of the consumer, and their results are kept.
+    At most AHEAD items for each thread are taken ahead of the consumer.
     """
     threads = os.cpu_count() or 1
     pending: collections.deque[concurrent.futures.Future] = collections.deque()

@@ -1,4 +1,4 @@
-"""Batches from decoded images. A training batch is a pure function of (seed, step)."""
+"""Make batches from decoded images. A training batch is a pure function of (seed, step)."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ PREFETCH = 4  # batches ready ahead of the step
 
 
 class _Order:
-    """The indices of a step's batch: each epoch a new permutation, what does not fill a batch left out."""
+    """The indices of each step's batch: a new permutation in each epoch, without an incomplete last batch."""
 
     def __init__(self, indices: np.ndarray, seed: int, batch_size: int):
         self._indices, self._seed, self._batch_size = indices, seed, batch_size
@@ -42,7 +42,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of the steps start+1 .. num_steps, gathered by threads ahead of time.
+    """Return the batches of the steps start+1 .. num_steps, gathered by threads ahead of time.
 
     Args:
       images: uint8 [N, S, S, 3], may be memory-mapped; age: int32 [N, 2]; gender: int32 [N].
@@ -51,7 +51,7 @@ def train_batches(
       num_workers: threads, at most one for each core; 0 gathers in the caller's thread.
       age_years: int32 [N], for the batches' `age_years`.
     """
-    import grain.python as grain  # here: steps on random images do without it
+    import grain.python as grain  # here: steps on random images do not need it
 
     order = _Order(np.asarray(indices), seed, batch_size)
     share = batch_size // process_count
@@ -77,7 +77,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The images at `indices` once and in order; the last batch is padded with the first ones, `mask` 0 there.
+    """Yield the images at `indices` once and in order; the last batch is padded with the first ones, `mask` 0 there.
 
     Args:
       batch_size: over all processes; each gets its own contiguous share of every batch.

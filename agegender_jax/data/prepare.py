@@ -1,4 +1,4 @@
-"""Prepare a source once, keep the result under the source's fingerprint, and find it again."""
+"""Prepare a source once, store the result under the source's fingerprint, and reuse it."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ from agegender_jax.files import replace, to_json
 
 OnBad = Callable[[list[tuple[str, str]]], str]
 INDEX, BAD = "index.npz", "bad.json"
-MOST_ALLOWED = 0.2  # share of unusable files up to which data.max_bad is advised: beyond, something is wrong with all
+MOST_ALLOWED = 0.2  # share of unusable files up to which the error suggests a larger data.max_bad
 
 
 def prepare(
@@ -32,24 +32,25 @@ def prepare(
     progress: Progress | None = None,
     on_bad: OnBad | None = None,
 ) -> Prepared:
-    """Read, check, decode and group the images of `spec`, or find that done.
+    """Read, check, decode and group the images of `spec`, or load the prepared data of an earlier start.
 
-    The source is read once, into a temporary file of the cache. A source whose files' names, sizes, inodes and times
-    are those of an earlier start is not read at all. Of each image, about two kB are kept in memory.
+    The source is copied to a temporary file in the cache, so it is read only once. A source whose files' names, sizes,
+    inodes and times have not changed since an earlier start is not read at all. It takes about 2 kB of memory per
+    image.
 
     Args:
       spec: as for `sources.read`.
       cache_dir: folder of the prepared data; the user's cache folder if None or "".
       max_bad: largest share of unusable files, 0 to 1.
-      progress: is called with (done, total, text) all the time; what it raises ends the work.
-      on_bad: writes the list of unusable files somewhere and returns where; called before they are an error.
+      progress: is called with (done, total, text) in each phase; its exceptions end the work.
+      on_bad: writes a list of the unusable files and returns its path; called before an error about them.
 
     Raises:
       DataError: no usable image, or more than `max_bad` of the files unusable.
       ConfigError: `cache_dir` cannot be written, or threads cannot be started.
       OSError: the disk is full.
     """
-    from agegender_jax.data import builder  # needs TFDS; here, for its absence is no damage to prepared data
+    from agegender_jax.data import builder  # here, because its absence (it needs TFDS) is not damage to prepared data
 
     folder = resolve.cache_folder(cache_dir)
     resolve.check_outside(spec, folder.resolve(), "data.cache_dir")
@@ -94,7 +95,7 @@ class _File:
     """An image file of a source, its bytes at `start` of the spool.
 
     Attributes:
-      failed: whether reading it failed, perhaps not for ever.
+      failed: whether reading it failed, perhaps only for the moment.
     """
 
     file: str
@@ -126,7 +127,7 @@ def _fingerprint(files: Iterable[_File]) -> str:
 
 
 def _find(folder: Path, progress: Progress | None, build: Callable[[Path], None] | None = None):
-    """Return what `_read` gives, after building it if need be; None where it is not there and there is no `build`."""
+    """Return the prepared data in `folder`, built with `build` if necessary; None if they are missing without it."""
     with cache.locked(folder, progress) as alone:
         content = _open(folder, progress)
         if content is None and build:
@@ -144,12 +145,12 @@ def _find(folder: Path, progress: Progress | None, build: Callable[[Path], None]
 
 
 def _open(folder: Path, progress: Progress | None):
-    """Return what `_read` gives; None where it must be made, again or for the first time. Nothing is removed."""
+    """Return the prepared data in `folder`; None if they are missing or damaged. Nothing is removed."""
     try:
         if not folder.exists():
             return None
         for path in (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp"):
-            path.open("rb").close()  # array_record has no errors of its own for a lack of permissions or file handles
+            path.open("rb").close()  # array_record does not report missing permissions or file handles
         return _read(folder)
     except (UserError, MemoryError):
         raise
@@ -177,13 +178,13 @@ def _build(
 
     bad = [(file.file, file.reason) for file in files if file.reason]
     usable = [file for file in files if not file.reason]
-    kept, records = [], []
-    for file, found in zip(usable, parallel_map(lambda file: _examine(file, data(file)), usable), strict=True):
-        if isinstance(found, str):
-            bad.append((file.file, found))
+    usable_files, records = [], []
+    for file, record in zip(usable, parallel_map(lambda file: _examine(file, data(file)), usable), strict=True):
+        if isinstance(record, str):
+            bad.append((file.file, record))
         else:
-            kept.append(file)
-            records.append(found)
+            usable_files.append(file)
+            records.append(record)
         if progress:
             progress(len(records) + len(bad), len(files), "checking images")
     _check_any(spec, records, bad, on_bad)
@@ -191,7 +192,7 @@ def _build(
     groups = splits.groups([record["content"] for record in records], hashes, progress)
 
     def examples() -> Iterator[dict]:
-        for i, (file, record) in enumerate(zip(kept, records, strict=True)):
+        for i, (file, record) in enumerate(zip(usable_files, records, strict=True)):
             if progress:
                 progress(i + 1, len(records), "writing the prepared images")
             yield record | {"group": int(groups[i]), "image": data(file)}
@@ -263,7 +264,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str
 
 
 def _write_index(path: Path, records: Iterable[dict]) -> None:
-    """Write the records' columns but for the image, in their stored order, so that a start need not read the images."""
+    """Write the records' columns but the image, in their stored order, so that a start does not read the images."""
     columns: dict[str, list] = {}
     for record in records:
         for name, value in record.items():

@@ -51,12 +51,12 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
 
 
 def resolve_existing(spec: str) -> list[Path]:
-    """Return the folder, archive or CSV behind each part of `spec` but for synthetic faces. Errors as in `resolve`."""
+    """Return the folder, archive or CSV of each part of `spec` but synthetic faces. Raise as `resolve`."""
     return [_find(part) for part in _parts(spec) if _synthetic_num(part) is None]
 
 
 def check_outside(spec: str, path: Path, flag: str) -> None:
-    """Raise ConfigError if `path`, to which the program writes, is inside a folder of the source, where it is read.
+    """Raise ConfigError if an output folder is inside a folder of the source, whose images would include its figures.
 
     Args:
       path: resolved.
@@ -191,5 +191,5 @@ def _move(unfinished: Path, folder: Path):
     try:
         unfinished.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was faster
+        if not folder.is_dir():  # otherwise another process was faster
             raise

@@ -1,7 +1,7 @@
-"""Faces with their labels out of folders, archives, FairFace CSVs, several joined, or drawn ones.
+"""Read labelled faces from folders, archives, FairFace CSVs, several of these joined, or the face generator.
 
-Every file with an image's name comes out, labelled or with the reason why it cannot be used. Files that a
-FairFace CSV lists have its labels, all others those of their UTKFace names.
+Every file with an image's name is an item, labelled or with the reason why it cannot be used. Files that a FairFace CSV
+lists have its labels, all others those of their UTKFace names.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ NOT_THERE = "listed in the CSV, but there is no such image"
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One image file of a source: bytes and label, or the reason why it is unusable.
+    """An image file of a source: bytes and label, or the reason why it is unusable.
 
     Attributes:
-      file: path inside the source without the folders that all its readable images share; in joined sources
-        after `<source name>/`. Bytes that are not UTF-8 stand in it as surrogate escapes.
+      file: path inside the source without the folders that all its readable images share, in joined sources after
+        `<source name>/`. Bytes that are not UTF-8 are surrogate escapes.
       data: the file's bytes, or None.
-      label: Label, or None; there is one and no data where reading failed, perhaps not for ever.
+      label: None for an unusable file, unless it only could not be read, perhaps for the moment.
       reason: None for a usable file.
     """
 
@@ -44,13 +44,13 @@ class Item:
 
 
 def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> Iterator[Item]:
-    """The images of a source, sorted by `file`, read one by one.
+    """Return the images of a source, sorted by `file` and read one by one.
 
     Args:
       spec: folder, archive (.tar, .tar.gz, .tgz, .zip), FairFace CSV, `synthetic[:N]`, or several of them
         with commas between.
-      cache_dir: where drawn faces are kept; the user's cache folder if None or "".
-      progress: is called with (done, total, text) while faces are drawn and images are read.
+      cache_dir: folder of synthetic faces; the user's cache folder if None or "".
+      progress: is called with (done, total, text) while faces are generated and images are read.
 
     Raises:
       DataError: a source is missing; or, while iterating, unreadable, damaged or without images.
@@ -65,19 +65,19 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
 def states(
     spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None
 ) -> Iterator[tuple[str, State | str]]:
-    """(name, state, or the reason why it cannot be used) of each image and CSV on disk; an archive counts as one file.
+    """Yield (name, state, or the reason why it cannot be used) of each image and CSV; an archive is one file.
 
     Arguments and errors as in `read`.
     """
     for name, path in zip(source_names(spec), resolve(spec, cache_dir, progress), strict=True):
         where = f"{name}:{os.path.realpath(path)}"
-        with _telling(path):
+        with _data_errors(path):
             if path.is_dir():
-                found = listing.list_folder(path)
+                entries = listing.list_folder(path)
             else:
-                found = [Entry("", state=State.of(path.stat()))]
-                found += _list_csv(path)[0] if listing.is_csv(path.name) else []
-        yield from ((f"{where}/{entry.path}", entry.state or str(entry.reason)) for entry in found)
+                entries = [Entry("", state=State.of(path.stat()))]
+                entries += _list_csv(path)[0] if listing.is_csv(path.name) else []
+        yield from ((f"{where}/{entry.path}", entry.state or str(entry.reason)) for entry in entries)
 
 
 def left_out(spec: str) -> list[tuple[str, str]]:
@@ -113,9 +113,9 @@ def _read_one(path: Path, progress: Progress | None) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str], str]]:
-    """A source's entries, what its FairFace CSVs say (path -> label or reason), and why another CSV says nothing."""
+    """Yield a source's entries, the labels of its CSVs (path -> label or reason), and why another CSV has none."""
     with contextlib.ExitStack() as stack:
-        with _telling(path):
+        with _data_errors(path):
             if path.is_dir():
                 listed = listing.list_folder(path)
                 labels, problem = _csv_labels(path, listed)
@@ -128,8 +128,8 @@ def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str], str
 
 
 @contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """A source that cannot be read becomes a DataError."""
+def _data_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a source into a DataError."""
     try:
         yield
     except (OSError, listing.Unreadable) as error:
@@ -139,7 +139,7 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
-    """The files that a CSV lists, and their labels."""
+    """Return the files that a CSV lists, and their labels."""
     real = path.resolve()
     entry, problem = listing.file_entry(real.parent, real.name), ""
     labels: dict[str, Label | str] = {}
@@ -155,7 +155,7 @@ def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
 
 
 def _csv_labels(root: Path, listed: list[Entry]) -> tuple[dict[str, Label | str], str]:
-    """What a source's CSVs say, and why the first one that says nothing does not."""
+    """Return the labels of a source's CSVs, and why the first CSV without labels has none."""
     labels: dict[str, Label | str] = {}
     problems = []
     for entry in listed:
@@ -168,11 +168,11 @@ def _csv_labels(root: Path, listed: list[Entry]) -> tuple[dict[str, Label | str]
 
 
 def _add_labels(labels: dict[str, Label | str], entry: Entry, where: Path, folder: str = "") -> None:
-    """Add what a CSV says to `labels`; `folder` is its place inside the source.
+    """Add a CSV's labels to `labels`; `folder` contains the CSV inside the source.
 
     Raises:
       DataError: a row cannot be read.
-      NotFairFace: it says nothing.
+      NotFairFace: it has no labels.
     """
     if entry.read is None:
         raise fairface.NotFairFace(entry.reason)
@@ -195,7 +195,7 @@ def _missing(labels: dict[str, Label | str], present: set[str]) -> list[Entry]:
 
 
 def _shared_folder(paths: list[str]) -> str:
-    """The folders that lead to all of the paths, with a slash at the end, or nothing."""
+    """Return the folders that all paths have in common, with a slash at the end, or an empty text."""
     shared = os.path.commonprefix([path.split("/")[:-1] for path in paths])
     return "/".join(shared) + "/" if shared else ""
 

@@ -1,4 +1,4 @@
-"""Tar archives listed strictly, and read in place or, compressed, through a spool.
+"""List tar archives strictly, and read them in place or, if compressed, through a spool.
 
 Errors of `tarfile` and `gzip` pass through.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from agegender_jax.data import listing
 from agegender_jax.data.listing import MAX_BYTES, Entry
 
-_SPOOL_IN_MEMORY = 128 * 2**20  # beyond this a .tar.gz's images wait in a temporary file
-_HEADER_BYTES = 2**20  # of one extended header: it holds a path, never megabytes
+_SPOOL_IN_MEMORY = 128 * 2**20  # of a .tar.gz; more goes to a temporary file
+_HEADER_BYTES = 2**20  # of an extended header, which contains a path
 _PADDING_BLOCKS = 2**16  # of zeros between or after archives: 32 MiB
 _EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -70,14 +70,14 @@ _open = functools.partial(_StrictTarFile.open, tarinfo=_StrictTarInfo, ignore_ze
 
 
 def list_tar(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], None]) -> list[Entry]:
-    """Read the headers; the members are read from their places while `stack` is open."""
+    """Read the headers; the members are read in place while `stack` is open."""
     tar = stack.enter_context(_open(path, "r:"))
     members = list(tar)
     return _entries(members, lambda member: functools.partial(_read_member, tar, member), spend)
 
 
 def list_tar_gz(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], None]) -> list[Entry]:
-    """Read the archive once, in its order; what may be read later waits in a spool until `stack` closes."""
+    """Read the archive once, in its order; the images and CSVs are in a spool until `stack` closes."""
     spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
     members, starts = [], {}
     with gzip.open(path) as unpacked, _open(fileobj=unpacked, mode="r|") as tar:
@@ -106,7 +106,7 @@ def _entries(
     """Return the entries of the wanted members; links to files of the archive are read as these.
 
     Args:
-      reader: returns what reads a regular member; None where it was not kept.
+      reader: returns what reads a regular member; None if it is not in the spool.
       spend: is called with the size of each file that a link leads to.
     """
     files, links = {}, {}

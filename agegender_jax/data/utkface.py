@@ -1,7 +1,7 @@
-"""Labels out of UTKFace file names: `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
+"""Parse labels from UTKFace file names: `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
 
-Zhang, Song, Qi 2017. A handful of the distributed names are malformed; those whose labels are known stand in
-`KNOWN` by their whole stem, others lose one field for certain and are refused.
+Zhang, Song, Qi 2017. A few of the published names are malformed. `KNOWN` has the labels that are known, by stem; the
+others lack a field and are refused.
 """
 
 import re
@@ -26,7 +26,7 @@ DATE_DIGITS = 17  # year to millisecond
 
 
 def parse_utkface_name(name: str) -> Label | str:
-    """The label that a file name carries, or in one line why it carries none.
+    """Return the label in a file name, or the reason in one line why there is none.
 
     Args:
       name: the file's name without its folder, for example `25_0_1_20170116220224657.jpg.chip.jpg`.
@@ -53,7 +53,7 @@ def parse_utkface_name(name: str) -> Label | str:
 
 
 def remark(name: str) -> str | None:
-    """What is unusual about a name that carries a label all the same, in one line; None for a plain one."""
+    """Return what is unusual about a name with a valid label, in one line; None for a regular name."""
     stem = name.split(".", 1)[0]
     date = stem.rpartition("_")[2].strip()
     if stem.strip() in KNOWN:
@@ -72,5 +72,5 @@ def _label(age: int, gender: int, race: int) -> Label:
 
 
 def _shown(text: str) -> str:
-    """`text` in quotes, printable ASCII only, cut at 40 characters."""
+    """Return `text` in quotes, in printable ASCII, cut at 40 characters."""
     return ascii(text[:40])

@@ -1,4 +1,4 @@
-"""Zip archives listed and read in place. Errors of `zipfile` pass through."""
+"""List and read zip archives in place. Errors of `zipfile` pass through."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ _ENCRYPTED = 0x1  # general purpose bit flag, APPNOTE.TXT 4.4.4
 
 
 def list_zip(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], None]) -> list[Entry]:
-    """Reads the directory; the members are read from their places while `stack` is open."""
+    """Read the directory; the members are read in place while `stack` is open."""
     archive = stack.enter_context(zipfile.ZipFile(path))
     _check_start(path, archive)
     listed = []
@@ -35,7 +35,7 @@ def list_zip(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], Non
 
 
 def _check_start(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise BadZipFile where another archive is before this one; zipfile reads the last one alone."""
+    """Raise BadZipFile if another archive comes before this one: zipfile reads only the last one."""
     first = min((info.header_offset for info in archive.infolist()), default=0)
     with path.open("rb") as file:
         if first and file.read(4) == b"PK\3\4":
@@ -43,7 +43,7 @@ def _check_start(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _kind(info: zipfile.ZipInfo) -> int:
-    """Return the type bits of the member's mode, 0 where it has none."""
+    """Return the type bits of the member's mode, 0 if it has none."""
     return stat.S_IFMT(info.external_attr >> 16)
 
 

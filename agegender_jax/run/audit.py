@@ -1,4 +1,4 @@
-"""The audit job: a source looked through for duplicates, contradicting labels, leaks, and odd names and pictures."""
+"""The audit command: find duplicates, contradicting labels, leaks, and unusual names and images in a source."""
 
 import functools
 from collections.abc import Sequence
@@ -30,20 +30,20 @@ def inspect(
     cache_dir: str | None,
     command: Sequence[str],
 ) -> dict:
-    """Audits `source`, writes audit.json, audit.html and exclude.csv to `out`, returns what audit.json holds.
+    """Audit `source`, write audit.json, audit.html and exclude.csv to `out`, and return the value of audit.json.
 
     Args:
       out: folder; audits/<name of the source> if None.
-      workdirs: runs whose splits are checked, and compared with the source.
-      split_seed: of the split that is checked besides.
+      workdirs: runs whose splits are checked and compared with the source.
+      split_seed: of the split of the source that is checked.
 
     Raises:
-      ConfigError, DataError, CheckpointError: as the exit codes say. Findings are no error.
+      ConfigError, DataError, CheckpointError: see errors.py. Findings are not errors.
     """
     if not source:
         raise ConfigError("--source is missing", "--source", "name the images to audit, for example crop_part1.tar")
-    places = [Workdir(path) for path in workdirs]
-    seeds = [read_config(place)["data"]["split_seed"] for place in places]
+    runs = [Workdir(path) for path in workdirs]
+    seeds = [read_config(run)["data"]["split_seed"] for run in runs]
     folder = files.expand(out or f"audits/{sources.source_name(source)}", "--out").resolve()
     resolve.check_outside(source, folder, "--out")
     make_out(folder)
@@ -54,25 +54,25 @@ def inspect(
         pairs = audit.find_pairs(faces.content, faces.dhash)
         leakage = {
             "split": _split(faces, pairs, split_seed),
-            "runs": [_run(place, faces, seed) for place, seed in zip(places, seeds, strict=True)],
+            "runs": [_run(run, faces, seed) for run, seed in zip(runs, seeds, strict=True)],
         }
-        seen = image_stats.look(faces, progress.prepare)
-        found = report.findings(faces, pairs, seen, leakage, list(command))
-        _write(folder, faces, found)
+        stats = image_stats.measure(faces, progress.prepare)
+        findings = report.findings(faces, pairs, stats, leakage, list(command))
+        _write(folder, faces, findings)
         write_csv(folder / "exclude.csv", ("file", "reason"), audit.contradictions(faces, pairs.all()))
-        progress.show(_table(found))
+        progress.show(_table(findings))
         progress.note(f"audit: {folder / 'audit.html'}")
-        return found
+        return findings
 
 
 def _list_bad(folder: Path, bad: list[tuple[str, str]]) -> str:
-    """Where no image is usable there is no audit, but a list."""
+    """Write the list of unusable files, for a source without a usable image; return its path."""
     write_csv(folder / "bad_images.csv", ("file", "reason"), bad)
     return str(folder / "bad_images.csv")
 
 
 def _split(faces: Prepared, pairs: audit.Pairs, seed: int) -> dict:
-    """The split that training with this data.split_seed would use, and what one at random would leak."""
+    """Return the leakage of the split with this data.split_seed, and that of a random split."""
     assignment = splits.assign(faces.group, faces.content, seed)
     return {
         "split_seed": seed,
@@ -84,16 +84,16 @@ def _split(faces: Prepared, pairs: audit.Pairs, seed: int) -> dict:
     }
 
 
-def _run(place: Workdir, faces: Prepared, seed: int) -> dict:
-    """A run's own split, and how many images of the source it has seen, as launch.evaluate would refuse them."""
-    images = leaks.read_splits(place)
+def _run(run: Workdir, faces: Prepared, seed: int) -> dict:
+    """Return the leakage of a run's split, and how many images of the source the run has seen."""
+    images = leaks.read_splits(run)
     own = Dataset(faces, splits.assign(faces.group, faces.content, seed))
     seen = {
-        name: {"n": len(own.indices(name)), "seen": len(leaks.find(place, own, name))}
+        name: {"n": len(own.indices(name)), "seen": len(leaks.find(run, own, name))}
         for name in ("train", "val", "test")
     }
     pairs = audit.find_pairs(images.sha256, images.dhash)
-    return {"workdir": place.given, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
+    return {"workdir": run.given, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
 
 
 def _across(assignment: np.ndarray, pairs: audit.Pairs) -> dict:
@@ -106,19 +106,19 @@ def _across(assignment: np.ndarray, pairs: audit.Pairs) -> dict:
     }
 
 
-def _write(folder: Path, faces: Prepared, found: dict) -> None:
-    """audit.html and last audit.json."""
-    place = {file: i for i, file in enumerate(faces.file.tolist())}
-    whole = Dataset(faces, np.full(len(place), "train"))
-    page = report.page(found, report.draw(faces, found), lambda file: whole.picture(place[file]))
+def _write(folder: Path, faces: Prepared, findings: dict) -> None:
+    """Write audit.html and, last, audit.json."""
+    index = {file: i for i, file in enumerate(faces.file.tolist())}
+    whole = Dataset(faces, np.full(len(index), "train"))
+    page = report.page(findings, report.draw(faces, findings), lambda file: whole.picture(index[file]))
     files.replace(folder / "audit.html", page)
-    write_json(folder / "audit.json", found)
+    write_json(folder / "audit.json", findings)
 
 
-def _table(found: dict) -> Table:
-    shown = Table(title=f"audit of {found['source']['name']}", show_header=False)
-    shown.add_column(overflow="fold")
-    shown.add_column(overflow="fold")
-    for row in report.summary(found):
-        shown.add_row(*row)
-    return shown
+def _table(findings: dict) -> Table:
+    table = Table(title=f"audit of {findings['source']['name']}", show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for row in report.summary(findings):
+        table.add_row(*row)
+    return table

@@ -1,4 +1,4 @@
-"""The faces of a run: a prepared source, its split, and batches from it."""
+"""The dataset of a run: a prepared source, its split, and batches of it."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -33,18 +33,18 @@ class Dataset:
         return Dataset(self.prepared, assignment)
 
     def targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """age int32 [n, 2] and gender int32 [n] of a split."""
+        """Return the targets of a split: age, int32 [n, 2], and gender, int32 [n]."""
         where = self.indices(split)
         return self.prepared.age[where], self.prepared.gender[where]
 
     def picture(self, index: int) -> np.ndarray:
-        """An image as it came, decoded: uint8 RGB [H, W, 3]."""
+        """Return an image at its original size, uint8 RGB [H, W, 3]."""
         return decode(self.prepared.encoded(index))
 
     def train_batches(
         self, config: ConfigDict, start: int, num_steps: int, progress: Callable | None = None
     ) -> Iterator[Batch]:
-        """This process's share of the batches of the steps start+1 .. num_steps."""
+        """Return this process's share of the batches of the steps start+1 .. num_steps."""
         return pipeline.train_batches(
             self.prepared.images(config.data.image_size, progress),
             self.prepared.age,
@@ -63,7 +63,7 @@ class Dataset:
     def eval_batches(
         self, split: str, image_size: int, batch_size: int, progress: Callable | None = None
     ) -> Iterator[Batch]:
-        """This process's share of batches with every image of a split once, in order, the last one padded and masked.
+        """Return this process's share of the batches of a split, each image once and in order, the last batch padded.
 
         Args:
           batch_size: over all devices of all processes; rounded up to a multiple of their number.
@@ -82,7 +82,7 @@ class Dataset:
 
 
 def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: Callable | None = None) -> Dataset:
-    """Prepare `config.data.source`, joined with `data.train_on`, or find it prepared, and split it.
+    """Prepare `config.data.source`, joined with `data.train_on`, or load it, and split it.
 
     Args:
       on_bad: as in `prepare`.

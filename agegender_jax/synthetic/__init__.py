@@ -1,4 +1,4 @@
-"""Drawn faces with known age, gender and race: training and tests without any download."""
+"""Synthetic faces with known age, gender and race, for training and tests without a download."""
 
 from agegender_jax.synthetic.faces import AGE_SHARES, RACE_SHARES, draw_face, masks, sample_label, write_faces
 

@@ -1,4 +1,4 @@
-"""Hair, beard, wrinkles and glasses of a drawn face; coordinates and rules as in face_parts."""
+"""Draw hair, beard, wrinkles and glasses; coordinates and rules as in parts.py."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ GREY = (0.80, 0.80, 0.82)
 
 
 def hair_colour(f: Traits, grey: float, strands: np.ndarray) -> np.ndarray:
-    """Colour [3, S, S]: strands of the natural colour and, in the share `grey`, white ones."""
+    """Return the colour [3, S, S]: strands of the natural colour, a share `grey` of them white."""
     base = np.asarray(f.hair, np.float32)[:, None, None]
     white = np.clip((strands * 0.5 + grey * 2.0 - 1.0) * 1.3 + 0.5, 0, 1) if grey > 0 else 0
     return (base + white * (np.asarray(GREY, np.float32)[:, None, None] - base)) * (1 + 0.28 * strands)
 
 
 def draw_back_hair(c: Canvas, f: Traits, strands: np.ndarray) -> None:
-    """The hair behind the head: a cap, and long hair down to its length."""
+    """Draw the hair behind the head: a cap, and long hair down to its length."""
     cap = head_inside(c, f, f.hair_volume + 0.02)
     cap = np.minimum(cap, f.eye_level + 0.05 - c.v)
     if f.hair_length > 0:
@@ -34,7 +34,7 @@ def draw_back_hair(c: Canvas, f: Traits, strands: np.ndarray) -> None:
 
 
 def draw_top_hair(c: Canvas, f: Traits, strands: np.ndarray, chance: Chance) -> None:
-    """The hair over the forehead and temples, its line rising with balding."""
+    """Draw the hair over forehead and temples. Its line rises with balding."""
     part = chance.bell(0, 0.25)
     across = (c.u - part) / f.head_width
     line = f.hairline + (0.32 if f.bangs and f.recede < 0.3 else 0.0)
@@ -56,7 +56,7 @@ def draw_top_hair(c: Canvas, f: Traits, strands: np.ndarray, chance: Chance) -> 
 
 
 def draw_beard(c: Canvas, f: Traits, inside: np.ndarray, mouth: float, base: float, grain: np.ndarray) -> None:
-    """Stubble to full beard along the jaw, and a moustache."""
+    """Draw a beard along the jaw, from stubble to full, and a moustache."""
     colour = hair_colour(f, f.beard_grey, grain)
     if f.beard:
         top = mouth + 0.10 - 0.55 * np.maximum(np.abs(c.u) / f.head_width - 0.45, 0)
@@ -69,7 +69,7 @@ def draw_beard(c: Canvas, f: Traits, inside: np.ndarray, mouth: float, base: flo
 
 
 def draw_wrinkles(c: Canvas, f: Traits, chance: Chance, base: float, mouth: float) -> None:
-    """Forehead lines, crow's feet, bags, folds and lines about the mouth: dark, with a light rim below."""
+    """Draw forehead lines, crow's feet, bags, folds and lines about the mouth: dark, with a light rim below."""
     lines = np.zeros_like(c.u)
     rims = np.zeros_like(c.u)
 
@@ -132,7 +132,7 @@ def draw_wrinkles(c: Canvas, f: Traits, chance: Chance, base: float, mouth: floa
 
 
 def draw_spots(c: Canvas, f: Traits, chance: Chance, inside: np.ndarray) -> None:
-    """Age spots on the forehead and cheeks."""
+    """Draw age spots on the forehead and cheeks."""
     cover = np.zeros_like(c.u)
     for _ in range(int(f.spots * 9)):
         centre = (
@@ -145,7 +145,7 @@ def draw_spots(c: Canvas, f: Traits, chance: Chance, inside: np.ndarray) -> None
 
 
 def draw_extras(c: Canvas, f: Traits, chance: Chance) -> None:
-    """Glasses (frames without lenses), earrings and a bow in the hair."""
+    """Draw glasses (frames without lenses), earrings and a bow in the hair."""
     if f.glasses:
         colour = chance.pick(((0.08, 0.08, 0.09), (0.35, 0.20, 0.10), (0.70, 0.65, 0.55)))
         middle, radius = 0.32, f.eye_width * 1.45

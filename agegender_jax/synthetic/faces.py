@@ -1,7 +1,7 @@
-"""Drawn faces with known age, gender and race, for running without any data: configs/quickstart.py.
+"""Generate synthetic faces with known age, gender and race, as in configs/quickstart.py.
 
-The labels come first, then the traits (face_traits), then the picture (face_parts, face_details), then a
-camera: pose, light, background, colour cast and noise. Nothing but numpy and Pillow; the same everywhere.
+Labels are sampled first, then traits (traits.py). The face is drawn (parts.py, details.py) and photographed: pose,
+light, background, colour cast and noise. Only NumPy and Pillow are used, and the result is the same on every machine.
 """
 
 import math
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[0-9]+_[01]_[0-4]_([0-9]{8})([0-9]{9})\.jpg\.chip\.jpg")
 
 
 def sample_label(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Draws (age_years 0..95, gender 0..1, race 0..4)."""
+    """Return a random label (age_years 0..95, gender 0..1, race 0..4)."""
     decade = int(np.searchsorted(np.cumsum(AGE_SHARES), float(rng.random()) * 0.999999))
     years = 6 if decade == 9 else 10
     race = int(np.searchsorted(np.cumsum(RACE_SHARES), float(rng.random()) * 0.999999))
@@ -34,14 +34,14 @@ def sample_label(rng: np.random.Generator) -> tuple[int, int, int]:
 def draw_face(
     rng: np.random.Generator, age_years: int, gender: int, race: int, size: int = 96
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Draws one face.
+    """Draw one face.
 
     Returns:
-      The picture, uint8 [size, size, 3], and the true regions of what shows in it: name -> bool
-      [size, size]. Always "head", "eyes", "nose" and "mouth"; where they show "hair", "brows", "beard",
+      The picture, uint8 [size, size, 3], and the regions visible in it: name -> bool
+      [size, size]. Always "head", "eyes", "nose" and "mouth"; if visible "hair", "brows", "beard",
       "wrinkles", "spots", "ears", "neck", "glasses" (the frames), "earrings", "bow". Eyes, nose,
       mouth, brows, beard, wrinkles and spots are the head's own and take nothing from "head". Others overlap
-      only where both show: at soft edges, through thin hair or stubble, and where nose, wrinkles and spots
+      only where both are visible: at soft edges, through thin hair or stubble, and where nose, wrinkles and spots
       shade the same skin.
     """
     f = sample_traits(rng, age_years, gender, race)
@@ -79,7 +79,7 @@ def draw_face(
 def write_faces(
     folder, num: int, seed: int, size: int = 96, progress: Callable[[int, int, str], None] | None = None
 ) -> list[pathlib.Path]:
-    """Writes `num` JPEGs with UTKFace names into `folder`; face i depends on (seed, i, size) alone.
+    """Write `num` JPEGs with UTKFace names to `folder`; face i depends only on (seed, i, size).
 
     `masks` gives the regions of a file from its name, for seeds below 10**8.
     """
@@ -96,12 +96,12 @@ def write_faces(
 
 
 def masks(name: str, size: int = 96) -> dict[str, np.ndarray]:
-    """The true regions in a file of `write_faces`, drawn again from its name.
+    """Return the regions of a file of `write_faces`, which is generated again from its name.
 
     Args:
       name: the file's name without its folder. It holds the last 8 digits of the seed: files written with a
         seed of 10**8 or more have lost the others, and are refused unless the labels fit by chance.
-      size: side in pixels with which the file was written; with another, another face is drawn.
+      size: side in pixels of the file; another size is another face.
 
     Returns:
       Region -> bool [size, size], as from `draw_face`.
@@ -119,7 +119,7 @@ def masks(name: str, size: int = 96) -> dict[str, np.ndarray]:
 
 
 def _numbered_face(seed: int, index: int, size: int) -> tuple[str, np.ndarray, dict[str, np.ndarray]]:
-    """Name, picture and regions of face `index`."""
+    """Return the name, picture and regions of face `index`."""
     rng = np.random.default_rng([seed, index])
     age_years, gender, race = sample_label(rng)
     unique = f"{seed % 10**8:08d}{index:09d}"
@@ -127,7 +127,7 @@ def _numbered_face(seed: int, index: int, size: int) -> tuple[str, np.ndarray, d
 
 
 def _background(rng: np.random.Generator, chance: Chance, size: int) -> np.ndarray:
-    """Smooth patches of colour, float32 [3, size, size]."""
+    """Return smooth patches of colour, float32 [3, size, size]."""
     base = 255 * chance.between(0.1, 0.9) + 90 * (rng.random(3) - 0.5)
     cells = base + (rng.random((5, 5, 3)) - 0.5) * chance.between(20, 90)
     small = Image.fromarray(np.clip(cells, 0, 255).astype(np.uint8))
@@ -136,7 +136,7 @@ def _background(rng: np.random.Generator, chance: Chance, size: int) -> np.ndarr
 
 
 def _noise(rng: np.random.Generator, size: int, tall: int, wide: int) -> np.ndarray:
-    """Noise of mean 0 and deviation about 0.5, smoothed over `tall` x `wide` pixels, float32 [size, size]."""
+    """Return noise of mean 0 and deviation about 0.5, smoothed over `tall` x `wide` pixels, float32 [size, size]."""
     noise = rng.random((size + tall - 1, size + wide - 1), dtype=np.float32) - np.float32(0.5)
     rows: Any = sum(noise[k : k + size] for k in range(tall))
     smooth: Any = sum(rows[:, k : k + size] for k in range(wide))
@@ -144,7 +144,7 @@ def _noise(rng: np.random.Generator, size: int, tall: int, wide: int) -> np.ndar
 
 
 def _photograph(rng: np.random.Generator, chance: Chance, picture: np.ndarray) -> np.ndarray:
-    """Exposure, contrast, colour cast and sensor noise; float32 [3, S, S] to uint8 [S, S, 3]."""
+    """Apply exposure, contrast, colour cast and sensor noise: float32 [3, S, S] to uint8 [S, S, 3]."""
     gain, contrast = chance.between(0.75, 1.15), chance.between(0.8, 1.15)
     cast = np.array([gain * chance.bell(1, 0.045) for _ in range(3)], np.float32)[:, None, None]
     picture = 0.5 + contrast * (picture * cast - 0.5)

@@ -1,4 +1,4 @@
-"""The brush and the parts of a drawn face, as antialiased shapes on a pixel grid.
+"""Draw the parts of a face as antialiased shapes on a pixel grid.
 
 Face coordinates: u to the right, v down, the origin in the middle of the head, crown at v = -1 and chin at
 v = 1. Pixels see only + - * / and square roots, which IEEE 754 rounds alike on every machine.
@@ -8,7 +8,7 @@ import numpy as np
 
 from agegender_jax.synthetic.traits import Chance, Traits
 
-FAINT, SOLID = 0.25, 0.5  # least coverage that marks a region, and that hides what lies below
+FAINT, SOLID = 0.25, 0.5  # least coverage that marks a region, and that hides what is below
 
 
 class Canvas:
@@ -32,13 +32,13 @@ class Canvas:
         self.au = np.abs(self.uf)
 
     def edge(self, inside: np.ndarray, softness: float = 0.0) -> np.ndarray:
-        """Coverage 0..1 of the points where `inside` (a signed length) is positive."""
+        """Return the coverage 0..1 of the points where `inside` (a signed length) is positive."""
         return np.clip(0.5 + inside / (self.px + softness), 0, 1)
 
     def paint(
         self, cover: np.ndarray, colour, region: str | None = None, hides: bool = False, part_of: str | None = None
     ) -> None:
-        """Paints over the picture, and takes from the regions below what no longer shows.
+        """Paint over the picture, and remove from the regions below what is no longer visible.
 
         Args:
           cover: share of each pixel that is painted, 0..1, [S, S].
@@ -59,7 +59,7 @@ class Canvas:
             self.masks[region] = self.masks.get(region, False) | (cover > FAINT)
 
     def tint(self, cover: np.ndarray, gain: float, region: str | None = None) -> None:
-        """Multiplies the picture by `gain` where covered; what lies below shows through."""
+        """Multiply the picture by `gain` where covered; what is below stays visible."""
         self.picture *= 1 + cover * (gain - 1)
         if region is not None:
             self.masks[region] = self.masks.get(region, False) | (cover > FAINT)
@@ -71,7 +71,7 @@ class Canvas:
     def stroke(
         self, along, across, middle: float, half: float, level: float, slope: float, bend: float, thick: float
     ) -> np.ndarray:
-        """A tapering parabola across = level + slope t + bend t^2, t = (along - middle) / half in -1..1."""
+        """Return a tapering parabola across = level + slope t + bend t^2, t = (along - middle) / half in -1..1."""
         t = (along - middle) / half
         q = t * t
         body = thick * (1 - q)
@@ -80,7 +80,7 @@ class Canvas:
 
 
 def head_inside(c: Canvas, f: Traits, grow: float = 0.0) -> np.ndarray:
-    """Signed length inside the head: an ellipse above, between an ellipse and a box towards the chin."""
+    """Return the signed length inside the head: an ellipse above, between an ellipse and a box towards the chin."""
     low = np.maximum(c.v, 0)
     a = (f.head_width + grow) * (1 - f.jaw_taper * low * low)
     p, q = (c.u / a) ** 2, (c.v / (1 + grow)) ** 2
@@ -91,7 +91,7 @@ def head_inside(c: Canvas, f: Traits, grow: float = 0.0) -> np.ndarray:
 
 
 def draw_skin(c: Canvas, f: Traits, chance: Chance, light, blotch: np.ndarray) -> np.ndarray:
-    """Neck, ears and head with light and shade. Returns the signed length inside the head."""
+    """Draw neck, ears and head with light and shade. Return the signed length inside the head."""
     skin = np.asarray(f.skin, np.float32)[:, None, None]
     neck = c.edge(np.minimum(f.neck_width + 0.10 * np.maximum(c.v - 1, 0) - np.abs(c.u), c.v - 0.4))
     shirt = chance.colour((chance.between(0.1, 0.9), chance.between(0.1, 0.9), chance.between(0.1, 0.9)), 0.1)
@@ -113,7 +113,7 @@ def draw_skin(c: Canvas, f: Traits, chance: Chance, light, blotch: np.ndarray) -
 
 
 def draw_eyes(c: Canvas, f: Traits, chance: Chance) -> None:
-    """Sockets, whites, irises, lids and lashes."""
+    """Draw sockets, whites, irises, lids and lashes."""
     w, h = f.eye_width, f.eye_width * f.eye_open
     middle = 0.31 + 0.05 * (f.head_width - 0.74)
     ue = (c.au - middle) / w
@@ -164,7 +164,7 @@ def draw_brows(c: Canvas, f: Traits, hair: np.ndarray) -> None:
 
 
 def draw_nose(c: Canvas, f: Traits, light) -> float:
-    """Bridge, tip and nostrils. Returns the level of the nose's base."""
+    """Draw bridge, tip and nostrils. Return the level of the nose's base."""
     base = f.eye_level + f.nose_length
     w = f.nose_width
     side = 1 if light[0] < 0 else -1
@@ -177,7 +177,7 @@ def draw_nose(c: Canvas, f: Traits, light) -> float:
 
 
 def draw_mouth(c: Canvas, f: Traits, base: float) -> float:
-    """Lips, the line between, sometimes teeth. Returns the level of the mouth."""
+    """Draw lips, the line between, sometimes teeth. Return the level of the mouth."""
     level = base + (1 - base) * 0.42
     t = c.uf / f.mouth_width
     bow = 1 - t * t

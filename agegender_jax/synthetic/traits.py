@@ -1,7 +1,7 @@
-"""What a drawn face looks like, given its age, gender and race: the cues, and the chance around each.
+"""Sample the traits of a synthetic face, given its age, gender and race.
 
-Every cue sees the age through an error of its own (`Chance.seen`), so that none decides and several
-together tell it within about a bucket. Some cues mean another age in men than in women: balding, beards and
+Every cue depends on the age with a random error of its own (`Chance.seen`), so that no cue decides and several together
+show the age to about a bucket. Some cues mean another age in men than in women: balding, beards and
 bushy brows are men's, dyed hair, make-up and thinning brows women's, and wrinkles begin later in men.
 """
 
@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-# Skin and hair colours (RGB in 0..1), in the order of labels.RACES; drawn by the author of this file.
+# Skin and hair colours (RGB in 0..1), in the order of labels.RACES; chosen by the author of this file.
 SKIN = ((0.93, 0.75, 0.65), (0.45, 0.30, 0.23), (0.91, 0.74, 0.58), (0.68, 0.48, 0.35), (0.80, 0.61, 0.47))
 DARK_HAIR = ((0.10, 0.08, 0.08), (0.17, 0.11, 0.08), (0.24, 0.15, 0.10))
 FAIR_HAIR = ((0.42, 0.26, 0.14), (0.62, 0.45, 0.24), (0.80, 0.66, 0.40), (0.55, 0.24, 0.12), *DARK_HAIR)
@@ -18,12 +18,12 @@ IRIS = ((0.33, 0.48, 0.60), (0.38, 0.47, 0.30), (0.32, 0.19, 0.10))
 
 
 def ramp(x: float, first: float, last: float) -> float:
-    """0 up to `first`, 1 from `last` on, linear between."""
+    """Return 0 up to `first`, 1 from `last` on, linear between."""
     return min(max((x - first) / (last - first), 0.0), 1.0)
 
 
 class Chance:
-    """Draws plain Python floats from a numpy Generator, around an age in years."""
+    """Random plain Python floats from a numpy Generator, around an age in years."""
 
     def __init__(self, rng: np.random.Generator, age_years: float):
         self.rng, self.age_years = rng, age_years
@@ -32,7 +32,7 @@ class Chance:
         return low + (high - low) * float(self.rng.random())
 
     def bell(self, mean: float, deviation: float) -> float:
-        """Near normal, never beyond three deviations."""
+        """Return a nearly normal number, never beyond three deviations."""
         return mean + deviation * (2 * float(self.rng.random(3).sum()) - 3)
 
     def yes(self, probability: float) -> bool:
@@ -42,12 +42,12 @@ class Chance:
         return options[int(self.rng.random() * len(options))]
 
     def colour(self, rgb, spread: float) -> tuple[float, float, float]:
-        """`rgb` with one common and three separate changes of brightness."""
+        """Return `rgb` with one common and three separate changes of brightness."""
         common = self.bell(0, spread)
         return tuple(min(max(c * (1 + common + self.bell(0, spread / 3)), 0.03), 1.0) for c in rgb)
 
     def seen(self, first: float, last: float, error: float = 4.0) -> float:
-        """How far a cue running from age `first` to `last` has come, in 0..1, with its own error in years."""
+        """Return the progress, 0..1, of a cue from age `first` to `last`, with an error in years."""
         return ramp(self.bell(self.age_years, error), first, last)
 
 
@@ -102,11 +102,11 @@ class Traits:
 
 
 def sample_traits(rng: np.random.Generator, age_years: int, gender: int, race: int) -> Traits:
-    """Draws a face. gender: 0 male, 1 female. race: index into labels.RACES."""
+    """Return a random face. gender: 0 male, 1 female. race: index into labels.RACES."""
     c = Chance(rng, age_years)
     female = gender == 1
     young = 1 - c.seen(0, 17, 1.5)  # the proportions of a baby: 1 at birth, 0 once grown
-    adult = c.seen(11, 18, 1.5)  # how far puberty has drawn the genders apart
+    adult = c.seen(11, 18, 1.5)  # difference of the genders: 0 before puberty, 1 after
     sex = c.bell(1.0 if female else -1.0, 0.40) * (0.35 + 0.65 * adult)  # bones: -1 male, 1 female
     late = 0 if female else 8  # men's skin wrinkles later
     dyed = female and c.yes(0.5 * ramp(age_years, 35, 45))

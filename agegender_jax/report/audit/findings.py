@@ -6,7 +6,7 @@ import numpy as np
 
 from agegender_jax import metrics
 from agegender_jax.data import audit, near_duplicates
-from agegender_jax.data.image_stats import Looks
+from agegender_jax.data.image_stats import ImageStats
 from agegender_jax.data.prepared import Prepared
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.report.audit.noise import noise, recurring
@@ -15,18 +15,18 @@ SCHEMA = 1
 LABELS = ("bucket", "gender", "race")
 
 
-def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, command: list[str]) -> dict:
+def findings(faces: Prepared, pairs: audit.Pairs, stats: ImageStats, leakage: dict, command: list[str]) -> dict:
     """Return the value of audit.json.
 
     Args:
-      pairs, looks: duplicates and image statistics of `faces`.
+      pairs, stats: duplicates and image statistics of `faces`.
       leakage: leakage between splits, from `run.audit`.
       command: arguments of the program.
     """
     name = faces.file.tolist()
     exact = [_exact(faces, files) for files in audit.exact_groups(faces)]
     near = [_near(faces, files) for files in audit.near_groups(faces)]
-    size = {i: {"width": int(looks.width[i]), "height": int(looks.height[i])} for i in range(len(name))}
+    size = {i: {"width": int(stats.width[i]), "height": int(stats.height[i])} for i in range(len(name))}
     return {
         "schema": SCHEMA,
         "command": command,
@@ -44,10 +44,10 @@ def findings(faces: Prepared, pairs: audit.Pairs, looks: Looks, leakage: dict, c
         "leakage": leakage,
         "label_noise": noise(faces, pairs),
         "images": {
-            "sizes": [{"width": width, "height": height, "n": n} for width, height, n in looks.sizes()],
-            "odd_size": [{"file": name[i]} | size[i] for i in looks.odd_sizes()],
-            "tiny": [{"file": name[i]} | size[i] for i in looks.tiny()],
-            "blank": [{"file": name[i], "spread": round(float(looks.spread[i]), 2)} for i in looks.blank()],
+            "sizes": [{"width": width, "height": height, "n": n} for width, height, n in stats.sizes()],
+            "odd_size": [{"file": name[i]} | size[i] for i in stats.odd_sizes()],
+            "tiny": [{"file": name[i]} | size[i] for i in stats.tiny()],
+            "blank": [{"file": name[i], "spread": round(float(stats.spread[i]), 2)} for i in stats.blank()],
         },
         "labels": _labels(faces),
     }

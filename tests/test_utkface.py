@@ -81,7 +81,7 @@ def test_malformed_names_of_the_distributed_sets(stem, suffix):
 
 @pytest.mark.parametrize("suffix", ["", ".jpg", ".jpg.chip.jpg"])
 @pytest.mark.parametrize("stem", MALFORMED)
-def test_malformed_names_are_remarked_upon(stem, suffix):
+def test_malformed_names_have_remarks(stem, suffix):
     expected = {"24": "a space beside the label", "55": "no dot before the suffix"}
     assert remark(stem + suffix) == expected.get(stem[:2]) or remark(stem + suffix).startswith(
         f"malformed, known to be {stem[:2]}, "
@@ -89,13 +89,13 @@ def test_malformed_names_are_remarked_upon(stem, suffix):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_of_plain_names_only_odd_dates_are_remarked_upon(name):
+def test_only_unusual_dates_of_regular_names_have_remarks(name):
     odd = {"14_0_0_2017": "date of 16 digits, not 17", "28_1_2_2017": "date of 18 digits, not 17"}
     assert remark(name) == odd.get(name[:11])
 
 
 @pytest.mark.parametrize("name", REJECTED)
-def test_rejected_names_say_why(name):
+def test_rejected_names_have_a_reason(name):
     reason = parse_utkface_name(name)
     assert isinstance(reason, str) and REJECTED[name] in reason
     assert reason.isascii() and reason.isprintable() and len(reason) < 110
