@@ -30,6 +30,17 @@ def test_a_chain_is_one_group():
     assert len(set(splits.groups(["a", "b", "c"], np.packbits(hashes, axis=1)))) == 1
 
 
+def test_equal_pixels_are_one_group_whatever_their_hashes():
+    hashes = np.stack([np.zeros(32, np.uint8), np.full(32, 0x5A, np.uint8), np.full(32, 0x0F, np.uint8)])
+    assert splits.groups(["a", "b", "a"], hashes).tolist() == [0, 1, 0]
+
+
+def test_a_group_larger_than_val_or_test_is_in_train():
+    group = np.array([0] * 60 + list(range(1, 41)))
+    split = splits.assign(group, [f"{i:03}" for i in range(100)], 0)
+    assert set(split[:60]) == {"train"} and (split == "val").sum() == (split == "test").sum() == 10
+
+
 def test_a_mirrored_copy_is_in_the_group_of_the_original(faces):
     sha256, hashes = faces
     hashes = hashes.copy()

@@ -123,6 +123,7 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
 def test_weights_that_are_not_finite_are_not_saved(faces, tmp_path):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1e38, schedule="constant", clip_norm=0.0)
+    config.loss.age_weight = 1e9  # so that the update overflows
     with pytest.raises(NotFiniteError, match="before step 1"):
         train.fit(config, str(tmp_path / "run"), ["test"])
     assert not list((tmp_path / "run" / "checkpoints").iterdir()) and not (tmp_path / "run" / "results.json").exists()

@@ -151,7 +151,7 @@ def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
         raise DataError(
             f"no FairFace rows in the CSV{problem}", str(path), "its first line is file,age,gender,race,..."
         )
-    return listing.file_entries(path.parent, filter(listing.is_image, labels)), labels
+    return listing.file_entries(path.parent, [file for file in labels if listing.is_image(file)]), labels
 
 
 def _csv_labels(root: Path, listed: list[Entry]) -> tuple[dict[str, Label | str], str]:

@@ -15,6 +15,8 @@ in 0..255 minus a mean image; this library's nets all get `data.normalize`d RGB.
 format; fc6 reads its map in the order H, W, C (Caffe: C, H, W), and its size depends on the image's.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -42,7 +44,7 @@ class LeviHassner(nn.Module):
     """
 
     width: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     def __call__(self, images, *, train: bool = False):
         return self.attend(images, train=train)[0]

@@ -77,7 +77,7 @@ class PreActUnit(nn.Module):
     features: int
     width: float = 1.0
     stride: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     axis_name: str | None = None
     drop: float = 0.0
 
@@ -109,7 +109,7 @@ class SoftMask(nn.Module):
     r: int = 1
     attention: str = "mixed"
     width: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -160,7 +160,7 @@ class AttentionModule(nn.Module):
     attention: str = "mixed"
     learning: str = "residual"
     width: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     axis_name: str | None = None
     drop: float = 0.0
 
@@ -216,7 +216,7 @@ class ResidualAttentionNet(nn.Module):
     attention: str = "mixed"
     learning: str = "residual"
     width: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     axis_name: str | None = None
     stochastic_depth: float = 0.0
 

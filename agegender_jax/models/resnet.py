@@ -11,6 +11,8 @@
 Submodule names are the checkpoint format.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,7 @@ class Block(nn.Module):
     bottleneck: bool
     width: float = 1.0
     stride: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     axis_name: str | None = None
     drop: float = 0.0
 
@@ -76,7 +78,7 @@ class ResNet(nn.Module):
     bottleneck: bool
     width: float = 1.0
     stem: str = "imagenet"
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     axis_name: str | None = None
     stochastic_depth: float = 0.0
 
