@@ -12,6 +12,7 @@ from jax import lax
 
 from agegender_jax import losses, models
 from agegender_jax.data import augment
+from agegender_jax.models import initializers
 from agegender_jax.structs import Batch, TrainState
 
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
@@ -29,13 +30,13 @@ def init_state(
     Args:
       ema: whether to keep a moving average of the parameters and statistics; it starts from them.
     """
-    images = jnp.zeros((1, image_size, image_size, 3))
-    variables = jax.jit(lambda key: model.init(key, images, train=False))(key)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    variables = initializers.init(model, key, images)
     variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}  # {} without BatchNorm
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         **variables,
-        opt_state=jax.jit(tx.init)(variables["params"]),
+        opt_state=tx.init(variables["params"]),
         ema=jax.tree.map(jnp.copy, variables) if ema else None,
         sums=zero_sums(),
     )

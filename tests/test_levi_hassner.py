@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import models
-from agegender_jax.models import layers
+from agegender_jax import data, models
+from agegender_jax.models import initializers, layers
+from agegender_jax.models.levi_hassner import PIXEL_SCALE
 
 
 def test_local_response_normalisation():
@@ -36,6 +37,18 @@ def test_start_of_the_biases(net_and_variables):
     }
     assert params["conv1"]["kernel"].std() == pytest.approx(0.01, rel=0.05)
     assert params["fc6"]["kernel"].std() == pytest.approx(0.005, rel=0.05)
+
+
+def test_the_input_has_the_scale_that_the_initial_weights_are_for():
+    """0..255 minus a mean: the features of unlike images differ by some thousandths (1e-4 without the scale)."""
+    np.testing.assert_allclose(PIXEL_SCALE, 255 * data.IMAGENET_STD, rtol=1e-6)
+    net = models.backbone("levi_hassner")
+    colours = np.random.default_rng(0).integers(0, 256, (16, 1, 1, 3)) + np.arange(-32, 32)[:, None, None]
+    images = np.broadcast_to(np.clip(colours, 0, 255).astype(np.uint8), (16, 64, 64, 3))
+    variables = initializers.init(net, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    features = jax.jit(net.apply)(variables, data.normalize(images))
+    spread = (features.std(0) / features.mean(0)).mean()
+    assert 3e-3 < spread < 0.1
 
 
 def test_dropout_needs_a_key_in_training_alone(net_and_variables):
@@ -72,8 +85,8 @@ def test_the_net_layer_by_layer(net_and_variables):
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda x: draw.standard_normal(x.shape) * 3 / np.sqrt(x.size // x.shape[-1]), variables)
     layers_of = params["params"]["backbone"]
-    images = draw.standard_normal((2, 64, 64, 3)) * 20  # large enough for the normalisation to matter
-    x = normalised(pooled(np.maximum(convolved(images, layers_of["conv1"], 4, 0), 0)))
+    images = draw.standard_normal((2, 64, 64, 3)) * 0.4  # large enough for the normalisation to matter
+    x = normalised(pooled(np.maximum(convolved(images * 255 * data.IMAGENET_STD, layers_of["conv1"], 4, 0), 0)))
     x = normalised(pooled(np.maximum(convolved(x, layers_of["conv2"], 1, 2), 0)))
     x = pooled(np.maximum(convolved(x, layers_of["conv3"], 1, 1), 0)).reshape(2, -1)
     for name in ("fc6", "fc7"):

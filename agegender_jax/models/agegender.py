@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from agegender_jax.models import initializers
 from agegender_jax.structs import Outputs
 
 FEEDS = ("probs", "none", "logits", "stop_gradient", "hard", "true", "shuffled")
 CONTROLS = ("true", "shuffled")  # they measure what the feed is worth, and predict nothing
-HEAD_INIT = nn.initializers.normal(0.01)  # the paper is silent; small, so that both losses start at log(classes)
+HEAD_INIT = initializers.normal(0.01)  # the paper is silent; small, so that both losses start at log(classes)
 
 
 def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:

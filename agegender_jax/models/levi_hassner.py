@@ -11,7 +11,8 @@ Neural Networks"), as in the authors' Caffe prototxts; Fig. 2 of arXiv 2010.0379
 
 The authors train two nets with one head each (fc8: 2 genders or 8 age groups), which is
 `models.classifier("levi_hassner", num_classes=2)` or `8`; here both heads share the layers below. The authors feed BGR
-in 0..255 minus a mean image; this library's nets all get `data.normalize`d RGB. Submodule names are the checkpoint
+in 0..255 minus a mean image, and their initial deviations suit that range. This library's nets get `data.normalize`d
+RGB, which this one multiplies by PIXEL_SCALE: RGB in 0..255 minus a mean colour. Submodule names are the checkpoint
 format; fc6 reads its map in the order H, W, C (Caffe: C, H, W), and its size depends on the image's.
 """
 
@@ -20,8 +21,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from agegender_jax.models import layers
+from agegender_jax.models import initializers, layers
 
 CONVOLUTIONS = (
     # units, kernel, stride, padding, bias, local response normalisation
@@ -31,6 +33,7 @@ CONVOLUTIONS = (
 )
 FULL = (512, 512)
 DROPOUT = 0.5
+PIXEL_SCALE = (255 * 0.229, 255 * 0.224, 255 * 0.225)  # undoes data.normalize's division by 255 and its deviations
 
 
 class LeviHassner(nn.Module):
@@ -53,13 +56,13 @@ class LeviHassner(nn.Module):
     def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         """Features [B, F] and (), for there are no attention modules."""
         layers.check_images(images)
-        x, init = images.astype(self.dtype), nn.initializers.normal(0.01)
+        x, init = (images * np.array(PIXEL_SCALE, np.float32)).astype(self.dtype), initializers.normal(0.01)
         for n, (units, kernel, stride, pad, bias, normalised) in enumerate(CONVOLUTIONS, 1):
             units = layers.scaled(units, self.width)
             x = layers.conv(units, kernel, stride, init=init, dtype=self.dtype, name=f"conv{n}", pad=pad, bias=bias)(x)
             x = layers.caffe_max_pool(nn.relu(x))
             x = layers.local_response_norm(x) if normalised else x
-        x, init = x.reshape(len(x), -1), nn.initializers.normal(0.005)
+        x, init = x.reshape(len(x), -1), initializers.normal(0.005)
         for n, units in enumerate(FULL, len(CONVOLUTIONS) + 3):
             units = layers.scaled(units, self.width)
             x = nn.relu(

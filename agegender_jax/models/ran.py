@@ -32,9 +32,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import layers
+from agegender_jax.models import initializers, layers
 
-INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # MSRA, section 4.1 of arXiv 1704.06904
+INIT = initializers.scaled_normal("in")  # MSRA, section 4.1 of arXiv 1704.06904
 
 
 def mixed(x):

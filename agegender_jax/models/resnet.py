@@ -17,9 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import layers
+from agegender_jax.models import initializers, layers
 
-INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's kaiming_normal, fan_out
+INIT = initializers.scaled_normal("out")  # torchvision's kaiming_normal, fan_out
 
 
 class Block(nn.Module):
