@@ -1,12 +1,15 @@
-"""Every setting with its default, what values it may have, and what may change when a run goes on.
+"""Every setting with its default, its possible values, and what may change when a run is resumed.
 
 | field                    | meaning                                                             |
 |--------------------------|---------------------------------------------------------------------|
 | seed                     | initialisation, order and augmentation                              |
+| deterministic            | on GPUs, the same bits in every run; slower. CPUs need no setting   |
 | batch_size               | images a step, over all devices                                     |
 | accumulate               | parts of a device's batch computed one after another, to save memory |
 | remat                    | compute activations again in the backward pass, to save memory      |
-| num_epochs, num_steps    | length of the run; num_steps wins when it is above 0                |
+| num_epochs, num_steps    | length of the run; num_steps wins when it is above 0. A resumed run |
+|                          | of another length follows the schedule of the new one, with a       |
+|                          | warning where the rate jumps                                        |
 | parallel                 | driver of the step: shard_map or pmap                               |
 | init_from                | weights to start from: a run's folder, or torchvision's ResNet      |
 |                          | weights as .safetensors, .npz, .pth; empty for none                 |
@@ -15,7 +18,7 @@
 | model.gender_to_age      | fed to the age head: probs, none, logits, stop_gradient, hard; true |
 |                          | and shuffled are controls                                           |
 | model.age_hidden         | units of a hidden layer before the age output, 0 for none           |
-| model.dtype              | of the convolutions: float32 or bfloat16                            |
+| model.dtype              | of the convolutions: float32 (TF32 on GPUs that have it) or bfloat16 |
 | model.stem               | imagenet (7x7/2 and pooling), small (3x3/1), or the net's default   |
 | model.attention          | of the RAN's masks: mixed, channel or spatial                       |
 | model.learning           | of the RAN's masks: residual, (1 + mask) * trunk; naive; none       |
@@ -30,7 +33,8 @@
 | optimizer.clip_norm      | largest global gradient norm, 0 for no clipping                     |
 | optimizer.weight_decay   | decoupled, on kernels                                               |
 | optimizer.momentum       | of sgd                                                              |
-| optimizer.ema            | decay of the parameters' moving average, 0 for none                 |
+| optimizer.ema            | decay of the moving average of parameters and BatchNorm statistics, |
+|                          | (1 + step) / (10 + step) while that is less; 0 for none             |
 | optimizer.layer_decay    | rate of each layer group (stem, four stages, heads) as a fraction   |
 |                          | of the next one's, for fine-tuning                                  |
 | optimizer.freeze         | number of layer groups whose parameters do not change, from the stem |
@@ -72,10 +76,11 @@ from agegender_jax.errors import ConfigError
 
 
 def default() -> ConfigDict:
-    """The defaults, locked: another field is an error."""
+    """Return the defaults, locked: setting an unknown field is an error."""
     config = ConfigDict(
         {
             "seed": 0,
+            "deterministic": False,
             "batch_size": 16,  # arXiv 2010.03791, as are the epochs, the rate and the workers
             "accumulate": 1,
             "remat": False,
@@ -168,49 +173,49 @@ CHOICES = {
     "eval.views": ("none", "flip", "flip_shift"),
 }
 
-# inclusive bounds; an open upper end is infinity
+# Intervals: a round bracket leaves the bound out.
 RANGES = {
-    "seed": (0, 2**32 - 1),
-    "batch_size": (1, math.inf),
-    "accumulate": (1, math.inf),
-    "num_epochs": (1, math.inf),
-    "num_steps": (0, math.inf),
-    "model.width": (1 / 64, 16),
-    "model.age_hidden": (0, math.inf),
-    "model.dropout": (0, 0.95),
-    "model.stochastic_depth": (0, 0.95),
-    "optimizer.lr": (0, math.inf),
-    "optimizer.warmup": (0, 1),
-    "optimizer.final": (0, 1),
-    "optimizer.clip_norm": (0, math.inf),
-    "optimizer.weight_decay": (0, math.inf),
-    "optimizer.momentum": (0, 1),
-    "optimizer.ema": (0, 1),
-    "optimizer.layer_decay": (0.01, 1),
-    "optimizer.freeze": (0, 5),
-    "loss.age_weight": (0, math.inf),
-    "loss.gender_weight": (0, math.inf),
-    "loss.label_smoothing": (0, 1),
-    "loss.age_spread": (0.01, 100),
-    "loss.age_balance": (0, 1),
-    "data.image_size": (32, 4096),
-    "data.num_workers": (0, math.inf),
-    "data.split_seed": (0, 2**32 - 1),
-    "data.max_bad": (0, 1),
-    "augment.shift": (0, 0.5),
-    "augment.colour": (0, 1),
-    "augment.crop": (0, 0.95),
-    "augment.expand": (0, 3),
-    "augment.aspect": (0, 1),
-    "augment.rotation": (0, 180),
-    "augment.grey": (0, 1),
-    "augment.erasing": (0, 1),
-    "augment.mixup": (0, 100),
-    "log.every_steps": (1, math.inf),
-    "eval.every_epochs": (1, math.inf),
-    "eval.batch_size": (1, math.inf),
-    "eval.bn_batches": (0, math.inf),
-    "checkpoint.every_steps": (1, math.inf),
+    "seed": "[0, 4294967295]",
+    "batch_size": "[1, inf)",
+    "accumulate": "[1, inf)",
+    "num_epochs": "[1, inf)",
+    "num_steps": "[0, inf)",
+    "model.width": "[0.015625, 16]",
+    "model.age_hidden": "[0, inf)",
+    "model.dropout": "[0, 0.95]",
+    "model.stochastic_depth": "[0, 0.95]",
+    "optimizer.lr": "(0, inf)",
+    "optimizer.warmup": "[0, 1)",
+    "optimizer.final": "[0, 1]",
+    "optimizer.clip_norm": "[0, inf)",
+    "optimizer.weight_decay": "[0, inf)",
+    "optimizer.momentum": "[0, 1)",
+    "optimizer.ema": "[0, 1)",
+    "optimizer.layer_decay": "[0.01, 1]",
+    "optimizer.freeze": "[0, 5]",
+    "loss.age_weight": "[0, inf)",
+    "loss.gender_weight": "[0, inf)",
+    "loss.label_smoothing": "[0, 1)",
+    "loss.age_spread": "[0.01, 100]",
+    "loss.age_balance": "[0, 1]",
+    "data.image_size": "[32, 4096]",
+    "data.num_workers": "[0, inf)",
+    "data.split_seed": "[0, 4294967295]",
+    "data.max_bad": "[0, 1)",
+    "augment.shift": "[0, 0.5]",
+    "augment.colour": "[0, 1]",
+    "augment.crop": "[0, 0.95]",
+    "augment.expand": "[0, 3]",
+    "augment.aspect": "[0, 1]",
+    "augment.rotation": "[0, 180]",
+    "augment.grey": "[0, 1]",
+    "augment.erasing": "[0, 1]",
+    "augment.mixup": "[0, 100]",
+    "log.every_steps": "[1, inf)",
+    "eval.every_epochs": "[1, inf)",
+    "eval.batch_size": "[1, inf)",
+    "eval.bn_batches": "[0, inf)",
+    "checkpoint.every_steps": "[1, inf)",
 }
 
 MAY_DIFFER = ("num_epochs", "num_steps", "parallel", "data.num_workers", "data.cache_dir", "data.source")
@@ -218,7 +223,7 @@ MAY_DIFFER_GROUPS = ("log.", "checkpoint.")
 
 
 def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("model.width", 1.0) for every field, depth first."""
+    """Yield ("model.width", 1.0) for every field, depth first."""
     for key, value in config.items():
         if isinstance(value, (dict, ConfigDict)):
             yield from flat(value, f"{prefix}{key}.")
@@ -227,7 +232,7 @@ def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def validate(config: ConfigDict) -> None:
-    """Raises ConfigError for the first field that is missing, unknown, or has an impossible value."""
+    """Raise ConfigError for the first field that is missing, unknown, or has an impossible value."""
     have, want = dict(flat(config)), dict(flat(default()))
     for name in want:
         if name not in have:
@@ -245,15 +250,37 @@ def validate(config: ConfigDict) -> None:
             )
         if name in CHOICES and value not in CHOICES[name]:
             raise ConfigError(f"unknown {name} {value!r}", f"--config.{name}", nearest(value, CHOICES[name]))
-        if name in RANGES:
-            low, high = RANGES[name]
-            if not low <= value <= high:
-                bound = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-                raise ConfigError(f"{name} must be {bound}, got {value!r}", f"--config.{name}", f"use a value {bound}")
+        if name in RANGES and (bounds := outside(value, RANGES[name])):
+            raise ConfigError(f"{name} must be {bounds}, got {value!r}", f"--config.{name}", f"use a value {bounds}")
+    if have["loss.age_weight"] == have["loss.gender_weight"] == 0:
+        raise ConfigError(
+            "both loss weights are 0, so nothing would be trained",
+            "--config.loss.age_weight, --config.loss.gender_weight",
+            "give at least one head a weight above 0",
+        )
+
+
+def outside(value: float, interval: str) -> str:
+    """Return the interval in words where `value`, which may be NaN, is outside it, else "".
+
+    Args:
+      interval: such as "[0, 1)", where a round bracket leaves the bound out.
+    """
+    low, high = map(float, interval[1:-1].split(", "))
+    above = value > low if interval[0] == "(" else value >= low
+    below = value < high if interval[-1] == ")" else value <= high
+    if above and below:
+        return ""
+    if interval[0] == "[" and interval[-1] == "]":
+        return f"between {low:.10g} and {high:.10g}"
+    least = f"above {low:.10g}" if interval[0] == "(" else f"at least {low:.10g}"
+    if high == math.inf:
+        return f"{least} and finite" if value == math.inf else least
+    return f"{least} and below {high:.10g}"
 
 
 def fields_help() -> str:
-    """The table of all fields with their meaning."""
+    """Return the table of all fields with their meaning."""
     return (__doc__ or "").partition("\n\n")[2]
 
 
@@ -264,13 +291,13 @@ def same_kind(value: Any, like: Any) -> bool:
 
 
 def nearest(name: str, known: Any) -> str:
-    """A hint: the nearest known name, or all of them."""
+    """Return a hint: the nearest known name, or all of them."""
     close = difflib.get_close_matches(str(name), list(known), 1)
     return f"did you mean {close[0]}?" if close else f"one of: {', '.join(known)}"
 
 
 def nearest_field(wanted: str, known: Iterable[str]) -> str:
-    """A hint: the dotted name that is most alike, in the whole of it and in its last part."""
+    """Return a hint: the dotted name that is most similar, as a whole and in its last part."""
 
     def likeness(name: str) -> float:
         pairs = ((wanted, name), (wanted.rpartition(".")[2], name.rpartition(".")[2]))
@@ -281,14 +308,14 @@ def nearest_field(wanted: str, known: Iterable[str]) -> str:
 
 
 def to_dict(config: ConfigDict) -> dict:
-    """Plain nested dicts, for JSON."""
+    """Return plain nested dicts, for JSON."""
     return config.to_dict()
 
 
 def resume_difference(old: dict, new: dict) -> list[str]:
-    """Fields that a resumed run must not change and that differ, as "name: old -> new".
+    """Return the fields that a resumed run must not change and that differ, as "name: old -> new".
 
-    A field that is younger than the run had its default then.
+    A field that is newer than the run counts as its default.
     """
     old, new = dict(flat(default())) | dict(flat(old)), dict(flat(new))
     return [
@@ -299,7 +326,7 @@ def resume_difference(old: dict, new: dict) -> list[str]:
 
 
 def apply_variants(config: ConfigDict, text: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
-    """Applies the comma-separated variants of a config file's argument, in order.
+    """Apply the comma-separated variants of a config file's argument, in order.
 
     Raises:
       ConfigError: an unknown variant.

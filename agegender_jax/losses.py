@@ -53,14 +53,14 @@ def age_loss(
     """
     arguments.check(logits=(logits, "float B A"), age=(age, "int B 2"))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    bucket = jnp.arange(logits.shape[-1])
+    bucket = jnp.arange(logits.shape[-1])[None]
     right = (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
     log_right = jax.nn.logsumexp(log_probs, axis=-1, where=right)
     if kind == "ce":
         loss = -log_right
     elif kind == "mean_variance":
         probs = jnp.exp(log_probs)
-        mean = probs @ bucket.astype(jnp.float32)
+        mean = (probs * bucket).sum(-1)
         off = _distance(mean[:, None], age)[:, 0]
         variance = (probs * (bucket - mean[:, None]) ** 2).sum(-1)
         loss = -log_right + MEAN_WEIGHT / 2 * off**2 + VARIANCE_WEIGHT * variance
@@ -79,13 +79,13 @@ def age_loss(
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1)
     if bucket_weights is not None:
-        loss *= (bucket_weights * right).sum(-1) / right.sum(-1)
+        loss *= (bucket_weights[None] * right).sum(-1) / right.sum(-1)
     return loss
 
 
 def _shares_of_years(years: jax.Array, num_buckets: int, deviation: float) -> jax.Array:
     """The mass of each bucket under a normal distribution around the middle of each year: [B] -> [B, A]."""
-    inner = BUCKET_YEARS * jnp.arange(1, num_buckets)
+    inner = BUCKET_YEARS * jnp.arange(1, num_buckets)[None]
     below = jax.scipy.special.ndtr((inner - (years[:, None] + 0.5)) / deviation)
     below = jnp.pad(below, ((0, 0), (1, 0)))  # the first and the last bucket are open
     return jnp.diff(below, axis=-1, append=1.0)
@@ -115,5 +115,5 @@ def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy: [B, 2], int [B] -> [B]."""
     arguments.check(logits=(logits, "float B G"), gender=(gender, "int B"))
-    target = optax.smooth_labels(jax.nn.one_hot(gender, logits.shape[-1]), smoothing)
+    target = optax.smooth_labels(jax.nn.one_hot(gender, logits.shape[-1], dtype=jnp.float32), smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)

@@ -148,7 +148,7 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
         ema=ema,
-        sums={name: state.sums[name] + seen[name] for name in SUMS},
+        sums={name: state.sums[name] + jnp.asarray(seen[name], jnp.float32) for name in SUMS},
     )
 
 

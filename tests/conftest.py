@@ -1,4 +1,7 @@
-"""Settings of all tests: eight CPU devices, quick compilation into a shared folder, and which tests may be skipped."""
+"""Settings of all tests: eight CPU devices, quick compilation into a shared folder, and which tests may be skipped.
+
+AGEGENDER_XLA_DEFAULT=1 compiles at XLA's default optimisation level, as users do; several times slower.
+"""
 
 import collections
 import os
@@ -11,7 +14,8 @@ if "COMPILED_BY_TESTS" not in os.environ:  # the processes that the first one st
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["COMPILED_BY_TESTS"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+LEVEL = "" if os.environ.get("AGEGENDER_XLA_DEFAULT") else " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8{LEVEL}"
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, not twice
 
 SLOWEST_FIRST = ("test_resume", "test_processes", "test_ablate", "test_launch", "test_training", "test_campaign")

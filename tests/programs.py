@@ -31,7 +31,8 @@ def command(name, *arguments):
 
 
 def environment(devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    level = "" if os.environ.get("AGEGENDER_XLA_DEFAULT") else " --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices}{level}"
     return os.environ | {"XLA_FLAGS": flags}
 
 

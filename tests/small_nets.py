@@ -1,10 +1,15 @@
-"""A Residual Attention Network and a ResNet with each kind of layer once, to train as a config's net."""
+"""A Residual Attention Network and a ResNet with each kind of layer once, and the tracing of a config's step."""
 
+import jax
+
+from agegender_jax import ensemble, models, optim, parallel, training
 from agegender_jax.config import default
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
+from agegender_jax.run import train
+from agegender_jax.structs import Batch
 
-BACKBONES = {  # what `models.BACKBONES` is patched with
+BACKBONES = {
     "ran56": (ResidualAttentionNet, {"modules": (1,), "channels": (64,), "depths": (1,), "t": 1, "final_units": 0}),
     "resnet18": (ResNet, {"blocks": (1, 1), "bottleneck": False}),
 }
@@ -12,10 +17,9 @@ SIZE = 32
 
 
 def patch(monkeypatch, net):
-    """Replace the net of that name until the test ends."""
-    from agegender_jax import models
-
-    monkeypatch.setitem(models.BACKBONES, net, BACKBONES[net])
+    """Let `net` name the small one until the test ends, if there is one."""
+    if net in BACKBONES:
+        monkeypatch.setitem(models.BACKBONES, net, BACKBONES[net])
 
 
 def config(net, width=0.125, **fields):
@@ -26,3 +30,23 @@ def config(net, width=0.125, **fields):
     result.log.figures = False
     result.update(fields)
     return result
+
+
+def trace(config):
+    """Return the shapes of the state, of the state after a step on two devices, and of the predictions of a batch."""
+    model = models.from_config(config.model, axis_name=parallel.AXIS)
+    tx = optim.build(config.optimizer, 1000)
+    size, count = config.data.image_size, config.batch_size
+    state = jax.eval_shape(
+        lambda: training.init_state(model, tx, jax.random.key(0), size, ema=config.optimizer.ema > 0)
+    )
+    batch = Batch(
+        jax.ShapeDtypeStruct((count, size, size, 3), "uint8"),
+        jax.ShapeDtypeStruct((count, 2), "int32"),
+        jax.ShapeDtypeStruct((count,), "int32"),
+        jax.ShapeDtypeStruct((count,), "float32"),
+    )
+    after = jax.eval_shape(train.make_driver(config, model, tx, jax.devices()[:2]).step, state, batch)
+    labels = (batch.gender,) if config.model.gender_to_age == "true" else ()
+    predict = jax.tree_util.Partial(ensemble.predict, models.from_config(config.model))
+    return state, after, jax.eval_shape(predict, training.eval_variables(state), batch.image, *labels)

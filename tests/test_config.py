@@ -1,4 +1,5 @@
 import importlib
+import math
 
 import pytest
 
@@ -39,21 +40,69 @@ def test_every_field_is_in_the_table():
         assert name in text, name
 
 
-@pytest.mark.parametrize(
-    "name, value", [("seed", True), ("seed", 1.5), ("parallel", "mesh"), ("model.width", 0), ("data.max_bad", 1.1)]
-)
-def test_impossible_values_are_refused(name, value):
+def changed(name, value):
+    """Return the default config with one field of any type and value."""
     config = config_lib.default()
     with config.ignore_type(), config.unlocked():
         config.update_from_flattened_dict({name: value})
+    return config
+
+
+INF, NAN = math.inf, math.nan
+IMPOSSIBLE = [
+    *[("seed", True), ("seed", 1.5), ("seed", -1), ("seed", 2**32), ("deterministic", 1), ("parallel", "mesh")],
+    *[("batch_size", 0), ("num_steps", -1), ("model.width", 0), ("model.width", "wide"), ("augment.flip", 0)],
+    *[("optimizer.lr", value) for value in (0, 0.0, -1.0, INF, NAN)],
+    *[("optimizer.warmup", 1), ("optimizer.momentum", 1.0), ("optimizer.ema", 1), ("optimizer.ema", -0.1)],
+    *[("optimizer.clip_norm", INF), ("optimizer.weight_decay", INF), ("optimizer.final", 1.1)],
+    *[("loss.label_smoothing", 1), ("loss.age_weight", INF), ("data.max_bad", 1.0), ("data.max_bad", 1.1)],
+]
+
+
+@pytest.mark.parametrize("name, value", IMPOSSIBLE)
+def test_impossible_values_are_refused(name, value):
     with pytest.raises(ConfigError, match=name):
-        config_lib.validate(config)
+        config_lib.validate(changed(name, value))
 
 
-def test_nan_is_refused():
-    config = config_lib.default()
-    config.optimizer.lr = float("nan")
-    with pytest.raises(ConfigError, match="optimizer.lr"):
+@pytest.mark.parametrize("value", [INF, -INF, NAN])
+def test_no_float_field_may_be_infinite_or_nan(value):
+    for name, default in config_lib.flat(config_lib.default()):
+        if isinstance(default, float):
+            with pytest.raises(ConfigError, match=name):
+                config_lib.validate(changed(name, value))
+
+
+def test_every_number_has_a_range():
+    for name, default in config_lib.flat(config_lib.default()):
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        assert number == (name in config_lib.RANGES), name
+
+
+@pytest.mark.parametrize(
+    "value, interval, words",
+    [
+        (1, "[0, 1]", ""),
+        (0, "[0, 1)", ""),
+        (1e-9, "(0, inf)", ""),
+        (2, "[0, 1]", "between 0 and 1"),
+        (1, "[0, 1)", "at least 0 and below 1"),
+        (0, "(0, inf)", "above 0"),
+        (-1, "[0, inf)", "at least 0"),
+        (INF, "[0, inf)", "at least 0 and finite"),
+        (NAN, "(0, inf)", "above 0"),
+    ],
+)
+def test_a_value_outside_an_interval_gives_its_bounds(value, interval, words):
+    assert config_lib.outside(value, interval) == words
+
+
+def test_one_loss_weight_may_be_zero_but_not_both():
+    config_lib.validate(changed("loss.age_weight", 0.0))
+    config_lib.validate(changed("loss.gender_weight", 0))
+    config = changed("loss.age_weight", 0.0)
+    config.loss.gender_weight = 0.0
+    with pytest.raises(ConfigError, match="both loss weights are 0"):
         config_lib.validate(config)
 
 

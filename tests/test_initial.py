@@ -206,7 +206,7 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     config.model.update(name="levi_hassner", width=WIDTH)
     config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"), image_size=32)
     config.update(num_steps=1, init_from=save_run(tmp_path / "before", two_heads("levi_hassner")))
-    config.optimizer.update(lr=0.0, ema=0.5)
+    config.optimizer.update(lr=1e-30, ema=0.5)
     config.log.figures = False
     run = tmp_path / "run"
     with pytest.raises(DataError, match="cannot check for train/test leakage"):

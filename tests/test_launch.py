@@ -87,7 +87,7 @@ def test_help_is_quick_and_needs_no_jax(name, flag):
         (["--config=configs/ran.py", "--config.seed.x=1"], ["field seed.x\n", "did you mean seed?"]),
         (["--config=configs/ran.py", "--config.xyzzy=1"], ["field xyzzy\n", "see --help for all fields"]),
         (["--config=configs/ran.py", "--config.optimizer.lr=much"], ["--config.optimizer.lr=much"]),
-        (["--config=configs/ran.py", "--config.optimizer.lr=-1"], ["optimizer.lr must be at least 0"]),
+        (["--config=configs/ran.py", "--config.optimizer.lr=-1"], ["optimizer.lr must be above 0"]),
         (["--config=configs/ran.py", "--config.model.name=ran57"], ["ran57", "did you mean ran56?"]),
         (
             ["--config=configs/resnet.py", "--config.model.learning=naive"],

@@ -28,7 +28,7 @@ def test_both_heads_learn_drawn_faces(faces, tmp_path, monkeypatch, net, ema):
     config.optimizer.update(lr=0.02, ema=ema)
     config.data.update(source=str(faces / "faces"), cache_dir=str(faces / "cache"))
     config.augment.update(shift=0.0, colour=0.0)  # the generator varies place and colour already
-    config.log.every_steps = LOG_EVERY
+    config.log.update(every_steps=LOG_EVERY, figures=net == "ran56")
     config.eval.every_epochs = STEPS
     train.fit(config, str(tmp_path / "run"), ["test"])
 
@@ -43,3 +43,4 @@ def test_both_heads_learn_drawn_faces(faces, tmp_path, monkeypatch, net, ema):
         assert accuracy > share + 0.04, head
     (val,) = [row for row in rows if row["split"] == "val"]
     assert val["loss"] < CHANCE - 0.3  # with `ema`, of the average, which must have left the initial weights
+    assert (tmp_path / "run" / "figures" / "attention_run.png").exists() == (net == "ran56")

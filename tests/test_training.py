@@ -1,20 +1,23 @@
-"""The step and the job in this process: moving average, alarm, variants, saved sums."""
+"""The training command in this process: alarm, options, files, checks and warnings."""
 
 import collections
 import json
 import shutil
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_nets
 from tracing import untraced
 
-from agegender_jax import models, synthetic
-from agegender_jax.checkpoint import load_variables
+from agegender_jax import synthetic
+from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.errors import ConfigError, NotFiniteError
-from agegender_jax.models.ran import ResidualAttentionNet
-from agegender_jax.run import dataset, evaluate, train
+from agegender_jax.run import checks, dataset, evaluate, initial_state, train
+from agegender_jax.run.host import determinism
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def lines(workdir):
 def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path, capsys):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1.0, schedule="constant", weight_decay=1.0)  # every kernel becomes 0
-    config.loss.update(age_weight=0.0, gender_weight=0.0)
+    config.loss.update(age_weight=1e-30, gender_weight=1e-30)
     train.fit(config, str(tmp_path / "run"), ["test"])
     assert lines(tmp_path / "run")[-1]["collapsed"] == ["age", "gender"]
     assert "WARNING: the age head has collapsed" in capsys.readouterr().out
@@ -48,42 +51,37 @@ def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path,
     assert "collapsed (age, gender)" in (tmp_path / "run" / "report.html").read_text()
 
 
+SMALL_STEM = {"stem": "small", "gender_to_age": "none", "age_hidden": 8, "dtype": "bfloat16"}
+PLAIN_SGD = {"name": "sgd", "schedule": "constant", "warmup": 0.0, "clip_norm": 0.0, "weight_decay": 1e-4}
+
+
 @pytest.mark.parametrize(
-    "change",
+    "net, model, optimizer",
     [
-        "small stem, none, hidden, bfloat16, smoothing, constant rate, sgd, decay",
-        "ran, naive, channel, shuffled",
-        "levi_hassner, true",
+        ("resnet18", SMALL_STEM, PLAIN_SGD),
+        ("ran56", {"learning": "naive", "attention": "channel", "gender_to_age": "shuffled"}, {"ema": 0.9}),
+        ("levi_hassner", {"gender_to_age": "true"}, {"freeze": 1, "layer_decay": 0.5}),
     ],
 )
-def test_options_train(faces, tmp_path, change, monkeypatch):
-    config = small_config(faces, 2, "levi_hassner" if "levi" in change else "resnet18")
-    if change.startswith("ran"):
-        one_module = {"modules": (1,), "channels": (64,), "depths": (1,), "final_units": 0}
-        monkeypatch.setitem(models.BACKBONES, "ran56", (ResidualAttentionNet, one_module))
-        config.model.update(name="ran56", learning="naive", attention="channel", gender_to_age="shuffled")
-        config.optimizer.ema, config.log.figures = 0.9, True
-    elif "levi" in change:  # without BatchNorm, with dropout
-        config.model.update(gender_to_age="true")
-    else:
-        config.model.update(stem="small", gender_to_age="none", age_hidden=8, dtype="bfloat16")
-        config.loss.label_smoothing = 0.1
-        config.optimizer.update(name="sgd", schedule="constant", warmup=0.0, clip_norm=0.0, weight_decay=1e-4)
-        config.augment.update(flip=False, shift=0.0, colour=0.0)
+def test_options_compose_and_the_state_stays_float32(monkeypatch, net, model, optimizer):
+    small_nets.patch(monkeypatch, net)
+    config = small_nets.config(net, model=model, optimizer=optimizer, augment={"flip": False, "shift": 0.0})
+    state, after, probs = small_nets.trace(config)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(after)] == [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
+    assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats, probs))} == {np.dtype("float32")}
+
+
+def test_a_control_is_trained_but_evaluated_only_where_that_is_allowed(faces, tmp_path):
+    config = small_config(faces, 2)
+    config.model.gender_to_age = "true"
     train.fit(config, str(tmp_path / "run"), ["test"])
-    assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
-    variables, _, _ = load_variables(tmp_path / "run" / "checkpoints")
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}  # with bfloat16 too
-    assert (tmp_path / "run" / "figures" / "attention_run.png").exists() == change.startswith("ran")
-    feed = config.model.gender_to_age
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["gender_to_age"] == feed
-    told = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}
-    told["draw"] = False
-    if feed == "true":
-        with pytest.raises(ConfigError, match="fed the true gender: a control"):
-            evaluate.evaluate([str(tmp_path / "run")], **told)
-        found = evaluate.evaluate([str(tmp_path / "run")], **told, allow_control=True)
-        assert found["models"][0]["gender_to_age"] == "true"
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["models"][0]["gender_to_age"] == "true"
+    options = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out")}
+    options |= {"allow_leak": False, "draw": False}
+    with pytest.raises(ConfigError, match="fed the true gender: a control"):
+        evaluate.evaluate([str(tmp_path / "run")], **options)
+    results = evaluate.evaluate([str(tmp_path / "run")], **options, allow_control=True)
+    assert results["models"][0]["gender_to_age"] == "true"
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +118,14 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
     assert json.loads((one_step / "results.json").read_text())["models"][0]["step"] == 1
 
 
-def test_weights_that_are_not_finite_are_not_saved(faces, tmp_path):
+@pytest.mark.parametrize("age_weight", [1.0, 1e9])  # finite weights without a finite loss; an update that overflows
+def test_weights_that_cannot_be_used_do_not_stay(faces, tmp_path, age_weight):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1e38, schedule="constant", clip_norm=0.0)
-    config.loss.age_weight = 1e9  # so that the update overflows
+    config.loss.age_weight = age_weight
     with pytest.raises(NotFiniteError, match="before step 1"):
         train.fit(config, str(tmp_path / "run"), ["test"])
-    assert not list((tmp_path / "run" / "checkpoints").iterdir()) and not (tmp_path / "run" / "results.json").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "1").exists() and not (tmp_path / "run" / "results.json").exists()
     assert [row["split"] for row in lines(tmp_path / "run")] == ["train"]
 
 
@@ -147,3 +146,77 @@ def test_a_shuffled_feed_needs_two_images_a_device(faces, tmp_path):
     config.batch_size = jax.device_count()
     with pytest.raises(ConfigError, match="at least two images a device"):
         train.fit(config, str(tmp_path / "run"), ["test"])
+
+
+def test_batchnorm_needs_two_images_in_each_part_of_a_batch(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    one_image = small_nets.config("resnet18", batch_size=1)
+    for config in (one_image, small_nets.config("resnet18", batch_size=4, accumulate=4)):
+        with pytest.raises(ConfigError, match="one image at a time"):
+            checks.before_data(config)
+    checks.before_data(small_nets.config("resnet18", batch_size=4, accumulate=2))
+    checks.before_data(small_nets.config("levi_hassner", batch_size=1))
+
+
+def rate_warnings(tmp_path, schedule, trained_steps, num_steps, start=40):
+    """Return the warnings of a run of `trained_steps` steps that is resumed at step `start` with `num_steps`."""
+    config = small_nets.config("resnet18", num_steps=num_steps)
+    config.optimizer.update(schedule=schedule, warmup=0.1, lr=0.005, final=0.01)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    (checkpoints.folder / str(start)).mkdir()
+    length = {"num_steps": trained_steps} if trained_steps % 10 else {"num_steps": 0, "num_epochs": trained_steps // 10}
+    (checkpoints.folder / str(start) / "config.json").write_text(json.dumps(length))
+    warnings = []
+    progress = types.SimpleNamespace(warn=warnings.append)
+    initial_state.warn_of_new_rate(config, checkpoints, start, 10, num_steps, progress)
+    checkpoints.close()
+    return warnings
+
+
+def test_a_longer_run_warns_of_the_jump_of_its_rate(tmp_path):
+    (warning,) = rate_warnings(tmp_path, "cosine", trained_steps=40, num_steps=60)  # of 4 epochs
+    assert "60 steps instead of 40" in warning
+    assert "step 41 is trained at 0.00154 instead of 5e-05" in warning
+
+
+@pytest.mark.parametrize("schedule, trained_steps", [("cosine", 60), ("constant", 45)])
+def test_a_run_whose_rate_does_not_jump_warns_of_nothing(tmp_path, schedule, trained_steps):
+    assert rate_warnings(tmp_path, schedule, trained_steps, num_steps=60) == []
+
+
+def too_large(*_):
+    return iter([jax.block_until_ready(jax.jit(lambda: jnp.ones((1 << 24, 1 << 24)))())])
+
+
+def test_a_lack_of_device_memory_is_explained(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset.Dataset, "train_batches", too_large)
+    with pytest.raises(ConfigError, match="out of memory on cpu") as caught:
+        train.fit(small_config(faces, 1), str(tmp_path / "run"), ["test"])
+    assert "--config.batch_size=16" in caught.value.where and "bfloat16" in caught.value.fix
+
+
+def test_other_device_errors_are_not_reported_as_a_lack_of_memory():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), checks.explained_memory(default()):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+
+def test_empty_splits_are_warned_of():
+    splits = np.array(["train"] * 4)
+    val, test = checks.empty_splits(dataset.Dataset(None, splits))
+    assert val.startswith("the val split is empty") and test.startswith("the test split is empty")
+    assert checks.empty_splits(dataset.Dataset(None, np.array(["train", "val", "test"]))) == []
+
+
+def test_deterministic_needs_its_flag_before_a_gpu_starts(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    config = small_nets.config("resnet18", deterministic=True)
+    with pytest.raises(ConfigError, match="deterministic=True must be set before jax starts"):
+        checks.deterministic(config)
+    determinism.request()
+    determinism.request()
+    assert determinism.os.environ["XLA_FLAGS"] == "--xla_dump_to=x --xla_gpu_deterministic_ops=true"
+    checks.deterministic(config)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=false")
+    with pytest.raises(ConfigError):
+        checks.deterministic(config)

@@ -143,6 +143,12 @@ class Checkpoints:
             raise CheckpointError("there is no checkpoint", str(self.folder), "train first")
         return restored
 
+    def withdraw(self, step: int) -> None:
+        """Rename a saved step that training cannot continue from, so that the next start uses the one before."""
+        self.finish()
+        if jax.process_index() == 0:
+            self._set_aside(step)
+
     def _find(self, which: int | str, template: Any) -> tuple[Any, int] | None:
         self.finish()
         return reading.find(self.folder, which, lambda place: reading.read_state(place, template), self._pass_over)

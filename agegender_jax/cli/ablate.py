@@ -20,6 +20,7 @@ from absl import flags
 
 from agegender_jax.cli import app
 from agegender_jax.errors import ConfigError
+from agegender_jax.run.host import determinism
 
 CONFIG = app.define_config()
 VARY = flags.DEFINE_multi_string("vary", [], "FIELD=a,b[,c], the base's value first; again for further fields.")
@@ -38,6 +39,8 @@ def main() -> None:
         seeds = [int(text) for text in SEEDS.value]
     except ValueError:
         raise ConfigError("a seed is not a whole number", f"--seeds={','.join(SEEDS.value)}", "--seeds=0,1,2") from None
+    if config.deterministic:
+        determinism.request()
     app.prepare_jax()
     from agegender_jax.run.ablate import ablation  # imports jax
 

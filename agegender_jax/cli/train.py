@@ -14,6 +14,7 @@ import sys
 from absl import flags
 
 from agegender_jax.cli import app, processes
+from agegender_jax.run.host import determinism
 
 CONFIG = app.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the default is runs/<config>[-<variant>].")
@@ -28,6 +29,8 @@ EXTRA = "train"
 def main() -> None:
     config = app.config_of(CONFIG)
     workdir = WORKDIR.value or f"runs/{app.config_name(CONFIG)}"
+    if config.deterministic:
+        determinism.request()
     app.import_jax()
     processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, TIMEOUT.value)
     app.prepare_jax()

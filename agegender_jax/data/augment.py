@@ -102,7 +102,7 @@ def _resample(key, image, flipped, config):
     angle = jnp.deg2rad(config.rotation) * angle
     height, width = image.shape[:2]
     rows = side[0] * (jnp.arange(height) - (height - 1) / 2)[:, None]
-    columns = jnp.where(flipped, -side[1], side[1]) * (jnp.arange(width) - (width - 1) / 2)
+    columns = jnp.where(flipped, -side[1], side[1]) * (jnp.arange(width) - (width - 1) / 2)[None]
     y = jnp.cos(angle) * rows + jnp.sin(angle) * columns + (height - 1) / 2 + offset[0] * height
     x = jnp.cos(angle) * columns - jnp.sin(angle) * rows + (width - 1) / 2 + offset[1] * width
     return _bilinear(image, y, x)
@@ -151,5 +151,5 @@ def _erase(key, image, share):
         (corner[i] * size <= jnp.arange(size)) & (jnp.arange(size) < (corner[i] + side[i]) * size)
         for i, size in enumerate(image.shape[:2])
     ]
-    hidden = inside[0][:, None, None] & inside[1][:, None] & (erased < share)
-    return jnp.where(hidden, 255 * jnp.array(rest[2:]), image)
+    hidden = inside[0][:, None, None] & inside[1][None, :, None] & (erased < share)
+    return jnp.where(hidden, 255 * jnp.array(rest[2:])[None, None], image)

@@ -1,8 +1,9 @@
 """Checks before a run starts or resumes, and before its state is saved; each raises a UserError."""
 
 import collections
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from agegender_jax import files, models
 from agegender_jax.errors import ConfigError, DataError, NotFiniteError
 from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
-from agegender_jax.run.host import processes
+from agegender_jax.run.host import determinism, processes
 from agegender_jax.run.workdir import Workdir
 
 LOCAL = ("data.source", "data.cache_dir", "data.num_workers")  # may differ between the processes of a run
@@ -29,7 +30,8 @@ def before_data(config: ConfigDict) -> None:
         same_config_everywhere(config)
     with processes.sync_errors():
         local_paths(config)
-        models.from_config(config.model)
+        deterministic(config)
+        batch_norm(config)
         devices(config)
         feed(config)
         parts(config)
@@ -87,6 +89,27 @@ def devices(config: ConfigDict) -> None:
             f"batch_size {config.batch_size} cannot be shared evenly by {jax.device_count()} devices",
             "--config.batch_size",
             f"use a multiple of {jax.device_count()}",
+        )
+
+
+def deterministic(config: ConfigDict) -> None:
+    """Raise ConfigError where GPUs were started without the setting that `deterministic` needs."""
+    if config.deterministic and jax.default_backend() == "gpu" and not determinism.is_requested():
+        raise ConfigError(
+            "deterministic=True must be set before jax starts",
+            "--config.deterministic",
+            f"call agegender_jax.run.host.determinism.request() first, or set XLA_FLAGS={determinism.FLAG}=true",
+        )
+
+
+def batch_norm(config: ConfigDict) -> None:
+    """Raise ConfigError for an option that the net does not have, or where BatchNorm would see one image at a time."""
+    model = models.from_config(config.model)
+    if hasattr(model.backbone, "axis_name") and config.batch_size // config.accumulate == 1:
+        raise ConfigError(
+            "BatchNorm cannot learn statistics from one image at a time",
+            f"--config.batch_size={config.batch_size}, --config.accumulate={config.accumulate}",
+            "use at least two images in each part of the batch",
         )
 
 
@@ -180,6 +203,36 @@ def batch_fits(faces: Dataset, config: ConfigDict) -> None:
             f"--config.data.source={config.data.source}",
             "lower --config.batch_size or give more images",
         )
+
+
+def empty_splits(faces: Dataset) -> list[str]:
+    """Return a warning for each of val and test that has no image."""
+    consequences = {
+        "val": "the latest checkpoint is tested, without temperatures and without an alarm for collapsed heads",
+        "test": "the results have no scores",
+    }
+    return [
+        f"the {split} split is empty, so {consequence}; give at least 10 images"
+        for split, consequence in consequences.items()
+        if not len(faces.indices(split))
+    ]
+
+
+@contextlib.contextmanager
+def explained_memory(config: ConfigDict) -> Iterator[None]:
+    """Raise ConfigError in place of the device's own error where its memory is too small."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ConfigError(
+            f"out of memory on {jax.local_devices()[0].device_kind}: {str(error).splitlines()[0][:120]}",
+            f"--config.batch_size={config.batch_size}, --config.eval.batch_size={config.eval.batch_size}, "
+            f"--config.data.image_size={config.data.image_size}",
+            "lower batch_size or eval.batch_size, or set --config.model.dtype=bfloat16, --config.accumulate=2 or "
+            "--config.remat=True; another program may hold memory too",
+        ) from error
 
 
 def finite(step: int, values) -> None:

@@ -1,14 +1,17 @@
 """The state that training begins with: the newest checkpoint, other weights, or step 0 of the seed."""
 
 import functools
+import json
+import math
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import training
+from agegender_jax import optim, training
 from agegender_jax.checkpoint import Checkpoints, initial
+from agegender_jax.checkpoint.reading import CONFIG
 from agegender_jax.run import leaks
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
@@ -68,6 +71,27 @@ def restore_or_create(
         else:
             state = processes.zeros(jax.eval_shape(new_state))
     return processes.broadcast(state)
+
+
+def warn_of_new_rate(
+    config: ConfigDict, checkpoints: Checkpoints, start: int, steps_per_epoch: int, num_steps: int, progress: Progress
+) -> None:
+    """Warn where a resumed run has another length than its checkpoint, so that the learning rate jumps.
+
+    The schedule spans the run's new length: the steps that follow are trained as those of a run that had this length
+    from the start.
+    """
+    if not processes.is_main() or not 0 < start < num_steps:
+        return
+    trained = json.loads((checkpoints.folder / str(start) / CONFIG).read_text(encoding="utf-8"))
+    length = trained["num_steps"] or trained["num_epochs"] * steps_per_epoch
+    before, now = (float(optim.schedule(config.optimizer, steps)(start)) for steps in (length, num_steps))
+    if not math.isclose(before, now, rel_tol=0.01):
+        progress.warn(
+            f"the run now has {num_steps} steps instead of {length}, and its learning-rate schedule spans them all: "
+            f"step {start + 1} is trained at {now:.3g} instead of {before:.3g}; to choose another rate, start a new "
+            "run with init_from"
+        )
 
 
 def _create(new_state: Callable[[], TrainState], weights: dict[str, np.ndarray]) -> TrainState:

@@ -15,7 +15,7 @@ from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.data.augment import augment
-from agegender_jax.errors import Stopped
+from agegender_jax.errors import NotFiniteError, Stopped
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import batch_statistics, checks, final_test, initial_state
 from agegender_jax.run.dataset import Dataset, load_dataset
@@ -52,6 +52,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         # Whatever is wrong with the command is found before any data is read.
         stack.enter_context(processes.report_errors_once())
+        stack.enter_context(checks.explained_memory(config))
         stop = stack.enter_context(stop_flag())
         is_main, folder = processes.is_main(), Workdir(workdir)
         stop.begin(0, GRACE if is_main else GRACE - 1)  # jax would abort the others if process 0 left first
@@ -86,6 +87,7 @@ def fit(
                 summary.write_card(folder)
             return
 
+        initial_state.warn_of_new_rate(config, checkpoints, start, steps_per_epoch, num_steps, progress)
         recorder = stack.enter_context(Recorder(config, folder, progress, steps_per_epoch, num_steps, start))
         validator = Validator(config, dataset, recorder)
         schedule = Schedule(config, steps_per_epoch, num_steps, start)
@@ -143,6 +145,8 @@ def prepare_dataset(config: ConfigDict, folder: Workdir, progress: Progress) -> 
     with processes.sync_errors():
         dataset = load_dataset(config, progress.prepare, list_bad)
         checks.batch_fits(dataset, config)
+        for warning in checks.empty_splits(dataset):
+            progress.warn(warning)
         if processes.is_main():
             checks.same_data(folder, dataset)
     with processes.sync_errors():
@@ -155,12 +159,17 @@ def validate(step: int, state: TrainState, validator: Validator, checkpoints: Ch
 
     Raises:
       Stopped: after a signal, once the state is on the disk; the next start validates it.
+      NotFiniteError: a loss is not finite; the checkpoint is withdrawn.
     """
     try:
         scores = validator(step, state)
     except Stopped:
         with processes.sync_errors():
             checkpoints.finish()
+        raise
+    except NotFiniteError:
+        with processes.sync_errors():
+            checkpoints.withdraw(step)
         raise
     with processes.sync_errors():
         checkpoints.add_metrics(step, scores)

@@ -135,13 +135,12 @@ def _definition(all_variants: Sequence[variants.Variant], seeds: Sequence[int], 
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
-    low, high = config_lib.RANGES["seed"]
     if not seeds:
         what = "there are no seeds"
     elif len(set(seeds)) < len(seeds):
         what = "a seed is named twice"
-    elif not all(low <= seed <= high for seed in seeds):
-        what = f"a seed must be between {low} and {high}"
+    elif bounds := next(filter(None, (config_lib.outside(seed, config_lib.RANGES["seed"]) for seed in seeds)), ""):
+        what = f"a seed must be {bounds}"
     else:
         return
     raise ConfigError(what, f"--seeds={','.join(map(str, seeds))}", "for example --seeds=0,1,2")
