@@ -2,7 +2,7 @@
 
 import jax
 
-from agegender_jax import ensemble, models, optim, parallel, training
+from agegender_jax import ensemble, models, optim, training
 from agegender_jax.config import default
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
@@ -34,7 +34,7 @@ def config(net, width=0.125, **fields):
 
 def trace(config):
     """Return the shapes of the state, of the state after a step on two devices, and of the predictions of a batch."""
-    model = models.from_config(config.model, axis_name=parallel.AXIS)
+    model = train.build_model(config)
     tx = optim.build(config.optimizer, 1000)
     size, count = config.data.image_size, config.batch_size
     state = jax.eval_shape(

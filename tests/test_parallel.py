@@ -14,7 +14,7 @@ import pytest
 import small_nets
 import tiny_training
 
-from agegender_jax import models, optim, parallel, training
+from agegender_jax import optim, parallel, training
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import train
 from agegender_jax.structs import Batch
@@ -22,20 +22,18 @@ from agegender_jax.structs import Batch
 BATCH = 16
 
 
-@pytest.fixture(scope="module")
-def job():
-    """Return the function (net, number of devices, driver) -> the first states of that training, made once."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for net in small_nets.BACKBONES:
-            small_nets.patch(monkeypatch, net)
-        yield functools.cache(first_states)
-
-
-def first_states(net, num_devices, driver="shard_map", steps=2):
-    """The states at steps 0 .. `steps` of the command's own training step, on the host."""
+@functools.cache
+def job(net, num_devices, driver="shard_map", steps=2):
+    """Return the states at steps 0 .. `steps` of the command's own training step of a small net, on the host."""
     config = small_nets.config(net, parallel=driver)
     config.optimizer.update(name="sgd", lr=0.05, schedule="constant")
-    model = models.from_config(config.model, axis_name=parallel.AXIS)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        small_nets.patch(monkeypatch, net)
+        return train_steps(config, num_devices, steps)
+
+
+def train_steps(config, num_devices, steps):
+    model = train.build_model(config)
     tx = optim.build(config.optimizer, steps)
     driver = train.make_driver(config, model, tx, jax.devices()[:num_devices])
     state = driver.replicate(training.init_state(model, tx, jax.random.key(0), small_nets.SIZE))
@@ -58,7 +56,7 @@ def random_batch(seed):
 
 
 @pytest.mark.parametrize("net, num_devices", [("resnet18", 2), ("resnet18", 8), ("ran56", 8)])
-def test_the_job_takes_the_same_step_on_many_devices_as_on_one(job, net, num_devices):
+def test_the_job_takes_the_same_step_on_many_devices_as_on_one(net, num_devices):
     start, one, _ = job(net, 1)
     many = job(net, num_devices)[1]
     assert one.batch_stats
@@ -73,8 +71,22 @@ def test_the_job_takes_the_same_step_on_many_devices_as_on_one(job, net, num_dev
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), many.sums, one.sums)
 
 
-def test_pmap_and_shard_map_agree_bit_for_bit(job):
+def test_pmap_and_shard_map_agree_bit_for_bit():
     jax.tree.map(np.testing.assert_array_equal, job("resnet18", 2, "pmap")[-1], job("resnet18", 2)[-1])
+
+
+def driven_by(config, driver):
+    config.parallel = driver
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pmap_and_shard_map_agree_bit_for_bit_for_a_whole_net_with_adam():
+    config = small_nets.config("resnet18", width=0.25)
+    config.optimizer.lr = 0.001
+    shard_map, pmap = (train_steps(driven_by(config, name), 2, 8)[-1] for name in parallel.NAMES)
+    jax.tree.map(np.testing.assert_array_equal, pmap, shard_map)
 
 
 @pytest.mark.timeout(300)

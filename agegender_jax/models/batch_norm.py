@@ -31,7 +31,7 @@ class BatchNorm(nn.BatchNorm):
         bias = self.param("bias", self.bias_init, channels, self.param_dtype)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.use_running_average or self.is_initializing():
-            y = (x - mean.value) * (lax.rsqrt(var.value + self.epsilon) * scale) + bias
+            y = (x - _wide(mean.value)) * _wide(lax.rsqrt(var.value + self.epsilon) * scale) + _wide(bias)
             return y.astype(self.dtype)
         axis_name = self.axis_name if self.axis_name and lax.axis_size(self.axis_name) > 1 else None
         y, *of_batch = normalise(x, scale, bias, self.epsilon, axis_name)
@@ -53,8 +53,8 @@ def normalise(x, scale, bias, epsilon, axis_name):
 
 def _forward(x, scale, bias, epsilon, axis_name):
     mean, var = _statistics(x, axis_name)
-    centred, rstd = x - mean, lax.rsqrt(var + epsilon)
-    return (centred * (rstd * scale) + bias, mean, var), (centred, rstd, scale)
+    centred, rstd = x - _wide(mean), lax.rsqrt(var + epsilon)
+    return (centred * _wide(rstd * scale) + _wide(bias), mean, var), (centred, rstd, scale)
 
 
 def _backward(epsilon, axis_name, residuals, cotangents):
@@ -64,18 +64,24 @@ def _backward(epsilon, axis_name, residuals, cotangents):
     sums = jnp.stack([dy.sum(AXES), (dy * centred).sum(AXES)])
     total = sums if axis_name is None else lax.psum(sums, axis_name)
     count = centred.size // centred.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
-    dx = rstd * scale * (dy - total[0] / count - centred * (total[1] * jnp.square(rstd) / count))
+    of_mean, of_variance = _wide(total[0] / count), _wide(total[1] * jnp.square(rstd) / count)
+    dx = _wide(rstd * scale) * (dy - of_mean - centred * of_variance)
     return dx, (sums[1] * rstd).astype(scale.dtype), sums[0].astype(scale.dtype)
 
 
 normalise.defvjp(_forward, _backward)
 
 
+def _wide(values):
+    """Return [C] as [1, 1, 1, C], since jax may be set to refuse operands of different ranks."""
+    return values[None, None, None]
+
+
 def _statistics(x, axis_name):
     mean = x.mean(AXES)
-    var = jnp.square(x - mean).mean(AXES)
+    var = jnp.square(x - _wide(mean)).mean(AXES)
     if axis_name is None:
         return mean, var
     means, variances = jnp.moveaxis(lax.all_gather(jnp.stack([mean, var]), axis_name), 0, 1)
     mean = means.mean(0)
-    return mean, (variances + jnp.square(means - mean)).mean(0)
+    return mean, (variances + jnp.square(means - mean[None])).mean(0)

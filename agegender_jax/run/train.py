@@ -69,7 +69,7 @@ def fit(
         steps_per_epoch = len(dataset.indices("train")) // config.batch_size
         num_steps = config.num_steps or config.num_epochs * steps_per_epoch
         tx = optim.build(config.optimizer, num_steps)
-        model = models.from_config(config.model, axis_name=parallel.AXIS)
+        model = build_model(config)
         driver = make_driver(config, model, tx, train_age=dataset.targets("train")[0])
         checkpoints = Checkpoints(folder.checkpoints, notice=progress.note, on_saved=stop.mark_saved)
         stack.callback(checkpoints.close)
@@ -186,6 +186,11 @@ def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:
         checkpoints.poll()
         agreed.value = stop.code or 0
     return agreed.value
+
+
+def build_model(config: ConfigDict) -> models.AgeGenderNet:
+    """Return the net of `config` for training: BatchNorm averages its statistics over the devices."""
+    return models.from_config(config.model, axis_name=parallel.AXIS)
 
 
 def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarray | None = None):
