@@ -6,11 +6,11 @@ import tarfile
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import agegender_jax
 from agegender_jax import ensemble, models, optim
 from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.config import default
 from agegender_jax.run import initial_state
 
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"  # ResNet-18, width 1/64, with a moving average
@@ -37,8 +37,9 @@ def test_a_checkpoint_of_version_0_1_0_predicts_as_it_did(workdir):
 
 
 def test_a_run_of_version_0_1_0_resumes_with_the_statistics_that_its_average_was_evaluated_with(workdir):
-    _, variables, config = agegender_jax.load(workdir)
-    config = ConfigDict(config)
+    _, variables, old = agegender_jax.load(workdir)
+    config = default()
+    config.update(old)
     model = models.from_config(config.model)
     template = jax.eval_shape(initial_state.initializer(config, model, optim.build(config.optimizer, 4)))
     state, step = Checkpoints(workdir / "checkpoints").restore_latest(template)
