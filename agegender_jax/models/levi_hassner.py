@@ -56,7 +56,7 @@ class LeviHassner(nn.Module):
     def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         """Features [B, F] and (), for there are no attention modules."""
         layers.check_images(images)
-        x, init = (images * np.array(PIXEL_SCALE, np.float32)).astype(self.dtype), initializers.normal(0.01)
+        x, init = (images * np.array([[[PIXEL_SCALE]]], np.float32)).astype(self.dtype), initializers.normal(0.01)
         for n, (units, kernel, stride, pad, bias, normalised) in enumerate(CONVOLUTIONS, 1):
             units = layers.scaled(units, self.width)
             x = layers.conv(units, kernel, stride, init=init, dtype=self.dtype, name=f"conv{n}", pad=pad, bias=bias)(x)
