@@ -9,6 +9,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import models, optim, synthetic
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
+from agegender_jax.models import levi_hassner
 from agegender_jax.run import initial_state
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.train import fit
@@ -37,7 +38,7 @@ def make_run(path: pathlib.Path, config, seed: int = 0, step: int = 0, test: boo
     shapes: TrainState = jax.eval_shape(initial_state.initializer(config, models.from_config(config.model), tx))
     rng = np.random.default_rng(seed)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes).replace(
-        step=np.int32(step), params=jax.tree.map(lambda leaf: _weights(rng, leaf.shape), shapes.params)
+        step=np.int32(step), params=jax.tree_util.tree_map_with_path(lambda *leaf: _weights(rng, *leaf), shapes.params)
     )
     with run:
         run.write_start(config, ["test"], dataset.prepared, dataset.assignment, print)
@@ -49,7 +50,9 @@ def make_run(path: pathlib.Path, config, seed: int = 0, step: int = 0, test: boo
     return path
 
 
-def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a kernel that keeps the scale of its input, or a bias of 0."""
-    scale = (1 / np.prod(shape[:-1])) ** 0.5 if len(shape) > 1 else 0
-    return (scale * rng.normal(size=shape)).astype(np.float32)
+def _weights(rng: np.random.Generator, path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Return a kernel that keeps the scale of its input, conv1's of pixels in 0..255 that of 0..1; or a bias of 0."""
+    scale = (1 / np.prod(leaf.shape[:-1])) ** 0.5 if len(leaf.shape) > 1 else 0
+    if "conv1" in jax.tree_util.keystr(path):
+        scale /= max(levi_hassner.PIXEL_SCALE)
+    return (scale * rng.normal(size=leaf.shape)).astype(np.float32)
