@@ -96,9 +96,14 @@ def _lax_conv(x, kernel, strides, padding):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
 
 
+@functools.cache
 def _by_platform(on_cpu, elsewhere, *static):
-    """Return a function of arrays that is `on_cpu` in programs lowered for CPU, and `elsewhere` in all others."""
+    """Return a function of arrays that is `on_cpu` in programs lowered for CPU, and `elsewhere` in all others.
 
+    It is jitted so that a net's many layers of one shape are traced and differentiated once.
+    """
+
+    @jax.jit
     def chosen(*arrays):
         return lax.platform_dependent(
             *arrays, cpu=lambda *arrays: on_cpu(*arrays, *static), default=lambda *arrays: elsewhere(*arrays, *static)
