@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = (
     ("arguments", "errors", "structs", "labels", "config", "files", "sampling"),
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
-    ("training", "ensemble", "explain", "checkpoint", "loading", "evaluation", "report"),
+    ("training", "ensemble", "explain", "checkpoint", "loading", "evaluation", "photos", "report"),
     ("run",),
     ("cli",),
 )
@@ -26,6 +26,7 @@ SAME_LEVEL = {
     ("report", "evaluation"),
 }
 ONLY_IN = {
+    "cv2": ("agegender_jax/photos",),
     "absl": ("agegender_jax/cli", "launch"),
     "orbax": ("agegender_jax/checkpoint",),
     "tensorflow_datasets": ("agegender_jax/data/builder.py",),

@@ -8,6 +8,7 @@ COMMANDS = {
     "evaluate": "score trained nets, alone and as an ensemble",
     "audit": "examine a data source",
     "explain": "show what trained nets look at",
+    "align": "make aligned chips of labelled faces for training",
     "ablate": "compare training variants over seeds",
     "models": "list all nets",
 }

@@ -1,0 +1,138 @@
+"""Aligned chips: a similarity moves five landmarks of a face to their places in the chip.
+
+Training and photos use the same chips. The places are medians over 600 chips of UTKFace, which are aligned by 68
+landmarks of dlib.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from agegender_jax.photos.detector import Detection, detect_once
+
+CHIP_SIZE = 112  # pixels: about as many as a FairFace picture of 128 has under a chip
+TEMPLATE = np.array([[0.277, 0.297], [0.691, 0.297], [0.478, 0.528], [0.305, 0.675], [0.677, 0.670]])  # of the side
+# Crops in which the face is detected again: their side and that of the chip in the middle, in pixels; mirrored or not.
+# Each step averages the landmarks of its crops. benchmarks/alignment.py compares with other plans.
+STEPS = (
+    ((128, 80, False),),
+    ((128, 64, False), (128, 64, True), (192, 128, False), (192, 128, True)),
+)
+_SCORE = 0.3  # in a crop, where a face is known to be
+_SWAPPED = (1, 0, 2, 4, 3)  # landmarks of a mirrored face
+_GREY = (127, 127, 127)  # around the picture in a crop; repeated edges look like parts of the face
+_LARGEST = 32  # times the chip: the warped picture from which it is averaged
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """The similarity from a picture to the unit square of a chip.
+
+    Attributes:
+      matrix: float64 [2, 3]; x, y, 1 of the picture (pixel i spans i to i + 1) to fractions of the chip's side.
+      landmarks: float64 [5, 2] in the picture, after the last iteration.
+    """
+
+    matrix: np.ndarray
+    landmarks: np.ndarray
+
+    @property
+    def side(self) -> float:
+        """The chip's side in pixels of the picture."""
+        return 1 / float(np.hypot(*self.matrix[:, 0]))
+
+    @property
+    def roll(self) -> float:
+        """Degrees by which the face is turned clockwise in the picture, -180 to 180."""
+        return -float(np.degrees(np.arctan2(self.matrix[1, 0], self.matrix[0, 0])))
+
+    def corners(self) -> np.ndarray:
+        """Return float64 [4, 2], the chip's corners in the picture."""
+        return _invert(self.matrix, np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
+
+
+def align(
+    image: np.ndarray, detection: Detection, steps: Sequence[Sequence[tuple[int, int, bool]]] = STEPS
+) -> Alignment:
+    """Return the alignment of a face: the similarity of its landmarks to TEMPLATE.
+
+    Landmarks of a tilted face lean towards upright, and they are precise to a few pixels only. So the face is turned
+    upright and scaled by the landmarks so far, and detected again, twice.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      detection: of a face in it.
+      steps: as STEPS; () for the landmarks of the detection.
+    """
+    landmarks = detection.landmarks
+    matrix = similarity(landmarks, TEMPLATE)
+    for crops in steps:
+        again = [points for crop in crops if (points := _detect_again(image, matrix, *crop)) is not None]
+        if not again:
+            break
+        landmarks = np.mean(again, 0)
+        matrix = similarity(landmarks, TEMPLATE)
+    return Alignment(matrix, landmarks)
+
+
+def chip(image: np.ndarray, alignment: Alignment, size: int = CHIP_SIZE) -> np.ndarray:
+    """Return uint8 RGB [size, size, 3], the aligned face; pixels outside the picture repeat its edge.
+
+    Each pixel is the mean of at least as many pixels of the picture as it covers.
+    """
+    factor = int(np.clip(np.ceil(alignment.side / size), 1, _LARGEST))
+    warped = _warp(image, alignment.matrix * (size * factor), size * factor)
+    if factor == 1:
+        return warped
+    import cv2
+
+    return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return float64 [2, 3], the rotation, scale and shift that move points [N, 2] next to target [N, 2].
+
+    The least squares of the distances; without reflection (Umeyama 1991, doi 10.1109/34.88573). Points that all
+    coincide give a scale of 0.
+    """
+    mean, target_mean = points.mean(0), target.mean(0)
+    (x, y), (u, v) = (points - mean).T, (target - target_mean).T
+    spread = max(float((x * x + y * y).sum()), np.finfo(np.float64).tiny)
+    a, b = float((x * u + y * v).sum()) / spread, float((x * v - y * u).sum()) / spread
+    turn = np.array([[a, -b], [b, a]])  # as complex numbers: target = (a + ib) point + shift
+    return np.column_stack([turn, target_mean - turn @ mean])
+
+
+def _detect_again(image: np.ndarray, matrix: np.ndarray, size: int, side: int, mirrored: bool) -> np.ndarray | None:
+    """Return the landmarks [5, 2] in the picture of the face in the middle of a crop; None where there is none."""
+    to_crop = matrix * side
+    to_crop[:, 2] += (size - side) / 2
+    if mirrored:
+        to_crop = np.array([[-1], [1]]) * to_crop
+        to_crop[0, 2] += size
+    faces = detect_once(_warp(image, to_crop, size, _GREY), _SCORE)
+    distances = [float(np.abs(face.centre - size / 2).max()) for face in faces]
+    if not faces or min(distances) >= side / 2:
+        return None
+    points = faces[int(np.argmin(distances))].landmarks
+    return _invert(to_crop, points[list(_SWAPPED)] if mirrored else points)
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, size: int, around: tuple[int, int, int] | None = None) -> np.ndarray:
+    """Return [size, size, 3] by bilinear interpolation; `matrix` maps pixels of the picture to pixels of the result.
+
+    Outside the picture is the colour `around`, or its edge, repeated.
+    """
+    import cv2
+
+    centred = matrix.copy()  # OpenCV's pixel i has its middle at i
+    centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    border = cv2.BORDER_REPLICATE if around is None else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(
+        image, centred, (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=around or ()
+    )
+
+
+def _invert(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return np.linalg.solve(matrix[:, :2], (points - matrix[:, 2]).T).T

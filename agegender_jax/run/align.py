@@ -1,0 +1,154 @@
+"""The align command: make aligned chips of the faces of a labelled source, itself a source for training."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from agegender_jax import files
+from agegender_jax.data import resolve, sources
+from agegender_jax.data.decoding import DecodeError, decode
+from agegender_jax.data.parallel_map import parallel_map
+from agegender_jax.errors import ConfigError
+from agegender_jax.labels import GENDERS, Label
+from agegender_jax.photos import alignment, detector
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.workdir import make_out, write_csv, write_json
+
+ROWS, SETTINGS, SUMMARY, LABELS = "faces.jsonl", "align.json", "summary.json", "labels.csv"
+ALIGNED, NO_FACE, UNREADABLE = "aligned", "no_face", "unreadable"
+_NEAR = 0.25  # of the largest box's area: a smaller face is somebody in the background
+
+
+def align(source: str | None, *, out: str | None, size: int, score: float, cache_dir: str | None = None) -> dict:
+    """Write a chip of the face in the middle of each picture of a source, and return summary.json.
+
+    `out` then is a data source with the same labels: UTKFace's names are kept, and other labels are in labels.csv.
+    faces.jsonl has a row for each picture. The same call continues an interrupted one.
+
+    Args:
+      source: as data.source.
+      out: folder; aligned/<name of the source> if None.
+      size: side of the chips in pixels.
+      score: least score of a face.
+
+    Raises:
+      ConfigError, DataError: bad arguments, a source that cannot be read, or `out` of another call.
+    """
+    if not source:
+        raise ConfigError("--source is missing", "--source", "name labelled pictures, for example fairface.tar")
+    detector.model_bytes()
+    folder = files.expand(out or f"aligned/{sources.source_name(source)}", "--out").resolve()
+    resolve.check_outside(source, folder, "--out")
+    make_out(folder)
+    _settle(folder, {"schema": 1, "source": sources.source_name(source), "size": size, "score": score})
+    done = {row["file"] for row in _rows(folder)}
+    detector.use_one_thread()
+    with stop_flag() as stop, Progress(stop=stop) as progress:
+        items = (item for item in sources.read(source, cache_dir, progress.prepare) if item.file not in done)
+        with open(folder / ROWS, "ab") as log:
+            for row in parallel_map(lambda item: _align(item, folder, size, score), items):
+                log.write(files.to_json(row).encode() + b"\n")
+        summary = _finish(folder)
+        progress.note(
+            f"{summary[ALIGNED]} chips, {summary[NO_FACE]} pictures without a face, "
+            f"{summary[UNREADABLE]} unusable: {folder}"
+        )
+    return summary
+
+
+def _settle(folder: Path, settings: dict) -> None:
+    """Write the settings of a first call; raise ConfigError if an earlier call had others."""
+    path = folder / SETTINGS
+    if path.exists():
+        try:
+            same = json.loads(path.read_bytes()) == settings
+        except ValueError:
+            same = False
+        if not same:
+            raise ConfigError("--out holds chips made with other settings", str(path), "name another folder for --out")
+    write_json(path, settings)
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of faces.jsonl; an unfinished last line is cut off."""
+    path = folder / ROWS
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if (whole := content.rfind(b"\n") + 1) < len(content):
+        with open(path, "r+b") as log:
+            log.truncate(whole)
+    yield from map(json.loads, content[:whole].splitlines())
+
+
+def _align(item: sources.Item, folder: Path, size: int, score: float) -> dict[str, Any]:
+    """Write the chip of an item, and return its row."""
+    if item.data is None or item.label is None:
+        return {"file": item.file, "status": UNREADABLE, "reason": item.reason}
+    try:
+        image = decode(item.data)
+    except DecodeError as error:
+        return {"file": item.file, "status": UNREADABLE, "reason": str(error)}
+    face = middle_face(image, detector.detect(image, score))
+    if face is None:
+        return {"file": item.file, "status": NO_FACE}
+    aligned = alignment.align(image, face)
+    name = _png_name(item.file)
+    _write_png(folder / name, alignment.chip(image, aligned, size))
+    return {
+        "file": item.file,
+        "status": ALIGNED,
+        "chip": name,
+        "label": dataclasses.astuple(item.label),
+        "score": round(face.score, 4),
+        "box": np.round(face.box, 2),
+        "landmarks": np.round(aligned.landmarks, 2),
+        "side": round(aligned.side, 2),
+        "roll": round(aligned.roll, 2),
+    }
+
+
+def middle_face(image: np.ndarray, faces: list[detector.Detection]) -> detector.Detection | None:
+    """Return the face nearest to the picture's middle, leaving out small ones; None without a face."""
+    middle = np.array(image.shape[1::-1]) / 2
+    largest = max((face.area for face in faces), default=0.0)
+    large = [face for face in faces if face.area >= _NEAR * largest]
+    return min(large, key=lambda face: float(np.hypot(*(face.centre - middle))), default=None)
+
+
+def _png_name(file: str) -> str:
+    """Return the chip's path, `file` with .png for its suffix."""
+    folder, _, name = file.rpartition("/")
+    stem, dot, _ = name.rpartition(".")
+    return f"{folder}/{stem if dot else name}.png".lstrip("/")
+
+
+def _write_png(path: Path, chip: np.ndarray) -> None:
+    out = io.BytesIO()
+    Image.fromarray(chip).save(out, "PNG", compress_level=4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(out.getvalue())
+
+
+def _finish(folder: Path) -> dict:
+    """Write labels.csv, where labels are not in names, and summary.json."""
+    rows = list(_rows(folder))
+    labelled = [(row["chip"], Label(*row["label"])) for row in rows if row["status"] == ALIGNED]
+    table = [
+        (file, label.age_text, GENDERS[label.gender].capitalize(), label.race_text)
+        for file, label in labelled
+        if label.age_years < 0
+    ]
+    if table:
+        write_csv(folder / LABELS, ("file", "age", "gender", "race"), table)
+    counts = {status: sum(row["status"] == status for row in rows) for status in (ALIGNED, NO_FACE, UNREADABLE)}
+    summary = {"schema": 1, "pictures": len(rows), **counts}
+    write_json(folder / SUMMARY, summary)
+    return summary
