@@ -105,6 +105,41 @@ def test_results_of_other_members_splits_or_sources_are_not_replaced(run, config
     assert evaluate(other, out=out)["models"][0]["name"] == "other"
 
 
+def explain_one(picture, *runs, out):
+    options = {"methods": ["grad_cam"], "heads": ["age"], "checkpoint": "best", "scores": False}
+    return explain.explain_photos([str(picture)], [str(run) for run in runs], out=str(out), **options)
+
+
+def test_explanations_of_other_runs_are_not_replaced(run, config, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other" / "run")  # writes files of the same names
+    first, second = sorted(Path(config.data.source).iterdir())[:2]
+    out = tmp_path / "out"
+    explain_one(first, run, out=out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=f"--out holds other results: explanations of {run}") as caught:
+        explain_one(second, other, out=out)
+    assert caught.value.where == str(out) and {path: path.read_bytes() for path in before} == before
+    assert len(explain_one(second, run, out=out)["images"]) == 1  # the same run explains another photo there
+
+
+def test_the_audit_of_another_source_is_not_replaced(config, tmp_path):
+    folder = tmp_path / "a" / "faces"
+    synthetic.write_faces(folder, 3, seed=1, size=32)
+    options = {"workdirs": [], "split_seed": 0, "cache_dir": config.data.cache_dir}
+
+    def audit_of(source, *command):
+        return audit.inspect(str(source), out=str(tmp_path / "out"), command=command, **options)
+
+    audit_of(folder, "--source=a/faces")
+    before = (tmp_path / "out" / "audit.json").read_bytes()
+    with pytest.raises(ConfigError, match="--out holds other results: the audit of faces, fingerprint "):
+        audit_of(config.data.source, "--source=faces")
+    assert (tmp_path / "out" / "audit.json").read_bytes() == before
+    assert audit_of(folder, "--source=a/faces", "--split_seed=0")["n"] == 3
+    next(folder.iterdir()).unlink()  # the same command after a file was removed
+    assert audit_of(folder, "--source=a/faces", "--split_seed=0")["n"] == 2
+
+
 @pytest.mark.parametrize("where", ["", "reports/new", "figures", "checkpoints", "link"])
 def test_no_command_writes_into_the_folder_of_a_run(run, config, tmp_path, where):
     out = run / where

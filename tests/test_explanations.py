@@ -162,6 +162,29 @@ def test_a_map_that_is_only_inverted_fails(faces, monkeypatch):
     assert row["sanity"]["last"] == pytest.approx(1) and not row["sanity"]["passes"]
 
 
+def test_intervals_of_scores_take_copies_as_one_image(monkeypatch):
+    rng = np.random.default_rng(0)
+    areas = {name: {kind: rng.random(8) for kind in ("deletion", "insertion")} for name in ("map", *scoring.CONTROLS)}
+    levels, drawn, cover = rng.random((2, 8)), rng.normal(size=(8, SIZE, SIZE)), rng.random((8, SIZE, SIZE)) < 0.4
+
+    def ends(copies, group):
+        def repeat(values):
+            return np.concatenate([values] * copies)
+
+        monkeypatch.setattr(scoring, "areas", lambda *_: {"age": jax.tree.map(repeat, areas)})
+        levels_by_name = {"map": {"all": tuple(map(repeat, levels))}}
+        monkeypatch.setattr(sanity, "similarities", lambda *_: {"age": levels_by_name})
+        made = maps.Maps(None, {"age": np.zeros(8 * copies, int)}, (), {"age": {"map": repeat(drawn)}}, {})
+        masks = [{"age": mask} for mask in repeat(cover)]
+        images = np.zeros((8 * copies, SIZE, SIZE, 3), np.uint8)
+        row = scoring.score(None, {}, images, made, masks, group=group)["age"]["maps"]["map"]
+        paths = jax.tree_util.tree_flatten_with_path(row)[0]
+        return {jax.tree_util.keystr(path): value for path, value in paths if "ci95" in jax.tree_util.keystr(path)}
+
+    once, twice = ends(1, None), ends(2, np.tile(np.arange(8), 2))
+    assert len(once) == 2 * (2 + 4 + 2 + 1 + 2) and twice == pytest.approx(once)
+
+
 @pytest.mark.parametrize("net", ["ran"], indirect=True)
 def test_all_scores_of_a_net(net):
     net, variables, images = net

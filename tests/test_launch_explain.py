@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import types
 
 import numpy as np
 import programs
@@ -17,8 +18,9 @@ from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.explain import maps
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.report import overlay
-from agegender_jax.run import evaluate, photos
+from agegender_jax.run import evaluate, explain_evaluation, photos
 from agegender_jax.run import explain as explain_command
+from agegender_jax.run.host.progress import Progress
 from agegender_jax.structs import Probs
 
 UNICODE = "Zoë 李.png"
@@ -173,6 +175,25 @@ def test_evaluate_explains(place):
     assert (out / "figures" / "explanations_run.png").stat().st_size > 10_000
     page = (out / "report.html").read_text()
     assert report.explanations(summary)["title"] in page and "integrated gradients" in page
+
+
+def test_the_scores_get_the_groups_of_their_images(monkeypatch):
+    images, age = np.arange(3)[:, None, None, None], np.zeros((3, 2), int)
+    prepared = types.SimpleNamespace(
+        images=lambda size, progress: images, group=np.array([5, 6, 5]), age=age, gender=age[:, 0], file=["a", "b", "c"]
+    )
+    dataset = types.SimpleNamespace(prepared=prepared, indices=lambda split: np.array([0, 2]), picture=lambda i: age)
+    seen = []
+    monkeypatch.setattr(
+        explain_evaluation.loading, "load_checkpoint", lambda *_: (None, None, {"data": {"image_size": 32}}, 1)
+    )
+    monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: None)
+    monkeypatch.setattr(explain_evaluation.scoring, "score", lambda *arguments: seen.append(arguments) or {})
+    monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *_: b"")
+    run = types.SimpleNamespace(path=None)
+    explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
+    ((*_, scored, _, _, _, group),) = seen
+    assert scored.ravel().tolist() == [0, 2] and group.tolist() == [5, 5]
 
 
 def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):

@@ -32,8 +32,8 @@ def similarities(
     Returns:
       head -> name of the map -> level -> likeness of the maps and of their absolute values, [IMAGES] each.
     """
-    rows = evenly_spaced(len(images), IMAGES)
-    images, targets = images[rows], {head: values[rows] for head, values in maps.targets.items()}
+    chosen = rows(len(images))
+    images, targets = images[chosen], {head: values[chosen] for head, values in maps.targets.items()}
     result: dict[str, dict] = {head: {name: {} for name in maps.for_head(head)} for head in targets}
     methods = list(next(iter(maps.attributions.values())))
     levels = list(randomised(net, variables, images.shape[1], jax.random.key(0)))
@@ -41,10 +41,15 @@ def similarities(
         after = compute_maps(net, fresh, images, methods=methods, heads=list(targets), targets=targets)
         for head, names in result.items():
             for name, by_level in names.items():
-                pair = maps.for_head(head)[name][rows], after.for_head(head)[name]
+                pair = maps.for_head(head)[name][chosen], after.for_head(head)[name]
                 by_level[level] = likeness(*pair), likeness(*map(np.abs, pair))
         progress(done, len(levels))
     return result
+
+
+def rows(count: int) -> np.ndarray:
+    """Return the indices of the images among `count` whose maps are compared, int [IMAGES] or fewer."""
+    return evenly_spaced(count, IMAGES)
 
 
 def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,8 @@
 """Scores of a net's maps: against uninformed maps, against known regions, and against the randomised net.
 
-Scores are means over N images, differences are paired by image, and intervals are 95 % by the percentile bootstrap over
-images (for rates: Wilson's).
+Scores are means over N images. Differences are paired by image. Intervals are 95 %, by the percentile bootstrap or, for
+rates, Wilson's. Their units are groups of near-duplicates: `group`, int [N], is equal for the images of a group, or None
+if all images are independent.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ def score(
     maps: Maps,
     cue_masks: list[dict[str, np.ndarray]] | None,
     progress: Callable[..., None] = lambda *step: None,
+    group: np.ndarray | None = None,
 ) -> dict:
     """Return all scores of a net's maps for results.json, as plain dicts, lists and floats.
 
@@ -37,13 +39,13 @@ def score(
     randomised = sanity.similarities(net, variables, images, maps, lambda *n: progress(*n, "weight randomisation"))
     scores: dict[str, Any] = {}
     for head in maps.targets:
-        rows = {name: faithfulness_scores(by_head[head], name) for name in by_head[head]}
+        rows = {name: faithfulness_scores(by_head[head], name, group) for name in by_head[head]}
         if cue_masks is not None:
             cover = np.stack([masks[head] for masks in cue_masks])
             for name, values in (maps.for_head(head) | _controls(images.shape[:3])).items():
-                rows[name]["localisation"] = localisation_scores(values, cover)
+                rows[name]["localisation"] = localisation_scores(values, cover, group)
         for name, levels in randomised[head].items():
-            rows[name]["sanity"] = sanity_scores(levels)
+            rows[name]["sanity"] = sanity_scores(levels, None if group is None else group[sanity.rows(len(images))])
         scores[head] = {"maps": rows}
         if head in maps.relevance:
             scores[head]["lrp_account"] = relevance_shares(maps.relevance[head])
@@ -79,13 +81,13 @@ def areas(
     return result
 
 
-def faithfulness_scores(by_name: dict[str, dict[str, np.ndarray]], name: str) -> dict:
+def faithfulness_scores(by_name: dict[str, dict[str, np.ndarray]], name: str, group: np.ndarray | None = None) -> dict:
     """Return the mean areas of a map with intervals, and its differences from the CONTROLS on the same images."""
-    scores: dict[str, Any] = {kind: _estimate(values) for kind, values in by_name[name].items()}
+    scores: dict[str, Any] = {kind: _estimate(values, group) for kind, values in by_name[name].items()}
     if name not in CONTROLS:
         for control in CONTROLS:
             differences = {kind: values - by_name[control][kind] for kind, values in by_name[name].items()}
-            scores[f"minus_{control}"] = {kind: _estimate(values) for kind, values in differences.items()}
+            scores[f"minus_{control}"] = {kind: _estimate(values, group) for kind, values in differences.items()}
     return scores
 
 
@@ -101,25 +103,26 @@ def relevance_shares(relevance: Any) -> dict[str, float]:
     return shares | {"error": float(lost.mean()), "worst": float(lost.max())}
 
 
-def localisation_scores(maps: np.ndarray, cover: np.ndarray) -> dict:
+def localisation_scores(maps: np.ndarray, cover: np.ndarray, group: np.ndarray | None = None) -> dict:
     """Return the scores of maps [N, H, W] against cues that cover [N, H, W]; see `localisation`."""
     inside, hits = localisation.shares(maps, cover), localisation.hits(maps, cover)
     valid = np.isfinite(inside)
     area = localisation.area(cover)
+    valid_group = None if group is None else group[valid]
     return {
         "n": int(valid.sum()),
-        "share": _estimate(inside[valid]),
+        "share": _estimate(inside[valid], valid_group),
         "area": float(area.mean()),
-        "minus_area": _estimate((inside - area)[valid]),
-        "pointing": {"mean": float(hits.mean()), "ci95": metrics.wilson(hits)},
+        "minus_area": _estimate((inside - area)[valid], valid_group),
+        "pointing": {"mean": float(hits.mean()), "ci95": metrics.wilson(hits, group)},
         "pointing_by_chance": float(localisation.chance(cover).mean()),
     }
 
 
-def sanity_scores(levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict:
+def sanity_scores(levels: dict[str, tuple[np.ndarray, np.ndarray]], group: np.ndarray | None = None) -> dict:
     """Return the mean likeness by level, and whether the map differs enough from that of the fully random net."""
     rows: list[dict[str, Any]] = [
-        {"level": level, "likeness": _estimate(signed), "likeness_of_size": _estimate(size)}
+        {"level": level, "likeness": _estimate(signed, group), "likeness_of_size": _estimate(size, group)}
         for level, (signed, size) in levels.items()
     ]
     last = max(rows[-1][kind]["mean"] for kind in ("likeness", "likeness_of_size"))
@@ -131,6 +134,6 @@ def _controls(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {"random": faithfulness.random_maps(0, shape), "blob": faithfulness.blob(shape)}
 
 
-def _estimate(values: np.ndarray) -> dict:
+def _estimate(values: np.ndarray, group: np.ndarray | None) -> dict:
     """Return mean and interval; the mean is None without values, the interval also where all values are equal."""
-    return {"mean": float(values.mean()) if len(values) else None, "ci95": metrics.bootstrap_varied(values)}
+    return {"mean": float(values.mean()) if len(values) else None, "ci95": metrics.bootstrap_varied(values, group)}

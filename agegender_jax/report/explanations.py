@@ -46,11 +46,12 @@ def explanations(results: dict) -> dict:
         for name in results["members"]
     }
     text = [
-        f"{results['n']} evenly spaced images of the split; 95 % intervals by bootstrap over images. Deletion replaces "
-        "the cells of the picture by its mean colour, in the order of the map; insertion copies them into the blurred "
-        "picture. The score is the mean probability of the predicted class along the way: a faithful map has a low "
-        "deletion and a high insertion score. A random map and a centred blob know nothing about the net; a map that "
-        "is not better than both adds nothing to them. Probabilities in this section are without temperatures.",
+        f"{results['n']} evenly spaced images of the split; 95 % intervals by bootstrap over groups of "
+        "near-duplicates. Deletion replaces the cells of the picture by its mean colour, in the order of the map; "
+        "insertion copies them into the blurred picture. The score is the mean probability of the predicted class "
+        "along the way: a faithful map has a low deletion and a high insertion score. A random map and a centred blob "
+        "know nothing about the net; a map that is not better than both adds nothing to them. Probabilities in this "
+        "section are without temperatures.",
         "Similarity is the mean absolute rank correlation of a map with the map of the same net after all its weights "
         f"were drawn anew, once, on {checked['n']} of the images (the larger of the map's and its absolute value's). A "
         f"map with a similarity of {checked['limit']} or more shows the picture rather than what the net has learned, "

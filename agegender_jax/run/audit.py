@@ -18,7 +18,7 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.members import read_config
-from agegender_jax.run.workdir import Workdir, make_out, write_csv, write_json
+from agegender_jax.run.workdir import Workdir, check_replaces, make_out, write_csv, write_json
 
 
 def inspect(
@@ -49,6 +49,7 @@ def inspect(
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         faces = prepare(source, cache_dir, 1.0, progress.prepare, functools.partial(_list_bad, folder))
+        check_out(folder, faces.fingerprint, command)
         if warning := faces.warning():
             progress.warn(warning)
         pairs = audit.find_pairs(faces.content, faces.dhash)
@@ -63,6 +64,17 @@ def inspect(
         progress.show(_table(findings))
         progress.note(f"audit: {folder / 'audit.html'}")
         return findings
+
+
+def check_out(folder: Path, fingerprint: str, command: Sequence[str]) -> None:
+    """Raise ConfigError where the folder has the audit of another source; the same command may name a changed one."""
+    check_replaces(
+        folder / "audit.json",
+        is_same=lambda earlier: earlier["source"]["fingerprint"] == fingerprint,
+        describe=lambda earlier: (
+            f"the audit of {earlier['source']['name']}, fingerprint {earlier['source']['fingerprint'][:16]}"
+        ),
+    )
 
 
 def _list_bad(folder: Path, bad: list[tuple[str, str]]) -> str:
@@ -93,7 +105,7 @@ def _run(run: Workdir, faces: Prepared, seed: int) -> dict:
         for name in ("train", "val", "test")
     }
     pairs = audit.find_pairs(images.sha256, images.dhash)
-    return {"workdir": run.given, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
+    return {"workdir": run.argument, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
 
 
 def _across(assignment: np.ndarray, pairs: audit.Pairs) -> dict:

@@ -1,7 +1,6 @@
 """The evaluation command: score trained nets, alone and as an ensemble, on the same images."""
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.members import member_names, read_runs
 from agegender_jax.run.predict_members import predict_member
-from agegender_jax.run.workdir import Workdir, make_out
+from agegender_jax.run.workdir import Workdir, check_replaces, make_out, output
 from agegender_jax.run.write_results import write_results
 
 
@@ -80,7 +79,7 @@ def evaluate(
         split = split or choose_split(runs, configs, source, dataset, progress)
         if not len(dataset.indices(split)):
             raise DataError(f"the {split} split is empty", dataset.prepared.name, "give more images, or --split=all")
-        check_replaces(folder, runs, split, dataset.prepared.fingerprint)
+        check_out(folder, runs, split, dataset.prepared.fingerprint)
         excluded = 0
         if exclude_leaked:
             dataset, excluded = without_leaked(runs, dataset, split, progress)
@@ -156,24 +155,22 @@ def choose_split(
     return "all"
 
 
-def check_replaces(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: str) -> None:
-    """Raise ConfigError where the folder holds results of other members, another split or another source.
+def check_out(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: str) -> None:
+    """Raise ConfigError where the folder has results of other members, another split or another source."""
 
-    The same evaluation may be repeated into its folder, with other options too.
-    """
-    try:
-        earlier = json.loads((folder / "results.json").read_bytes())
-        members = [Path(model["workdir"]).expanduser().resolve() for model in earlier["models"] if "workdir" in model]
-        same = (members, earlier["split"], earlier["source"]["fingerprint"])
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError):
-        return  # none, or damaged
-    if same != ([run.path for run in runs], split, fingerprint):
-        raise ConfigError(
-            f"--out holds other results: {', '.join(str(path) for path in members)} on the {earlier['split']} split of "
-            f"{earlier['source'].get('name')}",
-            str(folder),
-            "name another --out, or delete that folder",
+    def is_same(earlier: dict) -> bool:
+        members = output.workdirs(earlier["models"])
+        return (members, earlier["split"], earlier["source"]["fingerprint"]) == (
+            [run.path for run in runs],
+            split,
+            fingerprint,
         )
+
+    def describe(earlier: dict) -> str:
+        members = ", ".join(map(str, output.workdirs(earlier["models"])))
+        return f"{members} on the {earlier['split']} split of {earlier['source'].get('name')}"
+
+    check_replaces(folder / "results.json", is_same, describe)
 
 
 def check_leak(run: Workdir, dataset: Dataset, split: str) -> None:

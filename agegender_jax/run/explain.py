@@ -17,7 +17,7 @@ from agegender_jax.run import explain_evaluation, members, photos
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.photos import Photo
-from agegender_jax.run.workdir import make_out, write_json
+from agegender_jax.run.workdir import check_replaces, make_out, output, write_json
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 
@@ -62,13 +62,18 @@ def explain_photos(
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:
         make_out(folder / name)
+    check_replaces(
+        folder / "explanations.json",
+        is_same=lambda earlier: output.workdirs(earlier["members"]) == [run.path for run in runs],
+        describe=lambda earlier: f"explanations of {', '.join(map(str, output.workdirs(earlier['members'])))}",
+    )
     images: list[dict[str, Any]] = [{"file": photo.file, "name": photo.name, "answers": {}} for photo in pictures]
     summary: dict[str, Any] = {"schema": 1, "members": [], "images": images}
     with stop_flag() as stop, Progress(stop=stop) as progress:
         for run, name in zip(runs, names, strict=True):
             net, variables, config, step = loading.load_checkpoint(run.path, checkpoint, progress.warn)
             size = config["data"]["image_size"]
-            summary["members"].append({"name": name, "workdir": run.given, "step": step, "image_size": size})
+            summary["members"].append({"name": name, "workdir": run.argument, "step": step, "image_size": size})
             predictions = _explain_net(net, variables, pictures, size, methods, heads, scores, folder / name, progress)
             for image, prediction in zip(images, predictions, strict=True):
                 image["answers"][name] = prediction

@@ -39,7 +39,7 @@ def explain(
             progress.prepare(done, total, f"{name}: {text}")
 
         maps = compute_maps(net, variables, images, progress=show)
-        scores = scoring.score(net, variables, images, maps, cue_masks, show)
+        scores = scoring.score(net, variables, images, maps, cue_masks, show, dataset.prepared.group[rows])
         members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}
         labels = dataset.prepared.age[rows], dataset.prepared.gender[rows]
         figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, *labels)

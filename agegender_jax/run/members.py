@@ -19,7 +19,7 @@ def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:
     runs = [Workdir(path) for path in workdirs]
     for i, run in enumerate(runs):
         if run.path in [earlier.path for earlier in runs[:i]]:  # links and relative paths are resolved
-            raise ConfigError(f"a run is named twice: {run.path}", f"--workdir={run.given}", "name each run once")
+            raise ConfigError(f"a run is named twice: {run.path}", f"--workdir={run.argument}", "name each run once")
     return runs, [read_config(run) for run in runs]
 
 

@@ -56,5 +56,5 @@ def predict_member(
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    raw = Member(name, run.given, step, parameters, probs, model.gender_to_age)
+    raw = Member(name, run.argument, step, parameters, probs, model.gender_to_age)
     return calibration.apply(fitted, raw, calibrate, progress.note)

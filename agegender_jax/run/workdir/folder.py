@@ -6,7 +6,6 @@ import io
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | Path):
-        self.given = str(path)
+        self.argument = str(path)
         self.path = files.expand(path, "--workdir").resolve()
         self.config = self.path / "config.json"
         self.run = self.path / "run.json"
@@ -167,32 +166,6 @@ class Workdir:
             str(error.filename or self.path),
             "use another --workdir: a folder, new or your own, that can be written",
         )
-
-
-def make_out(folder: Path) -> None:
-    """Make the folder that --out names.
-
-    Raises:
-      ConfigError: it cannot be written, or it lies in the folder of a run, whose results it could replace.
-    """
-    try:
-        runs = [path for path in (folder, *folder.parents) if _is_run(path)]
-        if runs or (folder / LOCK).exists():
-            raise ConfigError(
-                f"--out must not lie in the folder of a run, whose results it could replace: {(runs or [folder])[0]}",
-                f"--out={folder}",
-                "name a folder elsewhere, such as reports/NAME",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConfigError(
-            f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
-        ) from None
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and (folder / "run.json").is_file()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,62 @@
+"""The folders that --out names: where results may be written, and which earlier results may be replaced."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.run.workdir.folder import LOCK
+
+
+def make_out(folder: Path) -> None:
+    """Make the folder that --out names.
+
+    Raises:
+      ConfigError: it cannot be written, or it lies in the folder of a run, whose results it could replace.
+    """
+    try:
+        runs = [path for path in (folder, *folder.parents) if _is_run(path)]
+        if runs or (folder / LOCK).exists():
+            raise ConfigError(
+                f"--out must not lie in the folder of a run, whose results it could replace: {(runs or [folder])[0]}",
+                f"--out={folder}",
+                "name a folder elsewhere, such as reports/NAME",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
+        ) from None
+
+
+def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callable[[dict], str]) -> None:
+    """Raise ConfigError if writing `file` would replace results of something else.
+
+    The same command may be repeated into its folder, with other options too. A damaged file may be replaced.
+
+    Args:
+      file: the JSON file of the results, which may be absent.
+      is_same: returns whether earlier results are of the same things as the new ones, for example runs and images.
+      describe: returns a description of earlier results for the message.
+    """
+    try:
+        earlier = json.loads(file.read_bytes())
+        if is_same(earlier):
+            return
+        description = describe(earlier)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+        return
+    raise ConfigError(
+        f"--out holds other results: {description}", str(file.parent), "name another --out, or delete that folder"
+    )
+
+
+def workdirs(models: list[dict]) -> list[Path]:
+    """Return the folders of the runs that a list of models in a results file names; an ensemble has none."""
+    return [Path(model["workdir"]).expanduser().resolve() for model in models if "workdir" in model]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "run.json").is_file()
