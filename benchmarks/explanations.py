@@ -81,7 +81,7 @@ def main() -> None:
             print(f"{path.name}\n\n{table(json.loads(path.read_text()))}\n")
         return
     large_pages.use_large()
-    compile_cache.keep()
+    compile_cache.turn_on()
     print(measure(args.workdir))
 
 

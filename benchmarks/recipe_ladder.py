@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
     if not args.table:
-        compile_cache.keep()
+        compile_cache.turn_on()
         names = args.only.split(",") if args.only else list(BY_NAME)
         with Progress() as progress:
             rows = []

@@ -1,54 +1,7 @@
-"""Measures throughput: the training step, evaluation, the input pipeline, or a whole job beside its step.
+"""python -m launch.benchmark: see benchmarks/command.py."""
 
-python -m launch.benchmark --what=train|input|fit|evaluate --config=configs/ran.py [--steps=30] [--against=torch]
-
-The last line on stdout is a JSON object. train and evaluate need no data; input and fit read data.source.
-"""
-
-import os
-import sys
-
-from absl import flags
-
-from agegender_jax import files
 from agegender_jax.cli import app
-from agegender_jax.errors import ConfigError
-from benchmarks import shared_gpu
-
-CONFIG = app.define_config()
-WHATS = ("train", "input", "fit", "evaluate")
-WHAT = flags.DEFINE_enum("what", None, WHATS, "What to measure.")
-STEPS = flags.DEFINE_integer("steps", 30, "Steps to time, after warm-up.")
-AGAINST = flags.DEFINE_enum("against", None, ["torch"], "The same net in PyTorch, in turns; train and evaluate only.")
-TORCH_COMPILE = flags.DEFINE_bool("torch_compile", None, "torch.compile on PyTorch's side; on a GPU if not given.")
-
-EXTRA = "train"
-
-
-def main() -> None:
-    config = app.config_of(CONFIG)
-    if WHAT.value is None:
-        raise ConfigError("--what is missing", "--what", f"use one of {', '.join(WHATS)}")
-    if STEPS.value < 1:
-        raise ConfigError(f"--steps must be at least 1, got {STEPS.value}", "--steps", "for example --steps=30")
-    if AGAINST.value and WHAT.value not in ("train", "evaluate"):
-        raise ConfigError(
-            f"--against compares train and evaluate, not {WHAT.value}", "--against", "leave out --against"
-        )
-    if AGAINST.value:
-        shared_gpu.prepare(os.environ)
-    from benchmarks import (
-        throughput,  # imports jax
-        torch_process,  # imports jax
-    )
-
-    if AGAINST.value:
-        torch_process.check()
-    found = throughput.measure(
-        WHAT.value, config, STEPS.value, against_torch=AGAINST.value is not None, torch_compile=TORCH_COMPILE.value
-    )
-    print(files.to_json(found), flush=True)
-
+from benchmarks import command
 
 if __name__ == "__main__":
-    app.run(sys.modules[__name__])
+    app.run(command)

@@ -1,5 +1,7 @@
 """BatchNorm statistics computed again: their values, which images they are of, and where training uses them."""
 
+import os
+import signal
 import types
 
 import jax
@@ -7,11 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_runs
 import tiny_training
 
 from agegender_jax import config as config_lib
-from agegender_jax import data, models, synthetic, training
+from agegender_jax import data, models, training
+from agegender_jax.checkpoint import tree
+from agegender_jax.errors import PeerReportedError, Stopped
 from agegender_jax.run import batch_statistics, train
+from agegender_jax.run.host.signals import StopFlag
 
 NET = models.AgeGenderNet(tiny_training.Smooth(axis_name=None), 12)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -69,26 +75,96 @@ def test_the_evaluated_weights_get_those_of_train_images(state, averaged, monkey
     assert (changed.batch_stats is state.batch_stats) == averaged
 
 
-def test_training_computes_them_before_it_saves_and_validates(tmp_path, monkeypatch):
-    synthetic.write_faces(tmp_path / "faces", 60, seed=0, size=32)
-    config = config_lib.default()
-    config.model.update(name="levi_hassner", width=0.125)
-    config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"), image_size=32)
-    config.update(
-        {"num_steps": 4, "log": {"figures": False}, "eval": {"bn_batches": 1}, "checkpoint": {"every_steps": 1}}
-    )
-    seen = []
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Four steps, three an epoch, of a net that compiles quickly."""
+    config = tiny_runs.make_config(tmp_path_factory.mktemp("data"), 60)
+    config.update({"num_steps": 4, "eval": {"bn_batches": 1}, "checkpoint": {"every_steps": 1}})
+    return config
 
-    def marked(config, dataset, state):
-        seen.append(int(state.step))
+
+class Steps:
+    """Replaces `reestimate` by a function of the weights, and scores by nothing; `seen` lists what is called.
+
+    Attributes:
+      stop_at: a step before whose statistics are complete SIGTERM arrives, once.
+    """
+
+    def __init__(self, monkeypatch):
+        self.seen, self.stop_at = [], None
+        monkeypatch.setattr(batch_statistics, "reestimate", self.reestimate)
+        monkeypatch.setattr(train.Validator, "__call__", lambda validator, step, state: self.validate(step, state))
+        monkeypatch.setattr(train.final_test, "test", lambda *args: None)
+
+    def reestimate(self, config, dataset, state, stop):
+        self.seen.append(int(state.step))
+        if self.stop_at == state.step:
+            self.stop_at = None
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop.check("computing BatchNorm statistics")
         return state.replace(params=jax.tree.map(lambda x: x * 0 + 0.5, state.params))
 
-    monkeypatch.setattr(batch_statistics, "reestimate", marked)
-    monkeypatch.setattr(
-        train.Validator,
-        "__call__",
-        lambda self, step, state: seen.append(float(jax.tree.leaves(state.params)[0].max())),
-    )
-    monkeypatch.setattr(train.final_test, "test", lambda *args: None)
+    def validate(self, step, state):
+        self.seen.append(float(jax.tree.leaves(state.params)[0].max()))
+        return {"calibrated_loss": 1.0, "val_loss": 1.0}
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    return Steps(monkeypatch)
+
+
+def saved_weights(run, step):
+    """Return the largest parameter and the optimizer's moments of a checkpoint."""
+    shapes = tree.shapes(run / "checkpoints" / str(step) / "state")
+    state = tree.read(run / "checkpoints" / str(step) / "state", shapes)
+    return max(float(leaf.max()) for leaf in jax.tree.leaves(state["params"])), state["opt_state"]
+
+
+def test_training_saves_computes_them_and_saves_again_before_it_validates(config, steps, tmp_path):
     train.fit(config, str(tmp_path / "run"), ["test"])
-    assert seen == [3, 0.5, 4, 0.5]  # an epoch has three steps
+    assert steps.seen == [3, 0.5, 4, 0.5]
+    assert [saved_weights(tmp_path / "run", step)[0] for step in (3, 4)] == [0.5, 0.5]
+
+
+def test_a_stop_leaves_the_state_saved_and_the_next_start_computes_them(config, steps, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train.fit(config, str(whole), ["test"])
+    steps.seen.clear()
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped at step 3 after saving"):
+        patch.setattr(train, "stop_requested", lambda step, *_: 75 if step == 3 else 0)
+        train.fit(config, str(stopped), ["test"])
+    assert steps.seen == [] and saved_weights(stopped, 3)[0] != 0.5  # nothing comes between the signal and the save
+    for step in (3, 4):
+        steps.stop_at = step
+        with pytest.raises(Stopped, match="stopped while computing"):
+            train.fit(config, str(stopped), ["test"])
+        assert steps.seen[-1] == step and saved_weights(stopped, step)[0] != 0.5
+    train.fit(config, str(stopped), ["test"])
+    assert steps.seen == [3, 3, 0.5, 4, 4, 0.5]
+    ours, theirs = saved_weights(stopped, 4), saved_weights(whole, 4)
+    assert ours[0] == theirs[0] == 0.5
+    jax.tree.map(np.testing.assert_array_equal, ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("error", [Stopped(75, 3), PeerReportedError(75)])
+def test_every_process_waits_for_the_save_after_a_stop(error):
+    finished = []
+    checkpoints = types.SimpleNamespace(finish=lambda: finished.append(True))
+    with pytest.raises(type(error)), train.finish_save_if_stopped(checkpoints):
+        raise error
+    with pytest.raises(PeerReportedError), train.finish_save_if_stopped(checkpoints):
+        raise PeerReportedError(3)
+    assert finished == [True]
+
+
+def test_a_signal_ends_the_computation_between_batches(state):
+    config = config_lib.default()
+    config.batch_size, config.eval.bn_batches = 8, 2
+    prepared = types.SimpleNamespace(images=lambda size: IMAGES, gender=np.zeros(40, int))
+    dataset = types.SimpleNamespace(prepared=prepared, indices=lambda split: np.arange(30))
+    stop = StopFlag()
+    stop.code = 130
+    with pytest.raises(Stopped, match="at step 0") as caught:
+        batch_statistics.reestimate(config, dataset, state, stop)
+    assert caught.value.code == 130

@@ -14,7 +14,7 @@ NAMES = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_sec
 PROGRAM = """
 import jax
 from agegender_jax.run.host import compile_cache
-compile_cache.keep()
+compile_cache.turn_on()
 seen = []
 jax.monitoring.register_event_listener(lambda name, **_: seen.append(name))
 assert float(jax.jit(lambda x: x * 3 + 1)(2.0)) == 7
@@ -37,7 +37,7 @@ def config(monkeypatch, tmp_path):
 
 
 def test_on_by_default(config, tmp_path):
-    folder = compile_cache.keep()
+    folder = compile_cache.turn_on()
     assert folder.is_dir() and folder.parent == tmp_path / "agegender_jax" / "compiled"
     assert folder.stat().st_mode & 0o077 == 0
     assert config.jax_compilation_cache_dir == str(folder) and config.jax_persistent_cache_min_compile_time_secs == 0
@@ -45,22 +45,22 @@ def test_on_by_default(config, tmp_path):
 
 def test_settings_of_the_user_take_precedence(config, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1.0")
-    assert compile_cache.keep() and config.jax_persistent_cache_min_compile_time_secs == 1
+    assert compile_cache.turn_on() and config.jax_persistent_cache_min_compile_time_secs == 1
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    assert compile_cache.keep() is None and config.jax_compilation_cache_dir == str(tmp_path / "own")
+    assert compile_cache.turn_on() is None and config.jax_compilation_cache_dir == str(tmp_path / "own")
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    assert compile_cache.keep() is None and config.jax_compilation_cache_dir is None
+    assert compile_cache.turn_on() is None and config.jax_compilation_cache_dir is None
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     jax.config.update("jax_enable_compilation_cache", False)
-    assert compile_cache.keep() is None and config.jax_compilation_cache_dir is None
+    assert compile_cache.turn_on() is None and config.jax_compilation_cache_dir is None
 
 
 def test_no_folder_no_cache(config, tmp_path, monkeypatch):
     (tmp_path / "agegender_jax").write_text("a file")
-    assert compile_cache.keep() is None and config.jax_compilation_cache_dir is None
+    assert compile_cache.turn_on() is None and config.jax_compilation_cache_dir is None
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
-    assert compile_cache.keep() is None
+    assert compile_cache.turn_on() is None
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path):

@@ -112,10 +112,20 @@ def test_whatever_jax_raises_without_a_device(error, monkeypatch):
     assert "\n" not in raised.value.what
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_checks_the_device_first(name):
-    text = (programs.ROOT / "agegender_jax" / "cli" / f"{name}.py").read_text()
-    assert "app.prepare_jax()" in text.partition("  # imports jax")[0]
+@pytest.mark.parametrize(
+    "file", [*(f"agegender_jax/cli/{name}.py" for name in sorted(COMMANDS)), "benchmarks/command.py"]
+)
+def test_every_command_checks_the_device_first(file):
+    text = (programs.ROOT / file).read_text()
+    assert "app.prepare_jax(" in text.partition("  # imports jax")[0]
+
+
+def test_every_program_is_a_shim_of_a_command():
+    programs_of = {path.stem: path.read_text() for path in (programs.ROOT / "launch").glob("[!_]*.py")}
+    assert set(programs_of) == {*COMMANDS, "benchmark"}
+    for name, text in programs_of.items():
+        module = name if name in COMMANDS else "command"
+        assert text.endswith(f'if __name__ == "__main__":\n    app.run({module})\n')
 
 
 @pytest.mark.parametrize("path", ["~nosuchuser", "~nosuchuser/x", "~/x"])

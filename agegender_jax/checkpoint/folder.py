@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from agegender_jax import files
+from agegender_jax.names import unique
 
 
 def swap_in(growing: Path, final: Path) -> None:
@@ -26,11 +27,8 @@ def remove(folder: Path, step: int) -> None:
 
 def set_aside(folder: Path, step: int) -> Path:
     """Rename a step to `<step>.unreadable`, or with a number if there is one already; return the new path."""
-    aside, count = folder / f"{step}.unreadable", 1
-    while aside.exists():
-        count += 1
-        aside = aside.with_name(f"{step}.unreadable-{count}")
-    return (folder / str(step)).rename(aside)
+    name = unique(f"{step}.unreadable", lambda name: (folder / name).exists())
+    return (folder / str(step)).rename(folder / name)
 
 
 def sweep(folder: Path) -> None:

@@ -61,8 +61,11 @@ def run(command: ModuleType) -> None:
     app.run(call, flags_parser=lambda argv: guard(functools.partial(_parse, argv, takes_arguments)))
 
 
-def prepare_jax() -> None:
+def prepare_jax(compilation_cache: bool = True) -> None:
     """Import jax, check that it has a device, and turn its compilation cache on.
+
+    Args:
+      compilation_cache: False leaves the cache as jax's own settings say.
 
     Raises:
       ConfigError: there is no device, or see `import_jax`.
@@ -71,7 +74,8 @@ def prepare_jax() -> None:
     from agegender_jax.run.host import compile_cache, devices
 
     devices.check()
-    compile_cache.keep()
+    if compilation_cache:
+        compile_cache.turn_on()
 
 
 def import_jax() -> None:

@@ -10,6 +10,7 @@ from agegender_jax import files
 from agegender_jax.data import archives, cache, listing
 from agegender_jax.data.cache import Progress
 from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.names import unique
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_FACES = 3000
@@ -87,11 +88,8 @@ def source_names(spec: str) -> list[str]:
         suffix = next((s for s in (*archives.SUFFIXES, ".csv") if name.lower().endswith(s)), "")
         generated = _synthetic_num(part) is not None
         base = SYNTHETIC if generated else name.removesuffix(name[len(name) - len(suffix) :])
-        name, count = base or "source", 1
-        while name in names or (name == SYNTHETIC and not generated):
-            count += 1
-            name = f"{base}-{count}"
-        names.append(name)
+        reserved = () if generated else (SYNTHETIC,)
+        names.append(unique(base or "source", (*names, *reserved).__contains__))
     return names
 
 

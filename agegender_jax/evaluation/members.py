@@ -46,22 +46,20 @@ class Member:
 
 def ensemble_probs(members: Sequence[Member]) -> Probs:
     """Return the average of the members' probabilities; of one member, its own."""
-    return _mean([m.probs for m in members])
+    return _as_numpy(ensemble.mean_probs([m.probs for m in members]))
 
 
 def raw_ensemble_probs(members: Sequence[Member]) -> Probs | None:
     """Return `ensemble_probs` before any temperature; None where no member has one."""
-    return _mean([m.raw or m.probs for m in members]) if any(m.temperatures for m in members) else None
+    if not any(m.temperatures for m in members):
+        return None
+    return _as_numpy(ensemble.mean_probs([m.raw or m.probs for m in members]))
 
 
 def bucket_years(members: Sequence[Member]) -> list[float] | None:
     """Return the mean of the members' bucket_years; None unless all are known."""
     years = [m.bucket_years for m in members]
     return None if any(y is None for y in years) else np.mean(years, 0).tolist()
-
-
-def _mean(members: Sequence[Probs]) -> Probs:
-    return _as_numpy(ensemble.mean_probs(members))
 
 
 def _as_numpy(probs: Probs) -> Probs:

@@ -1,7 +1,7 @@
 """Scores of a net's maps: against uninformed maps, against known regions, and against the randomised net.
 
 Scores are means over N images. Differences are paired by image. Intervals are 95 %, by the percentile bootstrap or, for
-rates, Wilson's. Their units are groups of near-duplicates: `group`, int [N], is equal for the images of a group, or None
+rates, Wilson's. Their units are groups of near-duplicates: `group`, int [N], is equal for the images of one group; None
 if all images are independent.
 """
 

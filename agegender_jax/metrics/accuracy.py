@@ -106,7 +106,7 @@ def scores(
 ) -> dict[str, float | None]:
     """Return the means of `outcomes` (same arguments): both accuracies in [0, 1], aabd in buckets."""
     by_example = outcomes(age_probs, gender_probs, age, gender)
-    return {name: _mean(values) for name, values in by_example.items()}
+    return {name: mean(values) for name, values in by_example.items()}
 
 
 def losses(
@@ -174,5 +174,6 @@ def range_name(first: int, last: int, num_buckets: int = len(AGE_BUCKETS)) -> st
     return f"{10 * first}+" if last == len(AGE_BUCKETS) - 1 else f"{10 * first}-{10 * last + 9}"
 
 
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
+def mean(values: np.ndarray) -> float | None:
+    """Return the mean of all values; None where there are none."""
+    return float(values.mean()) if values.size else None

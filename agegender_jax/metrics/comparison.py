@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import arguments
-from agegender_jax.metrics.accuracy import SCORES, median_bucket, nearest_bucket, outcomes
+from agegender_jax.metrics.accuracy import SCORES, mean, median_bucket, nearest_bucket, outcomes
 from agegender_jax.metrics.agreement import AGREEMENT, agreement, differences
 from agegender_jax.metrics.intervals import bootstrap, bootstrap_means, wilson
 from agegender_jax.metrics.years import ADULT, NEAR, expected_age
@@ -77,7 +77,7 @@ def scored(
             for name in MEANS
             if name != "age_mae"
         }
-        estimates = {name: (_mean(values[name]), (intervals | {"age_mae": error})[name]) for name in MEANS} | agreed
+        estimates = {name: (mean(values[name]), (intervals | {"age_mae": error})[name]) for name in MEANS} | agreed
         models.append(
             {name: value for name, (value, _) in estimates.items()}
             | {"n_minors": int(minors.sum()) if (age_years >= 0).any() else None}
@@ -114,7 +114,7 @@ def paired(
             name: error if name == "age_mae" else bootstrap(of, groups[name] if len(of) else None)
             for name, of in values.items()
         }
-        estimates = {name: (_mean(of), intervals[name]) for name, of in values.items()} | rest
+        estimates = {name: (mean(of), intervals[name]) for name, of in values.items()} | rest
         rows.append({name: {"difference": value, "ci95": interval} for name, (value, interval) in estimates.items()})
     return rows
 
@@ -137,7 +137,3 @@ def _intervals(columns: Sequence[np.ndarray], group: np.ndarray | None) -> list[
 
 def _minus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a - b if len(a) == len(b) else np.zeros(0)
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None

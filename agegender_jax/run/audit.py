@@ -70,7 +70,9 @@ def check_out(folder: Path, fingerprint: str, command: Sequence[str]) -> None:
     """Raise ConfigError where the folder has the audit of another source; the same command may name a changed one."""
     check_replaces(
         folder / "audit.json",
-        is_same=lambda earlier: earlier["source"]["fingerprint"] == fingerprint,
+        is_same=lambda earlier: (
+            earlier["source"]["fingerprint"] == fingerprint or earlier["command"] == [*command] != []
+        ),
         describe=lambda earlier: (
             f"the audit of {earlier['source']['name']}, fingerprint {earlier['source']['fingerprint'][:16]}"
         ),

@@ -9,16 +9,22 @@ from ml_collections import ConfigDict
 
 from agegender_jax import data, models, training
 from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host import processes
+from agegender_jax.run.host.signals import StopFlag
 from agegender_jax.structs import TrainState
 
-NEW = 0.1  # weight of a batch in the running statistics, see `models.layers.norm`
+BATCH_WEIGHT = 0.1  # of a batch in the running statistics, see `models.layers.norm`
 
 
-def reestimate(config: ConfigDict, dataset: Dataset, state: TrainState) -> TrainState:
+def reestimate(config: ConfigDict, dataset: Dataset, state: TrainState, stop: StopFlag | None = None) -> TrainState:
     """Return the state with the statistics of its evaluated weights averaged over `eval.bn_batches` train batches.
 
-    The images are those of evaluation, not augmented; every process takes the same ones. Source: Izmailov et al. 2018,
-    arXiv 1803.05407, section 3.2, for averaged weights.
+    They depend on the weights alone, not on the earlier statistics. The images are not augmented, as in evaluation;
+    every process takes the same ones. Source: Izmailov et al. 2018, arXiv 1803.05407, section 3.2, which does so for
+    averaged weights.
+
+    Raises:
+      Stopped: after a signal.
     """
     count = config.eval.bn_batches * config.batch_size
     rows = np.random.default_rng(config.seed).permutation(dataset.indices("train"))[:count]
@@ -26,7 +32,9 @@ def reestimate(config: ConfigDict, dataset: Dataset, state: TrainState) -> Train
     parts = np.array_split(rows, max(1, len(rows) // config.batch_size))
     variables = jax.device_put(jax.tree.map(np.asarray, training.eval_variables(state)), jax.local_devices()[0])
     model = models.from_config(config.model)
-    batch_stats = mean_statistics(model, variables, ((images[part], gender[part]) for part in parts))
+    batches = ((images[part], gender[part]) for part in parts)
+    stoppable = processes.until_stopped(batches, stop, "computing BatchNorm statistics", int(state.step))
+    batch_stats = mean_statistics(model, variables, stoppable)
     if state.ema is None:
         return state.replace(batch_stats=batch_stats)
     return state.replace(ema=state.ema | {"batch_stats": batch_stats})
@@ -36,7 +44,7 @@ def mean_statistics(model: nn.Module, variables: Any, batches: Any) -> Any:
     """Return the mean of the batches' own means and variances, in the form of `variables["batch_stats"]`.
 
     Args:
-      batches: (images uint8 [B, H, W, 3], gender int [B]); dropout is off in none of them.
+      batches: (images uint8 [B, H, W, 3], gender int [B]). Dropout is on, as in training.
     """
     zeros = jax.tree.map(np.zeros_like, variables["batch_stats"])
 
@@ -52,4 +60,4 @@ def mean_statistics(model: nn.Module, variables: Any, batches: Any) -> Any:
     for count, (images, gender) in enumerate(batches, 1):
         new = statistics(variables["params"], images, gender, jax.random.key(count))
         total = jax.tree.map(lambda a, b: a + np.asarray(b), total, new)
-    return jax.tree.map(lambda x: (x / (NEW * count)).astype(np.float32), total)
+    return jax.tree.map(lambda x: (x / (BATCH_WEIGHT * count)).astype(np.float32), total)

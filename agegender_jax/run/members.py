@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from agegender_jax import config as config_lib
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.evaluation.members import ENSEMBLE
+from agegender_jax.names import unique
 from agegender_jax.run.workdir import Workdir
 
 
@@ -44,9 +45,5 @@ def member_names(folders: Sequence[str]) -> list[str]:
     """Return a name for each folder name: a repeated one gets -2, -3 and so on, as does the ensemble's own name."""
     names: list[str] = []
     for folder in folders:
-        count, name = 1, folder
-        while name in (ENSEMBLE, *names):
-            count += 1
-            name = f"{folder}-{count}"
-        names.append(name)
+        names.append(unique(folder, (ENSEMBLE, *names).__contains__))
     return names

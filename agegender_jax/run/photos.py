@@ -11,6 +11,7 @@ from agegender_jax import files
 from agegender_jax.data import listing
 from agegender_jax.data.decoding import DecodeError, decode, resize
 from agegender_jax.errors import DataError
+from agegender_jax.names import unique
 
 LONGEST = 200  # bytes of a name, to leave room for suffixes
 
@@ -21,7 +22,7 @@ class Photo:
 
     Attributes:
       file: its path, starting with the argument that named it.
-      name: unique, the file name without its suffix; a second equal name gets -2.
+      name: unique, the file name without its suffix; a second one that is equal but for case gets -2.
       sized: size -> uint8 RGB [size, size, 3], cropped and resized as for training (data.decoding.resize).
     """
 
@@ -45,7 +46,8 @@ def read(paths: Sequence[str], sizes: Iterable[int]) -> list[Photo]:
     for path in paths:
         for entry, file in _entries(files.expand(path, "command line"), path):
             pixels = _pixels(entry, file)
-            name = _unique(os.fsencode(Path(file).stem)[:LONGEST].decode("utf-8", "replace"), names)
+            stem = os.fsencode(Path(file).stem)[:LONGEST].decode("utf-8", "replace")
+            name = unique(stem, lambda name: name.casefold() in names)
             names.add(name.casefold())
             photos.append(Photo(file, name, {size: resize(pixels, size) for size in sizes}))
     return photos
@@ -73,12 +75,3 @@ def _pixels(entry: listing.Entry, file: str) -> np.ndarray:
         return decode(entry.read())
     except (listing.Unreadable, DecodeError) as error:
         raise DataError(f"the image cannot be used: {error}", file, "repair the file, or leave it out") from None
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    """Return `name`, or `name`-2 and so on if that is taken, ignoring case."""
-    count, unique = 1, name
-    while unique.casefold() in taken:
-        count += 1
-        unique = f"{name}-{count}"
-    return unique

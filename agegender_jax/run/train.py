@@ -5,6 +5,7 @@ With several processes, each takes its share of every batch. Only process 0 writ
 
 import contextlib
 import functools
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -15,13 +16,13 @@ from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.data.augment import augment
-from agegender_jax.errors import NotFiniteError, Stopped
+from agegender_jax.errors import NotFiniteError, PeerReportedError, Stopped
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import batch_statistics, checks, final_test, initial_state
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.host.signals import GRACE, StopFlag, stop_flag
+from agegender_jax.run.host.signals import CODES, GRACE, StopFlag, stop_flag
 from agegender_jax.run.recorder import Recorder
 from agegender_jax.run.schedule import Schedule
 from agegender_jax.run.validate import Validator
@@ -93,7 +94,9 @@ def fit(
         schedule = Schedule(config, steps_per_epoch, num_steps, start)
         stop.begin(start, stop.grace)
         if processes.broadcast_value(schedule.evaluates(start) and not checkpoints.is_scored(start)):
-            validate(start, state, validator, checkpoints)  # the run was stopped amid its validation
+            # the run was stopped after this step was saved and before it was validated
+            state = reestimate_statistics(start, state, config, dataset, stop, checkpoints)
+            validate(start, state, validator, checkpoints)
         if start >= num_steps:
             progress.note(f"trained to step {start} already; only calibration and test are repeated")
         with processes.sync_errors():
@@ -114,19 +117,18 @@ def fit(
                 recorder.log_train(step, state.sums)
                 state = state.replace(sums=driver.replicate(training.zero_sums()))
             stop_code = stop_requested(step, stop, checkpoints)
-            if evaluating and config.eval.bn_batches:
-                state = driver.replicate(batch_statistics.reestimate(config, dataset, state))
             if stop_code or schedule.saves(step):
                 checks.finite(step, (state.params, state.batch_stats, state.ema, state.sums))
                 with processes.sync_errors():
                     checkpoints.save(step, state, config_lib.to_dict(config))
-                if evaluating:
-                    validate(step, state, validator, checkpoints)
-                    recorder.restart_clock(step)
-            if stop_code and step < num_steps:
+            if stop_code:
                 with processes.sync_errors():
                     checkpoints.finish()
                 raise Stopped(stop_code, step)
+            if evaluating:
+                state = driver.replicate(reestimate_statistics(step, state, config, dataset, stop, checkpoints))
+                validate(step, state, validator, checkpoints)
+                recorder.restart_clock(step)
         with processes.sync_errors():
             checkpoints.finish()
             if is_main:
@@ -154,19 +156,46 @@ def prepare_dataset(config: ConfigDict, folder: Workdir, progress: Progress) -> 
     return dataset
 
 
+@contextlib.contextmanager
+def finish_save_if_stopped(checkpoints: Checkpoints) -> Iterator[None]:
+    """Wait until the state is on the disk where the body stops after a signal; the next start repeats the body."""
+    try:
+        yield
+    except (Stopped, PeerReportedError) as error:  # the same signal, in process 0 and in the others
+        if error.code in CODES.values():
+            with processes.sync_errors():
+                checkpoints.finish()
+        raise
+
+
+def reestimate_statistics(
+    step: int, state: TrainState, config: ConfigDict, dataset: Dataset, stop: StopFlag, checkpoints: Checkpoints
+) -> TrainState:
+    """Return a saved state with the BatchNorm statistics that `eval.bn_batches` asks for, and save it again with them.
+
+    Raises:
+      Stopped: after a signal, once the state is on the disk as it was.
+    """
+    if not config.eval.bn_batches:
+        return state
+    with finish_save_if_stopped(checkpoints):
+        state = batch_statistics.reestimate(config, dataset, state, stop)
+    checks.finite(step, (state.batch_stats, state.ema))
+    with processes.sync_errors():
+        checkpoints.save(step, state, config_lib.to_dict(config))
+    return state
+
+
 def validate(step: int, state: TrainState, validator: Validator, checkpoints: Checkpoints) -> None:
     """Score a state that is saved or being saved, and add the scores to its checkpoint.
 
     Raises:
-      Stopped: after a signal, once the state is on the disk; the next start validates it.
+      Stopped: after a signal, once the state is on the disk.
       NotFiniteError: a loss is not finite; the checkpoint is withdrawn.
     """
     try:
-        scores = validator(step, state)
-    except Stopped:
-        with processes.sync_errors():
-            checkpoints.finish()
-        raise
+        with finish_save_if_stopped(checkpoints):
+            scores = validator(step, state)
     except NotFiniteError:
         with processes.sync_errors():
             checkpoints.withdraw(step)

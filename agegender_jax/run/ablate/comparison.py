@@ -42,8 +42,10 @@ def results(
         pairs += [(len(variants), i) for i in range(len(variants))]
     outcomes = [_outcomes(probs, row["heads"], dataset) for probs, row in zip(predictions, rows, strict=True)]
     for row, values in zip(rows, outcomes, strict=True):
-        row |= {name: None if of is None else _mean(of) for name, of in values.items()}
-        row["by_seed"] = {name: None if of is None else [_mean(seed) for seed in of] for name, of in values.items()}
+        row |= {name: None if of is None else metrics.mean(of) for name, of in values.items()}
+        row["by_seed"] = {
+            name: None if of is None else [metrics.mean(seed) for seed in of] for name, of in values.items()
+        }
     group = dataset.prepared.group[dataset.indices("test")]
     differences = [
         {"a": rows[a]["name"], "b": rows[b]["name"]}
@@ -110,7 +112,3 @@ def _cells(difference: dict, score: str) -> tuple[str, str]:
         score, difference["difference"], *difference["ci95"], *difference["range"]
     )
     return f"{verdict} by {by} [{low}, {high}]", f"{least} to {most}"
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if values.size else None

@@ -16,7 +16,7 @@ from agegender_jax.errors import ConfigError
 LIMIT = 2**30  # bytes; the least recently used are removed
 
 
-def keep() -> Path | None:
+def turn_on() -> Path | None:
     """Turn the cache on in `compiled/` of the user's cache folder, for programs of any compile time.
 
     The user's settings take precedence: JAX_COMPILATION_CACHE_DIR (empty for no cache), JAX_ENABLE_COMPILATION_CACHE,
