@@ -1,6 +1,7 @@
 """Age and gender from face images with attentional convolutional networks, in JAX and Flax.
 
-`load("runs/ran")` gives a trained net. Subpackages: `models`, `data`, `ensemble`, `metrics`, `explain`.
+`Predictor()` answers for the faces of photos, `load("runs/ran")` gives a trained net.
+Subpackages: `models`, `data`, `ensemble`, `metrics`, `explain`.
 """
 
 import importlib
@@ -8,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agegender_jax.loading import load as load
+    from agegender_jax.prediction.predictor import Predictor as Predictor
 
 __version__ = "0.2.0"
-__all__ = ["__version__", "load"]
+__all__ = ["Predictor", "__version__", "load"]
+
+
+_PLACES = {"Predictor": "prediction.predictor", "load": "loading"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` when it is first used: it needs jax, and `--help` must not."""
-    if name == "load":
-        return importlib.import_module("agegender_jax.loading").load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what needs jax when it is first used: `--help` must not."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

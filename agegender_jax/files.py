@@ -62,6 +62,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def printable(text: str) -> str:
+    """Return text with control characters and undecodable bytes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """Return ASCII JSON of dicts, sequences, NumPy and JAX scalars and arrays; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=indent, allow_nan=False)

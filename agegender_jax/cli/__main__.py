@@ -7,9 +7,12 @@ COMMANDS = {
     "train": "train a net, or resume",
     "evaluate": "score trained nets, alone and as an ensemble",
     "audit": "examine a data source",
+    "predict": "answer with age and gender of the faces in photos",
     "explain": "show what trained nets look at",
     "align": "make aligned chips of labelled faces for training",
     "ablate": "compare training variants over seeds",
+    "calibrate": "fit intervals and thresholds of answers on val",
+    "weights": "list the shipped weights",
     "models": "list all nets",
 }
 

@@ -54,7 +54,7 @@ def decode(data: bytes) -> np.ndarray:
                 raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} megapixels")
             ImageFile.LOAD_TRUNCATED_IMAGES = False  # a switch of the whole process
             image.load()
-            return np.array(_rgb(_upright(image)))
+            return upright_rgb(image)
     except DecodeError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -64,6 +64,11 @@ def decode(data: bytes) -> np.ndarray:
     except Exception as error:  # Pillow raises nearly anything on damaged files
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise DecodeError("truncated" if "truncated" in reason else f"damaged: {reason}") from error
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a loaded image as `decode` does, uint8 RGB [H, W, 3]."""
+    return np.array(_rgb(_upright(image)))
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

@@ -47,9 +47,13 @@ class Alignment:
         """Degrees by which the face is turned clockwise in the picture, -180 to 180."""
         return -float(np.degrees(np.arctan2(self.matrix[1, 0], self.matrix[0, 0])))
 
+    def in_picture(self, points: np.ndarray) -> np.ndarray:
+        """Return points [N, 2], fractions of the chip's side, as pixels of the picture, float64 [N, 2]."""
+        return _invert(self.matrix, points)
+
     def corners(self) -> np.ndarray:
         """Return float64 [4, 2], the chip's corners in the picture."""
-        return _invert(self.matrix, np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
+        return self.in_picture(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
 
 
 def align(

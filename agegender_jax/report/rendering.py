@@ -2,6 +2,7 @@
 
 import jinja2
 
+from agegender_jax import files
 from agegender_jax.report import formatting, paper
 from agegender_jax.report.runs import command_line
 
@@ -14,6 +15,7 @@ ENVIRONMENT = jinja2.Environment(
 ENVIRONMENT.filters |= {
     "number": formatting.number,
     "plain": formatting.plain,
+    "printable": files.printable,
     "cell": lambda text: str(text).replace("|", "\\|"),  # of a Markdown table
 }
 ENVIRONMENT.globals |= {

@@ -1,6 +1,6 @@
 """The end of a run: temperatures fitted on val, the test split scored by the best checkpoint, the model card."""
 
-from agegender_jax.run import leaks
+from agegender_jax.run import answers, leaks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
@@ -20,7 +20,11 @@ def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: P
     best = predict_member(run, "best", dataset, "val", calibrate=False, **options)
     with processes.sync_errors():
         if is_main:
-            calibration.write(run, calibration.fit(best, dataset))
+            fitted = calibration.fit(best, dataset)
+            calibration.write(run, fitted)
+            calibrated = calibration.apply(fitted, best, True, progress.note)
+            if thresholds := answers.fit([calibrated], dataset, (run.read_config() or {})["data"]["image_size"]):
+                answers.write(run, [calibrated], thresholds, [str(run.path)])
     best = predict_member(run, "best", dataset, "test", **options)
     with processes.sync_errors():
         if is_main:

@@ -1,0 +1,65 @@
+"""Answer with age and gender of every face in photos, offline.
+
+agegender predict PATH… [--out=DIR] [--workdir=RUN …] [--annotate] [--gallery] [--over=18,25 --max_error=0.01]
+
+PATH is a picture, a folder (read recursively), a glob, an archive (.tar, .tar.gz, .tgz, .zip), or - for a list on
+stdin. Writes predictions.jsonl and predictions.csv, one row a face, or one that says why a picture has none. A bad
+picture never stops the rest. The same command continues an interrupted one. Fields: docs/predict.md.
+Age is apparent age, gender is perceived gender; either may be wrong for any single person.
+"""
+
+from absl import flags
+
+from agegender_jax.cli import app
+
+OUT = flags.DEFINE_string("out", "answers", "Output folder.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")
+DETECTOR = flags.DEFINE_enum("detector", "yunet", ["yunet", "none"], "none: each picture is one face, cropped already.")
+BOXES = flags.DEFINE_string("boxes", None, 'JSON file of known boxes: {"photo.jpg": [[x, y, width, height]]}.')
+SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
+COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that hold the age.", 0.5, 0.99)
+OVER = flags.DEFINE_list("over", [], "Ages: is the person at least that old?")
+MAX_ERROR = flags.DEFINE_float("max_error", 0.01, "Largest share of wrong answers to --over.", 0.001, 0.5)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that are computed together.", 1)
+ANNOTATE = flags.DEFINE_bool("annotate", False, "Write copies of the pictures with boxes and answers.")
+GALLERY = flags.DEFINE_bool("gallery", False, "Write gallery.html, a page of all faces, the least confident first.")
+STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 if a picture could not be read.")
+
+EXTRA = "photos"
+TAKES_ARGUMENTS = True
+
+
+def main(paths: list[str]) -> None:
+    app.check_checkpoint(CHECKPOINT)
+    over = ages(OVER.value)
+    app.prepare_jax()
+    from agegender_jax.run import predict  # imports jax
+
+    predict.predict(
+        paths,
+        workdirs=WORKDIR.value,
+        out=OUT.value,
+        weights=WEIGHTS.value,
+        checkpoint=CHECKPOINT.value,
+        detector=DETECTOR.value,
+        boxes=BOXES.value,
+        score=SCORE.value,
+        coverage=COVERAGE.value,
+        over=over,
+        max_error=MAX_ERROR.value,
+        batch_size=BATCH_SIZE.value,
+        annotate=ANNOTATE.value,
+        gallery=GALLERY.value,
+        strict=STRICT.value,
+    )
+
+
+def ages(values: list[str]) -> list[int]:
+    """Return the ages of --over, each once, in ascending order."""
+    from agegender_jax.errors import ConfigError
+
+    if wrong := [value for value in values if not value.strip().isdecimal()]:
+        raise ConfigError(f"not an age: {wrong[0]!r}", "--over", "for example --over=18,25")
+    return sorted({int(value) for value in values})

@@ -1,0 +1,57 @@
+"""Warnings about a face that its pixels and its place in the picture give. docs/predict.md has their measured rates."""
+
+import numpy as np
+
+from agegender_jax.photos.alignment import Alignment
+
+SMALL, TILTED, CUT_OFF, GREY, SWAPPED = "small_face", "tilted", "cut_off", "looks_grey", "channels_swapped?"
+LEAST_SIDE = 40  # pixels of the picture under a chip's side
+MOST_ROLL = 30  # degrees
+MOST_OUTSIDE = 0.25  # of the chip's area
+GREY_CHROMA = 2.5  # mean of the largest minus the smallest channel
+SWAPPED_TINT = -0.06  # (red - blue) / (red + green + blue) in the middle of the face: skin is above
+_GRID = 24  # points a side
+
+
+def flags(chip: np.ndarray, shape: tuple[int, ...], alignment: Alignment | None) -> list[str]:
+    """Return the names of what may make the answer for a chip worse.
+
+    Args:
+      chip: uint8 RGB [S, S, 3].
+      shape: of the picture, [H, W, 3].
+      alignment: of the face in it; None where the chip is the whole picture.
+    """
+    raised = []
+    if (min(shape[:2]) if alignment is None else alignment.side) < LEAST_SIDE:
+        raised.append(SMALL)
+    if alignment is not None and abs(alignment.roll) > MOST_ROLL:
+        raised.append(TILTED)
+    if alignment is not None and outside(alignment, shape) > MOST_OUTSIDE:
+        raised.append(CUT_OFF)
+    if chroma(chip) < GREY_CHROMA:
+        raised.append(GREY)
+    elif tint(chip) < SWAPPED_TINT:
+        raised.append(SWAPPED)
+    return raised
+
+
+def outside(alignment: Alignment, shape: tuple[int, ...]) -> float:
+    """Return the share of a chip's area that lies outside of its picture."""
+    ticks = (np.arange(_GRID) + 0.5) / _GRID
+    points = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    x, y = alignment.in_picture(points).T
+    inside = (x >= 0) & (y >= 0) & (x <= shape[1]) & (y <= shape[0])
+    return 1 - float(inside.mean())
+
+
+def chroma(chip: np.ndarray) -> float:
+    """Return the mean of the largest minus the smallest channel, 0 to 255."""
+    return float((chip.max(-1).astype(np.int16) - chip.min(-1)).mean())
+
+
+def tint(chip: np.ndarray) -> float:
+    """Return (red - blue) / (red + green + blue) of the face's middle, -1 to 1."""
+    side = chip.shape[0]
+    skin = chip[side * 3 // 10 : side * 3 // 4, side // 4 : side * 3 // 4].astype(np.float64)
+    red, green, blue = skin.mean((0, 1))
+    return float((red - blue) / max(red + green + blue, 1.0))

@@ -1,0 +1,128 @@
+"""From probabilities and a calibration to the answer about a face."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from agegender_jax.data.utkface import MAX_AGE
+from agegender_jax.errors import ConfigError
+from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax.photos.faces import Chip
+from agegender_jax.prediction import calibration as calibrations
+from agegender_jax.prediction import intervals, over
+from agegender_jax.prediction.calibration import Calibration
+from agegender_jax.prediction.face import OK, UNSURE, Face, Picture
+from agegender_jax.structs import Probs
+
+CHILD, UNUSUAL = "child", "outside_training_range"
+P_CHILD = 0.3  # probability of an age below that of `Calibration.child` from which the flag is raised
+
+
+class Answerer:
+    """Turns probabilities into answers.
+
+    Args:
+      calibration: of the nets; None where none was fitted: intervals then hold `coverage` of the probability, nothing
+        is unsure, and `over` decides nothing.
+      coverage, over, max_error: see `Predictor`.
+
+    Raises:
+      ConfigError: impossible values, or ages that the nets' labels do not tell apart.
+    """
+
+    def __init__(self, calibration: Calibration | None, coverage: float, ages: tuple[int, ...], max_error: float):
+        if not intervals.COVERAGES[0] <= coverage <= intervals.COVERAGES[-1]:
+            raise ConfigError(f"coverage {coverage} is impossible", "--coverage", "use 0.5 to 0.99")
+        if not over.ERRORS[0] <= max_error <= 0.5:
+            raise ConfigError(f"max_error {max_error} is impossible", "--max_error", f"use {over.ERRORS[0]} to 0.5")
+        self.open_from = calibration.open_from if calibration else None
+        oldest = over.AGES[-1] if self.open_from is None else 10 * self.open_from
+        if wrong := [years for years in ages if not over.AGES[0] <= years <= oldest]:
+            raise ConfigError(
+                f"over {wrong[0]} cannot be answered", "--over", f"these nets know ages from 1 to {oldest} apart"
+            )
+        self.calibration, self.coverage, self.ages, self.max_error = calibration, coverage, ages, max_error
+        self.mass = calibration.mass(coverage) if calibration else None
+        years = calibration.bucket_years if calibration else calibrations.middles(None)
+        self.years = np.asarray(years, np.float64)
+        self.threshold = calibration.unsure["threshold"] if calibration else 0.0
+        self.adult = calibration.child["below"] if calibration else calibrations.CHILD
+
+    def answer(self, picture: Picture, chips: list[Chip], probs: Probs, size: int) -> Picture:
+        """Return the picture with the answers for its chips.
+
+        Args:
+          probs: of these chips, numpy.
+          size: of `Chip.sized`, which `Face.chip` shows.
+        """
+        if not chips:
+            return picture
+        age = np.asarray(probs.age, np.float64)
+        merged = intervals.merge_open(age, self.open_from)
+        bounds = intervals.intervals(merged, self.mass if self.calibration else None)
+        if self.calibration is None:
+            bounds = _plain(merged, self.coverage)
+        chances = {years: over.probability(age, years) for years in self.ages}
+        child = 1 - over.probability(age, self.adult)
+        unusual = self._unusual(np.stack([chip.sized[size] for chip in chips]))
+        answered = []
+        for i, chip in enumerate(chips):
+            p_female = float(probs.gender[i, 1])
+            flags = [*chip.flags]
+            flags += [UNUSUAL] if unusual[i] else []
+            flags += [CHILD] if child[i] >= P_CHILD else []
+            answered.append(
+                Face(
+                    age=round(float(age[i] @ self.years), 2),
+                    age_interval=self._interval(bounds[i], merged.shape[1]),
+                    coverage=self.coverage,
+                    age_bucket=self._bucket(int(merged[i].argmax())),
+                    age_probs=tuple(float(p) for p in probs.age[i]),
+                    gender=GENDERS[int(p_female > 0.5)],
+                    p_female=p_female,
+                    box=_rounded(chip.box),
+                    score=None if chip.score is None else round(chip.score, 4),
+                    landmarks=None if chip.landmarks is None else tuple(_rounded(point) for point in chip.landmarks),
+                    flags=tuple(flags),
+                    status=UNSURE if max(p_female, 1 - p_female) < self.threshold else OK,
+                    over={years: self._over(years, float(p[i])) for years, p in chances.items()},
+                    calibrated=self.calibration is not None,
+                    picture=picture.name,
+                    chip=chip.sized[size],
+                )
+            )
+        return dataclasses.replace(picture, faces=tuple(answered))
+
+    def _over(self, years: int, p: float) -> dict[str, Any]:
+        if self.calibration is None:
+            return {"p": p, "decision": over.UNSURE}
+        return {"p": p, "decision": over.decide(p, *over.row(self.calibration.over, years, self.max_error))}
+
+    def _interval(self, bounds: np.ndarray, groups: int) -> tuple[int, int]:
+        first, last = int(bounds[0]), int(bounds[1])
+        return 10 * first, MAX_AGE if last == groups - 1 else 10 * last + 9
+
+    def _bucket(self, group: int) -> str:
+        return f"{10 * group}+" if group == self.open_from else AGE_BUCKETS[group]
+
+    def _unusual(self, chips: np.ndarray) -> np.ndarray:
+        """Return bool [N], whether brightness or contrast are outside of the range of nearly all chips of val."""
+        ranges = self.calibration.image if self.calibration else None
+        if ranges is None:
+            return np.zeros(len(chips), bool)
+        low, high = np.array([ranges["brightness"], ranges["contrast"]]).T
+        values = calibrations.brightness_and_contrast(chips)
+        return ((values < low) | (values > high)).any(-1)
+
+
+def _plain(probs: np.ndarray, coverage: float) -> np.ndarray:
+    """Return the smallest sets of `intervals` with at least that probability, int [N, 2]."""
+    bounds = intervals.intervals(probs, coverage)
+    inside = [row[first : last + 1].sum() for row, (first, last) in zip(probs, bounds, strict=True)]
+    grown = intervals.intervals_grown(probs, bounds)
+    return np.where(np.array(inside)[:, None] >= coverage, bounds, grown)
+
+
+def _rounded(values: Any) -> tuple:
+    return tuple(round(float(value), 2) for value in values)

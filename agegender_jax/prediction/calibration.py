@@ -1,0 +1,143 @@
+"""What the val split says about the doubts of nets: JSON that calibration.json and the cards of weights hold."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.prediction import intervals, over
+from agegender_jax.structs import Probs
+
+ENOUGH = 100  # examples of val for any statement
+CONFIDENT = 0.99  # accuracy of gender where the answer is not `unsure`
+CHILD = 10  # years, below which gender is flagged
+_OUTER = 0.1, 99.9  # percentiles of brightness and contrast
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Thresholds of nets that answer together.
+
+    Attributes:
+      n: examples of val.
+      open_from: first bucket of an open last group of ages, such as "more than 70"; None for single buckets.
+      bucket_years: [A], the age in years that stands for each bucket.
+      masses: of the interval for each of `intervals.COVERAGES`, see `intervals.quantiles`.
+      unsure: {"threshold", "accuracy", "share", "promised"}; the least confidence of gender that is not unsure; the
+        share of val that has it, and accuracy there.
+      child: {"below", "gender_accuracy", "n"} of val below that age.
+      over: see `over.thresholds`.
+      image: {"brightness", "contrast"}: [low, high] of nearly all chips of val; None where they are not known.
+    """
+
+    n: int
+    open_from: int | None
+    bucket_years: list[float]
+    masses: list[float | None]
+    unsure: dict[str, Any]
+    child: dict[str, Any]
+    over: dict[str, Any]
+    image: dict[str, list[float]] | None = None
+
+    def mass(self, coverage: float) -> float | None:
+        """Return that of the least of `intervals.COVERAGES` that is at least `coverage`."""
+        return next((m for c, m in zip(intervals.COVERAGES, self.masses, strict=True) if c >= coverage - 1e-9), None)
+
+
+def fit(
+    probs: Probs,
+    age: np.ndarray,
+    gender: np.ndarray,
+    age_years: np.ndarray,
+    bucket_years: list[float] | None,
+    images: np.ndarray | None = None,
+) -> dict[str, Any] | None:
+    """Return the fields of a Calibration; None for fewer than ENOUGH examples.
+
+    Args:
+      probs: of the N examples of val, temperatures applied.
+      age: int [N, 2]; gender: int [N]; age_years: int [N], -1 where unknown.
+      bucket_years: mean ages in train, see `metrics.bucket_years`; None for the middles of the groups.
+      images: uint8 [N, S, S, 3] or None.
+    """
+    if len(gender) < ENOUGH:
+        return None
+    open_from = open_group(age)
+    merged = intervals.merge_open(probs.age, open_from)
+    last = merged.shape[1] - 1
+    return dataclasses.asdict(
+        Calibration(
+            n=len(gender),
+            open_from=open_from,
+            bucket_years=bucket_years or middles(open_from),
+            masses=_rounded(intervals.quantiles(merged, np.minimum(age, last))),
+            unsure=_unsure(probs.gender, gender),
+            child=_child(probs.gender, gender, age, age_years),
+            over={side: [_rounded(row) for row in rows] for side, rows in _over(probs, age, age_years).items()},
+            image=None if images is None else image_ranges(images),
+        )
+    )
+
+
+def open_group(age: np.ndarray) -> int | None:
+    """Return the first bucket of a last group of several buckets; None if there is none.
+
+    Args:
+      age: int [N, 2], first and last bucket.
+    """
+    wide = age[(age[:, 1] == NUM_AGE_BUCKETS - 1) & (age[:, 0] < age[:, 1])]
+    return int(wide[:, 0].min()) if len(wide) else None
+
+
+def middles(open_from: int | None) -> list[float]:
+    """Return the middle of each bucket in years; 5 years into an open group."""
+    years = [10 * i + 4.5 for i in range(NUM_AGE_BUCKETS)]
+    return years if open_from is None else years[:open_from] + [10 * open_from + 5.0] * (NUM_AGE_BUCKETS - open_from)
+
+
+def brightness_and_contrast(chips: np.ndarray) -> np.ndarray:
+    """Return float64 [N, 2], mean and standard deviation of the luma of chips, uint8 [N, S, S, 3]."""
+    luma = np.asarray(chips, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+    return np.stack([luma.mean((1, 2)), luma.std((1, 2))], -1).astype(np.float64)
+
+
+def image_ranges(chips: np.ndarray) -> dict[str, list[float]]:
+    """Return the ranges that hold 99.8 % of chips, uint8 [N, S, S, 3]."""
+    parts = [brightness_and_contrast(chips[i : i + 256]) for i in range(0, len(chips), 256)]
+    low, high = np.percentile(np.concatenate(parts), _OUTER, axis=0)
+    return {
+        name: [round(float(low[i]), 2), round(float(high[i]), 2)] for i, name in enumerate(("brightness", "contrast"))
+    }
+
+
+def _unsure(probs: np.ndarray, gender: np.ndarray) -> dict[str, Any]:
+    confidence, right = probs.max(-1).astype(np.float64), probs.argmax(-1) == gender
+    order = np.argsort(-confidence, kind="stable")
+    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(accuracy >= CONFIDENT)
+    count = int(good[-1]) + 1 if len(good) else 0
+    return {
+        "promised": CONFIDENT,
+        "threshold": round(float(confidence[order[count - 1]]), 6) if count else 1.0,
+        "accuracy": round(float(accuracy[count - 1]), 4) if count else None,
+        "share": round(count / len(order), 4),
+    }
+
+
+def _child(probs: np.ndarray, gender: np.ndarray, age: np.ndarray, age_years: np.ndarray) -> dict[str, Any]:
+    young = np.where(age_years >= 0, age_years < CHILD, age[:, 1] == 0)
+    right = probs.argmax(-1) == gender
+    return {
+        "below": CHILD,
+        "gender_accuracy": round(float(right[young].mean()), 4) if young.any() else None,
+        "n": int(young.sum()),
+    }
+
+
+def _over(probs: Probs, age: np.ndarray, age_years: np.ndarray) -> dict[str, list[list[float | None]]]:
+    return over.thresholds(np.asarray(probs.age), age, age_years)
+
+
+def _rounded(values: list[float | None]) -> list[float | None]:
+    return [None if value is None else round(value, 5) for value in values]

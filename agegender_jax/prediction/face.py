@@ -1,0 +1,78 @@
+"""Answers about faces and pictures."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+OK, UNSURE, NO_FACE, UNREADABLE = "ok", "unsure", "no_face", "unreadable"
+STATUSES = (OK, UNSURE, NO_FACE, UNREADABLE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """The answer about a face: apparent age and perceived gender.
+
+    Attributes:
+      age: years.
+      age_interval: the lowest and the highest age in years of a set of neighbouring age groups. Where `calibrated`, it
+        holds the true group in at least `coverage` of all faces like those of val.
+      coverage: 0 to 1.
+      age_bucket: the most probable group, such as "30-39".
+      age_probs: probability of each bucket of ten years, 0-9 first.
+      gender: "male" or "female".
+      p_female: 0 to 1.
+      box: x, y, width and height in pixels of the upright picture.
+      score: of the detector, 0 to 1; None without one.
+      landmarks: x and y of the eyes, the nose and the mouth's corners, those on the picture's left first; None without
+        a detector.
+      flags: warnings, see docs/predict.md.
+      status: "ok", or "unsure" where the probability of the gender is below that of `calibration.CONFIDENT` accuracy.
+      over: {years: {"p": probability, "decision": "yes", "no" or "unsure"}}.
+      calibrated: whether thresholds fitted on val were at hand.
+      picture: name of the picture.
+      chip: uint8 RGB [S, S, 3], what the largest net saw.
+    """
+
+    age: float
+    age_interval: tuple[int, int]
+    coverage: float
+    age_bucket: str
+    age_probs: tuple[float, ...]
+    gender: str
+    p_female: float
+    box: tuple[float, float, float, float]
+    score: float | None
+    landmarks: tuple[tuple[float, float], ...] | None
+    flags: tuple[str, ...]
+    status: str
+    over: dict[int, dict[str, Any]]
+    calibrated: bool
+    picture: str
+    chip: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the gender that was answered."""
+        return max(self.p_female, 1 - self.p_female)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """The faces of a picture, or why there are none.
+
+    Attributes:
+      name: of the file.
+      status: "ok", "no_face" or "unreadable".
+      reason: why it is unreadable; "" elsewhere.
+      faces: from left to right.
+      preview: uint8 RGB with a longest side of at most `previews`, where they were asked for; else None.
+      scale: of the preview's pixels to the picture's.
+    """
+
+    name: str
+    status: str
+    reason: str
+    faces: tuple[Face, ...]
+    preview: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    scale: float = 1.0

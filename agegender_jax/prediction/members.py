@@ -1,0 +1,107 @@
+"""The nets that answer: from the folders of runs, or from weights of the package."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import files, loading, models, weights
+from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.prediction.calibration import Calibration
+from agegender_jax.weights import Card
+
+CALIBRATION, ANSWERS = "calibration.json", "answers.json"  # in the folder of a run
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A net with what belongs to its answers.
+
+    Attributes:
+      name: of the run's folder, or of the weights.
+      model, variables: the Flax module and its weights.
+      image_size: side of its input in pixels.
+      views: of each image whose probabilities are averaged, see `data.views`.
+      temperatures: of age and gender.
+    """
+
+    name: str
+    model: Any
+    variables: Any
+    image_size: int
+    views: str
+    temperatures: tuple[float, float]
+
+
+def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> tuple[list[Member], dict | None]:
+    """Return the nets of runs, and the calibration of their common answers: the first run's, where it is theirs.
+
+    Raises:
+      CheckpointError: a run has no usable checkpoint.
+      ConfigError: a net whose age head is fed the true gender predicts nothing.
+    """
+    members, steps = [], []
+    for place in places:
+        folder = files.expand(place, str(place))
+        if not folder.is_dir():
+            raise CheckpointError("there is no run in the workdir", str(folder), "train first, or name another run")
+        model, variables, config, step = loading.load_checkpoint(folder, checkpoint)
+        if models.feed_of(model) in models.CONTROLS:
+            raise ConfigError("this net is a control, which predicts nothing", str(folder), "name another run")
+        stored = _read(folder / CALIBRATION)
+        temperatures = (stored.get("age_temperature", 1.0), stored.get("gender_temperature", 1.0))
+        size, views = config["data"]["image_size"], config.get("eval", {}).get("views", "none")
+        members.append(Member(folder.resolve().name, model, variables, size, views, temperatures))
+        steps.append(step)
+    own = _read(files.expand(places[0], str(places[0])) / ANSWERS).get("ensembles", {}).get(ensemble_key(places), {})
+    return members, own.get("answers") if own.get("steps") == steps else None
+
+
+def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict | None, list[Card]]:
+    """Return the nets of shipped weights, the calibration of their common answers, and their cards.
+
+    Raises:
+      ConfigError: there are no weights of that name.
+      CheckpointError: a file's SHA-256 is not its card's.
+    """
+    card = weights.card(name, folder)
+    cards = [card] if card.members is None else [weights.card(member, folder) for member in card.members]
+    members = []
+    for part in cards:
+        config = part.config
+        model, variables = weights.load(part, folder)
+        size, views = config["data"]["image_size"], config.get("eval", {}).get("views", "none")
+        members.append(Member(part.name, model, variables, size, views, part.temperatures))
+    return members, card.calibration, [card, *(part for part in cards if part is not card)]
+
+
+def as_calibration(fields: dict | None) -> Calibration | None:
+    """Return the Calibration of a JSON value; None for None.
+
+    Raises:
+      CheckpointError: the fields are of another version.
+    """
+    try:
+        return None if fields is None else Calibration(**fields)
+    except TypeError as error:
+        raise CheckpointError(
+            f"the calibration of the answers cannot be used: {error}", ANSWERS, "agegender calibrate makes it again"
+        ) from error
+
+
+def ensemble_key(places: Sequence[str | Path]) -> str:
+    """Return the name of an ensemble of runs in answers.json of its first: names of the folders, in order."""
+    return "+".join(files.expand(place, str(place)).resolve().name for place in places)
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path.name} is damaged", str(path), "delete it; training's command again fits it anew")
+    return content

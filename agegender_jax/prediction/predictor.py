@@ -1,0 +1,177 @@
+"""Predictor: photos in, answers about their faces out."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agegender_jax import ensemble
+from agegender_jax.data.parallel_map import parallel_map
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.photos import alignment, detector, faces
+from agegender_jax.photos.faces import Chip
+from agegender_jax.prediction import answers, members, pictures
+from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
+from agegender_jax.structs import Batch, Probs
+from agegender_jax.weights import DEFAULT
+
+
+class Predictor:
+    """Finds the faces of photos, and answers with age and gender.
+
+    `Predictor()` uses the weights of this package, `Predictor("runs/ran", "runs/resnet")` the nets of runs; several
+    answer as an ensemble. Faces that are ready before a batch is full wait for it, so that one program is compiled.
+
+    Args:
+      runs: folders of runs.
+      weights: name of weights of this package, where no run is named; "default" if None.
+      weights_dir: another folder of weights.
+      checkpoint: of runs: "best", "latest" or a step.
+      detector: "yunet", or "none" for pictures of one face each, cropped like those of training.
+      score: least score of a face, above 0, at most 1.
+      coverage: of the age interval, 0.5 to 0.99.
+      over: ages in years for `Face.over`.
+      max_error: of the answers in `Face.over`, 0.001 to 0.5, see `prediction.over`.
+      batch_size: faces that are computed together.
+
+    Raises:
+      ConfigError, CheckpointError: bad arguments, or nets that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        *runs: str | Path,
+        weights: str | None = None,
+        weights_dir: str | Path | None = None,
+        checkpoint: str | int = "best",
+        detector: str = faces.YUNET,
+        score: float = detector.SCORE,
+        coverage: float = 0.9,
+        over: Sequence[int] = (),
+        max_error: float = 0.01,
+        batch_size: int = 8,
+    ):
+        if detector not in (faces.YUNET, faces.NONE):
+            raise ConfigError(f"unknown detector {detector!r}", "--detector", "use yunet or none")
+        if not 0 < score <= 1 or batch_size < 1:
+            raise ConfigError(f"score {score} or batch_size {batch_size} is impossible", "Predictor", "see its help")
+        if runs and weights:
+            raise ConfigError("both runs and weights are named", f"weights={weights}", "name either")
+        self.chip_size = alignment.CHIP_SIZE
+        if runs:
+            self.members, fields = members.from_runs(runs, checkpoint)
+            self.name = "+".join(member.name for member in self.members)
+        else:
+            self.name = weights or DEFAULT
+            folder = Path(weights_dir) if weights_dir else None
+            self.members, fields, self.cards = members.from_weights(self.name, folder)
+            self.chip_size = self.cards[0].chip_size
+        self.calibration = members.as_calibration(fields)
+        self.answerer = answers.Answerer(self.calibration, coverage, tuple(over), max_error)
+        self.detector, self.score, self.batch_size = detector, score, batch_size
+        self.sizes = sorted({member.image_size for member in self.members})
+
+    def __call__(self, source: Any) -> list[Face] | Iterator[Face]:
+        """Return the faces of a picture, or yield those of an iterable of pictures.
+
+        Args:
+          source: a path, the bytes of a file, a Pillow image, uint8 RGB pixels [H, W, 3], or an iterable of these.
+
+        Raises:
+          DataError: a single picture cannot be read. In an iterable it gives a warning; `pictures` gives the reasons.
+        """
+        if not pictures.is_one(source):
+            return self._faces(source)
+        (picture,) = self.pictures([source])
+        if picture.status == UNREADABLE:
+            raise DataError(f"the picture cannot be used: {picture.reason}", picture.name, "name another")
+        return list(picture.faces)
+
+    def pictures(self, sources: Iterable[Any], previews: int = 0) -> Iterator[Picture]:
+        """Yield a Picture for each source, in order; none of them ends the work.
+
+        Args:
+          sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes.
+          previews: longest side of `Picture.preview` in pixels; 0 for none.
+        """
+        named = (
+            source if isinstance(source, tuple) else (pictures.name_of(source, i), source)
+            for i, source in enumerate(sources)
+        )
+        waiting: list[tuple[Picture, list[Chip]]] = []
+        for picture, chips in parallel_map(lambda item: self._look(*item, previews), named):
+            waiting.append((picture, chips))
+            if sum(len(chips) for _, chips in waiting) >= self.batch_size or not any(chips for _, chips in waiting):
+                yield from self._answer(waiting)
+                waiting = []
+        yield from self._answer(waiting)
+
+    def probs(self, sized: dict[int, np.ndarray]) -> Probs:
+        """Return the calibrated probabilities of the ensemble for N chips.
+
+        Args:
+          sized: size -> uint8 RGB [N, size, size, 3] for each of `sizes`.
+        """
+        parts = []
+        for member in self.members:
+            batches = self._batches(sized[member.image_size])
+            probs = ensemble.predict_all(member.model, member.variables, batches, views=member.views)
+            parts.append(ensemble.calibrate(probs, *member.temperatures))
+        mean = ensemble.mean_probs(parts)
+        return Probs(np.asarray(mean.age), np.asarray(mean.gender))
+
+    def _faces(self, sources: Iterable[Any]) -> Iterator[Face]:
+        for picture in self.pictures(sources):
+            if picture.status == UNREADABLE:
+                warnings.warn(f"{picture.name} cannot be used: {picture.reason}", stacklevel=2)
+            yield from picture.faces
+
+    def _batches(self, images: np.ndarray) -> Iterator[Batch]:
+        size = self.batch_size
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            mask = np.arange(size) < len(part)
+            padded = np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))
+            yield Batch(image=padded, age=None, gender=None, mask=mask.astype(np.float32))
+
+    def _look(self, name: str, source: Any, previews: int) -> tuple[Picture, list[Chip]]:
+        """Return a picture without answers, and its chips; runs in threads."""
+        boxes = None
+        if isinstance(source, WithBoxes):
+            source, boxes = source.source, source.boxes
+        try:
+            image = pictures.pixels(source)
+        except pictures.Unusable as error:
+            return Picture(name, UNREADABLE, str(error), ()), []
+        chips = faces.find(
+            image, self.sizes, kind=self.detector, score=self.score, boxes=boxes, chip_size=self.chip_size
+        )
+        shown, scale = pictures.preview(image, previews) if previews else (None, 1.0)
+        return Picture(name, OK if chips else NO_FACE, "", (), shown, scale), chips
+
+    def _answer(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
+        chips = [chip for _, found in waiting for chip in found]
+        if not chips:
+            yield from (picture for picture, _ in waiting)
+            return
+        probs = self.probs({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
+        start = 0
+        for picture, found in waiting:
+            rows = slice(start, start + len(found))
+            start += len(found)
+            part = Probs(probs.age[rows], probs.gender[rows])
+            yield self.answerer.answer(picture, found, part, max(self.sizes))
+
+
+class WithBoxes:
+    """A source of `Predictor.pictures` whose faces are in known boxes.
+
+    Args:
+      source: see `Predictor.__call__`.
+      boxes: x, y, width and height of each face in pixels of the upright picture.
+    """
+
+    def __init__(self, source: Any, boxes: Sequence[Sequence[float]]):
+        self.source, self.boxes = source, boxes

@@ -1,0 +1,84 @@
+"""Answers as pictures: a copy of a photo with boxes, and a page of all faces, the least confident first."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from agegender_jax import files
+from agegender_jax.prediction.face import Picture
+from agegender_jax.report.rendering import ENVIRONMENT
+
+MOST = 5000  # faces of the page: about 30 MB
+SIDE = 96  # pixels of a thumbnail
+_COLOURS = {"ok": "#1b7837", "unsure": "#b35806"}
+
+
+def annotated(picture: Picture) -> bytes:
+    """Return a JPEG of a picture's preview with the box and the answer of each face."""
+    image = Image.fromarray(picture.preview)
+    draw = ImageDraw.Draw(image)
+    line = max(2, round(max(image.size) / 400))
+    for face in picture.faces:
+        x, y, width, height = (value * picture.scale for value in face.box)
+        colour = _COLOURS[face.status]
+        draw.rectangle((x, y, x + width, y + height), outline=colour, width=line)
+        text = f"{face.age:.0f} ({face.age_interval[0]}-{face.age_interval[1]}) {face.gender} {face.confidence:.0%}"
+        font = ImageFont.load_default(max(11, min(28, round(width / 9))))
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        place = (max(0, min(x, image.width - right)), max(0, y - bottom - 4))
+        draw.rectangle((place[0], place[1], place[0] + right + 4, place[1] + bottom + 4), fill=colour)
+        draw.text((place[0] + 2, place[1] + 1), text, font=font, fill="white")
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def thumbnails(picture: Picture) -> bytes:
+    """Return a line of JSON for each face: file, index and a JPEG of the chip, in base64."""
+    return b"".join(
+        files.to_json({"file": picture.name, "face": i, "jpeg": _jpeg(face.chip)}).encode() + b"\n"
+        for i, face in enumerate(picture.faces)
+    )
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary: dict[str, Any]) -> None:
+    """Write the page: rows of predictions.jsonl with their thumbnails, the least confident faces first.
+
+    Pictures without an answer come last. Only the first MOST rows are shown.
+    """
+    answered, others = [], []
+    for row in rows:
+        (others if row["gender"] is None else answered).append(row)
+    answered.sort(key=lambda row: max(row["p_female"], 1 - row["p_female"]))
+    shown = [*answered, *others][:MOST]
+    wanted = {(row["file"], row["face"]) for row in shown}
+    chips = {}
+    if thumbnails.exists():
+        with open(thumbnails, "rb") as lines:
+            for line in lines:
+                try:
+                    item = json.loads(line)
+                except ValueError:  # of an interrupted call
+                    continue
+                if (key := (item["file"], item["face"])) in wanted:
+                    chips[key] = item["jpeg"]
+    statuses = [status for status, count in summary["statuses"].items() if count]
+    page = ENVIRONMENT.get_template("gallery.html.jinja").render(
+        rows=shown, chips=chips, statuses=statuses, summary=summary, left=len(answered) + len(others) - len(shown)
+    )
+    files.replace(path, page)
+
+
+def _jpeg(chip: np.ndarray) -> str:
+    out = io.BytesIO()
+    image = Image.fromarray(chip)
+    if max(image.size) > SIDE:
+        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    image.save(out, "JPEG", quality=85)
+    return base64.b64encode(out.getvalue()).decode()

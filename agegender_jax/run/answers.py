@@ -1,0 +1,45 @@
+"""answers.json of a run: intervals and thresholds of answers about photos, fitted on val."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agegender_jax import files
+from agegender_jax.evaluation import Member, ensemble_probs
+from agegender_jax.prediction import calibration
+from agegender_jax.prediction.members import ANSWERS, ensemble_key
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.workdir import Workdir
+
+
+def fit(members: Sequence[Member], dataset: Dataset, image_size: int) -> dict[str, Any] | None:
+    """Return the fields of the `Calibration` of members; None where val is too small.
+
+    Args:
+      members: with their calibrated predictions for the val split of `dataset`.
+      image_size: of the largest net.
+    """
+    where, prepared = dataset.indices("val"), dataset.prepared
+    age, gender = dataset.targets("val")
+    years = [member.bucket_years for member in members if member.bucket_years]
+    return calibration.fit(
+        ensemble_probs(members),
+        age,
+        gender,
+        prepared.age_years[where],
+        np.mean(years, 0).tolist() if years else None,
+        prepared.images(image_size)[where],
+    )
+
+
+def write(run: Workdir, members: Sequence[Member], fitted: dict[str, Any], workdirs: Sequence[str]) -> None:
+    """Write answers.json of a run: its own answers, or those of an ensemble that it is the first of."""
+    path = run.path / ANSWERS
+    try:
+        content = {"schema": 1, "ensembles": dict(json.loads(path.read_bytes())["ensembles"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        content = {"schema": 1, "ensembles": {}}
+    content["ensembles"][ensemble_key(workdirs)] = {"steps": [member.step for member in members], "answers": fitted}
+    files.replace(path, files.to_json(content) + "\n")

@@ -1,0 +1,141 @@
+"""Thresholds of answers about photos, fitted on val: answers.json of a run, or cards of weights for the package."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import files, weights
+from agegender_jax.errors import CheckpointError, ConfigError, DataError
+from agegender_jax.evaluation import Member
+from agegender_jax.loading import load_checkpoint
+from agegender_jax.photos.alignment import CHIP_SIZE
+from agegender_jax.prediction import calibration
+from agegender_jax.run.answers import fit, write
+from agegender_jax.run.dataset import Dataset, load_dataset
+from agegender_jax.run.evaluate import data_config
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.members import member_names, read_runs
+from agegender_jax.run.predict_members import predict_member
+from agegender_jax.run.workdir import Workdir, make_out
+
+
+def calibrate(
+    workdirs: Sequence[str],
+    *,
+    source: str | None = None,
+    out: str | None = None,
+    name: str = weights.DEFAULT,
+    about: str | None = None,
+) -> dict[str, Any]:
+    """Fit the answers of nets that answer together on their common val split, and return them.
+
+    They are written to answers.json of the first run, and with `out` to the cards of the nets' weights there.
+
+    Args:
+      workdirs: runs of one source and one split.
+      source: the images; the runs' own source if None.
+      out: folder for <member>.safetensors, <member>.json and, for several nets, <name>.json.
+      name: of the ensemble's card, or of the only net's files.
+      about: JSON file with further fields of the cards: licence, scores, what the labels are.
+
+    Raises:
+      ConfigError, DataError, CheckpointError: bad arguments, or a val split that is too small or was trained on.
+    """
+    runs, configs = read_runs(workdirs)
+    names = member_names([run.path.name for run in runs])
+    further = _about(about)
+    with stop_flag() as stop, Progress(stop=stop) as progress:
+        dataset = load_dataset(data_config(runs, configs, source), progress.prepare)
+        _check_split(runs, dataset)
+        members = [
+            predict_member(run, "best", dataset, "val", name, progress) for run, name in zip(runs, names, strict=True)
+        ]
+        size = max(config["data"]["image_size"] for config in configs)
+        fitted = fit(members, dataset, size)
+        if fitted is None:
+            raise DataError(
+                f"val has fewer than {calibration.ENOUGH} images", dataset.prepared.name, "train on more images"
+            )
+        write(runs[0], members, fitted, workdirs)
+        if out:
+            folder = files.expand(out, "--weights_out").resolve()
+            make_out(folder)
+            _write_weights(folder, runs, members, fitted, dataset, name, further, size)
+            progress.note(f"weights: {folder}")
+        unsure = fitted["unsure"]
+        progress.note(
+            f"fitted on {fitted['n']} images: gender is answered for {unsure['share']:.1%} of them with accuracy "
+            f"{unsure['accuracy']}, and unsure for the others"
+        )
+    return fitted
+
+
+def _check_split(runs: Sequence[Workdir], dataset: Dataset) -> None:
+    """Raise DataError unless val of the dataset is that of every run."""
+    prepared, where = dataset.prepared, dataset.indices("val")
+    val = {prepared.sha256[i] for i in where}
+    for run in runs:
+        own = {row["sha256"] for row in _splits(run) if row["split"] == "val"}
+        if not val or not val <= own:
+            raise DataError(
+                f"{len(val - own)} of {len(val)} images of val are not in val of this run",
+                str(run.splits),
+                "calibrate runs of the same data.source and data.split_seed together",
+            )
+
+
+def _splits(run: Workdir) -> list[dict[str, str]]:
+    try:
+        with open(run.splits, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise CheckpointError(f"the split cannot be read: {error.strerror}", str(run.splits), "train again") from error
+
+
+def _about(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = json.loads(files.expand(path, "--about").read_bytes())
+        return dict(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"--about cannot be read: {error}", path, "name a JSON file of fields") from error
+
+
+def _write_weights(
+    folder: Path,
+    runs: Sequence[Workdir],
+    members: Sequence[Member],
+    fitted: dict[str, Any],
+    dataset: Dataset,
+    name: str,
+    further: Mapping[str, Any],
+    size: int,
+) -> None:
+    names = [name] if len(members) == 1 else [member.name for member in members]
+    for run, member, file in zip(runs, members, names, strict=True):
+        _, variables, config, _ = load_checkpoint(run.path, member.step)
+        own = fitted if len(members) == 1 else fit([member], dataset, size)
+        made = run.read_run() or {}
+        fields = {
+            "config": {group: config[group] for group in ("model", "data", "eval")},
+            "temperatures": member.temperatures or (1.0, 1.0),
+            "chip_size": CHIP_SIZE,
+            "parameters": member.parameters,
+            "step": member.step,
+            "source": made.get("source"),
+            "command": made.get("command"),
+            "split_sha256": hashlib.sha256(run.splits.read_bytes()).hexdigest(),
+            **further,
+            "calibration": own,
+        }
+        fields["config"]["data"] = {"image_size": config["data"]["image_size"]}
+        fields["config"]["eval"] = {"views": config["eval"].get("views", "none")}
+        weights.write(folder, file, variables, fields)
+    if len(members) > 1:
+        card = {"members": names, "chip_size": CHIP_SIZE, **further, "calibration": fitted}
+        weights.write_ensemble(folder, name, card)

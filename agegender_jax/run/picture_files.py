@@ -1,0 +1,142 @@
+"""The pictures that a command line names: files, folders, globs, archives, and a list on stdin."""
+
+import contextlib
+import dataclasses
+import functools
+import glob
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from agegender_jax import files
+from agegender_jax.data import archives, listing
+from agegender_jax.data.listing import Entry, Unreadable
+from agegender_jax.errors import ConfigError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureFile:
+    """A file that may be a picture.
+
+    Attributes:
+      name: the path as it was named, or the path of its folder or archive and that inside.
+      entry: how to read it, or why not.
+      in_archive: whether its bytes are read from an open archive, by one thread at a time.
+    """
+
+    name: str
+    entry: Entry
+    in_archive: bool = False
+
+    def source(self) -> bytes | Callable[[], bytes]:
+        """Return the bytes of a member of an archive, else a function that returns the file's bytes.
+
+        The function raises Unreadable.
+        """
+        if self.entry.read is None:
+            return functools.partial(_fail, self.entry.reason or "cannot be read")
+        if not self.in_archive:
+            return self.entry.read
+        try:
+            return self.entry.read()
+        except Unreadable as error:
+            return functools.partial(_fail, str(error))
+
+
+@contextlib.contextmanager
+def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
+    """Yield the files that arguments name, in their order and sorted inside folders, each once.
+
+    Links in folders are followed only inside them; a link that is named itself is followed.
+
+    Args:
+      arguments: files, folders (read recursively), globs with `**`, archives, and "-" for lines on stdin. What stdin
+        names and cannot be read is a PictureFile all the same.
+
+    Raises:
+      DataError: an argument names nothing.
+    """
+    if not arguments:
+        raise ConfigError("no picture is named", "command line", "agegender predict PHOTO… or a folder, see --help")
+    with contextlib.ExitStack() as stack:
+        named: dict[str, PictureFile] = {}
+        for argument in arguments:
+            for file in _of_stdin(stack) if argument == "-" else _of(argument, stack):
+                named.setdefault(file.name, file)
+        yield list(named.values())
+
+
+def read_boxes(path: str) -> dict[str, list[list[float]]]:
+    """Return the boxes of a JSON file, {name of a picture: [[x, y, width, height], …]}.
+
+    Raises:
+      ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(files.expand(path, "--boxes").read_bytes())
+        boxes = {str(name): [[float(x) for x in box] for box in rows] for name, rows in content.items()}
+        if all(len(box) == 4 and min(box[2:]) > 0 for rows in boxes.values() for box in rows):
+            return boxes
+        problem = "a box is not x, y, width and height"
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        problem = str(error).splitlines()[0][:100]
+    raise ConfigError(f"the boxes cannot be used: {problem}", path, '{"photo.jpg": [[x, y, width, height]]}')
+
+
+def _of(argument: str, stack: contextlib.ExitStack) -> Iterable[PictureFile]:
+    path = files.expand(argument, "command line")
+    if path.is_dir():
+        return _of_folder(path, argument)
+    if path.exists():
+        if path.is_file() and path.name.lower().endswith(archives.SUFFIXES):
+            return _of_archive(path, argument, stack)
+        return [_of_file(argument)]
+    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(argument) else []
+    if not matches:
+        what = "no file matches" if glob.has_magic(argument) else "there is no such picture"
+        raise DataError(what, argument, "name picture files, folders, archives or globs")
+    found: list[PictureFile] = []
+    for match in matches:
+        if not os.path.isdir(match):
+            found += _of(match, stack)
+    return found
+
+
+def _of_folder(path: Path, argument: str) -> list[PictureFile]:
+    try:
+        entries = [entry for entry in listing.list_folder(path) if listing.is_image(entry.path)]
+    except OSError as error:
+        raise DataError(f"the folder cannot be read: {error.strerror}", argument, "check its permissions") from None
+    if not entries:
+        raise DataError("there is no picture in the folder", argument, "name picture files, or folders of them")
+    entries.sort(key=lambda entry: entry.path)
+    return [PictureFile(os.path.join(argument, entry.path), entry) for entry in entries]
+
+
+def _of_archive(path: Path, argument: str, stack: contextlib.ExitStack) -> list[PictureFile]:
+    entries = [entry for entry in stack.enter_context(archives.open_archive(path)) if listing.is_image(entry.path)]
+    if not entries:
+        raise DataError("there is no picture in the archive", argument, "name another")
+    return [PictureFile(f"{argument}/{entry.path}", entry, in_archive=True) for entry in entries]
+
+
+def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:
+    content = sys.stdin.buffer.read()
+    for line in content.split(b"\0" if b"\0" in content else b"\n"):
+        name = os.fsdecode(line.rstrip(b"\r"))
+        if name:
+            yield _of_file(name)
+
+
+def _of_file(name: str) -> PictureFile:
+    try:
+        real = files.expand(name, "picture").resolve()
+    except (OSError, RuntimeError, ValueError, ConfigError) as error:
+        return PictureFile(name, Entry(name, reason=f"cannot be read: {getattr(error, 'what', error)}"))
+    return PictureFile(name, listing.file_entry(real.parent, real.name))
+
+
+def _fail(reason: str) -> bytes:
+    raise Unreadable(reason)

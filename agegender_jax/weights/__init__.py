@@ -1,0 +1,154 @@
+"""Weights in this package: <name>.json, a card, and <name>.safetensors, read only if its SHA-256 is the card's."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agegender_jax import files
+from agegender_jax.errors import CheckpointError, ConfigError
+
+FOLDER = Path(__file__).parent
+DEFAULT = "default"
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What is known about weights. Unknown fields of the JSON are in `about`.
+
+    Attributes:
+      name: of the files.
+      members: names of the weights of an ensemble; None for those of one net.
+      calibration: fields of `prediction.calibration.Calibration`.
+      config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}} of the net; {} of an ensemble.
+      sha256: of the .safetensors file; "" of an ensemble.
+      temperatures: of age and gender.
+      chip_size: side of the aligned chips that it was trained on.
+      about: training data, licence, split, scores, command.
+    """
+
+    name: str
+    members: tuple[str, ...] | None
+    calibration: dict[str, Any] | None
+    config: dict[str, Any]
+    sha256: str
+    temperatures: tuple[float, float]
+    chip_size: int
+    about: dict[str, Any]
+
+
+def names(folder: Path | None = None) -> list[str]:
+    """Return the names of all weights of the package, or of a folder."""
+    return sorted(path.stem for path in (folder or FOLDER).glob("*.json"))
+
+
+def card(name: str, folder: Path | None = None) -> Card:
+    """Return the card of weights.
+
+    Raises:
+      ConfigError: there are no weights of that name.
+      CheckpointError: the card is damaged.
+    """
+    folder = folder or FOLDER
+    known = names(folder)
+    if name not in known:
+        raise ConfigError(
+            f"there are no weights called {name!r}" if known else "this version ships no weights",
+            str(folder),
+            f"use one of {', '.join(known)}, or a run: --workdir=runs/ran, Predictor('runs/ran')"
+            if known
+            else "train nets (python -m launch.train) and name their runs: --workdir=runs/ran, Predictor('runs/ran')",
+        )
+    try:
+        fields = json.loads((folder / f"{name}.json").read_bytes())
+        if fields.pop("schema") != SCHEMA:
+            raise ValueError("of another version")
+        age, gender = fields.pop("temperatures", (1.0, 1.0))
+        members = fields.pop("members", None)
+        return Card(
+            name=name,
+            members=None if members is None else tuple(members),
+            calibration=fields.pop("calibration"),
+            config=fields.pop("config", {}),
+            sha256=fields.pop("sha256", ""),
+            temperatures=(float(age), float(gender)),
+            chip_size=int(fields.pop("chip_size")),
+            about=fields,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"the card of the weights is damaged: {error}", str(folder / f"{name}.json"), "install the package again"
+        ) from error
+
+
+def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
+    """Return the Flax module of a card and its float32 variables.
+
+    Raises:
+      CheckpointError: the file is absent, has another SHA-256, or is of another net.
+    """
+    from agegender_jax import models
+    from agegender_jax.checkpoint import tree
+    from agegender_jax.loading import variable_shapes
+
+    path = (folder or FOLDER) / f"{card.name}.safetensors"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"the weights cannot be read: {error.strerror}", str(path), "install the package again"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise CheckpointError(
+            "the weights are not those that their card describes: their SHA-256 differs",
+            str(path),
+            "install the package again",
+        )
+    from safetensors.numpy import load as parse
+
+    arrays = {name: np.asarray(value, np.float32) for name, value in parse(content).items()}
+    template = variable_shapes(card.config)
+    names = tree.named_leaves(template)
+    if arrays.keys() != names.keys() or any(arrays[name].shape != leaf.shape for name, leaf in names.items()):
+        raise CheckpointError("the weights are of another net than their card", str(path), "install the package again")
+    return models.from_config(card.config["model"]), tree.from_dict(arrays, template)
+
+
+def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any]) -> Path:
+    """Write weights as float16, with their card, and return the path of the card.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      fields: of the card but for "schema" and "sha256": "config", "temperatures", "chip_size", "calibration" and
+        whatever else is known.
+    """
+    from safetensors.numpy import save
+
+    from agegender_jax.checkpoint import tree
+
+    arrays = {key: np.asarray(value, np.float16) for key, value in tree.named_leaves(variables).items()}
+    bad = [key for key, value in arrays.items() if not np.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(f"{bad[0]} has numbers that float16 cannot hold", name, "use other weights")
+    content = save(arrays)
+    files.replace(folder / f"{name}.safetensors", content)
+    card = {"schema": SCHEMA, "sha256": hashlib.sha256(content).hexdigest(), "storage": "float16", **fields}
+    _write_card(folder / f"{name}.json", card)
+    return folder / f"{name}.json"
+
+
+def write_ensemble(folder: Path, name: str, fields: Mapping[str, Any]) -> Path:
+    """Write the card of an ensemble: "members", "chip_size" and "calibration" of `fields`, and return its path."""
+    _write_card(folder / f"{name}.json", {"schema": SCHEMA, **fields})
+    return folder / f"{name}.json"
+
+
+def _write_card(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write JSON with a line for each field."""
+    lines = ",\n".join(f"{json.dumps(name)}: {files.to_json(value)}" for name, value in fields.items())
+    files.replace(path, f"{{\n{lines}\n}}\n")
