@@ -1,9 +1,10 @@
 """Settings of all tests: eight CPU devices, quick compilation into a shared folder, and which tests may be skipped.
 
-AGEGENDER_XLA_DEFAULT=1 compiles at XLA's default optimisation level, as users do; several times slower.
+AGEGENDER_XLA_DEFAULT=1 compiles with XLA's default optimisations, as users do; several times slower.
 """
 
 import collections
+import importlib.metadata
 import os
 import re
 import tempfile
@@ -14,11 +15,18 @@ if "COMPILED_BY_TESTS" not in os.environ:  # the processes that the first one st
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["COMPILED_BY_TESTS"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
-LEVEL = "" if os.environ.get("AGEGENDER_XLA_DEFAULT") else " --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8{LEVEL}"
+QUICK = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if importlib.metadata.version("jaxlib").startswith(("0.8.", "0.10.")):  # unknown to 0.12
+    QUICK.append("--xla_cpu_use_fusion_emitters=false")  # half of the time to compile
+FLAGS = ["--xla_force_host_platform_device_count=8", *([] if os.environ.get("AGEGENDER_XLA_DEFAULT") else QUICK)]
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, not twice
 
-SLOWEST_FIRST = ("test_resume", "test_processes", "test_ablate", "test_launch", "test_training", "test_campaign")
+SLOWEST_FIRST = (  # files of 15 CPU seconds and more, so that both workers end together
+    *("test_models", "test_launch", "test_layers", "test_processes", "test_launch_explain", "test_explain"),
+    *("test_resume", "test_parallel", "test_learning", "test_training", "test_faults", "test_platforms"),
+    *("test_ablate", "test_explanations", "test_accumulation", "test_regularisation", "test_docs"),
+)
 ALLOWED_SKIPS = {  # reason: where such a test runs
     r"pip install torch|PyTorch is (not installed|the other side of the comparison)": "where PyTorch is installed",
     r"torch is installed": "where PyTorch is not installed",
@@ -37,7 +45,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in SLOWEST_FIRST)
+    place = {name: i for i, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 def pytest_sessionfinish(session):

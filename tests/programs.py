@@ -31,9 +31,7 @@ def command(name, *arguments):
 
 
 def environment(devices=1):
-    level = "" if os.environ.get("AGEGENDER_XLA_DEFAULT") else " --xla_backend_optimization_level=0"
-    flags = f"--xla_force_host_platform_device_count={devices}{level}"
-    return os.environ | {"XLA_FLAGS": flags}
+    return os.environ | {"XLA_FLAGS": re.sub("device_count=[0-9]+", f"device_count={devices}", os.environ["XLA_FLAGS"])}
 
 
 def run(name, *arguments, devices=1, cwd=ROOT):
