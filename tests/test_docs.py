@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import programs
 import pytest
-from test_models import COUNTS, LONG, shapes_of
+from test_models import COUNTS, LONGER, shapes_of
 
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
@@ -17,7 +17,7 @@ from benchmarks import campaign, explanations, layers, result_files, tables
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
 
-SLOW = ("ran92", "ran92_cifar", *LONG)  # to trace four times
+SLOW = ("ran56", *LONGER)  # to trace four times
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_integrated_gradients_against_a_sum_step_by_step():
     np.testing.assert_allclose(result.pixels, expected.sum(-1), atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["ran", "resnet"])
+@pytest.mark.parametrize("name", [pytest.param("ran", marks=pytest.mark.slow), "resnet"])
 def test_integrated_gradients_grow_complete(name):
     net, variables = tiny(name)
     flat = np.broadcast_to(np.round(IMAGES.mean((1, 2), keepdims=True)).astype(np.uint8), IMAGES.shape)
@@ -140,7 +140,8 @@ def test_integrated_gradients_grow_complete(name):
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
-def test_a_map_depends_on_its_own_picture_and_on_the_predicted_class(method):
+def test_a_map_depends_on_its_own_picture_and_on_the_predicted_class(method, monkeypatch):
+    monkeypatch.setitem(explain.integrated.__kwdefaults__, "steps", 2)
     net, variables = tiny("ran")
     answers = outputs("ran")[0].age_logits.argmax(-1)
     assert (answers > 0).any()

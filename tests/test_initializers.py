@@ -11,16 +11,21 @@ import pytest
 
 from agegender_jax import models
 from agegender_jax.models import initializers
+from agegender_jax.models.levi_hassner import LeviHassner
 from agegender_jax.models.ran import ResidualAttentionNet
+from agegender_jax.models.resnet import ResNet
 
 IMAGES = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-SHORT_RAN = ResidualAttentionNet(modules=(1,), channels=(64,), depths=(1,), final_units=1, final_channels=128)
+BACKBONES = {
+    "ran": ResidualAttentionNet((1,), (64,), (1,), final_units=1, final_channels=128, t=1, width=0.25),
+    "resnet18": ResNet((1, 1), bottleneck=False, width=0.25),
+    "levi_hassner": LeviHassner(width=0.25),
+}
 
 
-@pytest.fixture(params=["ran", "resnet18", "levi_hassner"])
+@pytest.fixture(params=BACKBONES)
 def net(request):
-    backbone = SHORT_RAN if request.param == "ran" else models.backbone(request.param, width=0.25)
-    return models.AgeGenderNet(backbone, 12, age_hidden=8)
+    return models.AgeGenderNet(BACKBONES[request.param], 12, age_hidden=8)
 
 
 def test_the_same_variables_as_by_flax(net):

@@ -15,7 +15,7 @@ from programs import check
 from agegender_jax import explain, report, synthetic
 from agegender_jax.data.decoding import resize
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.explain import maps
+from agegender_jax.explain import maps, sanity
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.report import overlay
 from agegender_jax.run import evaluate, explain_evaluation, photos
@@ -156,10 +156,12 @@ def test_exit_codes_and_help(place):
     check(programs.run("explain", "x.jpg", "--checkpoint=beast"), 2, "unknown checkpoint 'beast'")
 
 
-def test_evaluate_explains(place):
+def test_evaluate_explains(place, monkeypatch):
+    monkeypatch.setattr(sanity, "LEVELS", 1)  # besides the heads
+    monkeypatch.setitem(explain.integrated.__kwdefaults__, "steps", 4)
     out = place / "evaluated"
-    done = programs.run("evaluate", f"--workdir={place / 'run'}", f"--out={out}", "--explain=3", "--nofigures")
-    assert done.returncode == 0, done.stderr
+    options = {"source": None, "split": "test", "checkpoint": "best", "out": str(out), "allow_leak": False}
+    evaluate.evaluate([str(place / "run")], **options, draw=False, explain=3)
     summary = json.loads((out / "results.json").read_text())["explanations"]
     assert summary["n"] == 3 and list(summary["members"]) == ["run"] and summary["members"]["run"]["seconds"] > 0
     for head in explain.HEADS:

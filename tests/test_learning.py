@@ -24,7 +24,7 @@ def faces(tmp_path_factory):
 @pytest.mark.parametrize("net, ema", [("ran56", 0.0), ("resnet18", 0.999)])
 def test_both_heads_learn_drawn_faces(faces, tmp_path, monkeypatch, net, ema):
     small_nets.patch(monkeypatch, net)
-    config = small_nets.config(net, width=0.25, num_steps=STEPS, batch_size=32)
+    config = small_nets.config(net, num_steps=STEPS, batch_size=32)
     config.optimizer.update(lr=0.02, ema=ema)
     config.data.update(source=str(faces / "faces"), cache_dir=str(faces / "cache"))
     config.augment.update(shift=0.0, colour=0.0)  # the generator varies place and colour already

@@ -74,11 +74,11 @@ def test_nothing_is_chosen_at_run_time():
 
 @pytest.mark.parametrize("size", [4, 9, 16])
 def test_both_kinds_of_layers_agree(size):
-    """Values and gradients of a convolution and a pooling, whose maxima are unique."""
+    """Values and gradients of a convolution, a pooling, whose maxima are unique, and a resize."""
 
     def f(x, w):
         y = layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jnp.square(layers.caffe_max_pool(y)).sum()
+        return jnp.square(layers.resize_align_corners(layers.caffe_max_pool(y), (size, size))).sum()
 
     x = jax.random.normal(jax.random.key(0), (4, size, size, 32))
     w = jax.random.normal(jax.random.key(1), (3, 3, 32, 32)) / 17
@@ -129,6 +129,7 @@ def test_gradients_of_a_net_for_cuda_are_those_for_cpu():
     assert np.corrcoef(of_stem, cpu_of_stem)[0, 1] > 0.999  # rounding may move activations across ReLU's kink
 
 
+@pytest.mark.slow  # 10 s to compile; each kind of layer is compared above
 def test_golden_attention56_for_cuda():
     """The authors' prototxt as in test_models, by the program that a GPU gets."""
     logits, means, stds = golden_logits("ran56", 64, run=lambda f, *args: exported(f, "cuda", *args).call(*args))

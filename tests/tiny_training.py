@@ -1,4 +1,4 @@
-"""Ten steps of SGD on random images, in this process or, as a program, as one of several processes.
+"""Five steps of SGD on random images, in this process or, as a program, as one of several processes.
 
 python tests/tiny_training.py ADDRESS NUM_PROCESSES PROCESS_ID prints as JSON the losses of both drivers, the answers of
 all devices, and what the processes tell each other.
@@ -19,13 +19,13 @@ from agegender_jax.config import default
 from agegender_jax.data import pipeline
 from agegender_jax.data.augment import augment
 from agegender_jax.errors import DataError, PeerReportedError
-from agegender_jax.models import layers
+from agegender_jax.models import initializers, layers
 from agegender_jax.models.agegender import AgeGenderNet
 from agegender_jax.models.resnet import INIT
 from agegender_jax.run.host import processes
 from agegender_jax.structs import Batch
 
-BATCH, SIZE, STEPS, RATE = 16, 32, 10, 0.1
+BATCH, SIZE, STEPS, RATE = 16, 32, 5, 0.1
 
 
 def prepare_images(keys, images):
@@ -50,7 +50,7 @@ def batches():
 
 class Smooth(nn.Module):
     """Three convolutions with synchronised BatchNorm and no kink: a ReLU that rounding flips moves gradients by
-    per cents, and ten steps at this rate would amplify it."""
+    per cents, and further steps at this rate would amplify it."""
 
     axis_name: str | None = parallel.AXIS
 
@@ -91,7 +91,7 @@ def answers(devices):
     images = rng.integers(0, 256, (19, SIZE, SIZE, 3), dtype=np.uint8)
     labels = np.zeros(19, np.int32)
     model = AgeGenderNet(Smooth(axis_name=None), 12)
-    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(0), data.normalize(images), train=False)
+    variables = initializers.init(model, jax.random.key(0), data.normalize(images))
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = pipeline.eval_batches(images, labels, labels, indices=np.arange(19), batch_size=8, **share)
     return ensemble.predict_all(model, variables, batches, devices=devices)
@@ -111,7 +111,7 @@ def failing():
 
 def main(address, num_processes, process_id):
     jax.distributed.initialize(address, int(num_processes), int(process_id))
-    found = {name: train(name, jax.devices(), n).tolist() for name, n in (("shard_map", STEPS), ("pmap", 3))}
+    found = {name: train(name, jax.devices(), n).tolist() for name, n in (("shard_map", STEPS), ("pmap", 2))}
     found["probs"] = answers(jax.devices()).age.tolist()
     first = processes.is_main()
     found["gathered"] = processes.gather_texts("first" if first else "second")
