@@ -25,6 +25,7 @@
 | model.dropout            | of the features before both heads                                   |
 | model.stochastic_depth   | chance that the last residual branch of an example is left out in   |
 |                          | training; of the others in proportion to their depth                |
+| model.initial            | initial weights of CaffeNet and GoogLeNet: he, or the paper's        |
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
@@ -99,6 +100,7 @@ def default() -> ConfigDict:
                 "learning": "residual",
                 "dropout": 0.0,
                 "stochastic_depth": 0.0,
+                "initial": "default",
             },
             "optimizer": {
                 "name": "adam",
@@ -160,13 +162,14 @@ CHOICES = {
     "parallel": ("shard_map", "pmap"),
     "model.name": (
         *("ran56", "ran92", "ran56_cifar", "ran92_cifar", "ran128_cifar", "ran164_cifar", "ran236_cifar"),
-        *("resnet18", "resnet34", "resnet50", "levi_hassner"),
+        *("resnet18", "resnet34", "resnet50", "levi_hassner", "caffenet", "vgg16", "googlenet"),
     ),
     "model.gender_to_age": ("probs", "none", "logits", "stop_gradient", "hard", "true", "shuffled"),
     "model.dtype": ("float32", "bfloat16"),
     "model.stem": ("default", "imagenet", "small"),
     "model.attention": ("mixed", "channel", "spatial"),
     "model.learning": ("residual", "naive", "none"),
+    "model.initial": ("default", "he", "paper"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
     "loss.age": ("ce", "dldl", "ordinal", "mean_variance", "years"),

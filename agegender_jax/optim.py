@@ -70,8 +70,12 @@ def layer_group(path: tuple[str, ...]) -> int:
         return HEADS
     if stage := re.match(r"(?:layer|stage)(\d)", path[1]):
         return int(stage[1])
-    if path[1].startswith(("final", "fc")):  # the last stage of a RAN, the dense layers of Levi and Hassner
+    if path[1].startswith("auxiliary"):
+        return HEADS
+    if path[1].startswith(("final", "fc")):  # the last stage of a RAN, the dense layers of Caffe's nets
         return HEADS - 1
+    if module := re.match(r"inception_(\d)", path[1]):
+        return int(module[1]) - 1
     convolution = re.match(r"conv(\d)", path[1])
     return int(convolution[1]) - 1 if convolution else 0
 

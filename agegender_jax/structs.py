@@ -36,11 +36,13 @@ class Outputs(flax.struct.PyTreeNode):
       gender_logits: float32 [B, 2].
       attention: one soft mask [B, h, w, C] for each attention module, in (0, 1) but for channel attention, which is
         in [-1, 1]; () without any.
+      auxiliary: (age_logits, gender_logits) of each auxiliary branch; () at inference, and for nets without.
     """
 
     age_logits: jax.Array
     gender_logits: jax.Array
     attention: tuple[jax.Array, ...] = ()
+    auxiliary: tuple[tuple[jax.Array, jax.Array], ...] = ()
 
 
 class Probs(flax.struct.PyTreeNode):

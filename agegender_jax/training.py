@@ -15,6 +15,7 @@ from agegender_jax.data import augment
 from agegender_jax.models import initializers
 from agegender_jax.structs import Batch, TrainState
 
+AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, arXiv 1409.4842, section 5
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
 
 
@@ -67,7 +68,8 @@ def train_step(
 ) -> TrainState:
     """One optimizer step on this device's part of the batch, averaged over `axis`.
 
-    loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch.
+    loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch. The logged loss is that of the
+    main heads; what is minimised adds AUXILIARY_WEIGHT times the loss of each auxiliary branch (`Outputs.auxiliary`).
 
     Args:
       model: an AgeGenderNet, or a module called like one.
@@ -103,21 +105,27 @@ def train_step(
         images, labels_age, years, labels_gender, share = examples
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updated = apply(variables, images, labels_gender, dropout_key)
+        labels = (labels_age, years, labels_gender)
 
-        def mean_losses(age, years, gender, weight=1.0):
-            loss_age = age_loss(outputs.age_logits, age, label_smoothing, years=years)
-            loss_gender = losses.gender_loss(outputs.gender_logits, gender, label_smoothing)
+        def mean_losses(logits, age, years, gender, weight=1.0):
+            loss_age = age_loss(logits[0], age, label_smoothing, years=years)
+            loss_gender = losses.gender_loss(logits[1], gender, label_smoothing)
             return (weight * loss_age).mean(), (weight * loss_gender).mean()
 
-        if mixup:
-            labels = (labels_age, years, labels_gender)
-            own = mean_losses(*labels, share)
-            other = mean_losses(*jax.tree.map(augment.swap_neighbours, labels), 1 - share)
-            loss_age, loss_gender = own[0] + other[0], own[1] + other[1]
-        else:
-            loss_age, loss_gender = mean_losses(labels_age, years, labels_gender)
+        def both_losses(*logits):
+            if not mixup:
+                return mean_losses(logits, *labels)
+            own = mean_losses(logits, *labels, share)
+            other = mean_losses(logits, *jax.tree.map(augment.swap_neighbours, labels), 1 - share)
+            return own[0] + other[0], own[1] + other[1]
+
+        def weighted(loss_age, loss_gender):
+            return age_weight * loss_age + gender_weight * loss_gender
+
+        loss_age, loss_gender = both_losses(outputs.age_logits, outputs.gender_logits)
         age_class, gender = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
-        loss = age_weight * loss_age + gender_weight * loss_gender
+        loss = weighted(loss_age, loss_gender)
+        auxiliary = sum(weighted(*both_losses(*logits)) for logits in getattr(outputs, "auxiliary", ()))
         seen = {
             "loss": loss,
             "loss_age": loss_age,
@@ -125,7 +133,7 @@ def train_step(
             "age_accuracy": ((labels_age[:, 0] <= age_class) & (age_class <= labels_age[:, 1])).mean(),
             "gender_accuracy": (gender == labels_gender).mean(),
         }
-        return loss, (updated.get("batch_stats", {}), seen)
+        return loss + AUXILIARY_WEIGHT * auxiliary, (updated.get("batch_stats", {}), seen)
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
     examples = (images, batch.age, batch.age_years, batch.gender, share)

@@ -29,6 +29,7 @@ USUAL = {  # the only values that these nets and steps support
     "model.learning": "residual",
     "model.dropout": 0,
     "model.stochastic_depth": 0,
+    "model.initial": "default",
     "optimizer.name": "adam",
     "optimizer.weight_decay": 0,
     "optimizer.ema": 0,

@@ -64,7 +64,7 @@ def test_launch_models_prints_the_table(monkeypatch, capsys):
     assert programs.run("models", "--help").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["ran92", "ran56_cifar", "resnet50", "levi_hassner"])
+@pytest.mark.parametrize("name", ["ran92", "ran56_cifar", "resnet50", "levi_hassner", "vgg16", "googlenet"])
 def test_every_submodule_name_is_documented(name):
     documented = {re.sub(r"\{\w\}", "#", word) for word in re.findall(r"`([\w{}]+)`", TEXT.partition("## Names")[2])}
     variables = shapes_of(models.build(name, num_age_classes=12, age_hidden=8), 32)

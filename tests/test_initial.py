@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "w.h5").write_bytes(b"")
     with pytest.raises(ConfigError, match="'.h5' are not known"):
         initial.load(str(tmp_path / "w.h5"), two_heads())
-    with pytest.raises(CheckpointError, match="ResNets only"):
+    with pytest.raises(CheckpointError, match="ResNets and Caffe's nets only"):
         initial.load(save(tmp_path / "v.npz", state_dict()), two_heads("ran56"))
 
 

@@ -37,7 +37,11 @@ COUNTS = {
     "resnet34": (21_284_672, 17_024),
     "resnet50": (23_508_032, 53_120),
     "levi_hassner": (11_411_970 - 1_026, 0),
+    "caffenet": (56_868_224, 0),
+    "vgg16": (134_260_544, 0),
+    "googlenet": (5_973_552, 0),
 }
+PUBLISHED_AT = {"levi_hassner": 227, "caffenet": 227, "vgg16": 224}  # their dense layers grow with the image
 LONG = ("ran128_cifar", "ran164_cifar", "ran236_cifar")  # as ran92_cifar, but slow to trace
 LONGER = ("ran92", "ran92_cifar", *LONG)
 SLOW = pytest.mark.slow
@@ -50,7 +54,7 @@ def test_every_net_has_a_count_and_a_source():
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in LONGER else ()) for name in COUNTS])
 def test_exact_counts(name):
-    variables = shapes_of(models.backbone(name), 227 if name == "levi_hassner" else 32)
+    variables = shapes_of(models.backbone(name), PUBLISHED_AT.get(name, 32))
     assert (count(variables["params"]), count(variables.get("batch_stats", {}))) == COUNTS[name]
 
 

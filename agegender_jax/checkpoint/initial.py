@@ -1,4 +1,4 @@
-"""Weights to start from: another run's, or torchvision's of a ResNet. Every leaf is accounted for.
+"""Weights to start from: another run's, or files with torchvision's or Caffe's names. Every leaf is accounted for.
 
 Files are read as data only: safetensors, npz without objects, and .pth by `torch.load(weights_only=True)`.
 """
@@ -13,9 +13,10 @@ import numpy as np
 from agegender_jax import files
 from agegender_jax.checkpoint import reading, tree
 from agegender_jax.errors import CheckpointError, ConfigError
-from agegender_jax.models import torchvision
+from agegender_jax.models import caffe_names, torchvision
 
-HEADS = ("params/gender_head/", "params/age_hidden/", "params/age_head/", "params/head/", "fc.weight", "fc.bias")
+OURS = ("params/gender_head/", "params/age_hidden/", "params/age_head/", "params/head/", "params/auxiliary")
+HEADS = (*OURS, "params/backbone/auxiliary", "fc.weight", "fc.bias", "classifier.6.", *caffe_names.HEADS)
 SHOWN = 4  # names in each list of a message
 
 
@@ -26,7 +27,8 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
     size: they keep their initialisation, and `notice` is called with their names.
 
     Args:
-      place: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names.
+      place: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names (`models.torchvision`) or
+        Caffe's (`models.caffe_names`).
       template: the net's variables, as arrays or shapes.
 
     Raises:
@@ -48,7 +50,8 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
         raise CheckpointError(
             f"the weights are of another net; {lists}",
             place,
-            "choose model.name, model.width and model.stem as these weights have them",
+            "choose model.name, model.width, model.stem and, for nets with dense layers, data.image_size as these "
+            "weights have them",
         )
     used = {name: value for name, value in stored.items() if value.shape == wanted[name].shape}
     for name, value in used.items():
@@ -75,14 +78,22 @@ def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[st
         theirs, source = {name: name for name in wanted}, f"{path}, step {step}"
     else:
         stored = {name: value for name, value in _read(path).items() if not torchvision.IGNORED.search(name)}
-        if not torchvision.known(wanted):
+        format = caffe_names if caffe_names.are_names(stored) else torchvision
+        if not format.known(wanted):
             raise CheckpointError(
-                "files of weights are known for ResNets only", str(path), "name a run's folder, or a ResNet"
+                "files of weights are known for ResNets and Caffe's nets only",
+                str(path),
+                "name a run's folder, or a net that has such files: docs/models.md",
             )
         if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
             stored = {name.removeprefix("module."): value for name, value in stored.items()}
-        stored = {name: torchvision.to_ours(value) for name, value in stored.items()}
-        theirs, source = {name: torchvision.name_of(name) for name in wanted}, str(path)
+        if format is caffe_names:
+            theirs = {name: caffe_names.name_of(name, wanted) for name in wanted}
+            arrays = caffe_names.to_ours(stored, wanted)
+        else:
+            theirs = {name: torchvision.name_of(name) for name in wanted}
+            arrays = torchvision.all_to_ours(stored, wanted)
+        return arrays, sorted(stored.keys() - theirs.values()), str(path)
     arrays = {ours: stored[name] for ours, name in theirs.items() if name in stored}
     return arrays, sorted(stored.keys() - theirs.values()), source
 

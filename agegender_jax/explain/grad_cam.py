@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from agegender_jax import data
 from agegender_jax.explain import decision
-from agegender_jax.models.levi_hassner import CONVOLUTIONS, LeviHassner
+from agegender_jax.models import caffenet, levi_hassner, vgg
+from agegender_jax.models.googlenet import GoogLeNet
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 
@@ -35,7 +36,7 @@ def last_layer(backbone: nn.Module) -> str:
     """Return the submodule whose output, after a ReLU, is the last convolutional map of a backbone.
 
     Residual Attention Networks: the final BatchNorm. ResNets: the last block. Both are then averaged over positions.
-    Levi and Hassner's net: the last convolution, before its pooling.
+    Caffe's nets: the last convolution, before its pooling; GoogLeNet: the last module.
 
     Raises:
       ValueError: the backbone is of another type.
@@ -44,8 +45,13 @@ def last_layer(backbone: nn.Module) -> str:
         return "final_bn"
     if isinstance(backbone, ResNet):
         return f"layer{len(backbone.blocks)}_{backbone.blocks[-1] - 1}"
-    if isinstance(backbone, LeviHassner):
-        return f"conv{len(CONVOLUTIONS)}"
+    for module, kind in ((levi_hassner, levi_hassner.LeviHassner), (caffenet, caffenet.CaffeNet)):
+        if isinstance(backbone, kind):
+            return f"conv{len(module.CONVOLUTIONS)}"
+    if isinstance(backbone, vgg.VGG):
+        return f"conv{len(vgg.BLOCKS)}_{len(vgg.BLOCKS[-1])}"
+    if isinstance(backbone, GoogLeNet):
+        return "inception_5b"
     raise ValueError(f"the last convolutional map of a {type(backbone).__name__} is not known")
 
 

@@ -14,9 +14,13 @@ import jax.numpy as jnp
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models.agegender import CONTROLS, FEEDS, AgeGenderNet, Classifier
+from agegender_jax.models.caffe import INITIAL
+from agegender_jax.models.caffenet import CaffeNet
+from agegender_jax.models.googlenet import GoogLeNet
 from agegender_jax.models.levi_hassner import LeviHassner
 from agegender_jax.models.ran import ATTENTION, LEARNING, ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
+from agegender_jax.models.vgg import VGG
 
 __all__ = [
     "CONTROLS",
@@ -44,6 +48,9 @@ BACKBONES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": False}),
     "resnet50": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": True}),
     "levi_hassner": (LeviHassner, {}),
+    "caffenet": (CaffeNet, {}),
+    "vgg16": (VGG, {}),
+    "googlenet": (GoogLeNet, {}),
 }
 
 
@@ -60,6 +67,7 @@ def backbone(
     attention: str = "mixed",
     learning: str = "residual",
     stochastic_depth: float = 0.0,
+    initial: str = "default",
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> nn.Module:
@@ -75,6 +83,8 @@ def backbone(
         branches, of Residual Attention Networks.
       stochastic_depth: chance that the last residual branch is left out in training, of ResNets and Residual
         Attention Networks; see `layers.drop_rates` for the others.
+      initial: "paper" or "he", the initial weights of CaffeNet and GoogLeNet; "default" for "he" there, and for the
+        only one that the others have.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
@@ -87,12 +97,21 @@ def backbone(
     _known("stem", stem, ("default", "imagenet", "small"))
     _known("attention", attention, ATTENTION)
     _known("learning", learning, LEARNING)
+    _known("initial", initial, INITIAL)
     fields: dict[str, Any] = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
     fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
     if stem != "default":
         fields["stem"] = stem
+    if initial != "default":
+        fields["initial"] = initial
     has = {field.name for field in dataclasses.fields(kind)}
-    usual_values = {"stem": "imagenet", "attention": "mixed", "learning": "residual", "stochastic_depth": 0}
+    usual_values = {
+        "stem": "imagenet",
+        "attention": "mixed",
+        "learning": "residual",
+        "stochastic_depth": 0,
+        "initial": None,
+    }
     for option, usual in usual_values.items():
         if option not in has and fields.get(option, usual) != usual:
             raise ValueError(f"{name} has no {option} to choose")
@@ -111,6 +130,7 @@ def build(
     attention: str = "mixed",
     learning: str = "residual",
     stochastic_depth: float = 0.0,
+    initial: str = "default",
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> AgeGenderNet:
@@ -127,6 +147,7 @@ def build(
         attention=attention,
         learning=learning,
         stochastic_depth=stochastic_depth,
+        initial=initial,
         dtype=dtype,
         axis_name=axis_name,
     )

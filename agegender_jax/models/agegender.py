@@ -50,7 +50,8 @@ class AgeGenderNet(nn.Module):
     """gender = Dense(2)(f); age = Dense(A)(concat(f, feed)), f the backbone's features.
 
     Attributes:
-      backbone: a module with `attend(images, train=...) -> (features [B, F], attention masks)`.
+      backbone: a module with `attend(images, train=...) -> (features [B, F], attention masks)`, and with
+        `branches(images, train=..., auxiliary=...) -> (features, auxiliary features)` where it has auxiliary branches.
       num_age_classes: A.
       gender_to_age: one of FEEDS, see `feed`.
       age_hidden: units of one hidden layer before the age head's output, 0 for none.
@@ -73,22 +74,32 @@ class AgeGenderNet(nn.Module):
         Raises:
           ValueError: the feed is "true" without `gender`, or "shuffled" with one image only.
         """
-        features, attention = self.backbone.attend(images, train=train)
+        attention: tuple[jax.Array, ...] = ()
+        branches: tuple[jax.Array, ...] = ()
+        if hasattr(self.backbone, "branches"):
+            auxiliary = train or self.is_initializing()
+            features, branches = self.backbone.branches(images, train=train, auxiliary=auxiliary)
+        else:
+            features, attention = self.backbone.attend(images, train=train)
         if self.dropout:
             features = nn.Dropout(self.dropout, deterministic=not train)(features)
-        gender_logits = nn.Dense(2, kernel_init=HEAD_INIT, name="gender_head")(features)
-        hidden = features
-        if self.age_hidden:
-            hidden = nn.relu(nn.Dense(self.age_hidden, name="age_hidden")(features))
         if gender is None and self.is_initializing():
             gender = jnp.zeros(len(images), int)
         if self.gender_to_age == "true" and gender is None:
             raise ValueError("the feed 'true' needs the true gender of each image")
         if self.gender_to_age == "shuffled" and len(images) < 2 and not self.is_initializing():
             raise ValueError("the feed 'shuffled' needs at least two images")
+        others = tuple(self._heads(x, gender, f"auxiliary{n}_") for n, x in enumerate(branches, 1))
+        return Outputs(*self._heads(features, gender), attention, others)
+
+    def _heads(self, features: jax.Array, gender: jax.Array | None, prefix: str = "") -> tuple[jax.Array, jax.Array]:
+        """Return (age_logits [B, A], gender_logits [B, 2]) of features [B, F]."""
+        gender_logits = nn.Dense(2, kernel_init=HEAD_INIT, name=f"{prefix}gender_head")(features)
+        hidden = features
+        if self.age_hidden:
+            hidden = nn.relu(nn.Dense(self.age_hidden, name=f"{prefix}age_hidden")(features))
         hidden = jnp.concatenate([hidden, feed(self.gender_to_age, gender_logits, gender)], -1)
-        age_logits = nn.Dense(self.num_age_classes, kernel_init=HEAD_INIT, name="age_head")(hidden)
-        return Outputs(age_logits, gender_logits, attention)
+        return nn.Dense(self.num_age_classes, kernel_init=HEAD_INIT, name=f"{prefix}age_head")(hidden), gender_logits
 
 
 class Classifier(nn.Module):

@@ -38,7 +38,9 @@ def check_images(images: jax.Array, kind: str = "float") -> None:
         raise ValueError(f"images must be [B, H, W, 3] with H, W >= {MIN_IMAGE_SIZE}, got {images.shape}")
 
 
-def conv(features, kernel=1, stride=1, *, init, dtype, name, pad: int | None = None, bias: float | None = None):
+def conv(
+    features, kernel=1, stride=1, *, init, dtype, name, pad: int | None = None, bias: float | None = None, groups=1
+):
     """Return a square nn.Conv, padded by (kernel - 1) / 2 or `pad` on every side.
 
     It has a bias, starting at `bias`, only where that is given.
@@ -49,6 +51,7 @@ def conv(features, kernel=1, stride=1, *, init, dtype, name, pad: int | None = N
         (kernel, kernel),
         (stride, stride),
         padding=((pad, pad), (pad, pad)),
+        feature_group_count=groups,
         use_bias=bias is not None,
         bias_init=nn.initializers.constant(bias or 0.0),
         dtype=dtype,
@@ -161,14 +164,16 @@ def _lax_max_pool_tangent(x, tangent, pad, window, stride):
     return jax.jvp(lambda x: _lax_max_pool(x, pad, window, stride), (x,), (tangent,))[1]
 
 
-def caffe_max_pool(x):
-    """Return Caffe's 3x3 pooling of stride 2: windows from 0, ceil mode. Equal to SAME for even sizes only."""
+def caffe_max_pool(x, window: int = 3):
+    """Return Caffe's pooling of stride 2: windows from 0, ceil mode. Equal to SAME for even sizes only."""
+    high = [caffe_padding(size, window, 2) for size in x.shape[1:3]]
+    return max_pool(x, ((0, high[0]), (0, high[1])), window)
 
-    def high(size: int) -> int:
-        out = max(1, math.ceil((size - 3) / 2) + 1)
-        return max(0, (out - 1) * 2 + 3 - size)
 
-    return max_pool(x, ((0, high(x.shape[1])), (0, high(x.shape[2]))))
+def caffe_padding(size: int, window: int, stride: int) -> int:
+    """Return the pixels to add at the end of a line so that Caffe's windows, ceil mode, lie within it."""
+    out = max(1, math.ceil((size - window) / stride) + 1)
+    return max(0, (out - 1) * stride + window - size)
 
 
 def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):

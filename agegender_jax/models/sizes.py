@@ -24,6 +24,9 @@ PUBLISHED = {
     "resnet34": (1000, 224, 21_797_672, 3_663_761_408, "torchvision"),
     "resnet50": (1000, 224, 25_557_032, 4_089_184_256, "torchvision"),
     "levi_hassner": (2, 227, 11_411_970, 709_250_048, f"{PROTOTXT}, the gender net"),
+    "caffenet": (1000, 227, 60_965_224, 724_406_816, "BVLC's Caffe prototxt"),
+    "vgg16": (1000, 224, 138_357_544, 15_470_264_320, "arXiv 1409.1556, torchvision"),
+    "googlenet": (1000, 224, 6_998_552, 1_582_671_872, "BVLC's Caffe prototxt, without the auxiliary branches"),
 }
 
 

@@ -1,0 +1,54 @@
+"""What CaffeNet, VGG-16 and GoogLeNet share: layers with a bias and a ReLU, Caffe's average pooling, initial values."""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax.typing import Initializer
+from jax import lax
+
+from agegender_jax.models import initializers, layers
+from agegender_jax.models.levi_hassner import PIXEL_SCALE
+
+INITIAL = ("default", "he", "paper")
+MEAN_PIXEL_SCALE = float(np.mean(PIXEL_SCALE))  # the papers' inputs, 0..255, over those of this library
+
+
+def normal(initial: str, deviation: float, first: bool = False) -> Initializer:
+    """Return the initializer of a layer's weights.
+
+    Args:
+      initial: "paper" for a normal distribution of `deviation`, else that of He et al. 2015.
+      first: the layer sees the image, which has deviations of 1 here and of some 58 in the papers.
+    """
+    if initial == "paper":
+        return initializers.normal(deviation * (MEAN_PIXEL_SCALE if first else 1.0))
+    return initializers.scaled_normal("in")
+
+
+def dense_stack(x: jax.Array, units: Sequence[int], *, first: int, init, bias: float, dropout: float, dtype, train):
+    """Return the maps x [B, H, W, C], flattened, after dense layers fc{first}, ... with ReLU and dropout: [B, F]."""
+    x = x.reshape(len(x), -1)
+    for n, count in enumerate(units, first):
+        bias_init = nn.initializers.constant(bias)
+        x = nn.relu(nn.Dense(count, dtype=dtype, kernel_init=init, bias_init=bias_init, name=f"fc{n}")(x))
+        x = nn.Dropout(dropout, deterministic=not train)(x)
+    return x
+
+
+def average_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
+    """Return Caffe's average pooling in ceil mode: the mean over the real pixels of a window that the border clips."""
+    high = [layers.caffe_padding(n, window, stride) for n in x.shape[1:3]]
+    counts = [_real_pixels(n, window, stride) for n in x.shape[1:3]]
+    zero = np.zeros((), x.dtype)
+    padding = ((0, 0), *((0, end) for end in high), (0, 0))
+    sums = lax.reduce_window(x, zero, lax.add, (1, window, window, 1), (1, stride, stride, 1), padding)
+    return sums / np.multiply.outer(*counts)[None, :, :, None].astype(x.dtype)
+
+
+def _real_pixels(size: int, window: int, stride: int) -> np.ndarray:
+    """Return how many pixels of a line each window covers."""
+    count = max(1, math.ceil((size - window) / stride) + 1)
+    return np.minimum(np.arange(count) * stride + window, size) - np.arange(count) * stride
