@@ -254,6 +254,26 @@ def test_full_disk_is_reported_before_and_while_saving(saved, monkeypatch):
     assert saved.restore_latest(make_state(0))[1] == 5
 
 
+def test_a_save_needs_the_room_of_1_3_states(saved, monkeypatch):
+    state = {"a": np.zeros(1000, np.float32), "b": np.zeros((2, 5), np.int32)}  # 4,040 bytes
+    usage = shutil.disk_usage(saved.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5251))
+    with pytest.raises(CheckpointError, match="a checkpoint of step 5 needs 5,252 bytes, 5,251 are free"):
+        saved.save(5, state, CONFIG)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5252))
+    saved.save(5, state, CONFIG)
+    saved.finish()
+    assert saved.steps() == [2, 4, 5]
+
+
+@pytest.mark.parametrize("change, reason", [(b"x", r"\d+ bytes, not \d+"), (b"", "sha256 differs")])
+def test_a_file_of_another_size_or_content_is_named(saved, change, reason):
+    path = saved.folder / "4" / "config.json"
+    path.write_bytes(path.read_bytes().replace(b"ran56", b"ran92") + change)
+    with pytest.raises(CheckpointError, match=rf"step 4: config.json is damaged \({reason}\)"):
+        saved.restore(4, make_state(0))
+
+
 def test_leftovers_of_a_killed_save_are_swept(saved):
     shutil.copytree(saved.folder / "4", saved.folder / "5.saving")
     shutil.copytree(saved.folder / "4", saved.folder / "4.backup")  # a person's own
