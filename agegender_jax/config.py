@@ -7,7 +7,7 @@
 | batch_size               | images a step, over all devices                                     |
 | accumulate               | parts of a device's batch computed one after another, to save memory |
 | remat                    | compute activations again in the backward pass, to save memory      |
-| num_epochs, num_steps    | length of the run; num_steps wins when it is above 0. A resumed run |
+| num_epochs, num_steps    | length of the run; num_steps counts if it is above 0. A resumed run |
 |                          | of another length follows the schedule of the new one, with a       |
 |                          | warning where the rate jumps                                        |
 | parallel                 | driver of the step: shard_map or pmap                               |
@@ -154,7 +154,7 @@ def default() -> ConfigDict:
 
 
 def paper(config: ConfigDict) -> None:
-    """The paper's literal optimisation: Adam at a constant 0.005, nothing else."""
+    """Set the paper's literal optimisation: Adam at a constant 0.005, nothing else."""
     config.optimizer.update(schedule="constant", warmup=0.0, clip_norm=0.0)
 
 
@@ -236,26 +236,26 @@ def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def validate(config: ConfigDict) -> None:
     """Raise ConfigError for the first field that is missing, unknown, or has an impossible value."""
-    have, want = dict(flat(config)), dict(flat(default()))
-    for name in want:
-        if name not in have:
+    values, defaults = dict(flat(config)), dict(flat(default()))
+    for name in defaults:
+        if name not in values:
             raise ConfigError(
                 f"the config has no field {name}", "--config", "start from agegender_jax.config.default()"
             )
-    for name, value in have.items():
-        if name not in want:
-            raise ConfigError(f"unknown config field {name}", "--config", nearest(name, want))
-        if not same_kind(value, want[name]):
+    for name, value in values.items():
+        if name not in defaults:
+            raise ConfigError(f"unknown config field {name}", "--config", nearest(name, defaults))
+        if not same_kind(value, defaults[name]):
             raise ConfigError(
-                f"{name} must be of type {type(want[name]).__name__}, got {value!r}",
+                f"{name} must be of type {type(defaults[name]).__name__}, got {value!r}",
                 f"--config.{name}",
-                f"the default is {want[name]!r}",
+                f"the default is {defaults[name]!r}",
             )
         if name in CHOICES and value not in CHOICES[name]:
             raise ConfigError(f"unknown {name} {value!r}", f"--config.{name}", nearest(value, CHOICES[name]))
         if name in RANGES and (bounds := outside(value, RANGES[name])):
             raise ConfigError(f"{name} must be {bounds}, got {value!r}", f"--config.{name}", f"use a value {bounds}")
-    if have["loss.age_weight"] == have["loss.gender_weight"] == 0:
+    if values["loss.age_weight"] == values["loss.gender_weight"] == 0:
         raise ConfigError(
             "both loss weights are 0, so nothing would be trained",
             "--config.loss.age_weight, --config.loss.gender_weight",
@@ -299,11 +299,11 @@ def nearest(name: str, known: Any) -> str:
     return f"did you mean {close[0]}?" if close else f"one of: {', '.join(known)}"
 
 
-def nearest_field(wanted: str, known: Iterable[str]) -> str:
+def nearest_field(field: str, known: Iterable[str]) -> str:
     """Return a hint: the dotted name that is most similar, as a whole and in its last part."""
 
     def likeness(name: str) -> float:
-        pairs = ((wanted, name), (wanted.rpartition(".")[2], name.rpartition(".")[2]))
+        pairs = ((field, name), (field.rpartition(".")[2], name.rpartition(".")[2]))
         return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
     best = max(known, key=likeness)

@@ -1,4 +1,4 @@
-"""From images to probabilities to scores; one net or many on the same path. Pure functions."""
+"""Predict probabilities, average them over nets, calibrate and score them. Pure functions."""
 
 import functools
 from collections.abc import Iterable, Sequence

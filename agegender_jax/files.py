@@ -36,7 +36,7 @@ def expand(path: str | os.PathLike, where: str) -> Path:
 
 
 def replace(path: Path, data: str | bytes) -> None:
-    """Write `path` so that at any moment, power cuts included, it holds the old or the new content.
+    """Write `path` atomically: at any moment, power cuts included, it has the old or the new content.
 
     Text becomes UTF-8; undecodable bytes of file names (surrogates) become the bytes they were.
     """

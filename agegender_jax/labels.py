@@ -18,7 +18,7 @@ def age_bucket(age_years: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """What is said about one face. The labels are of perceived gender and apparent age.
+    """The label of one face: perceived gender and race, and apparent age.
 
     Attributes:
       age_text: integer years as text, or the group's text ("20-29") for grouped labels.

@@ -28,27 +28,27 @@ class Trained(NamedTuple):
     step: int
 
 
-def load(place: str | Path, checkpoint: str | int = "best") -> tuple[AgeGenderNet, dict[str, Any], dict[str, Any]]:
+def load(workdir: str | Path, checkpoint: str | int = "best") -> tuple[AgeGenderNet, dict[str, Any], dict[str, Any]]:
     """Return (model, variables, config) of a trained net.
 
     `ensemble.predict(model, variables, images)` then gives probabilities for uint8 RGB images [B, S, S, 3], where S is
     `config["data"]["image_size"]`.
 
     Args:
-      place: a run's folder, as `launch.train` writes it.
+      workdir: a run's folder, as `launch.train` writes it.
       checkpoint: "best" on val, "latest", or a step.
 
     Raises:
       CheckpointError: no usable checkpoint, or one that its own config does not fit.
     """
-    return load_checkpoint(place, checkpoint)[:3]
+    return load_checkpoint(workdir, checkpoint)[:3]
 
 
 def load_checkpoint(
-    place: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
+    workdir: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
 ) -> Trained:
     """Like `load`, with the step; `warn` receives a line for each damaged checkpoint that was skipped."""
-    folder = files.expand(place, str(place)) / "checkpoints"
+    folder = files.expand(workdir, str(workdir)) / "checkpoints"
     variables, config, step = load_variables(folder, checkpoint, warn)
     check_match(variables, variable_shapes(config), folder / str(step))
     return Trained(models.from_config(config["model"]), variables, config, step)

@@ -99,7 +99,7 @@ def run(driver: str, count: int, devices: int, steps: int, compiled: str) -> dic
     command = (sys.executable, "-m", "benchmarks.devices", "--work", driver, f"--steps={steps}")
     started = [
         subprocess.Popen(
-            (*command, f"--place={address},{count},{i}"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+            (*command, f"--process={address},{count},{i}"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         )
         for i in range(count)
     ]
@@ -125,10 +125,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--place", help=argparse.SUPPRESS)
+    parser.add_argument("--process", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        address, count, index = args.place.split(",")
+        address, count, index = args.process.split(",")
         work(args.work, args.steps, address, int(count), int(index))
         return
     rounds: list[dict[str, dict]] = [{} for _ in range(args.rounds)]

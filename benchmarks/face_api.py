@@ -54,9 +54,9 @@ def probabilities(rows):
 
 def score(rows, age, gender, age_years):
     """Return the scores with 95 % intervals over images, and the mean absolute error in years where they are known."""
-    found = metrics.outcomes(*probabilities(rows), age, gender)
+    results = metrics.outcomes(*probabilities(rows), age, gender)
     result = {
-        name: {"value": float(values.mean()), "ci95": metrics.bootstrap(values)} for name, values in found.items()
+        name: {"value": float(values.mean()), "ci95": metrics.bootstrap(values)} for name, values in results.items()
     }
     known = age_years >= 0
     errors = np.abs(np.array([row["age"] for row in rows]) - age_years)[known]
@@ -76,12 +76,12 @@ def main() -> None:
     where = faces.indices(args.split)
     rows = list(predict((faces.picture(i) for i in where), args.package))
     version = json.loads((args.package / "package.json").read_text())["version"]
-    found = {"package": f"@vladmandic/face-api {version}", "split": args.split}
-    found |= {"source": faces.prepared.name, "fingerprint": faces.prepared.fingerprint}
-    found |= score(rows, *faces.targets(args.split), faces.prepared.age_years[where])
+    results = {"package": f"@vladmandic/face-api {version}", "split": args.split}
+    results |= {"source": faces.prepared.name, "fingerprint": faces.prepared.fingerprint}
+    results |= score(rows, *faces.targets(args.split), faces.prepared.age_years[where])
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    result_files.write(args.out, found)
-    print(json.dumps(found, indent=1))
+    result_files.write(args.out, results)
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

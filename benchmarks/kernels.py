@@ -44,10 +44,10 @@ def measure(config: ConfigDict, count: int) -> dict:
             for _ in range(count):
                 step()
             seconds = (time.perf_counter() - begun) / count
-        found = durations(recorded(pathlib.Path(folder)))
-    total = sum(sum(times) for times in found.values())
+        measured = durations(recorded(pathlib.Path(folder)))
+    total = sum(sum(times) for times in measured.values())
     gflops, size = steps.gflops("train", config), gigabytes(config)
-    largest = sorted(found.items(), key=lambda item: -sum(item[1]))[:LARGEST]
+    largest = sorted(measured.items(), key=lambda item: -sum(item[1]))[:LARGEST]
     return {
         "what": "kernels",
         "model": config.model.name,
@@ -74,8 +74,8 @@ def measure(config: ConfigDict, count: int) -> dict:
 def gigabytes(config: ConfigDict) -> float:
     """Of all operands and results of a training step's convolutions, pools and resizes."""
     net = models.from_config(config.model)
-    found = layers.calls(net, config.data.image_size, config.batch_size)
-    of_float32 = sum(count * layer.work()[1] for layer, count in found.items())
+    measured = layers.calls(net, config.data.image_size, config.batch_size)
+    of_float32 = sum(count * layer.work()[1] for layer, count in measured.items())
     return steps.PASSES["train"] * of_float32 * jnp.dtype(config.model.dtype).itemsize / 4
 
 
@@ -95,22 +95,22 @@ def durations(events: list[dict]) -> dict[str, list[float]]:
         if event.get("ph") == "M" and event["name"] in ("process_name", "thread_name")
     }
     on_gpu = any("GPU" in name for (_, _, kind), name in names.items() if kind == "process_name")
-    found = collections.defaultdict(list)
+    measured = collections.defaultdict(list)
     for event in events:
         if event.get("ph") != "X":
             continue
         thread = names.get((event["pid"], event.get("tid"), "thread_name"), "")
         if thread.startswith("Stream") if on_gpu else "hlo_op" in event.get("args", {}):
             name = event["name"] if on_gpu else re.sub(r"(\.\d+)+(\.clone)?$", "", event["name"])
-            found[name].append(event["dur"])
-    if not found:
+            measured[name].append(event["dur"])
+    if not measured:
         threads = sorted({name for (_, _, kind), name in names.items() if kind == "thread_name"})
         raise ConfigError(
             "the profiler's trace holds no kernels",
             f"threads: {', '.join(threads) or 'none'}",
             "name the thread of the kernels in durations of benchmarks/kernels.py",
         )
-    return found
+    return measured
 
 
 def main() -> None:

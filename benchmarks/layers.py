@@ -72,20 +72,20 @@ class Layer:
 
 def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
     """How often a net makes each distinct call on images of `size` pixels, from its traced shapes."""
-    found = collections.Counter()
+    counts = collections.Counter()
     convolve, pool, resize = layers.conv_general, layers.max_pool, layers.resize_align_corners
 
     def convolved(x, kernel, strides, padding, **named):
-        found[Layer("convolution", (x.shape, kernel.shape), (tuple(strides), tuple(padding)))] += 1
+        counts[Layer("convolution", (x.shape, kernel.shape), (tuple(strides), tuple(padding)))] += 1
         return convolve(x, kernel, strides, padding, **named)
 
     def pooled(x, pad, window=3, stride=2):
-        found[Layer("pool", (x.shape,), (pad, window, stride))] += 1
+        counts[Layer("pool", (x.shape,), (pad, window, stride))] += 1
         return pool(x, pad, window, stride)
 
     def resized(x, shape):
         if x.shape[1:3] != tuple(shape):
-            found[Layer("resize", (x.shape,), (tuple(shape),))] += 1
+            counts[Layer("resize", (x.shape,), (tuple(shape),))] += 1
         return resize(x, shape)
 
     images = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32)
@@ -95,7 +95,7 @@ def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
         mock.patch.object(layers, "resize_align_corners", resized),
     ):
         jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
-    return found
+    return counts
 
 
 def measure(layer: Layer) -> dict[str, float]:
@@ -116,7 +116,7 @@ def measure(layer: Layer) -> dict[str, float]:
 
         return jax.jit(program, keep_unused=True).lower(cotangent, *operands)
 
-    found = {}
+    times = {}
     for prefix, gradients in (("", True), ("value_", False)):
         pair = {name: lowered(getattr(layer, name), gradients) for name in ("ours", "lax")}
         if pair["ours"].as_text() == pair["lax"].as_text():
@@ -128,8 +128,8 @@ def measure(layer: Layer) -> dict[str, float]:
                 begun = time.perf_counter()
                 jax.block_until_ready(program(cotangent, *operands))
                 least[name] = min(least[name], 1e3 * (time.perf_counter() - begun))
-        found |= {f"{prefix}{name}": least.get(name, least["ours"]) for name in ("ours", "lax")}
-    return found
+        times |= {f"{prefix}{name}": least.get(name, least["ours"]) for name in ("ours", "lax")}
+    return times
 
 
 def _tries() -> Iterator[int]:
@@ -141,12 +141,12 @@ def _tries() -> Iterator[int]:
         yield done
 
 
-def table(found: dict) -> str:
+def table(measured: dict) -> str:
     """Markdown: a row for each layer, a line of totals for each net."""
     head = ["net", "calls", "layer", "ms, ours", "ms, lax", "lax / ours", "GFLOP/s", "bound ms", "bound / ours"]
     head += ["value: ms, ours", "value: lax / ours", "value: bound / ours"]
     rows = [head, ["---", "--:", "---", *["--:"] * 9]]
-    for net, entries in found["nets"].items():
+    for net, entries in measured["nets"].items():
         for e in [*entries, _sum(entries)]:
             rate = 3 * e["gflop"] / e["ours"] * 1e3
             numbers = (e["ours"], e["lax"], e["lax"] / e["ours"], rate, 3 * e["bound"], 3 * e["bound"] / e["ours"])
@@ -156,10 +156,10 @@ def table(found: dict) -> str:
     return _markdown(rows)
 
 
-def summary(found: dict) -> str:
+def summary(measured: dict) -> str:
     """Markdown: milliseconds and share of the bound by kind of layer; beneath each net its values alone."""
     rows = [["", *KINDS, "all"], ["---"] * (len(KINDS) + 2)]
-    for net, entries in found["nets"].items():
+    for net, entries in measured["nets"].items():
         of = [_sum([e for e in entries if e["layer"].startswith(kind)]) for kind in (*KINDS, "")]
         for name, key, times in ((net, "ours", 3), ("value alone", "value_ours", 1)):
             cells = (f"{e[key]:,.0f} ms, {times * e['bound'] / e[key]:.2f}" if e["calls"] else "" for e in of)
@@ -191,22 +191,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--table", action="store_true", help="print the results and measure nothing")
     if parser.parse_args().table:
-        found = json.loads(FILE.read_text())
-        print(table(found), summary(found), sep="\n\n")
+        measured = json.loads(FILE.read_text())
+        print(table(measured), summary(measured), sep="\n\n")
         return
     rates = limits.measure()["jax"]
-    found = {"command": "python -m benchmarks.layers", "image_size": SIZE, "batch_size": BATCH, "limits": rates}
-    found |= {"machine": machine(), "versions": provenance.versions(), "nets": {}}
-    measured = functools.cache(measure)  # once for all nets
+    measured = {"command": "python -m benchmarks.layers", "image_size": SIZE, "batch_size": BATCH, "limits": rates}
+    measured |= {"machine": machine(), "versions": provenance.versions(), "nets": {}}
+    measure_once = functools.cache(measure)  # once for all nets
     for net in NETS:
-        entries = found["nets"][net] = []
+        entries = measured["nets"][net] = []
         for layer, count in calls(models.backbone(net), SIZE, BATCH).items():
             gflop, gbyte = layer.work()
             bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
-            entries.append({"layer": describe(layer), "calls": count, "gflop": gflop, "bound": bound} | measured(layer))
+            entries.append(
+                {"layer": describe(layer), "calls": count, "gflop": gflop, "bound": bound} | measure_once(layer)
+            )
             print(net, json.dumps(entries[-1]), flush=True)
-    result_files.write(FILE, found)
-    print(table(found), summary(found), sep="\n\n")
+    result_files.write(FILE, measured)
+    print(table(measured), summary(measured), sep="\n\n")
 
 
 if __name__ == "__main__":

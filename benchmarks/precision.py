@@ -31,19 +31,19 @@ SCORES = ("loss", "age_accuracy", "gender_accuracy", "aabd")
 
 def train(net: str, dtype: str, seed: int, workdir: pathlib.Path) -> dict:
     """Train a run and return its curve and its last val scores."""
-    place = workdir / f"{net}-{dtype}-{seed}"
+    workdir = workdir / f"{net}-{dtype}-{seed}"
     arguments = (
         f"--config=configs/quickstart.py:{NETS[net]}",
         *COMMON,
         f"--config.model.dtype={dtype}",
         f"--config.seed={seed}",
-        f"--workdir={place}",
+        f"--workdir={workdir}",
     )
     subprocess.run([sys.executable, "-m", "launch.train", *arguments], cwd=ROOT, check=True)
-    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     train_rows = [row for row in rows if row["split"] == "train"]
     val = [row for row in rows if row["split"] == "val"][-1]
-    devices = json.loads((place / "run.json").read_text())["devices"]
+    devices = json.loads((workdir / "run.json").read_text())["devices"]
     return {
         "seed": seed,
         "device": devices["kind"],

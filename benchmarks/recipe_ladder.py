@@ -88,26 +88,26 @@ def config_of(name: str, seed: int, source: str):
 
 def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progress) -> dict:
     """Train a rung with a seed, or find it trained; return the outcomes on val and what they rest on."""
-    place = Workdir(folder / name.replace(" ", "_") / f"seed{seed}")
-    file = place.path / "ladder.json"
+    run = Workdir(folder / name.replace(" ", "_") / f"seed{seed}")
+    file = run.path / "ladder.json"
     if not file.exists():
         config = config_of(name, seed, source)
-        train.fit(config, str(place.path), [f"benchmarks.{NAME}", name, str(seed)], progress)
+        train.fit(config, str(run.path), [f"benchmarks.{NAME}", name, str(seed)], progress)
         faces = dataset.load_dataset(config, progress.prepare)
-        member = predict_member(place, "latest", faces, "val", name, progress, calibrate=False)
+        member = predict_member(run, "latest", faces, "val", name, progress, calibrate=False)
         outcomes = metrics.outcomes(member.probs.age, member.probs.gender, *faces.targets("val"))
         row = {
             "rung": name,
             "seed": seed,
             "step": member.step,
-            "seconds": finished_runs.seconds(place),
+            "seconds": finished_runs.seconds(run),
             "parameters": member.parameters,
             "fingerprint": faces.prepared.fingerprint,
             "outcomes": {score: outcomes[score].tolist() for score in SCORES},
             "made_by": provenance.made_by([f"benchmarks.{NAME}"]),
         }
         result_files.write(file, row)
-        shutil.rmtree(place.checkpoints)
+        shutil.rmtree(run.checkpoints)
     return json.loads(file.read_text())
 
 
@@ -122,13 +122,13 @@ def summary(rows: list[dict]) -> dict:
         if not own:
             continue
         shared = sorted(own.keys() & base.keys())
-        found = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own)}
-        found["seconds"] = [own[seed]["seconds"] for seed in sorted(own)]
+        row = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own)}
+        row["seconds"] = [own[seed]["seconds"] for seed in sorted(own)]
         for score in SCORES:
-            found[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
+            row[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
             pair = [np.array([of[seed]["outcomes"][score] for seed in shared]) for of in (own, base)]
-            found[f"{score}_gain"] = metrics.compare(*pair) if shared else None
-        rungs.append(found)
+            row[f"{score}_gain"] = metrics.compare(*pair) if shared else None
+        rungs.append(row)
     first = rows[0]
     return {
         "split": "val",
@@ -140,11 +140,11 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     """Return the rungs as Markdown: scores, and differences to the changed rung with 95 % intervals."""
     head = "| recipe | changes | seeds | age accuracy | gender accuracy | AABD |\n|---|---|--:|---|---|---|"
     lines = [head]
-    for rung in found["rungs"]:
+    for rung in results["rungs"]:
         cells = [_cell(rung[score], rung[f"{score}_gain"]) for score in SCORES]
         lines.append(f"| {rung['name']} | {rung['on'] or '-'} | {len(rung['seeds'])} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -52,8 +52,8 @@ def augment(images, group):
     aspect = 3.3 ** (2 * torch.rand(count) - 1)
     size = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1)
     corner = torch.rand(count, 2) * (1 - size)
-    place = torch.arange(side)
-    inside = (corner[..., None] * side <= place) & (place < (corner + size)[..., None] * side)  # [B, 2, S]
+    pixel = torch.arange(side)
+    inside = (corner[..., None] * side <= pixel) & (pixel < (corner + size)[..., None] * side)  # [B, 2, S]
     hidden = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & (torch.rand(count, 1, 1, 1) < group["erasing"])
     return torch.where(hidden, 255 * torch.rand(count, 1, 1, 3), images)
 
@@ -205,12 +205,12 @@ def main() -> None:
     args.workdir.mkdir(parents=True, exist_ok=True)
     faces = dataset.load_dataset(config)
     training = train(config, faces, args.workdir)
-    found = {"config": config.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    found |= {"fingerprint": faces.prepared.fingerprint, "val": training.rows}
+    results = {"config": config.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    results |= {"fingerprint": faces.prepared.fingerprint, "val": training.rows}
     if args.test:
         net = training.average if config.optimizer.ema else training.net.eval()
-        found["test"] = scores(net, faces, faces.prepared.images(config.data.image_size), "test")
-    result_files.write(args.workdir / "results.json", found)
+        results["test"] = scores(net, faces, faces.prepared.images(config.data.image_size), "test")
+    result_files.write(args.workdir / "results.json", results)
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ def runs() -> dict[str, tuple[str, ...]]:
 
 def train(name: str, arguments: tuple[str, ...], source: str, workdir: pathlib.Path) -> dict:
     """Train a run unless it is finished, and return its scores and val curve."""
-    place = workdir / name.replace(" ", "-")
-    flags = ("--config=configs/ran.py", *arguments, f"--config.data.source={source}", f"--workdir={place}")
+    run = workdir / name.replace(" ", "-")
+    flags = ("--config=configs/ran.py", *arguments, f"--config.data.source={source}", f"--workdir={run}")
     subprocess.run([sys.executable, "-m", "launch.train", *flags], cwd=ROOT, check=True)
-    results = json.loads((place / "results.json").read_text())
-    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    results = json.loads((run / "results.json").read_text())
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     scores = ("age_accuracy", "gender_accuracy", "aabd")
     return {
         "arguments": arguments,

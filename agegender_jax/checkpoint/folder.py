@@ -1,4 +1,4 @@
-"""How step folders come, go and step aside: by renames, so that a killed process leaves no half of one."""
+"""Add, remove and set aside step folders by renames, so that a killed process leaves no half of one."""
 
 import shutil
 from pathlib import Path

@@ -20,24 +20,24 @@ HEADS = (*OURS, "params/backbone/auxiliary", "fc.weight", "fc.bias", "classifier
 SHOWN = 4  # names in each list of a message
 
 
-def load(place: str, template: Any, notice: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
-    """Return the leaves of "params" and "batch_stats" in `place` for a net, by name, in the net's shapes and dtypes.
+def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
+    """Return the leaves of "params" and "batch_stats" in `path` for a net, by name, in the net's shapes and dtypes.
 
-    All leaves of the backbone must be there, and everything in `place` is used. Only heads may be absent, or of another
+    All leaves of the backbone must be there, and everything in `path` is used. Only heads may be absent, or of another
     size: they keep their initialisation, and `notice` is called with their names.
 
     Args:
-      place: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names (`models.torchvision`) or
+      path: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names (`models.torchvision`) or
         Caffe's (`models.caffe_names`).
       template: the net's variables, as arrays or shapes.
 
     Raises:
-      ConfigError: there is no such place, or it is of no known kind.
+      ConfigError: there is no such path, or it is of no known kind.
       CheckpointError: it cannot be read, or is of another net; the message lists what is missing, unexpected or of
         another shape.
     """
     wanted = tree.named_leaves(template)
-    stored, unknown, source = _find(files.expand(place, "--config.init_from"), wanted, notice)
+    stored, unknown, source = _find(files.expand(path, "--config.init_from"), wanted, notice)
     shape = {name: f"{name} {list(stored[name].shape)} for {list(wanted[name].shape)}" for name in stored}
     differing = {
         "missing": [name for name in wanted if name not in stored],
@@ -49,14 +49,14 @@ def load(place: str, template: Any, notice: Callable[[str], None] = lambda text:
         lists = "; ".join(f"{what}: {_list(texts)}" for what, texts in of_body.items() if texts)
         raise CheckpointError(
             f"the weights are of another net; {lists}",
-            place,
+            path,
             "choose model.name, model.width, model.stem and, for nets with dense layers, data.image_size as these "
             "weights have them",
         )
     used = {name: value for name, value in stored.items() if value.shape == wanted[name].shape}
     for name, value in used.items():
         if not jnp.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
-            raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", place, "use other weights")
+            raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", path, "use other weights")
     notice(f"{len(used)} of {len(wanted)} arrays start from {source}")
     if unchanged := differing["missing"] + differing["of another shape"]:
         notice(f"heads that keep their initialisation: {_list(unchanged)}")

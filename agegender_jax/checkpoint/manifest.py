@@ -50,7 +50,7 @@ def set_metrics(folder: Path, metrics: dict) -> None:
 
 
 def read(folder: Path) -> dict:
-    """Return the manifest of a step's folder; its other files are not looked at.
+    """Return the manifest of a step's folder; its other files are not read.
 
     Raises:
       BadCheckpoint: there is none, it cannot be read, perhaps only now, or it is not one of this step.
@@ -73,7 +73,7 @@ def read(folder: Path) -> dict:
     if not isinstance(record.get("files"), dict) or not record["files"]:
         raise BadCheckpoint(f"{NAME} lists no files")
     if not isinstance(record.get("metrics"), dict | None):
-        raise BadCheckpoint(f"{NAME} holds no table of metrics")
+        raise BadCheckpoint(f"{NAME} has no table of metrics")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Which steps a folder of checkpoints holds, and what is in them."""
+"""List the steps in a folder of checkpoints, and read them."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def find(
       passed_over: called with each step that cannot be used, and why.
 
     Returns:
-      None where the folder holds no step at all.
+      None where the folder has no step at all.
 
     Raises:
       CheckpointError: no usable step; each is listed with its reason. Or one of another schema comes first.
@@ -64,16 +64,16 @@ def find(
         ) from error
     reasons = []
     for step in candidates:
-        place = folder / str(step)
+        step_folder = folder / str(step)
         try:
-            manifest.verify(place)
-            return use(place), step
+            manifest.verify(step_folder)
+            return use(step_folder), step
         except CheckpointError:
             raise
         except manifest.OtherSchema as error:
             raise CheckpointError(
                 f"step {step} is not damaged, but of another form: {error}",
-                str(place),
+                str(step_folder),
                 "use the version of agegender_jax that wrote it, or name another step",
             ) from error
         except Exception as error:  # Orbax reports damage by many types
@@ -114,20 +114,20 @@ def check_match(variables: Any, template: Any, where: str | Path = "checkpoint")
     tree.check_match(variables, template, str(where))
 
 
-def read_state(place: Path, template: Any) -> Any:
+def read_state(step_folder: Path, template: Any) -> Any:
     """Return a whole training state, NumPy leaves in the structure of `template`, from a step's folder."""
-    stored = tree.shapes(place / STATE)
-    tree.check_match(_with_averaged_stats(stored), template, str(place))
-    return tree.from_dict(_with_averaged_stats(tree.read(place / STATE, stored)), template)
+    stored = tree.shapes(step_folder / STATE)
+    tree.check_match(_with_averaged_stats(stored), template, str(step_folder))
+    return tree.from_dict(_with_averaged_stats(tree.read(step_folder / STATE, stored)), template)
 
 
-def _read_variables(place: Path) -> tuple[dict, dict]:
-    stored = tree.shapes(place / STATE)
+def _read_variables(step_folder: Path) -> tuple[dict, dict]:
+    stored = tree.shapes(step_folder / STATE)
     params = "ema" if "ema" in stored else "params"
     wanted = {name: stored[name] for name in (params, "batch_stats") if name in stored}
-    state = _with_averaged_stats(tree.read(place / STATE, wanted))
+    state = _with_averaged_stats(tree.read(step_folder / STATE, wanted))
     variables = state.get("ema", state)
-    config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+    config = json.loads((step_folder / CONFIG).read_text(encoding="utf-8"))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}, config
 
 

@@ -20,8 +20,8 @@ ROOM = 1.3  # free space required, in sizes of the state
 class Checkpoints:
     """The folder `checkpoints/` of a run: `<step>/` with the state, config and metrics of one step.
 
-    One thread does all of a save: Orbax's write, the checksums, the manifest, the removal of older steps. So only the
-    copy to the host holds up training, and the folder has one writer. A step is written to `<step>.saving` and renamed
+    One thread does all of a save: Orbax's write, the checksums, the manifest, the removal of older steps. So training
+    waits only for the copy to the host, and the folder has one writer. A step is written to `<step>.saving` and renamed
     when its manifest is on the disk; it is renamed before it is removed, too.
 
     The two latest good steps and the best one stay. A step that cannot be read, perhaps only at the moment, is never
@@ -41,7 +41,7 @@ class Checkpoints:
     ):
         self.folder = Path(folder).resolve()
         self._notice, self._on_saved = notice, on_saved
-        self._bad: set[int] = set()  # steps that were found damaged
+        self._bad: set[int] = set()  # damaged steps
         self._reported: set[int] = set()  # steps whose manifests could not be read
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, "checkpoint")
@@ -53,7 +53,7 @@ class Checkpoints:
                 raise CheckpointError(
                     f"the checkpoints cannot be used: {error.strerror}",
                     str(error.filename or self.folder),
-                    "see that the folder can be read and written; the same command resumes",
+                    "check that the folder can be read and written; the same command resumes",
                 ) from error
 
     def save(self, step: int, state: Any, config: dict, metrics: dict | None = None) -> None:
@@ -61,7 +61,7 @@ class Checkpoints:
 
         Args:
           state: any pytree of arrays; None leaves are left out.
-          metrics: plain numbers; see `manifest.losses` for those that choose the best step; one without is never it.
+          metrics: plain numbers, by which `manifest.losses` selects the best step; a step without is never it.
 
         Raises:
           CheckpointError: the save before failed, or the disk has no room. Earlier steps are intact.
@@ -151,7 +151,9 @@ class Checkpoints:
 
     def _find(self, which: int | str, template: Any) -> tuple[Any, int] | None:
         self.finish()
-        return reading.find(self.folder, which, lambda place: reading.read_state(place, template), self._pass_over)
+        return reading.find(
+            self.folder, which, lambda step_folder: reading.read_state(step_folder, template), self._pass_over
+        )
 
     def _pass_over(self, step: int, reason: str) -> None:
         self._bad.add(step)
@@ -221,7 +223,7 @@ class Checkpoints:
         return CheckpointError(
             f"step {step} could not be saved: {reading.reason(error)}",
             str(self.folder),
-            "see that the folder is there and can be written; the same command resumes at the last checkpoint",
+            "check that the folder exists and can be written; the same command resumes at the last checkpoint",
         )
 
     def _remove_old(self) -> None:

@@ -20,10 +20,10 @@ def to_dict(state: Any) -> dict:
     nested: dict = {}
     for name, leaf in named_leaves(state).items():
         *parents, last = name.split("/")
-        place = nested
+        node = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = np.array(leaf, copy=True)
+            node = node.setdefault(parent, {})
+        node[last] = np.array(leaf, copy=True)
     return nested
 
 
@@ -49,7 +49,7 @@ def checkpointer() -> ocp.Checkpointer:
 
 
 def shapes(folder) -> dict:
-    """Return nested dicts of jax.ShapeDtypeStruct: what a saved tree holds, from its own metadata."""
+    """Return nested dicts of jax.ShapeDtypeStruct: the leaves of a saved tree, from its own metadata."""
     with checkpointer() as orbax:
         stored = orbax.metadata(folder).item_metadata.tree
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), stored)

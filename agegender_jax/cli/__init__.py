@@ -1,1 +1,1 @@
-"""The commands: flags in, exit code out."""
+"""The commands, one file each, and what they share: flags, jax's setup, exit codes."""

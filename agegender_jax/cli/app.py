@@ -1,4 +1,4 @@
-"""Flags in, exit code out: what the programs share. Imports nothing heavy, so that --help is quick."""
+"""Run a command: parse its flags, set jax up, report errors. Imports nothing heavy, so that --help is quick."""
 
 import ast
 import functools
@@ -106,7 +106,7 @@ def _print_help(command: ModuleType) -> None:
 
 
 def _start(command: ModuleType, main: Callable[[], None]) -> None:
-    """Call `main` in a process with large pages, with signals handled and the environment's traps removed."""
+    """Call `main` with large pages, with signals handled, and without settings of other programs."""
     if extra := getattr(command, "EXTRA", None):
         extras.check(extra)
     if getattr(command, "COMPUTES", True):

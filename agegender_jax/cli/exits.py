@@ -1,4 +1,4 @@
-"""From an exception to three lines on stderr and an exit code."""
+"""Report an exception as three lines on stderr and an exit code."""
 
 import errno
 import os
@@ -51,8 +51,8 @@ def as_user_error(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if is_disk_full(error):
-        place = getattr(error, "filename", None) or "output"
-        return CheckpointError("the disk is full", str(place), "free some space; the same command resumes")
+        path = getattr(error, "filename", None) or "output"
+        return CheckpointError("the disk is full", str(path), "free some space; the same command resumes")
     return _limit(error) or _system(error)
 
 
@@ -86,7 +86,7 @@ def _system(error: Exception) -> UserError | None:
     return CheckpointError(
         f"a file cannot be used: {error.strerror}",
         str(error.filename or "a file of the program"),
-        "see that it is there and can be read and written; the same command resumes; --debug shows the stack trace",
+        "check that it exists and can be read and written; the same command resumes; --debug shows the stack trace",
     )
 
 

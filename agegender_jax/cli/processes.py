@@ -31,9 +31,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             _initialize(timeout)  # jax gives each task of a node one of its GPUs
         return
     _check(coordinator, num_processes, process_id)
-    if (
-        num_processes and num_processes > 1
-    ):  # "deactivate": else SLURM's variables would take all GPUs but one from the process
+    if num_processes and num_processes > 1:
+        # without "deactivate", SLURM's variables would take all GPUs but one from the process
         _initialize(timeout, coordinator, num_processes, process_id, cluster_detection_method="deactivate")
 
 
@@ -72,7 +71,7 @@ def _check(coordinator: Any, num_processes: Any, process_id: Any) -> None:
         )
 
 
-def _initialize(timeout: int, *place, **how: Any) -> None:
+def _initialize(timeout: int, *address, **how: Any) -> None:
     """`jax.distributed.initialize`, in a thread: jax itself would abort the process after its timeout."""
     import jax
 
@@ -80,7 +79,7 @@ def _initialize(timeout: int, *place, **how: Any) -> None:
 
     def connect() -> None:
         try:
-            jax.distributed.initialize(*place, **how, initialization_timeout=timeout + 60)  # type: ignore[misc]
+            jax.distributed.initialize(*address, **how, initialization_timeout=timeout + 60)  # type: ignore[misc]
         except Exception as error:
             failed.append(error)
 
@@ -90,7 +89,9 @@ def _initialize(timeout: int, *place, **how: Any) -> None:
     if not thread.is_alive() and not failed:
         return
     reason = f": {failed[0]}".splitlines()[0] if failed else f" within {timeout} s"
-    where = f"--coordinator={place[0]}, process {place[2]} of {place[1]}" if place else "the cluster's environment"
+    where = (
+        f"--coordinator={address[0]}, process {address[2]} of {address[1]}" if address else "the cluster's environment"
+    )
     raise LocalError from ConfigError(
         f"the processes have not found each other{reason}",
         where,

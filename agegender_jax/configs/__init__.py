@@ -11,5 +11,5 @@ def names() -> list[str]:
 
 
 def file(name: str) -> str:
-    """Return the file of the config that is called `name`; any other text, a path for example, is returned as it is."""
+    """Return the file of the config called `name`; return any other text, for example a path, unchanged."""
     return str(FOLDER / f"{name}.py") if name in names() else name

@@ -19,7 +19,7 @@ def get_config(variant: str = "ran") -> config_lib.ConfigDict:
     config.data.update(source="synthetic:6000", image_size=48)
     config.model.width = 0.25
     config.optimizer.lr = 0.003
-    config.augment.update(shift=0.0, colour=0.0)  # the generator varies place and colour already
+    config.augment.update(shift=0.0, colour=0.0)  # the generator varies position and colour already
     nets = {
         "ran": lambda c: c.update({"model": {"name": "ran56"}, "num_epochs": 7}),
         "resnet": lambda c: c.update({"model": {"name": "resnet18"}, "num_epochs": 5}),

@@ -91,14 +91,14 @@ def _shift(key, image, shift):
 def _resample(key, image, flipped, config):
     """Read a random window, bilinearly: [H, W, 3] -> float32 [H, W, 3].
 
-    A place g, in pixels from the centre of the result, is read at centre + offset + R (side * g), where R rotates and
+    A point g, in pixels from the centre of the result, is read at centre + offset + R (side * g), where R rotates and
     `side` [2] is the window's height and width as fractions of the image's.
     """
-    area, aspect, angle, *place = jax.random.uniform(key, (7,), minval=-1.0)
+    area, aspect, angle, *position = jax.random.uniform(key, (7,), minval=-1.0)
     area = 1 + ((config.expand + config.crop) * area + config.expand - config.crop) / 2
     aspect = (1 + config.aspect) ** aspect
     side = jnp.sqrt(jnp.array([area / aspect, area * aspect]))
-    offset = jnp.abs(1 - side) / 2 * jnp.array(place[:2]) + config.shift * jnp.array(place[2:])
+    offset = jnp.abs(1 - side) / 2 * jnp.array(position[:2]) + config.shift * jnp.array(position[2:])
     angle = jnp.deg2rad(config.rotation) * angle
     height, width = image.shape[:2]
     rows = side[0] * (jnp.arange(height) - (height - 1) / 2)[:, None]
@@ -111,7 +111,7 @@ def _resample(key, image, flipped, config):
 def _bilinear(image, y, x):
     """The image at places in pixels, y and x [H, W] each, mirrored at the centres of the outer pixels."""
     (low_y, high_y, y), (low_x, high_x, x) = (
-        _neighbours(place, size) for place, size in zip((y, x), image.shape, strict=False)
+        _neighbours(position, size) for position, size in zip((y, x), image.shape, strict=False)
     )
 
     def row(index):
@@ -120,15 +120,15 @@ def _bilinear(image, y, x):
     return row(low_y) * (1 - y) + row(high_y) * y
 
 
-def _neighbours(place, size):
+def _neighbours(position, size):
     """The two nearest pixels of an axis, mirrored into 0 .. size - 1, and the weight of the second, [H, W, 1]."""
-    low = jnp.floor(place)
+    low = jnp.floor(position)
 
     def mirrored(index):
         return jnp.clip(size - 1 - jnp.abs(size - 1 - jnp.abs(index)), 0)
 
     low_index = low.astype(jnp.int32)
-    return mirrored(low_index), mirrored(low_index + 1), (place - low)[..., None]
+    return mirrored(low_index), mirrored(low_index + 1), (position - low)[..., None]
 
 
 def _recolour(key, image, change):

@@ -1,7 +1,7 @@
 """Labels from FairFace's CSV: `file,age,gender,race,service_test`.
 
 Kärkkäinen and Joo 2021. Ages come in nine groups, races in seven: East and Southeast Asian count as Asian,
-Latino_Hispanic and Middle Eastern as Others; the original word is kept in `race_text`.
+Latino_Hispanic and Middle Eastern as Others; `race_text` has the original word.
 """
 
 import codecs

@@ -44,26 +44,26 @@ def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.n
 
     A pair also counts if one image is near the mirror image of the other.
     """
-    found = [np.zeros((0, 2), np.int64)]
+    blocks = [np.zeros((0, 2), np.int64)]
     for i in range(0, len(a), BLOCK):
         signs = _signs(a[i : i + BLOCK])
         for j in range(0, len(b), BLOCK):
             # for signs in {-1, 1}: product = 256 - 2 * distance
             part, least = b[j : j + BLOCK], 256 - 2 * limit
             close = (signs @ _signs(part).T >= least) | (signs @ _signs(mirrored(part)).T >= least)
-            found.append(np.argwhere(close) + (i, j))
-    return np.concatenate(found)
+            blocks.append(np.argwhere(close) + (i, j))
+    return np.concatenate(blocks)
 
 
 def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT, progress: Progress | None = None) -> np.ndarray:
     """Return the pairs (i, j), i < j, int [K, 2], of hashes uint8 [N, 32] at most `limit` bits apart."""
-    found = [np.zeros((0, 2), np.int64)]
+    blocks = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(hashes), BLOCK):
         if progress:
             progress(start, len(hashes), "finding near-duplicates")
         pairs = pairs_between(hashes[start : start + BLOCK], hashes[start:], limit) + start
-        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+        blocks.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    return np.concatenate(blocks)
 
 
 def confirmed(hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

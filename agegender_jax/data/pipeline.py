@@ -19,12 +19,12 @@ class _Order:
         self._lock, self._epoch, self._permuted = threading.Lock(), -1, indices
 
     def __call__(self, step: int) -> np.ndarray:
-        epoch, place = divmod(step, len(self._indices) // self._batch_size)
+        epoch, batch_index = divmod(step, len(self._indices) // self._batch_size)
         with self._lock:
             if epoch != self._epoch:
                 self._permuted = np.random.default_rng((self._seed, epoch)).permutation(self._indices)
                 self._epoch = epoch
-            return self._permuted[place * self._batch_size : (place + 1) * self._batch_size]
+            return self._permuted[batch_index * self._batch_size : (batch_index + 1) * self._batch_size]
 
 
 def train_batches(

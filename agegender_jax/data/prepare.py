@@ -57,20 +57,20 @@ def prepare(
     cache.writable(folder)
     builder.check_threads()
 
-    def place(fingerprint: str) -> Path:
+    def folder_of(fingerprint: str) -> Path:
         return folder / f"{fingerprint[:16]}-{builder.VERSION}"
 
     left_out = sources.left_out(spec)
     stamp = fingerprint_cache.path(spec, folder, progress)
     fingerprint = fingerprint_cache.read(stamp) or ""
-    content = _find(place(fingerprint), progress) if fingerprint else None
+    content = _find(folder_of(fingerprint), progress) if fingerprint else None
     if content is None:
         with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as spool:
             files = [_spool(item, spool) for item in sources.read(spec, str(folder), progress)]
             spool.flush()
             fingerprint = _fingerprint(files)
             content = _find(
-                place(fingerprint), progress, lambda out: _build(out, files, spool.fileno(), spec, progress, on_bad)
+                folder_of(fingerprint), progress, lambda out: _build(out, files, spool.fileno(), spec, progress, on_bad)
             )
         if stamp and not any(file.failed for file in files) and fingerprint_cache.still(stamp, spec, folder):
             fingerprint_cache.write(stamp, fingerprint)
@@ -81,7 +81,7 @@ def prepare(
     return Prepared(
         name=name,
         fingerprint=fingerprint,
-        folder=place(fingerprint),
+        folder=folder_of(fingerprint),
         records=records,
         age=age,
         bad=bad,

@@ -25,7 +25,7 @@ def belongs_to(files: Sequence[str], names: Sequence[str]) -> np.ndarray:
 def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.ndarray, seed: int) -> np.ndarray:
     """Return the split of each image, str [N], where only some images may be validated and tested on.
 
-    These are divided as if they stood alone. The others train, but for those whose group, over all images, holds an
+    These are divided as if there were no others. The others train, but for those whose group, over all images, holds an
     image of val or test: they are UNUSED.
 
     Args:

@@ -22,7 +22,7 @@ def kappa(counts: np.ndarray) -> Estimate:
       counts: int [A, A], labels by row and predictions by column, as `confusion` gives them.
     """
     arguments.check(counts=(counts, "int A A"))
-    truth, predicted = (place.reshape(-1) for place in np.indices(counts.shape))
+    truth, predicted = (bucket.reshape(-1) for bucket in np.indices(counts.shape))
     moments = np.stack([(truth - predicted) ** 2, truth, predicted, truth**2, predicted**2], -1)
 
     def statistic(drawn: np.ndarray) -> np.ndarray:

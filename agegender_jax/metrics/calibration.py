@@ -32,9 +32,9 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
       For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None without n.
     """
     _check(probs, right)
-    place, confidence, hit = _binned(probs, right)
-    n = np.bincount(place, minlength=BINS)
-    sums = (np.bincount(place, x, minlength=BINS) for x in (confidence, hit))
+    bin_index, confidence, hit = _binned(probs, right)
+    n = np.bincount(bin_index, minlength=BINS)
+    sums = (np.bincount(bin_index, x, minlength=BINS) for x in (confidence, hit))
     return [
         {"n": int(c), "confidence": float(p / c) if c else None, "accuracy": float(a / c) if c else None}
         for c, p, a in zip(n, *sums, strict=True)
@@ -115,9 +115,9 @@ def _check(probs: np.ndarray, right: np.ndarray) -> None:
 
 def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """NLL and Brier score of each example [N, 2]; its hit minus its confidence, in the column of its bin [N, BINS]."""
-    place, confidence, hit = _binned(probs, right)
-    excess = np.zeros((len(place), BINS))
-    excess[np.arange(len(place)), place] = hit - confidence
+    bin_index, confidence, hit = _binned(probs, right)
+    excess = np.zeros((len(bin_index), BINS))
+    excess[np.arange(len(bin_index)), bin_index] = hit - confidence
     return np.stack([_nll(probs, right), _brier(probs, right)], -1), excess
 
 

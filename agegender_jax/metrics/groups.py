@@ -86,8 +86,8 @@ def gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
 def age_bands(age_years: np.ndarray, age_text: Sequence[str]) -> list[str]:
     """[N] names of age bands, "0-17" to "60+"; the label's own text where years are unknown (-1)."""
     names = [f"{a}-{b - 1}" for a, b in zip(BANDS, BANDS[1:], strict=False)] + [f"{BANDS[-1]}+"]
-    place = np.searchsorted(BANDS, age_years, side="right") - 1
-    return [names[i] if i >= 0 else str(text) for i, text in zip(place, age_text, strict=True)]
+    band = np.searchsorted(BANDS, age_years, side="right") - 1
+    return [names[i] if i >= 0 else str(text) for i, text in zip(band, age_text, strict=True)]
 
 
 def _years(band: str) -> tuple[int, str]:

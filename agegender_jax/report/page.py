@@ -28,8 +28,8 @@ def page(
 
     Args:
       results: value of results.json.
-      figures: PNG bytes by file name. Those of CAPTIONS and attention_<member>.png have a fixed place, others are shown
-        where a section names them.
+      figures: PNG bytes by file name. Those of CAPTIONS and attention_<member>.png have fixed positions, others are
+        shown where a section names them.
       runs: of the members.
       command: arguments of the program that evaluated them.
       sections: additional sections, each {"title": str, "text": [paragraph], "figures": {file name: caption},

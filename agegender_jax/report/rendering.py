@@ -1,4 +1,4 @@
-"""The jinja2 environment of all templates: Markdown is inserted as it is, everything else is escaped for HTML."""
+"""The jinja2 environment of all templates: Markdown is inserted unchanged, everything else is escaped for HTML."""
 
 import jinja2
 

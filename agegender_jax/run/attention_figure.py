@@ -1,4 +1,4 @@
-"""Figure of a member's attention masks over a few faces."""
+"""Draw a figure of a member's attention masks over a few faces."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""BatchNorm statistics computed again for the weights that are evaluated, from images of the train split."""
+"""Compute BatchNorm statistics again for the weights to evaluate, from images of the train split."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ def before_data(config: ConfigDict) -> None:
 
 
 def same_config_everywhere(config: ConfigDict) -> None:
-    """Raise ConfigError, in every process, where a process has another config; the place of the data may differ."""
+    """Raise ConfigError, in every process, where a process has another config; the path of the data may differ."""
     fields = {name: value for name, value in config_lib.flat(config) if name not in LOCAL}
     digests = processes.gather_texts(hashlib.sha256(repr(fields).encode()).hexdigest())
     differing = [i for i, digest in enumerate(digests) if digest != digests[0]]
@@ -138,20 +138,20 @@ def feed(config: ConfigDict) -> None:
         )
 
 
-def same_run(place: Workdir, config: ConfigDict) -> bool:
+def same_run(workdir: Workdir, config: ConfigDict) -> bool:
     """Return whether the workdir holds a run of this config; raise ConfigError if it holds another."""
-    earlier = place.read_config()
+    earlier = workdir.read_config()
     if earlier is None:
-        if any(place.checkpoints.glob("[0-9]*")):
+        if any(workdir.checkpoints.glob("[0-9]*")):
             raise ConfigError(
                 "the workdir holds checkpoints of a run whose config is gone",
-                str(place.config),
+                str(workdir.config),
                 "restore config.json (each checkpoint has a copy), or use another --workdir",
             )
-        if place.results.exists():
+        if workdir.results.exists():
             raise ConfigError(
                 "the workdir holds the results of an evaluation, which the run's own would replace",
-                str(place.results),
+                str(workdir.results),
                 "use another --workdir",
             )
         return False
@@ -159,14 +159,14 @@ def same_run(place: Workdir, config: ConfigDict) -> bool:
     if differences:
         raise ConfigError(
             f"the workdir holds a run with another config: {'; '.join(differences)}",
-            str(place.config),
+            str(workdir.config),
             "use another --workdir, or the config of that run",
         )
     return True
 
 
-def same_data(place: Workdir, faces: Dataset) -> None:
-    earlier = place.read_run()
+def same_data(workdir: Workdir, faces: Dataset) -> None:
+    earlier = workdir.read_run()
     if earlier and earlier["source"]["fingerprint"] != faces.prepared.fingerprint:
         raise DataError(
             "the source has changed since the run began",
@@ -174,14 +174,14 @@ def same_data(place: Workdir, faces: Dataset) -> None:
             f"was {earlier['source']['fingerprint'][:16]}",
             "restore the source, or train in another --workdir",
         )
-    if any(place.checkpoints.glob("[0-9]*")):
-        _same_split(place, faces)
+    if any(workdir.checkpoints.glob("[0-9]*")):
+        _same_split(workdir, faces)
 
 
-def _same_split(place: Workdir, faces: Dataset) -> None:
+def _same_split(workdir: Workdir, faces: Dataset) -> None:
     """Raise DataError if splits.csv has another split for an image; training on would leak test images."""
     try:
-        images = leaks.read_splits(place)
+        images = leaks.read_splits(workdir)
     except DataError:  # missing or damaged: it is written again
         return
     now = dict(zip(faces.prepared.file.tolist(), faces.assignment.tolist(), strict=True))
@@ -189,7 +189,7 @@ def _same_split(place: Workdir, faces: Dataset) -> None:
     if moved:
         raise DataError(
             f"{len(moved)} images are in another split than when the run began, for example {moved[0]}",
-            str(place.splits),
+            str(workdir.splits),
             "resume with the version of agegender_jax that began the run, or train in another --workdir",
         )
 

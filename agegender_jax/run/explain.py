@@ -1,4 +1,4 @@
-"""The explain command: explains the predictions of trained nets on photos, as overlays and as arrays."""
+"""The explain command: explain the predictions of trained nets on photos, as overlays and as arrays."""
 
 import io
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: P
     """Calibrate a run's best checkpoint on val and score it on test; only process 0 reads and writes the workdir.
 
     Args:
-      init_from: the run or the weights that training began with, whose images count as seen.
+      init_from: the run or weights that training started from; images that the run has seen count as seen.
       draw: draw figures.
     """
     options, is_main = {"name": run.path.name, "progress": progress}, processes.is_main()

@@ -35,7 +35,7 @@ class Images:
     has_thumbnail: np.ndarray
 
 
-def find(place: Workdir, faces: Dataset, split: str) -> np.ndarray:
+def find(run: Workdir, faces: Dataset, split: str) -> np.ndarray:
     """Return the indices in `faces` of those images of a split that the run has seen, or near-duplicates of them.
 
     In the run's own source a near hash is enough, as in the groups of its splits. In another source, and for images
@@ -45,14 +45,14 @@ def find(place: Workdir, faces: Dataset, split: str) -> np.ndarray:
       DataError: splits.csv of the run, or its inherited.csv, is missing or damaged.
     """
     prepared, where = faces.prepared, faces.indices(split)
-    own = _seen(place)
-    pairs = [_near(prepared, where, own, confirm=_source_of(place) != prepared.fingerprint)]
-    if place.inherited.exists():
-        pairs.append(_near(prepared, where, _read(place.inherited), confirm=True))
+    own = _seen(run)
+    pairs = [_near(prepared, where, own, confirm=_source_of(run) != prepared.fingerprint)]
+    if run.inherited.exists():
+        pairs.append(_near(prepared, where, _read(run.inherited), confirm=True))
     return where[np.unique(np.concatenate(pairs))]
 
 
-def inherit(place: Workdir, source: str) -> None:
+def inherit(run: Workdir, source: str) -> None:
     """Write to inherited.csv what the run at `source` has seen, for a run that starts from its weights."""
     if not files.expand(source, "--config.init_from").is_dir():
         return
@@ -65,24 +65,24 @@ def inherit(place: Workdir, source: str) -> None:
         for images in seen
         for bits, pixels, known in zip(images.dhash, images.thumbnail, images.has_thumbnail, strict=True)
     ]
-    write_csv(place.inherited, tuple(HASHES), rows)
+    write_csv(run.inherited, tuple(HASHES), rows)
 
 
-def read_splits(place: Workdir) -> Images:
+def read_splits(run: Workdir) -> Images:
     """Return all rows of a run's splits.csv.
 
     Raises:
       DataError: it is missing or damaged.
     """
-    return _read(place.splits)
+    return _read(run.splits)
 
 
-def _seen(place: Workdir) -> Images:
-    return _read(place.splits, lambda row: row["split"] in ("train", "val"))
+def _seen(run: Workdir) -> Images:
+    return _read(run.splits, lambda row: row["split"] in ("train", "val"))
 
 
-def _source_of(place: Workdir) -> str | None:
-    source = (place.read_run() or {}).get("source")
+def _source_of(run: Workdir) -> str | None:
+    source = (run.read_run() or {}).get("source")
     return source.get("fingerprint") if isinstance(source, dict) else None
 
 

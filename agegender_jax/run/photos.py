@@ -1,4 +1,4 @@
-"""Reads image files and folders named by the user and resizes them to the input of a net."""
+"""Read image files and folders that the user names, and resize them to the input of a net."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Logging of a training: metrics.jsonl, TensorBoard events and the progress display, with images a second."""
+"""Log a training: metrics.jsonl, TensorBoard events and the progress display, with images per second."""
 
 import time
 from collections.abc import Callable, Iterator

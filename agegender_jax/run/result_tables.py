@@ -1,4 +1,4 @@
-"""Tables of results for a terminal."""
+"""Tables of results for the terminal."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,10 @@
-"""Which steps of a training are evaluated and saved."""
+"""The schedule of evaluations and checkpoints of a training."""
 
 from ml_collections import ConfigDict
 
 
 class Schedule:
-    """Which steps of one run are evaluated and saved; asked about each step in order."""
+    """Decides for each step of a run, in order, whether it is evaluated and saved."""
 
     def __init__(self, config: ConfigDict, steps_per_epoch: int, num_steps: int, start: int):
         self.num_steps, self.saved, self.save_every = num_steps, start, config.checkpoint.every_steps

@@ -51,7 +51,7 @@ def fit(
     """
     config_lib.validate(config)
     with contextlib.ExitStack() as stack:
-        # Whatever is wrong with the command is found before any data is read.
+        # Errors in the command are raised before any data are read.
         stack.enter_context(processes.report_errors_once())
         stack.enter_context(checks.explained_memory(config))
         stop = stack.enter_context(stop_flag())
@@ -207,7 +207,7 @@ def validate(step: int, state: TrainState, validator: Validator, checkpoints: Ch
 def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:
     """Return the exit code of a signal that any process has received, else 0. A failed save raises here.
 
-    Several processes ask each other only where they wait for the devices anyway.
+    With several processes, they compare their flags only at steps where they wait for the devices anyway.
     """
     if jax.process_count() > 1 and step % MAX_STEPS_IN_FLIGHT:
         return 0

@@ -1,4 +1,4 @@
-"""Scores the members of an evaluation and writes results.json, predictions.csv, figures and report.html."""
+"""Score the members of an evaluation and write results.json, predictions.csv, figures and report.html."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

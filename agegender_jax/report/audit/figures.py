@@ -67,10 +67,10 @@ def _bars(axis, counts: dict[str, int]) -> None:
     style.grid(axis)
 
 
-def _stack(axis, places: np.ndarray, counts: list[np.ndarray], width: float = 0.8) -> None:
-    below = np.zeros(len(places), int)
+def _stack(axis, positions: np.ndarray, counts: list[np.ndarray], width: float = 0.8) -> None:
+    below = np.zeros(len(positions), int)
     for name, colour, count in zip(GENDERS, style.OF_GENDER, counts, strict=True):
-        axis.bar(places, count, width, bottom=below, color=colour, label=f"{name} (n = {count.sum():,})")
+        axis.bar(positions, count, width, bottom=below, color=colour, label=f"{name} (n = {count.sum():,})")
         below = below + count
     style.grid(axis)
 

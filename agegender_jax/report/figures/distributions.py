@@ -26,10 +26,10 @@ def ages(people: Population) -> Figure:
         label = f"{name}, n = {counts.sum():,}"
         axis.bar(range(len(groups)), counts, bottom=base, color=style.OF_GENDER[i], label=label, width=0.8)
         base += counts
-    for place, (_, members) in enumerate(groups):
+    for position, (_, members) in enumerate(groups):
         axis.annotate(
-            f"{base[place]:,}\n({int((members & people.scored).sum()):,})",
-            (place, base[place]),
+            f"{base[position]:,}\n({int((members & people.scored).sum()):,})",
+            (position, base[position]),
             xytext=(0, 2),
             textcoords="offset points",
             ha="center",

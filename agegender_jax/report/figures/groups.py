@@ -16,20 +16,20 @@ def groups(results: dict) -> Figure | None:
         return None
     names = [f"{kind} {name}  (n = {group['n']:,})" for kind, name, group in rows]
     kinds = np.array([KINDS.index(kind) for kind, _, _ in rows])
-    place = np.arange(len(rows)) + 0.8 * kinds  # with a gap between the kinds
+    positions = np.arange(len(rows)) + 0.8 * kinds  # with a gap between the kinds
     figure = style.new(11, 1.5 + 0.27 * len(rows))
     for axis, (score, label) in zip(figure.subplots(1, len(SCORES), sharey=True), SCORES, strict=True):
         points = [(group[score], (group.get("ci95") or {}).get(score)) for _, _, group in rows]
         for kind, colour in enumerate((style.BLUE, style.GREEN, style.PURPLE)):
             members = np.flatnonzero(kinds == kind)
             small = [rows[i][2].get("small", False) for i in members]
-            style.dots(axis, place[members], [points[i] for i in members], small, colour, vertical=False)
+            style.dots(axis, positions[members], [points[i] for i in members], small, colour, vertical=False)
         axis.axvline(results["models"][-1][score], color=style.GREY, linestyle="--", linewidth=1)
         axis.set(xlabel=label)
         style.grid(axis)
         if score != "aabd":
             axis.set_xlim(right=1.02)
-    axis.set_yticks(place, names)
+    axis.set_yticks(positions, names)
     axis.invert_yaxis()
     figure.suptitle(
         f"{results['models'][-1]['name']} by group: 95 % intervals; dashed: all images; hollow: n < 30", fontsize=11

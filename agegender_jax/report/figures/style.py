@@ -31,9 +31,11 @@ def grid(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def dots(axis: Axes, place: np.ndarray, values: Sequence, hollow: Sequence[bool], colour: str, vertical: bool) -> None:
+def dots(
+    axis: Axes, positions: np.ndarray, values: Sequence, hollow: Sequence[bool], colour: str, vertical: bool
+) -> None:
     """Draw values with their intervals: [(value, (low, high)) or (value, None)], hollow where less certain."""
-    for at, (value, interval), empty in zip(place, values, hollow, strict=True):
+    for at, (value, interval), empty in zip(positions, values, hollow, strict=True):
         if interval is not None:
             (axis.vlines if vertical else axis.hlines)(at, *interval, color=colour, linewidth=1.6, alpha=0.8)
         point = (at, value) if vertical else (value, at)

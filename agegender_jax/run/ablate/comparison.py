@@ -13,7 +13,7 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.structs import Probs
 
 HEAD_OF = {"age_accuracy": "age", "gender_accuracy": "gender", "aabd": "age"}
-FEW_SEEDS = 5  # from here on, resampling the seeds says something about other seeds
+FEW_SEEDS = 5  # with fewer, resampled seeds do not represent other seeds
 
 
 def results(
@@ -81,9 +81,9 @@ def show(ablation: dict, progress: Progress) -> None:
 def caution(seeds: int) -> str:
     """Return a line on what the intervals cover."""
     if seeds == 1:
-        return "one seed: the intervals cover the choice of test images alone; another seed may turn the sign"
+        return "one seed: the intervals cover the choice of test images alone; another seed may change the sign"
     text = f"{seeds} seeds: the intervals resample seeds and test images together"
-    return text if seeds >= FEW_SEEDS else f"{text}, but so few seeds say little about others: see their range"
+    return text if seeds >= FEW_SEEDS else f"{text}, but so few seeds are weak evidence about others: see their range"
 
 
 def _table(difference: dict, a: dict, b: dict) -> Table:

@@ -1,4 +1,4 @@
-"""The same bits in every run on GPUs; imports no jax, whose backend reads the setting once, when it starts."""
+"""Deterministic kernels on GPUs. Imports no jax, whose backend reads the setting once, when it starts."""
 
 import os
 

@@ -9,7 +9,7 @@ from agegender_jax.run.host import interpreter
 
 
 def check() -> None:
-    """Raise ConfigError, with what is there and what to install, unless jax can use the platform that was chosen."""
+    """Raise ConfigError unless jax can use the chosen platform; the message says what to install."""
     try:
         jax.devices()
         return

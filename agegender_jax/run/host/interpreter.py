@@ -15,7 +15,7 @@ GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "j
 def owns_process() -> bool:
     """Return whether the process was started as one of our programs and runs nothing else.
 
-    False under a debugger, coverage, IPython, runpy or a test runner: such a process is not ours to replace or end.
+    False under a debugger, coverage, IPython, runpy or a test runner: such a process must not be replaced or ended.
     """
     traced = sys.gettrace() is not None or sys.getprofile() is not None
     return not traced and not sys.flags.interactive and _is_ours(*_target(sys.orig_argv[1:]))
@@ -67,7 +67,7 @@ def is_installed(module: str) -> bool:
 
 
 def settle_streams() -> None:
-    """Let text that a terminal cannot show end no run, and let no file take the place of a closed stream."""
+    """Escape text that a terminal cannot show, and reopen closed streams, so that no file gets their descriptors."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -32,7 +32,7 @@ class Progress:
 
     Args:
       silent: print nothing; for all processes of a run but process 0.
-      stop: asked at every step of a preparation.
+      stop: checked at every step of a preparation.
     """
 
     def __init__(self, silent: bool = False, stop: StopFlag | None = None):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first asks for a stop after saving, the second leaves at once."""
+"""SIGTERM and Ctrl-C: the first signal requests a stop after saving, the second ends the process at once."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _active: "StopFlag | None" = None
 
 
 class StopFlag:
-    """While entered, `code` is None until a signal asks to stop: then 75 (SIGTERM) or 130 (Ctrl-C).
+    """While entered, `code` is None until a signal requests a stop, then 75 (SIGTERM) or 130 (Ctrl-C).
 
     The main thread polls the flag. Python runs its signal handlers only between bytecodes, which a compilation can
     put off by a minute, so a thread watches the bytes that the interpreter's own handler writes. It sets the flag,

@@ -18,7 +18,7 @@ def is_finished(run: Workdir) -> bool:
 
 
 def tested(run: Workdir) -> dict:
-    """Return the row of the run's net in its results.json: step, parameters, collapsed, and more.
+    """Return the entry of the run's net in its results.json: step, parameters, collapsed, and more.
 
     Raises:
       DataError: the file is missing or damaged.

@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def this_start(command: Sequence[str]) -> dict:
-    """Return the facts of a run's start, ready for JSON."""
+    """Return when and how a run was started, ready for JSON."""
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"started": started, **made_by(command), "command": list(command)}
 

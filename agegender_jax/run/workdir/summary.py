@@ -1,4 +1,4 @@
-"""What a workdir says of its training, for reports and the model card."""
+"""How a run was trained, from the files in its workdir: for reports and the model card."""
 
 import collections
 import csv
@@ -11,41 +11,45 @@ from agegender_jax.run.workdir import Workdir
 from agegender_jax.run.workdir.logs import MetricsLog
 
 
-def read(place: Workdir, name: str, step: int) -> report.Run:
-    """The facts of a run under the name that it has in the results; a missing or damaged file says nothing.
+def read(run: Workdir, name: str, step: int) -> report.Run:
+    """Return how a run was trained; the fields of a missing or damaged file are empty.
 
-    A field of the config that is younger than the run had its default then.
+    A config field that is newer than the run gets its default.
+
+    Args:
+      name: of the run in the results.
+      step: of the evaluated checkpoint.
     """
     config = config_lib.default()
-    config.update(_found(place.read_config) or {})
+    config.update(_read_or_none(run.read_config) or {})
     return report.Run(
         name,
         step,
         config_lib.to_dict(config),
-        _found(place.read_run) or {},
-        _split_sizes(place),
-        MetricsLog(place.metrics).read(),
-        _found(place.read_calibration),
+        _read_or_none(run.read_run) or {},
+        _split_sizes(run),
+        MetricsLog(run.metrics).read(),
+        _read_or_none(run.read_calibration),
     )
 
 
-def write_card(place: Workdir) -> None:
-    """MODEL_CARD.md of a finished run, from its files."""
-    results = place.read_results() or {}
+def write_card(run: Workdir) -> None:
+    """Write MODEL_CARD.md of a finished run from its files."""
+    results = run.read_results() or {}
     model = results["models"][-1]
-    files.replace(place.card, report.card(read(place, model["name"], model["step"]), results))
+    files.replace(run.card, report.card(read(run, model["name"], model["step"]), results))
 
 
-def _found(reading: Callable[[], dict | None]) -> dict | None:
+def _read_or_none(reading: Callable[[], dict | None]) -> dict | None:
     try:
         return reading()
     except ConfigError:
         return None
 
 
-def _split_sizes(place: Workdir) -> dict[str, int]:
+def _split_sizes(run: Workdir) -> dict[str, int]:
     try:
-        with open(place.splits, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(run.splits, newline="", encoding="utf-8", errors="surrogateescape") as file:
             counts = collections.Counter(row["split"] for row in csv.DictReader(file))
     except (OSError, KeyError):
         return {}
