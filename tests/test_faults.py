@@ -117,15 +117,14 @@ def test_whatever_jax_raises_without_a_device(error, monkeypatch):
 )
 def test_every_command_checks_the_device_first(file):
     text = (programs.ROOT / file).read_text()
-    assert "app.prepare_jax(" in text.partition("  # imports jax")[0]
+    before, imports_jax, _ = text.partition("  # imports jax")
+    assert "app.prepare_jax(" in before or not imports_jax and "agegender_jax.run" not in text
 
 
 def test_every_program_is_a_shim_of_a_command():
-    programs_of = {path.stem: path.read_text() for path in (programs.ROOT / "launch").glob("[!_]*.py")}
-    assert set(programs_of) == {*COMMANDS, "benchmark"}
-    for name, text in programs_of.items():
-        module = name if name in COMMANDS else "command"
-        assert text.endswith(f'if __name__ == "__main__":\n    app.run({module})\n')
+    for path in (programs.ROOT / "launch").glob("[!_]*.py"):
+        module = "command" if path.stem == "benchmark" else path.stem
+        assert path.read_text().endswith(f'if __name__ == "__main__":\n    app.run({module})\n')
 
 
 @pytest.mark.parametrize("path", ["~nosuchuser", "~nosuchuser/x", "~/x"])
