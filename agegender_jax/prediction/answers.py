@@ -43,7 +43,7 @@ class Answerer:
                 f"over {wrong[0]} cannot be answered", "--over", f"these nets know ages from 1 to {oldest} apart"
             )
         self.calibration, self.coverage, self.ages, self.max_error = calibration, coverage, ages, max_error
-        self.mass = calibration.mass(coverage) if calibration else None
+        self.rest = calibration.rest(coverage) if calibration else None
         years = calibration.bucket_years if calibration else calibrations.middles(None)
         self.years = np.asarray(years, np.float64)
         self.threshold = calibration.unsure["threshold"] if calibration else 0.0
@@ -60,9 +60,10 @@ class Answerer:
             return picture
         age = np.asarray(probs.age, np.float64)
         merged = intervals.merge_open(age, self.open_from)
-        bounds = intervals.intervals(merged, self.mass if self.calibration else None)
-        if self.calibration is None:
-            bounds = _plain(merged, self.coverage)
+        if self.calibration:
+            bounds = intervals.intervals(merged, self.rest)
+        else:
+            bounds = intervals.smallest(merged, self.coverage)
         chances = {years: over.probability(age, years) for years in self.ages}
         child = 1 - over.probability(age, self.adult)
         unusual = self._unusual(np.stack([chip.sized[size] for chip in chips]))
@@ -114,14 +115,6 @@ class Answerer:
         low, high = np.array([ranges["brightness"], ranges["contrast"]]).T
         values = calibrations.brightness_and_contrast(chips)
         return ((values < low) | (values > high)).any(-1)
-
-
-def _plain(probs: np.ndarray, coverage: float) -> np.ndarray:
-    """Return the smallest sets of `intervals` with at least that probability, int [N, 2]."""
-    bounds = intervals.intervals(probs, coverage)
-    inside = [row[first : last + 1].sum() for row, (first, last) in zip(probs, bounds, strict=True)]
-    grown = intervals.intervals_grown(probs, bounds)
-    return np.where(np.array(inside)[:, None] >= coverage, bounds, grown)
 
 
 def _rounded(values: Any) -> tuple:

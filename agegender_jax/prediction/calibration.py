@@ -23,7 +23,7 @@ class Calibration:
       n: examples of val.
       open_from: first bucket of an open last group of ages, such as "more than 70"; None for single buckets.
       bucket_years: [A], the age in years that stands for each bucket.
-      masses: of the interval for each of `intervals.COVERAGES`, see `intervals.quantiles`.
+      rests: of the interval for each of `intervals.COVERAGES`, see `intervals.quantiles`.
       unsure: {"threshold", "accuracy", "share", "promised"}; the least confidence of gender that is not unsure; the
         share of val that has it, and accuracy there.
       child: {"below", "gender_accuracy", "n"} of val below that age.
@@ -34,15 +34,17 @@ class Calibration:
     n: int
     open_from: int | None
     bucket_years: list[float]
-    masses: list[float | None]
+    rests: list[float | None]
     unsure: dict[str, Any]
     child: dict[str, Any]
     over: dict[str, Any]
     image: dict[str, list[float]] | None = None
 
-    def mass(self, coverage: float) -> float | None:
+    def rest(self, coverage: float) -> float | None:
         """Return that of the least of `intervals.COVERAGES` that is at least `coverage`."""
-        return next((m for c, m in zip(intervals.COVERAGES, self.masses, strict=True) if c >= coverage - 1e-9), None)
+        return next(
+            (rest for c, rest in zip(intervals.COVERAGES, self.rests, strict=True) if c >= coverage - 1e-9), None
+        )
 
 
 def fit(
@@ -71,7 +73,7 @@ def fit(
             n=len(gender),
             open_from=open_from,
             bucket_years=bucket_years or middles(open_from),
-            masses=_rounded(intervals.quantiles(merged, np.minimum(age, last))),
+            rests=_rounded(intervals.quantiles(merged, np.minimum(age, last))),
             unsure=_unsure(probs.gender, gender),
             child=_child(probs.gender, gender, age, age_years),
             over={side: [_rounded(row) for row in rows] for side, rows in _over(probs, age, age_years).items()},
@@ -140,4 +142,4 @@ def _over(probs: Probs, age: np.ndarray, age_years: np.ndarray) -> dict[str, lis
 
 
 def _rounded(values: list[float | None]) -> list[float | None]:
-    return [None if value is None else round(value, 5) for value in values]
+    return [None if value is None else float(f"{value:.6g}") for value in values]

@@ -20,55 +20,51 @@ def merge_open(probs: np.ndarray, open_from: int | None) -> np.ndarray:
 
 
 def quantiles(probs: np.ndarray, age: np.ndarray) -> list[float | None]:
-    """Return for each of COVERAGES the largest mass of a set, None where N is too small to know.
+    """Return for each of COVERAGES the least probability outside of a set, None where N is too small to know.
 
     Args:
       probs: float [N, K]; age: int [N, 2], first and last group that count as right.
     """
     arguments.check(probs=(probs, "float N K"), age=(age, "int N 2"))
-    scores = np.sort(_scores(probs, age))
+    scores = -np.sort(-_scores(probs, age))
     ranks = [int(np.ceil((len(scores) + 1) * coverage - 1e-9)) for coverage in COVERAGES]
     return [float(scores[rank - 1]) if rank <= len(scores) else None for rank in ranks]
 
 
-def intervals(probs: np.ndarray, mass: float | None) -> np.ndarray:
+def intervals(probs: np.ndarray, rest: float | None) -> np.ndarray:
     """Return int [N, 2], the first and last group of each set.
 
     Args:
       probs: float [N, K].
-      mass: of `quantiles`; None for all groups.
+      rest: of `quantiles`: sets grow while at least this probability is left outside; None for all groups.
     """
     arguments.check(probs=(probs, "float N K"))
-    rows = np.arange(len(probs))
-    first = probs.argmax(-1)
-    bounds = np.stack([first, first], -1)
-    if mass is None:
+    if rest is None:
         return np.tile([0, probs.shape[1] - 1], (len(probs), 1))
-    growing, total = np.ones(len(probs), bool), probs[rows, first]
+    first = probs.argmax(-1)
+    bounds, growing = np.stack([first, first], -1), np.ones(len(probs), bool)
     for _ in range(probs.shape[1] - 1):
-        side, gain = _next(probs, bounds)
-        total = total + gain
-        growing &= total <= mass + 1e-9
-        bounds = np.where(growing[:, None], _grown(bounds, side), bounds)
+        grown = _grow(probs, bounds)
+        growing &= _outside(probs, grown) >= rest * (1 - 1e-6)
+        bounds = np.where(growing[:, None], grown, bounds)
     return bounds
 
 
-def intervals_grown(probs: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Return the sets grown to their more probable neighbour, int [N, 2]; sets of all groups stay."""
-    side, gain = _next(probs, bounds)
-    return np.where(gain[:, None] >= 0, _grown(bounds, side), bounds)
+def smallest(probs: np.ndarray, coverage: float) -> np.ndarray:
+    """Return the smallest of these sets that hold at least `coverage` of the probability, int [N, 2]."""
+    bounds = intervals(probs, 1 - coverage)
+    short = _outside(probs, bounds) > (1 - coverage) * (1 + 1e-6)
+    return np.where(short[:, None], _grow(probs, bounds), bounds)
 
 
 def _scores(probs: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Return float [N], the mass of the first set of each row that holds a right group."""
-    rows = np.arange(len(probs))
+    """Return float [N], the probability outside of the first set of each row that holds a right group."""
     first = probs.argmax(-1)
-    bounds, total = np.stack([first, first], -1), probs[rows, first].astype(np.float64)
-    score = np.where(_holds(bounds, age), total, np.inf)
+    bounds = np.stack([first, first], -1)
+    score = np.where(_holds(bounds, age), _outside(probs, bounds), np.nan)
     for _ in range(probs.shape[1] - 1):
-        side, gain = _next(probs, bounds)
-        bounds, total = _grown(bounds, side), total + gain
-        score = np.where(np.isinf(score) & _holds(bounds, age), total, score)
+        bounds = _grow(probs, bounds)
+        score = np.where(np.isnan(score) & _holds(bounds, age), _outside(probs, bounds), score)
     return score
 
 
@@ -76,13 +72,18 @@ def _holds(bounds: np.ndarray, age: np.ndarray) -> np.ndarray:
     return (bounds[:, 0] <= age[:, 1]) & (age[:, 0] <= bounds[:, 1])
 
 
-def _next(probs: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the side, 0 or 1, of the more probable neighbour of each set, and its probability."""
+def _outside(probs: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return the probability outside of sets, float64 [N]; summed there, since 1 minus the inside would lose it."""
+    group = np.arange(probs.shape[1])
+    outside = (group < bounds[:, :1]) | (group > bounds[:, 1:])
+    return np.where(outside, np.asarray(probs, np.float64), 0).sum(-1)
+
+
+def _grow(probs: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return the sets with their more probable neighbour; sets of all groups stay."""
     padded = np.pad(np.asarray(probs, np.float64), ((0, 0), (1, 1)), constant_values=-1)
     rows = np.arange(len(probs))
     below, above = padded[rows, bounds[:, 0]], padded[rows, bounds[:, 1] + 2]
-    return (above > below).astype(int), np.maximum(below, above)
-
-
-def _grown(bounds: np.ndarray, side: np.ndarray) -> np.ndarray:
-    return bounds + np.stack([side - 1, side], -1)
+    up = above > below
+    grown = bounds + np.stack([np.where(up, 0, -1), np.where(up, 1, 0)], -1)
+    return np.where(np.maximum(below, above)[:, None] >= 0, grown, bounds)

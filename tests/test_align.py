@@ -1,0 +1,75 @@
+"""launch.align makes a data source of aligned chips with the labels of the pictures."""
+
+import json
+
+import drawn_photos
+import numpy as np
+import pytest
+
+from agegender_jax import synthetic
+from agegender_jax.data import sources
+from agegender_jax.data.decoding import decode
+from agegender_jax.errors import ConfigError
+from agegender_jax.photos import alignment, detector
+from agegender_jax.run.align import align
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Six drawn faces with UTKFace's names, one picture without a face, one damaged file."""
+    folder = tmp_path_factory.mktemp("faces")
+    synthetic.write_faces(folder, 6, seed=0, size=96)
+    (folder / "30_1_0_20170101000000000.jpg").write_bytes(drawn_photos.encode(drawn_photos.background(96, 96), "JPEG"))
+    (folder / "31_1_0_20170101000000000.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def test_chips_are_a_source_with_the_same_labels(source, tmp_path):
+    summary = align(str(source), out=str(tmp_path / "out"), size=64, score=0.7)
+    assert summary == {"schema": 1, "pictures": 8, "aligned": 6, "no_face": 1, "unreadable": 1}
+    before = {item.file.partition(".")[0]: item for item in sources.read(str(source)) if item.data}
+    after = {item.file.partition(".")[0]: item for item in sources.read(str(tmp_path / "out"))}
+    assert len(after) == 6 and all(after[name].label == before[name].label for name in after)
+    name = next(iter(after))
+    image = decode(before[name].data)
+    chip = alignment.chip(image, alignment.align(image, detector.detect(image)[0]), 64)
+    np.testing.assert_array_equal(decode(after[name].data), chip)  # what a Predictor cuts out of the same picture
+
+
+def test_labels_of_a_csv_are_written_and_a_stopped_call_goes_on(source, tmp_path):
+    files = sorted(source.glob("*.chip.jpg"))
+    fairface = tmp_path / "fairface"
+    (fairface / "train").mkdir(parents=True)
+    ages = ("0-2", "20-29", "more than 70")
+    lines = ["file,age,gender,race,service_test"]
+    for i, age in enumerate(ages):
+        (fairface / "train" / f"{i}.jpg").write_bytes(files[i].read_bytes())
+        lines.append(f"train/{i}.jpg,{age},Female,East Asian,True")
+    (fairface / "labels.csv").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    align(str(fairface), out=str(out), size=64, score=0.7)
+    labels = [item.label for item in sources.read(str(out))]
+    assert [label.age_text for label in labels] == list(ages)
+    assert [label.race_text for label in labels] == ["East Asian"] * 3 and labels[2].age_last == 11
+    written = (out / "labels.csv").read_bytes()
+    rows = (out / "faces.jsonl").read_bytes()
+    (out / "faces.jsonl").write_bytes(rows[: len(rows) - 30])
+    (out / "labels.csv").unlink()
+    first = json.loads(rows.splitlines()[0])["chip"]
+    (out / first).write_bytes(b"")  # is not made again
+    align(str(fairface), out=str(out), size=64, score=0.7)
+    assert (out / "faces.jsonl").read_bytes() == rows and (out / "labels.csv").read_bytes() == written
+    assert (out / first).read_bytes() == b""
+    with pytest.raises(ConfigError, match="other settings"):
+        align(str(fairface), out=str(out), size=96, score=0.7)
+
+
+def test_the_face_in_the_middle_is_the_labelled_one():
+    from agegender_jax.run.align import middle_face
+
+    def at(x, side):
+        return detector.Detection((x, 20.0, side, side), np.zeros((5, 2)), 0.9)
+
+    image = np.zeros((100, 100, 3), np.uint8)
+    middle, beside, small = at(30.0, 40.0), at(0.0, 60.0), at(45.0, 10.0)
+    assert middle_face(image, [beside, small, middle]) is middle and middle_face(image, []) is None

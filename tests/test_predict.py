@@ -1,0 +1,212 @@
+"""agegender predict: every picture gets its rows, whatever is in the folder, and a stopped call goes on."""
+
+import csv
+import io
+import json
+import os
+import re
+import tarfile
+import zipfile
+import zlib
+
+import drawn_photos
+import numpy as np
+import programs
+import pytest
+import small_weights
+
+from agegender_jax import weights
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run import prediction_rows
+from agegender_jax.run.predict import predict
+
+HOSTILE = ("=cmd|' /C calc'!A0.png", "<img src=x onerror=alert(1)>.png", "\x1b[2Jline\nbreak.png", "-x.png", "@a.png")
+
+
+def bomb(png):
+    """A PNG whose header claims 200,000 x 200,000 pixels."""
+    header = png[12:16] + (200_000).to_bytes(4, "big") * 2 + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures of 0, 1 and 3 faces, every kind of bad file, and hostile names."""
+    root = tmp_path_factory.mktemp("photos")
+    face, empty = drawn_photos.face(size=96), drawn_photos.background(90, 120)
+    crowd = drawn_photos.background(160, 420)
+    for i in range(3):
+        crowd = drawn_photos.paste(crowd, drawn_photos.face(2 + i), (70 + 140 * i, 80), 130)
+    good = drawn_photos.encode(face)
+    contents = {
+        "one.png": good,
+        "crowd.png": drawn_photos.encode(crowd),
+        "none.png": drawn_photos.encode(empty),
+        "sub/deeper/jpeg.JPG": drawn_photos.encode(face, "JPEG", quality=95),
+        "bad/empty.jpg": b"",
+        "bad/text.jpg": b"<html>not a picture</html>",
+        "bad/cut.png": good[: len(good) // 2],
+        "bad/bomb.png": bomb(good),
+        "notes.txt": b"no picture",
+        ".hidden.png": good,
+        **dict.fromkeys(HOSTILE, good),
+    }
+    for name, content in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    os.mkfifo(root / "bad" / "pipe.jpg")
+    (root / "bad" / "folder.jpg").mkdir()
+    (root / "bad" / "outside.jpg").symlink_to("/etc/passwd")
+    (root / "bad" / "loop").symlink_to(root)
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shipped(tmp_path_factory):
+    place = small_weights.write(tmp_path_factory.mktemp("weights"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "FOLDER", place)
+        yield place
+
+
+def run(paths, out, **options):
+    """Rows of predictions.jsonl by the end of their file's name, and the summary."""
+    summary = predict([str(path) for path in paths], workdirs=[], out=str(out), **options)
+    rows = {}
+    for line in (out / "predictions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        rows.setdefault(row["file"], []).append(row)
+    return rows, summary
+
+
+@pytest.fixture(scope="module")
+def answered(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "answers"
+    rows, summary = run([folder], out, annotate=True, gallery=True, over=[18, 60], coverage=0.8)
+    return {name.removeprefix(f"{folder}/"): parts for name, parts in rows.items()}, summary, out
+
+
+def test_every_picture_of_a_mixed_folder_has_its_rows(answered):
+    rows, summary, _ = answered
+    assert rows.keys() == {
+        *("one.png", "crowd.png", "none.png", "sub/deeper/jpeg.JPG", *HOSTILE),
+        *(f"bad/{name}" for name in ("empty.jpg", "text.jpg", "cut.png", "bomb.png", "pipe.jpg")),
+        *("bad/folder.jpg", "bad/outside.jpg"),
+    }
+    statuses = {name: parts[0]["status"] for name, parts in rows.items()}
+    assert {name for name, status in statuses.items() if status == "unreadable"} == {n for n in rows if n[:3] == "bad"}
+    reasons = {name[4:]: parts[0]["reason"] for name, parts in rows.items() if name.startswith("bad/")}
+    expected = {"empty.jpg": "empty", "cut.png": "truncated", "bomb.png": "megapixels", "text.jpg": "not a JPEG"}
+    expected |= {"pipe.jpg": "not a regular file", "folder.jpg": "a folder", "outside.jpg": "outside"}
+    assert all(text in reasons[name] for name, text in expected.items())
+    assert statuses["none.png"] == "no_face" and len(rows["crowd.png"]) == 3 and len(rows["one.png"]) == 1
+    assert summary["pictures"] == len(rows) and summary["faces"] == 10 and sum(summary["statuses"].values()) == 18
+
+
+def test_a_row_has_every_field_of_its_face(answered):
+    rows, *_ = answered
+    (row,) = rows["one.png"]
+    assert list(row) == prediction_rows.columns([18, 60])
+    assert row["age_low"] <= row["age_years"] <= row["age_high"] and row["coverage"] == 0.8
+    assert sum(row[f"p_age_{i}"] for i in range(12)) == pytest.approx(1, abs=1e-5)
+    assert row["gender"] == ("female" if row["p_female"] > 0.5 else "male")
+    assert row["p_over_18"] > row["p_over_60"] and row["over_18"] in ("yes", "no", "unsure")
+    assert row["weights"] == "default" and row["schema"] == 1 and row["flags"] == []
+    x, y, width, height = row["box"]
+    assert 0 < x < 40 and 40 < width < 96 and len(row["landmarks"]) == 5 and row["score"] > 0.7
+    assert [part["face"] for part in rows["crowd.png"]] == [0, 1, 2] and rows["crowd.png"][0]["faces"] == 3
+
+
+def test_hostile_names_do_no_harm(answered):
+    _, _, out = answered
+    text = (out / "predictions.csv").read_bytes().decode()
+    assert "\x1b" not in text
+    table = list(csv.DictReader(io.StringIO(text)))
+    assert len(table) == len(text.splitlines()) - 1  # no name breaks a line
+    assert not any(cell.startswith(tuple("=+-@\t\r")) for row in table for cell in (row["file"], row["reason"]))
+    page = (out / "gallery.html").read_text()
+    assert "<img src=x" not in page and "&lt;img src=x" in page and "\x1b" not in page
+    assert "http" not in re.sub(r"data:image/jpeg;base64,[\w+/=]*", "", page)
+    assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 18
+    copies = [path.name for path in (out / "annotated").iterdir()]
+    assert len(copies) == 8 and all(re.fullmatch(r"[\w.-]+\.jpg", name) for name in copies)
+    assert prediction_rows.cell("=1+1") == "'=1+1" and prediction_rows.cell([1.5, 2]) == "1.5 2"
+
+
+def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+    names = ["one.png", "crowd.png", "none.png", "sub/deeper/jpeg.JPG"]
+    whole, _ = run([folder / name for name in names], tmp_path / "whole")
+    lines = (tmp_path / "whole" / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["faces"] for line in lines] == [1, 3, 3, 3, 0, 1]
+    resumed, read = tmp_path / "resumed", []
+    resumed.mkdir()
+    (resumed / "predict.json").write_bytes((tmp_path / "whole" / "predict.json").read_bytes())
+    (resumed / "predictions.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # killed within the crowd's rows
+    original = Predictor._look
+    monkeypatch.setattr(Predictor, "_look", lambda self, name, *rest: read.append(name) or original(self, name, *rest))
+    rows, summary = run([folder / name for name in names], resumed)
+    assert sorted(os.path.basename(name) for name in read) == ["crowd.png", "jpeg.JPG", "none.png"]
+    assert rows == whole and summary["answered_before"] == 1
+    for name in ("predictions.jsonl", "predictions.csv"):
+        assert (resumed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    with pytest.raises(ConfigError, match="coverage differ"):
+        run([folder / "one.png"], resumed, coverage=0.5)
+
+
+def test_archives_globs_and_lists_give_the_same_rows(folder, tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar, zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name in ("one.png", "crowd.png"):
+            tar.add(folder / name, name)
+            archive.write(folder / name, name)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{folder}/one.png\nabsent.png\n".encode())))
+    paths = [tmp_path / "a.tar.gz", tmp_path / "b.zip", f"{folder}/[o]*.png", "-", folder / "crowd.png"]
+    rows, summary = run(paths, tmp_path / "out")
+    assert summary["statuses"]["unreadable"] == 1 and rows["absent.png"][0]["reason"] == "no such file"
+    ones = [rows[f"{place}/one.png"] for place in (tmp_path / "a.tar.gz", tmp_path / "b.zip", folder)]
+    crowds = [rows[f"{place}/crowd.png"] for place in (tmp_path / "a.tar.gz", tmp_path / "b.zip", folder)]
+    for parts in (ones, crowds):
+        values = np.array([[[row["p_female"], row["age_years"]] for row in part] for part in parts])
+        np.testing.assert_allclose(values, values[:1].repeat(3, 0), atol=1e-3)
+
+
+def test_boxes_and_no_detector(folder, tmp_path):
+    (tmp_path / "boxes.json").write_text(json.dumps({f"{folder}/crowd.png": [[20, 20, 90, 120], [150, 10, 100, 120]]}))
+    rows, _ = run([folder / "crowd.png", folder / "one.png"], tmp_path / "a", boxes=str(tmp_path / "boxes.json"))
+    assert [row["box"] for row in rows[f"{folder}/crowd.png"]] == [[20, 20, 90, 120], [150, 10, 100, 120]]
+    assert rows[f"{folder}/one.png"][0]["status"] == "no_face"
+    rows, _ = run([folder / "none.png"], tmp_path / "b", detector="none")
+    assert rows[f"{folder}/none.png"][0]["box"] == [15, 0, 90, 90] and rows[f"{folder}/none.png"][0]["score"] is None
+
+
+def test_user_errors(folder, tmp_path):
+    with pytest.raises(DataError, match="no such picture"):
+        run([tmp_path / "absent.jpg"], tmp_path / "out")
+    with pytest.raises(DataError, match="no file matches"):
+        run([tmp_path / "*.jpg"], tmp_path / "out")
+    with pytest.raises(DataError, match="no picture in the folder"):
+        run([tmp_path], tmp_path / "out")
+    with pytest.raises(ConfigError, match="no picture is named"):
+        run([], tmp_path / "out")
+    (tmp_path / "boxes.json").write_text('{"a.jpg": [[1, 2, 3]]}')
+    with pytest.raises(ConfigError, match="a box is not"):
+        run([folder / "one.png"], tmp_path / "out", boxes=str(tmp_path / "boxes.json"))
+    with pytest.raises(ConfigError, match="inside a folder of pictures"):
+        run([folder], folder / "answers", annotate=True)
+    with pytest.raises(DataError, match="1 of 2 files could not be read"):
+        run([folder / "one.png", folder / "bad" / "text.jpg"], tmp_path / "strict", strict=True)
+    assert len((tmp_path / "strict" / "predictions.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_command_without_weights_says_how_to_get_them(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=r"ships no weights[\s\S]*launch.train"):
+        run([folder / "one.png"], tmp_path / "out")
+
+
+def test_help_is_quick_and_a_typo_is_named(tmp_path):
+    done = programs.run("predict", "--help")
+    assert done.returncode == 0 and "--over" in done.stdout and "jax" not in done.stderr, done.stderr
+    done = programs.run("predict", "a.jpg", "--over=old")
+    programs.check(done, 2, "not an age", "--over=18,25")

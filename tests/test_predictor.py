@@ -1,0 +1,139 @@
+"""Predictor: the same answer for every form of a picture; weights and runs; what is refused."""
+
+import dataclasses
+import io
+import json
+import warnings
+
+import drawn_photos
+import numpy as np
+import pytest
+import small_weights
+import tiny_runs
+from PIL import Image
+
+import agegender_jax
+from agegender_jax import ensemble, weights
+from agegender_jax.errors import CheckpointError, ConfigError, DataError
+from agegender_jax.prediction import calibration
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run import calibrate
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    return small_weights.write(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def predictor(shipped):
+    return Predictor(weights_dir=shipped, over=(18,))
+
+
+@pytest.fixture(scope="module")
+def photo():
+    picture = drawn_photos.background(200, 420)
+    for i in range(2):
+        picture = drawn_photos.paste(picture, drawn_photos.face(2 + i), (110 + 200 * i, 100), 160)
+    return picture
+
+
+def test_every_form_of_a_picture_has_the_same_answer(predictor, photo, tmp_path):
+    (tmp_path / "a.png").write_bytes(drawn_photos.encode(photo))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(photo)))
+    out = io.BytesIO()
+    turned.save(out, "PNG", exif=exif)
+    forms = (photo, Image.fromarray(photo), tmp_path / "a.png", str(tmp_path / "a.png"), drawn_photos.encode(photo))
+    answers = [predictor(form) for form in (*forms, out.getvalue())]
+    assert len(answers[0]) == 2 and agegender_jax.Predictor is Predictor
+    plain = [[dataclasses.replace(face, picture="") for face in faces] for faces in answers]
+    assert all(faces == plain[0] for faces in plain)
+    assert [face.picture for face in predictor([photo, tmp_path / "a.png"])] == ["picture 0"] * 2 + [
+        str(tmp_path / "a.png")
+    ] * 2
+
+
+def test_a_face_is_the_calibrated_ensemble_of_its_chip(predictor, photo):
+    first, _ = predictor(photo)
+    parts = []
+    for member in predictor.members:
+        probs = ensemble.predict(member.model, member.variables, first.chip[None])
+        parts.append(ensemble.calibrate(probs, 1.5, 0.8))
+    mean = ensemble.mean_probs(parts)
+    assert first.p_female == pytest.approx(float(mean.gender[0, 1]), abs=1e-5)
+    np.testing.assert_allclose(first.age_probs, mean.age[0], atol=1e-5)
+    assert first.age_interval[0] <= first.age <= first.age_interval[1] and first.calibrated
+    assert first.over[18]["decision"] in ("yes", "no", "unsure") and first.chip.shape == (32, 32, 3)
+
+
+def test_batches_do_not_change_answers(predictor, photo, shipped):
+    single = Predictor(weights_dir=shipped, over=(18,), batch_size=1)
+    both = [list(model([photo, photo[:, :210], photo])) for model in (predictor, single)]
+    assert len(both[0]) == 5
+    values = [[(face.age, face.p_female, *face.box) for face in faces] for faces in both]
+    np.testing.assert_allclose(*values, atol=1e-3)
+
+
+def test_unreadable_pictures(predictor, photo, tmp_path):
+    with pytest.raises(DataError, match="empty file"):
+        predictor(b"")
+    with pytest.raises(DataError, match="no such file"):
+        predictor(tmp_path / "absent.jpg")
+    with pytest.raises(DataError, match=r"uint8 RGB \[H, W, 3\], got float64"):
+        predictor(photo / 255)
+    with pytest.warns(UserWarning, match="picture 0 cannot be used: not a"):
+        assert len(list(predictor([b"text", photo]))) == 2
+    statuses = [(picture.status, len(picture.faces)) for picture in predictor.pictures([b"text", photo, photo[:, :9]])]
+    assert statuses == [("unreadable", 0), ("ok", 2), ("no_face", 0)]
+
+
+def test_weights_are_checked_before_they_are_used(shipped, tmp_path):
+    for name in ("one.json", "one.safetensors"):
+        (tmp_path / name).write_bytes((shipped / name).read_bytes())
+    assert Predictor(weights="one", weights_dir=tmp_path).members[0].temperatures == (1.5, 0.8)
+    damaged = bytearray((shipped / "one.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "one.safetensors").write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        Predictor(weights="one", weights_dir=tmp_path)
+    (tmp_path / "one.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Predictor(weights="one", weights_dir=tmp_path)
+    (tmp_path / "one.json").write_text('{"schema": 1}')
+    with pytest.raises(CheckpointError, match="card of the weights is damaged"):
+        Predictor(weights="one", weights_dir=tmp_path)
+    with pytest.raises(ConfigError, match="use one of default, one, two"):
+        Predictor(weights="three", weights_dir=shipped)
+
+
+def test_bad_arguments_are_refused(shipped):
+    for wrong in ({"detector": "haar"}, {"score": 0.0}, {"batch_size": 0}, {"coverage": 1.0}, {"over": (200,)}):
+        with pytest.raises(ConfigError):
+            Predictor(weights_dir=shipped, **wrong)
+    with pytest.raises(ConfigError, match="name either"):
+        Predictor("runs/ran", weights="one")
+    with pytest.raises(CheckpointError, match="no run in the workdir"):
+        Predictor("runs/absent")
+
+
+def test_runs_answer_with_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo):
+    monkeypatch.setattr(calibration, "ENOUGH", 20)
+    config = tiny_runs.make_config(tmp_path, 260)
+    places = [
+        str(tiny_runs.make_run(tmp_path / name, config, seed=seed, test=not seed)) for seed, name in enumerate("ab")
+    ]
+    own = Predictor(places[0])
+    stored = json.loads((tmp_path / "a" / "answers.json").read_text())
+    assert own.calibration.n == stored["ensembles"]["a"]["answers"]["n"] >= 20 and own(photo)[0].calibrated
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Predictor(*places).calibration is None
+    calibrate.calibrate(places, out=str(tmp_path / "weights"))
+    both, exported = Predictor(*places), Predictor(weights_dir=tmp_path / "weights")
+    assert both.calibration.n == own.calibration.n and exported.calibration == both.calibration
+    answers = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
+    np.testing.assert_allclose(*answers, atol=0.02)  # float16
+    card = weights.card("a", tmp_path / "weights")
+    assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
