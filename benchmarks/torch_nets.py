@@ -213,9 +213,11 @@ class LeviHassner(nn.Module):
         self.features = scaled(512, width)
         self.fc6 = nn.Linear(side * side * units[2], self.features)
         self.fc7 = nn.Linear(self.features, self.features)
+        scale = torch.tensor([255 * 0.229, 255 * 0.224, 255 * 0.225]).view(1, 3, 1, 1)
+        self.register_buffer("pixel_scale", scale, persistent=False)  # undoes the division of normalised images
 
     def forward(self, x):
-        x = F.local_response_norm(caffe_max_pool(F.relu(self.conv1(x))), 5)
+        x = F.local_response_norm(caffe_max_pool(F.relu(self.conv1(x * self.pixel_scale))), 5)
         x = F.local_response_norm(caffe_max_pool(F.relu(self.conv2(x))), 5)
         x = caffe_max_pool(F.relu(self.conv3(x)))
         x = F.dropout(F.relu(self.fc6(x.permute(0, 2, 3, 1).flatten(1))), 0.5, self.training)

@@ -131,8 +131,7 @@ def test_the_same_answers_in_pytorch(name, feed):
         ours = 1 + np.abs(ours) if kind in ("var", "scale") else ours
         ours = ours / np.sqrt(np.prod(leaf.shape[:-1])) * 4 if kind == "kernel" else ours
         theirs = {4: lambda: ours.transpose(3, 2, 0, 1), 2: lambda: ours.T}.get(ours.ndim, lambda: ours)()
-        prefix = "backbone." if "backbone" in path else ""
-        state[prefix + torchvision.name_of("/".join(path))] = torch.from_numpy(theirs.copy())
+        state[".".join([*path[1:-1], torchvision.LEAF[kind]])] = torch.from_numpy(theirs.copy())
         return ours
 
     variables = jax.tree_util.tree_map_with_path(value, shapes)
