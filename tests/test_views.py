@@ -79,6 +79,6 @@ def test_a_run_is_predicted_with_its_own_views_unless_others_are_asked_for(field
     monkeypatch.setattr(predict_members.calibration, "apply", lambda fitted, raw, *_: raw)
     faces = types.SimpleNamespace(indices=lambda split: np.arange(2), eval_batches=lambda *_: iter(()))
     progress = types.SimpleNamespace(warn=None, note=None, prepare=None, stop=None)
-    place = types.SimpleNamespace(path=None, given="run")
+    place = types.SimpleNamespace(path=None, argument="run")
     assert predict_members.predict_member(place, "best", faces, "val", "run", progress, views=asked).step == 7
     assert seen == [used]
