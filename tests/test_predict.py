@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -210,3 +212,28 @@ def test_help_is_quick_and_a_typo_is_named(tmp_path):
     assert done.returncode == 0 and "--over" in done.stdout and "jax" not in done.stderr, done.stderr
     done = programs.run("predict", "a.jpg", "--over=old")
     programs.check(done, 2, "not an age", "--over=18,25")
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_5000_pictures(folder, shipped, tmp_path):
+    """Reports the peak memory of a process for 500 and for 5,000 pictures."""
+    program = (
+        "import pathlib, resource, sys; from agegender_jax import weights; from agegender_jax.run import predict; "
+        "weights.FOLDER = pathlib.Path(sys.argv[1]); "
+        "predict.predict([sys.argv[2]], workdirs=[], out=sys.argv[3], batch_size=32); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = {}
+    for count in (500, 5000):
+        pictures = tmp_path / str(count)
+        pictures.mkdir()
+        for i in range(count):
+            os.link(folder / "one.png", pictures / f"{i:05}.png")
+        command = [sys.executable, "-c", program, str(shipped), str(pictures), str(tmp_path / f"out{count}")]
+        done = subprocess.run(command, cwd=programs.ROOT, env=programs.environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks[count] = int(done.stdout.split()[-1]) / 1024
+        rows = (tmp_path / f"out{count}" / "predictions.jsonl").read_text().splitlines()
+        assert len(rows) == count and '"ok"' in rows[-1]
+    print(f"peak memory in MB by number of pictures: {peaks}")
+    assert peaks[5000] < peaks[500] + 60

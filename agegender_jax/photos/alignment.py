@@ -86,7 +86,7 @@ def chip(image: np.ndarray, alignment: Alignment, size: int = CHIP_SIZE) -> np.n
     Each pixel is the mean of at least as many pixels of the picture as it covers.
     """
     factor = int(np.clip(np.ceil(alignment.side / size), 1, _LARGEST))
-    warped = _warp(image, alignment.matrix * (size * factor), size * factor)
+    warped = warp(image, alignment.matrix * (size * factor), size * factor)
     if factor == 1:
         return warped
     import cv2
@@ -115,7 +115,7 @@ def _detect_again(image: np.ndarray, matrix: np.ndarray, size: int, side: int, m
     if mirrored:
         to_crop = np.array([[-1], [1]]) * to_crop
         to_crop[0, 2] += size
-    faces = detect_once(_warp(image, to_crop, size, _GREY), _SCORE)
+    faces = detect_once(warp(image, to_crop, size, _GREY), _SCORE)
     distances = [float(np.abs(face.centre - size / 2).max()) for face in faces]
     if not faces or min(distances) >= side / 2:
         return None
@@ -123,7 +123,7 @@ def _detect_again(image: np.ndarray, matrix: np.ndarray, size: int, side: int, m
     return _invert(to_crop, points[list(_SWAPPED)] if mirrored else points)
 
 
-def _warp(image: np.ndarray, matrix: np.ndarray, size: int, around: tuple[int, int, int] | None = None) -> np.ndarray:
+def warp(image: np.ndarray, matrix: np.ndarray, size: int, around: tuple[int, int, int] | None = None) -> np.ndarray:
     """Return [size, size, 3] by bilinear interpolation; `matrix` maps pixels of the picture to pixels of the result.
 
     Outside the picture is the colour `around`, or its edge, repeated.

@@ -9,7 +9,7 @@ LEAST_SIDE = 40  # pixels of the picture under a chip's side
 MOST_ROLL = 30  # degrees
 MOST_OUTSIDE = 0.25  # of the chip's area
 GREY_CHROMA = 2.5  # mean of the largest minus the smallest channel
-SWAPPED_TINT = -0.06  # (red - blue) / (red + green + blue) in the middle of the face: skin is above
+SWAPPED_TINT = -0.01  # (red - blue) / (red + green + blue) in the middle of the face: skin is above
 _GRID = 24  # points a side
 
 

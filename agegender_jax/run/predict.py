@@ -65,6 +65,8 @@ def predict(
     with open_pictures(arguments) as pictures, stop_flag() as stop, Progress(stop=stop) as progress:
         if detector == photo_faces.YUNET and not boxes:
             yunet.model_bytes()  # its absence is reported before nets are loaded
+        if detector == photo_faces.YUNET:
+            yunet.use_one_thread()
         known = read_boxes(boxes) if boxes else None
         options = {"detector": detector, "score": score, "coverage": coverage, "over": over, "max_error": max_error}
         predictor = Predictor(*workdirs, weights=weights, checkpoint=checkpoint, batch_size=batch_size, **options)

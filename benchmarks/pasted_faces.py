@@ -1,0 +1,143 @@
+"""Faces pasted into photos: how many are found, and whether they get the answer that they get alone.
+
+python -m benchmarks.pasted_faces --source=UTKFace.tar --workdir=runs/ran [--faces=420] [--seed=0]
+
+Each photo of 1280 x 960 pixels has five faces of the source at random sizes, rolls and places, with soft edges, on
+scikit-learn's two sample photos or on drawn clutter. A detection belongs to a face if their centres are nearer than a
+third of the face's side; every other one is a false alarm. Alone: the picture itself is searched, or taken as a chip.
+"""
+
+import collections
+import json
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+from agegender_jax import Predictor
+from agegender_jax.data import sources
+from agegender_jax.data.decoding import decode
+from benchmarks import machine
+
+SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run; repeat for an ensemble. Default: --weights.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package.")
+FACES = flags.DEFINE_integer("faces", 420, "Number of faces.")
+SEED = flags.DEFINE_integer("seed", 0, "Of faces, sizes, rolls and places.")
+
+WIDTH, HEIGHT = 1280, 960
+SIZES, ROLLS = (40, 60, 90, 130, 200, 300), (0, 10, 20, 30)
+CELLS = ((0.17, 0.28), (0.5, 0.28), (0.83, 0.28), (0.33, 0.75), (0.7, 0.75))
+NEAR = 1 / 3  # of a face's side
+
+
+def backgrounds():
+    """Return two real photos without faces, of the pictures' size."""
+    from sklearn.datasets import load_sample_images
+
+    return [
+        np.array(Image.fromarray(image).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+        for image in load_sample_images().images
+    ]
+
+
+def clutter(rng):
+    """Return a picture of rectangles and noise, uint8 [H, W, 3]."""
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    photo = np.array(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+    for _ in range(40):
+        y, x, h, w = rng.integers(0, (HEIGHT, WIDTH, 200, 200))
+        photo[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    return np.clip(photo + rng.normal(0, 8, photo.shape), 0, 255).astype(np.uint8)
+
+
+def paste(photo, face, centre, side, roll):
+    """Paste a picture into a photo, with soft edges, turned clockwise by `roll` degrees."""
+    ramp = np.clip(np.minimum(np.arange(side), np.arange(side)[::-1]) / (0.06 * side), 0, 1)
+    picture = Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
+    picture.putalpha(Image.fromarray((255 * np.minimum.outer(ramp, ramp)).astype(np.uint8)))
+    picture = picture.rotate(-roll, Image.Resampling.BICUBIC, expand=True)
+    place = (round(centre[0] - picture.width / 2), round(centre[1] - picture.height / 2))
+    photo.paste(picture, place, picture)
+
+
+def compose(faces, rng, real):
+    """Yield (photo, [(index of a face, centre, side, roll)])."""
+    for start in range(0, len(faces), len(CELLS)):
+        number = start // len(CELLS)
+        photo = Image.fromarray(real[number % 2] if number % 2 else clutter(rng))
+        placed = []
+        for i, cell in enumerate(CELLS[: len(faces) - start]):
+            side, roll = int(rng.choice(SIZES)), int(rng.choice(ROLLS)) * int(rng.choice((-1, 1)))
+            centre = np.array(cell) * (WIDTH, HEIGHT) + rng.uniform(-20, 20, 2)
+            paste(photo, faces[start + i], centre, side, roll)
+            placed.append((start + i, centre, side, roll))
+        yield np.array(photo), placed
+
+
+def match(found, centre, side):
+    """Return the nearest face of those found, None if it is too far away."""
+
+    def distance(face):
+        x, y, width, height = face.box
+        return np.hypot(x + width / 2 - centre[0], y + height / 2 - centre[1])
+
+    nearest = min(found, key=distance, default=None)
+    return nearest if nearest is not None and distance(nearest) < NEAR * side else None
+
+
+def summarise(rows):
+    """Return the figures of a group of (found, alone, chip) answers; `found` and `alone` may be None."""
+    pairs = [(found, alone) for found, alone, _ in rows if found and alone]
+    chips = [(found, chip) for found, _, chip in rows if found]
+    return {
+        "faces": len(rows),
+        "recall": round(float(np.mean([found is not None for found, *_ in rows])), 4),
+        "age_change": _median(pairs),
+        "same_gender": _same(pairs),
+        "age_change_to_chip": _median(chips),
+        "same_gender_as_chip": _same(chips),
+    }
+
+
+def _median(pairs):
+    return round(float(np.median([abs(a.age - b.age) for a, b in pairs])), 3) if pairs else None
+
+
+def _same(pairs):
+    return round(float(np.mean([a.gender == b.gender for a, b in pairs])), 4) if pairs else None
+
+
+def main(_):
+    rng = np.random.default_rng(SEED.value)
+    items = [item for item in sources.read(SOURCE.value) if item.data]
+    chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]
+    faces = [decode(item.data) for item in chosen]
+    options = {"weights": WEIGHTS.value} if not WORKDIR.value else {}
+    predictor = Predictor(*WORKDIR.value, **options)
+    plain = Predictor(*WORKDIR.value, detector="none", **options)
+    alone = [picture.faces[0] if picture.faces else None for picture in predictor.pictures(faces)]
+    chip = [picture.faces[0] for picture in plain.pictures(faces)]
+    photos, placed = zip(*compose(faces, rng, backgrounds()), strict=True)
+    groups, alarms, flagged = collections.defaultdict(list), 0, collections.Counter()
+    for picture, places in zip(predictor.pictures(photos), placed, strict=True):
+        matched = set()
+        for index, centre, side, roll in places:
+            found = match(picture.faces, centre, side)
+            matched.add(id(found))
+            flagged.update(found.flags if found else ())
+            for group in ("all", f"side {side}", f"roll {abs(roll)}"):
+                groups[group].append((found, alone[index], chip[index]))
+        alarms += sum(id(face) not in matched for face in picture.faces)
+    order = ["all", *(f"side {side}" for side in SIZES), *(f"roll {roll}" for roll in ROLLS)]
+    table = {name: summarise(groups[name]) for name in order if groups[name]}
+    print("| faces | n | found | age change | same gender | to the chip: age | gender |\n|---|---|---|---|---|---|---|")
+    for name, row in table.items():
+        print(f"| {name} | " + " | ".join(str(value) for value in row.values()) + " |")
+    result = {"what": "pasted_faces", "weights": predictor.name, "photos": len(photos), "false_alarms": alarms}
+    result |= {"found_alone": sum(face is not None for face in alone), "flags": dict(flagged), "groups": table}
+    print(json.dumps(result | {"seed": SEED.value, "machine": machine.machine()}))
+
+
+if __name__ == "__main__":
+    app.run(main)
