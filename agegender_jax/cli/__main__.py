@@ -10,6 +10,7 @@ COMMANDS = {
     "predict": "answer with age and gender of the faces in photos",
     "explain": "show what trained nets look at",
     "align": "make aligned chips of labelled faces for training",
+    "export": "write nets to files for other programs",
     "ablate": "compare training variants over seeds",
     "calibrate": "fit intervals and thresholds of answers on val",
     "weights": "list the shipped weights",

@@ -30,7 +30,7 @@ def normal(initial: str, deviation: float, first: bool = False) -> Initializer:
 
 def dense_stack(x: jax.Array, units: Sequence[int], *, first: int, init, bias: float, dropout: float, dtype, train):
     """Return the maps x [B, H, W, C], flattened, after dense layers fc{first}, ... with ReLU and dropout: [B, F]."""
-    x = x.reshape(len(x), -1)
+    x = x.reshape(x.shape[0], -1)
     for n, count in enumerate(units, first):
         bias_init = nn.initializers.constant(bias)
         x = nn.relu(nn.Dense(count, dtype=dtype, kernel_init=init, bias_init=bias_init, name=f"fc{n}")(x))

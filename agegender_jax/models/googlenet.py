@@ -138,5 +138,5 @@ class GoogLeNet(nn.Module):
     def _auxiliary_dense(self, x, name: str, train: bool):
         units, bias = layers.scaled(AUXILIARY_UNITS[1], self.width), PAPER_BIAS * (self.initial == "paper")
         init = {"kernel_init": _init(self.initial), "bias_init": nn.initializers.constant(bias)}
-        x = nn.relu(nn.Dense(units, dtype=self.dtype, name=f"{name}_fc", **init)(x.reshape(len(x), -1)))
+        x = nn.relu(nn.Dense(units, dtype=self.dtype, name=f"{name}_fc", **init)(x.reshape(x.shape[0], -1)))
         return nn.Dropout(AUXILIARY_DROPOUT, deterministic=not train)(x.astype(jnp.float32))

@@ -157,7 +157,9 @@ def _max_pool_jvp(pad, window, stride, primals, tangents):
 
 
 def _lax_max_pool(x, pad, window, stride):
-    return nn.max_pool(x, (window, window), (stride, stride), pad)
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *pad, (0, 0))
+    )
 
 
 def _lax_max_pool_tangent(x, tangent, pad, window, stride):

@@ -62,7 +62,7 @@ class LeviHassner(nn.Module):
             x = layers.conv(units, kernel, stride, init=init, dtype=self.dtype, name=f"conv{n}", pad=pad, bias=bias)(x)
             x = layers.caffe_max_pool(nn.relu(x))
             x = layers.local_response_norm(x) if normalised else x
-        x, init = x.reshape(len(x), -1), initializers.normal(0.005)
+        x, init = x.reshape(x.shape[0], -1), initializers.normal(0.005)
         for n, units in enumerate(FULL, len(CONVOLUTIONS) + 3):
             units = layers.scaled(units, self.width)
             x = nn.relu(

@@ -21,17 +21,25 @@ class Member:
     Attributes:
       name: of the run's folder, or of the weights.
       model, variables: the Flax module and its weights.
-      image_size: side of its input in pixels.
-      views: of each image whose probabilities are averaged, see `data.views`.
+      config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}}, plain dicts.
       temperatures: of age and gender.
     """
 
     name: str
     model: Any
     variables: Any
-    image_size: int
-    views: str
+    config: dict[str, Any]
     temperatures: tuple[float, float]
+
+    @property
+    def image_size(self) -> int:
+        """Side of its input in pixels."""
+        return self.config["data"]["image_size"]
+
+    @property
+    def views(self) -> str:
+        """Views of each image whose probabilities are averaged, see `data.views`."""
+        return self.config["eval"]["views"]
 
 
 def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> tuple[list[Member], dict | None]:
@@ -51,8 +59,7 @@ def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> t
             raise ConfigError("this net is a control, which predicts nothing", str(folder), "name another run")
         stored = _read(folder / CALIBRATION)
         temperatures = (stored.get("age_temperature", 1.0), stored.get("gender_temperature", 1.0))
-        size, views = config["data"]["image_size"], config.get("eval", {}).get("views", "none")
-        members.append(Member(folder.resolve().name, model, variables, size, views, temperatures))
+        members.append(Member(folder.resolve().name, model, variables, weights.card_config(config), temperatures))
         steps.append(step)
     own = _read(files.expand(places[0], str(places[0])) / ANSWERS).get("ensembles", {}).get(ensemble_key(places), {})
     return members, own.get("answers") if own.get("steps") == steps else None
@@ -69,10 +76,8 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     cards = [card] if card.members is None else [weights.card(member, folder) for member in card.members]
     members = []
     for part in cards:
-        config = part.config
         model, variables = weights.load(part, folder)
-        size, views = config["data"]["image_size"], config.get("eval", {}).get("views", "none")
-        members.append(Member(part.name, model, variables, size, views, part.temperatures))
+        members.append(Member(part.name, model, variables, weights.card_config(part.config), part.temperatures))
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
 
 

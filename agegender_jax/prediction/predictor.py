@@ -68,6 +68,7 @@ class Predictor:
             folder = Path(weights_dir) if weights_dir else None
             self.members, fields, self.cards = members.from_weights(self.name, folder)
             self.chip_size = self.cards[0].chip_size
+        self.fields = fields  # of the calibration, as JSON
         self.calibration = members.as_calibration(fields)
         self.answerer = answers.Answerer(self.calibration, coverage, tuple(over), max_error)
         self.detector, self.score, self.batch_size = detector, score, batch_size

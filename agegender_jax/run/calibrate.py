@@ -122,7 +122,7 @@ def _write_weights(
         own = fitted if len(members) == 1 else fit([member], dataset, size)
         made = run.read_run() or {}
         fields = {
-            "config": {group: config[group] for group in ("model", "data", "eval")},
+            "config": weights.card_config(config),
             "temperatures": member.temperatures or (1.0, 1.0),
             "chip_size": CHIP_SIZE,
             "parameters": member.parameters,
@@ -133,8 +133,6 @@ def _write_weights(
             **further,
             "calibration": own,
         }
-        fields["config"]["data"] = {"image_size": config["data"]["image_size"]}
-        fields["config"]["eval"] = {"views": config["eval"].get("views", "none")}
         weights.write(folder, file, variables, fields)
     if len(members) > 1:
         card = {"members": names, "chip_size": CHIP_SIZE, **further, "calibration": fitted}

@@ -119,25 +119,35 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     return models.from_config(card.config["model"]), tree.from_dict(arrays, template)
 
 
-def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any]) -> Path:
-    """Write weights as float16, with their card, and return the path of the card.
+def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a run's config that a card holds."""
+    return {
+        "model": dict(config["model"]),
+        "data": {"image_size": config["data"]["image_size"]},
+        "eval": {"views": config.get("eval", {}).get("views", "none")},
+    }
+
+
+def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], storage: str = "float16") -> Path:
+    """Write weights with their card, and return the path of the card.
 
     Args:
       variables: {"params", "batch_stats"}.
       fields: of the card but for "schema" and "sha256": "config", "temperatures", "chip_size", "calibration" and
         whatever else is known.
+      storage: "float16" or "float32".
     """
     from safetensors.numpy import save
 
     from agegender_jax.checkpoint import tree
 
-    arrays = {key: np.asarray(value, np.float16) for key, value in tree.named_leaves(variables).items()}
+    arrays = {key: np.asarray(value, storage) for key, value in tree.named_leaves(variables).items()}
     bad = [key for key, value in arrays.items() if not np.isfinite(value).all()]
     if bad:
-        raise CheckpointError(f"{bad[0]} has numbers that float16 cannot hold", name, "use other weights")
+        raise CheckpointError(f"{bad[0]} has numbers that {storage} cannot hold", name, "use other weights")
     content = save(arrays)
     files.replace(folder / f"{name}.safetensors", content)
-    card = {"schema": SCHEMA, "sha256": hashlib.sha256(content).hexdigest(), "storage": "float16", **fields}
+    card = {"schema": SCHEMA, "sha256": hashlib.sha256(content).hexdigest(), "storage": storage, **fields}
     _write_card(folder / f"{name}.json", card)
     return folder / f"{name}.json"
 

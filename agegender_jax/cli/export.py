@@ -1,0 +1,34 @@
+"""Write trained nets to files that other programs load.
+
+python -m launch.export --to=onnx [--to=stablehlo] [--to=safetensors] --workdir=runs/ran [--workdir=runs/resnet]
+
+Images in, probabilities out: preprocessing, temperatures and the average over several nets are inside. Each file is
+loaded again by a program of ten lines, which is written beside it, and compared with the nets on 64 drawn faces.
+Without --workdir, the weights of this package are exported.
+"""
+
+from absl import flags
+
+from agegender_jax.cli import app
+
+TO = flags.DEFINE_multi_enum("to", [], ["onnx", "stablehlo", "safetensors"], "Format; repeat for several.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Name of weights of this package, see `agegender weights`.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
+PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda"], "Of a StableHLO file: some of cpu, cuda, rocm, tpu.")
+OUT = flags.DEFINE_string("out", None, "Output folder. Default: exports/<nets joined by +>.")
+
+
+def main() -> None:
+    app.check_checkpoint(CHECKPOINT)
+    app.prepare_jax()
+    from agegender_jax.run import export  # imports jax
+
+    export.export(
+        workdirs=WORKDIR.value,
+        weights_name=WEIGHTS.value,
+        to=TO.value,
+        platforms=PLATFORMS.value,
+        checkpoint=CHECKPOINT.value,
+        out=OUT.value,
+    )

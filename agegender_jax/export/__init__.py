@@ -1,0 +1,1 @@
+"""Trained nets as files for other programs: StableHLO, ONNX and safetensors."""

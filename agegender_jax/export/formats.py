@@ -1,0 +1,49 @@
+"""The formats: each function returns the content of a file."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.export import program
+from agegender_jax.prediction.members import Member
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def stablehlo(members: Sequence[Member], platforms: Sequence[str]) -> bytes:
+    """Return a serialised `jax.export.Exported`: uint8 RGB [B, S, S, 3] -> (age [B, A], gender [B, G]), B free.
+
+    It holds a program for each platform, whichever machine made it; a GPU's has none of the CPU's kernels. It needs a
+    version of jax that is no older than the one that wrote it.
+
+    Raises:
+      ConfigError: unknown platforms, or nets of different image sizes.
+    """
+    if wrong := [name for name in platforms if name not in PLATFORMS] or not platforms:
+        raise ConfigError(f"unknown platforms {wrong}", "--platforms", f"use some of {', '.join(PLATFORMS)}")
+    size = program.image_size(members)
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"B, {size}, {size}, 3"), np.uint8)
+    exported = jax.export.export(jax.jit(program.function(members)), platforms=list(platforms))(images)
+    return bytes(exported.serialize())
+
+
+def onnx(members: Sequence[Member], name: str) -> bytes:
+    """Return an ONNX model with the input `images`, uint8 RGB [B, S, S, 3], and the outputs `age` and `gender`.
+
+    Raises:
+      ConfigError: nets of different image sizes.
+    """
+    import jax2onnx
+
+    size = program.image_size(members)
+    plain = program.for_any_platform(program.function(members), size)
+    model = jax2onnx.to_onnx(
+        plain,
+        [jax.ShapeDtypeStruct(("B", size, size, 3), np.uint8)],
+        model_name=name,
+        input_names=["images"],
+        output_names=["age", "gender"],
+    )
+    return bytes(model.SerializeToString())

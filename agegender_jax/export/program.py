@@ -1,0 +1,108 @@
+"""One function of everything between pixels and probabilities, and the same without the CPU's special kernels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.extend import core
+
+from agegender_jax import data, ensemble
+from agegender_jax.data.views import views
+from agegender_jax.errors import ConfigError
+from agegender_jax.prediction.members import Member
+from agegender_jax.structs import Probs
+
+Arrays = tuple[jax.Array, jax.Array]
+
+
+def image_size(members: Sequence[Member]) -> int:
+    """Return the side in pixels of the images that all members take; raise ConfigError where they differ."""
+    sizes = sorted({member.image_size for member in members})
+    if len(sizes) > 1:
+        raise ConfigError(
+            f"these nets take images of different sizes: {', '.join(map(str, sizes))} pixels",
+            "--workdir",
+            "export each net into a folder of its own",
+        )
+    return sizes[0]
+
+
+def function(members: Sequence[Member]) -> Callable[[jax.Array], Arrays]:
+    """Return a pure function of images that computes what `Predictor` does with chips.
+
+    It takes uint8 RGB [B, S, S, 3] and returns float32 probabilities (age [B, A], gender [B, G]): the average of the
+    members, each with its views and temperatures. The weights are constants in it.
+    """
+
+    def probabilities(images: jax.Array) -> Arrays:
+        mean = ensemble.mean_probs([_member_probs(member, images) for member in members])
+        return mean.age, mean.gender
+
+    return probabilities
+
+
+def _member_probs(member: Member, images: jax.Array) -> Probs:
+    logits = []
+    for view in views(images, member.views):
+        outputs: Any = member.model.apply(member.variables, data.normalize(view), train=False)
+        logits.append(Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits)))
+    probs = jax.tree.map(lambda *parts: sum(parts) / len(parts), *logits)
+    return ensemble.calibrate(probs, *member.temperatures) if member.temperatures != (1.0, 1.0) else probs
+
+
+def for_any_platform(probabilities: Callable[[jax.Array], Arrays], size: int) -> Callable[[jax.Array], list[jax.Array]]:
+    """Return `probabilities` as a plain function for converters to other formats.
+
+    Where a program chooses by platform, it takes what all but the CPU take. Nested functions are inlined. The batch may
+    be a symbolic dimension of any scope, and max pooling is `nn.max_pool`, whose conversion jax2onnx has.
+
+    Args:
+      probabilities: see `function`.
+      size: side of the images in pixels.
+    """
+    shape = jax.export.symbolic_shape(f"B, {size}, {size}, 3")
+    closed = jax.make_jaxpr(probabilities)(jax.ShapeDtypeStruct(shape, np.uint8))
+
+    def evaluate(images: jax.Array) -> list[jax.Array]:
+        return _evaluate(closed.jaxpr, closed.consts, [images], batch=images.shape[0])
+
+    return evaluate
+
+
+def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], batch: Any) -> list[Any]:
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+    for equation in jaxpr.eqns:
+        operands = [x.val if isinstance(x, core.Literal) else values[x] for x in equation.invars]
+        values.update(zip(equation.outvars, _outputs(equation, operands, batch), strict=True))
+    return [x.val if isinstance(x, core.Literal) else values[x] for x in jaxpr.outvars]
+
+
+def _outputs(equation: Any, operands: list[Any], batch: Any) -> list[Any]:
+    name, params = equation.primitive.name, equation.params
+    if name == "platform_index":  # of the first choice that is not for CPUs alone
+        return [
+            next(i for i, platforms in enumerate(params["platforms"]) if platforms is None or "cpu" not in platforms)
+        ]
+    if name == "cond" and isinstance(operands[0], int):
+        branch = params["branches"][operands[0]]
+        return _evaluate(branch.jaxpr, branch.consts, operands[1:], batch)
+    inner = params.get({"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}.get(name, ""))
+    if inner is not None:
+        return _evaluate(inner.jaxpr, inner.consts, operands, batch)
+    if name == "reduce_window_max":
+        x = jnp.pad(operands[0], params["padding"], constant_values=-np.inf)
+        window, strides = (tuple(params[key][1:3]) for key in ("window_dimensions", "window_strides"))
+        return [nn.max_pool(x, window_shape=window, strides=strides, padding="VALID")]
+    params = {key: _with_batch(value, batch) for key, value in params.items()}
+    outputs = equation.primitive.bind(*operands, **params)
+    return outputs if equation.primitive.multiple_results else [outputs]
+
+
+def _with_batch(value: Any, batch: Any) -> Any:
+    """Return a shape with `batch` in place of the symbolic dimension that it was traced with."""
+    if type(value) is not tuple:
+        return value
+    return tuple(batch if jax.export.is_symbolic_dim(dim) else dim for dim in value)

@@ -1,0 +1,170 @@
+"""The export command: trained nets as files for other programs, each loaded again and compared with the library."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import agegender_jax
+from agegender_jax import extras, files, synthetic, weights
+from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.export import formats, loaders, program
+from agegender_jax.names import unique
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.workdir import check_replaces, make_out, write_json
+
+FORMATS = {"onnx": ".onnx", "stablehlo": ".jaxexport", "safetensors": ".json"}  # and the suffix of what is loaded
+EXTRAS = {"onnx": "onnx", "stablehlo": "stablehlo", "safetensors": "photos"}
+RECORD = "export.json"
+FACES = 64  # compared
+LIMIT = 0.01  # difference of a probability; rounding in float32 stays below 1e-4
+
+
+def export(
+    *,
+    workdirs: Sequence[str],
+    weights_name: str | None,
+    to: Sequence[str],
+    platforms: Sequence[str],
+    checkpoint: str,
+    out: str | None,
+) -> dict[str, Any]:
+    """Write nets that answer together to files, and return export.json.
+
+    Args:
+      workdirs: folders of runs; the weights of this package if empty.
+      weights_name: of this package; "default" if None.
+      to: of FORMATS.
+      platforms: of StableHLO, see `formats.PLATFORMS`.
+      checkpoint: of runs: "best", "latest" or a step.
+      out: folder; exports/<names joined by +> if None.
+
+    Raises:
+      ConfigError: bad arguments, nets of different image sizes, or packages that are absent.
+      CheckpointError: nets that cannot be loaded, or a file whose probabilities are not those of the nets.
+    """
+    if not to:
+        raise ConfigError("no format is named", "--to", f"use some of {', '.join(FORMATS)}")
+    for kind in to:
+        extras.check(EXTRAS[kind])
+    with stop_flag() as stop, Progress(stop=stop) as progress:
+        predictor = Predictor(*workdirs, weights=weights_name, checkpoint=checkpoint)
+        size = program.image_size(predictor.members)
+        folder = files.expand(out or f"exports/{predictor.name}", "--out").resolve()
+        make_out(folder)
+        made_from = [str(files.expand(path, "--workdir").resolve()) for path in workdirs] or [predictor.name]
+        check_replaces(
+            folder / RECORD,
+            is_same=lambda earlier: earlier["of"] == made_from,
+            describe=lambda earlier: f"exports of {', '.join(earlier['of'])}",
+        )
+        images = drawn_faces(size)
+        expected = predictor.probs({size: images})
+        record: dict[str, Any] = {"schema": 1, "of": made_from, "image_size": size, "faces": FACES, "files": {}}
+        for done, kind in enumerate(dict.fromkeys(to)):
+            progress.prepare(done, len(to), f"writing {kind}")
+            path = _write(kind, predictor, folder, platforms)
+            entry = {"file": path.name, "bytes": _bytes(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            if kind == "stablehlo":
+                entry["platforms"] = list(platforms)
+            runs_here = kind != "stablehlo" or platform() in platforms
+            entry["difference"] = _difference(kind, path, images, expected) if runs_here else None
+            record["files"][kind] = entry
+            progress.note(_line(path, entry))
+        write_json(folder / RECORD, record)
+    return record
+
+
+def drawn_faces(size: int, count: int = FACES) -> np.ndarray:
+    """Return drawn faces, uint8 RGB [count, size, size, 3], always the same."""
+    faces = []
+    for i in range(count):
+        rng = np.random.default_rng([0, i])
+        faces.append(synthetic.draw_face(rng, *synthetic.sample_label(rng), size)[0])
+    return np.stack(faces)
+
+
+def platform() -> str:
+    """Return the platform of this process in the words of `formats.PLATFORMS`."""
+    devices = jax.devices()[0]
+    return devices.client.platform_version.split()[0].lower() if devices.platform == "gpu" else devices.platform
+
+
+def _write(kind: str, predictor: Predictor, folder: Path, platforms: Sequence[str]) -> Path:
+    """Write the files of a format and the program that loads them; return the path of the one to load."""
+    path = folder / f"{predictor.name}{FORMATS[kind]}"
+    if kind == "safetensors":
+        _write_tensors(predictor, folder)
+    elif kind == "onnx":
+        files.replace(path, formats.onnx(predictor.members, predictor.name))
+    else:
+        files.replace(path, formats.stablehlo(predictor.members, platforms))
+    files.replace(folder / loaders.name(kind), loaders.content(kind))
+    return path
+
+
+def _write_tensors(predictor: Predictor, folder: Path) -> None:
+    """Write each net's float32 weights with its card, and the card of the ensemble."""
+    names: list[str] = []
+    for member in predictor.members:
+        alone = len(predictor.members) == 1
+        names.append(predictor.name if alone else unique(member.name, (predictor.name, *names).__contains__))
+        fields = {
+            "config": member.config,
+            "temperatures": member.temperatures,
+            "chip_size": predictor.chip_size,
+            "calibration": predictor.fields if alone else None,
+        }
+        weights.write(folder, names[-1], member.variables, fields, storage="float32")
+    if len(names) > 1:
+        card = {"members": names, "chip_size": predictor.chip_size, "calibration": predictor.fields}
+        weights.write_ensemble(folder, predictor.name, card)
+
+
+def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> float:
+    """Return the largest difference of a probability in another process, which has only what a user of the file needs.
+
+    Raises:
+      CheckpointError: the file cannot be loaded, or answers otherwise.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, outputs = Path(scratch, "images.npy"), Path(scratch, "probabilities.npz")
+        np.save(inputs, images)
+        library = Path(agegender_jax.__file__).parents[1]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(library), os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, str(path.parent / loaders.name(kind)), str(path), str(inputs), str(outputs)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise CheckpointError(f"the file cannot be loaded: {reason}", str(path), "report this, with your versions")
+        with np.load(outputs) as answers:
+            found = float(max(np.abs(answers[head] - getattr(expected, head)).max() for head in ("age", "gender")))
+    if not found <= LIMIT:
+        raise CheckpointError(
+            f"the file's probabilities differ by up to {found:.2g}", str(path), "do not use it; report this"
+        )
+    return found
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file, and of the weights that a card names."""
+    together = [path] if path.suffix != ".json" else [*path.parent.glob("*.safetensors")]
+    return sum(file.stat().st_size for file in together)
+
+
+def _line(path: Path, entry: dict[str, Any]) -> str:
+    compared = (
+        f"largest difference of a probability over {FACES} faces {entry['difference']:.1e}"
+        if entry["difference"] is not None
+        else f"not run: this machine is none of {', '.join(entry['platforms'])}"
+    )
+    return f"{path}: {entry['bytes'] / 1e6:.1f} MB, {compared}"

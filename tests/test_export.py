@@ -1,0 +1,194 @@
+"""launch.export: files that other programs load, with the probabilities of the nets."""
+
+import functools
+import json
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from agegender_jax import models, weights
+from agegender_jax.config import default, to_dict
+from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.export import formats, program
+from agegender_jax.prediction.members import Member
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run import export
+
+SIZE = 32
+
+
+def member(name, views="none", temperatures=(1.0, 1.0), size=SIZE, width=0.125):
+    """A net with random weights; statistics of BatchNorm too are not those of a new net."""
+    config = default()
+    config.model.update(name=name, width=width)
+    config.data.image_size, config.eval.views = size, views
+    config = weights.card_config(to_dict(config))
+    net = models.from_config(config["model"])
+    image = np.zeros((1, size, size, 3), np.float32)
+    shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), image)
+    rng = np.random.default_rng(0)
+    draw = lambda path, leaf: _draw(rng, jax.tree_util.keystr(path), leaf.shape)  # noqa: E731
+    return Member(name, net, jax.tree_util.tree_map_with_path(draw, shapes), config, temperatures)
+
+
+def _draw(rng, name, shape):
+    if len(shape) > 1:
+        return (rng.normal(size=shape) * np.prod(shape[:-1]) ** -0.5).astype(np.float32)
+    positive = "scale" in name or "var" in name
+    return (rng.uniform(0.5, 1.5, shape) if positive else 0.1 * rng.normal(size=shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Weights of an ensemble of two nets, one with two views and both with temperatures."""
+    path = tmp_path_factory.mktemp("weights")
+    for part in (member("resnet18", "flip", (0.8, 1.3)), member("levi_hassner", temperatures=(1.2, 1.0))):
+        fields = {"config": part.config, "temperatures": part.temperatures, "chip_size": 112, "calibration": None}
+        weights.write(path, part.name, part.variables, fields, storage="float32")
+    both = {"members": ["resnet18", "levi_hassner"], "chip_size": 112, "calibration": None}
+    weights.write_ensemble(path, "default", both)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images():
+    return export.drawn_faces(SIZE, 5)
+
+
+@pytest.fixture(scope="module")
+def expected(folder, images):
+    probs = Predictor(weights_dir=folder).probs({SIZE: images})
+    assert np.ptp(probs.age, axis=0).max() > 0.01  # faces differ, and so must their answers
+    return probs
+
+
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory):
+    """The folder of an export to all formats."""
+    out = tmp_path_factory.mktemp("exports") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "FOLDER", folder)
+        patch.setattr(export, "_difference", lambda *args: 0.0)
+        export.export(
+            workdirs=[],
+            weights_name="default",
+            to=["onnx", "stablehlo", "safetensors"],
+            platforms=["cpu", "cuda"],
+            checkpoint="best",
+            out=str(out),
+        )
+    return out
+
+
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo", "safetensors"])
+def test_each_file_is_loaded_by_its_own_program(exported, images, expected, kind, monkeypatch):
+    """Without this library and flax, but for safetensors, which holds weights alone."""
+    if kind != "safetensors":  # modules that cannot be imported
+        for module in ("flax", "agegender_jax", *(["jax"] if kind == "onnx" else [])):
+            _hide(exported, module)
+    difference = export._difference(kind, exported / f"default{export.FORMATS[kind]}", images, expected)
+    assert difference < 2e-6
+    for hidden in exported.glob("*/__init__.py"):
+        hidden.unlink()
+
+
+def _hide(folder, module):
+    (folder / module).mkdir(exist_ok=True)  # programs find modules beside themselves first
+    (folder / module / "__init__.py").write_text("raise ImportError('hidden')")
+
+
+def test_loaders_have_ten_lines(exported):
+    for path in exported.glob("load_*.py"):
+        lines = [line for line in path.read_text().split('"""', 2)[2].splitlines() if line.strip()]
+        assert len(lines) <= 10, path
+
+
+def test_the_record_names_files_and_their_hashes(exported):
+    record = json.loads((exported / "export.json").read_text())
+    assert record["of"] == ["default"] and record["image_size"] == SIZE and set(record["files"]) == set(export.FORMATS)
+    assert record["files"]["stablehlo"]["platforms"] == ["cpu", "cuda"]
+    assert record["files"]["onnx"]["bytes"] == (exported / "default.onnx").stat().st_size
+
+
+def test_a_program_for_cuda_holds_no_kernel_of_the_cpu():
+    def count(platform, operation):
+        content = formats.stablehlo([member("resnet18")], [platform])
+        return len(re.findall(rf"stablehlo\.{operation}\b", jax.export.deserialize(bytearray(content)).mlir_module()))
+
+    heads = 2  # the matrix products that are no convolutions
+    assert count("cuda", "dot_general") == heads < count("cpu", "dot_general")
+    assert count("cuda", "reduce_window") == 1 and count("cpu", "reduce_window") == 0
+
+
+def test_a_batch_of_any_size(exported, images, expected):
+    session = pytest.importorskip("onnxruntime").InferenceSession(exported / "default.onnx")
+    (images_in,) = session.get_inputs()
+    assert images_in.type == "tensor(uint8)" and images_in.shape[1:] == [SIZE, SIZE, 3]
+    for count in (1, 3):
+        age, gender = session.run(["age", "gender"], {"images": images[:count]})
+        np.testing.assert_allclose(age, expected.age[:count], atol=2e-6)
+        np.testing.assert_allclose(gender, expected.gender[:count], atol=2e-6)
+
+
+def test_a_file_that_answers_otherwise_is_an_error(exported, images, expected):
+    other = expected.replace(age=expected.age[::-1])
+    with pytest.raises(CheckpointError, match="differ by up to 0"):
+        export._difference("onnx", exported / "default.onnx", images, other)
+
+
+def test_a_file_that_cannot_be_loaded_is_an_error(exported, images, expected, tmp_path):
+    for name in ("load_onnx.py", "default.onnx"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        export._difference("onnx", tmp_path / "default.onnx", images, expected)
+
+
+def test_nets_of_different_sizes_are_refused():
+    with pytest.raises(ConfigError, match="different sizes: 32, 48 pixels"):
+        program.image_size([member("levi_hassner"), member("levi_hassner", size=48)])
+
+
+def test_unknown_platforms_are_refused():
+    with pytest.raises(ConfigError, match="unknown platforms"):
+        formats.stablehlo([member("levi_hassner")], ["gpu"])
+
+
+def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    options = {"to": ["safetensors"], "platforms": ["cpu"], "checkpoint": "best", "workdirs": []}
+    with pytest.raises(ConfigError, match="exports of default"):
+        export.export(weights_name="resnet18", out=str(exported), **options)
+    with pytest.raises(ConfigError, match="no format is named"):
+        export.export(weights_name="resnet18", out=None, **(options | {"to": []}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ran56", "ran92", "resnet50"])
+def test_other_nets_as_onnx(name, tmp_path):
+    part = member(name, size=64)
+    images = export.drawn_faces(64, 3)
+    want = jax.jit(program.function([part]))(images)
+    session = pytest.importorskip("onnxruntime").InferenceSession(formats.onnx([part], name))
+    for got, value in zip(session.run(["age", "gender"], {"images": images}), want, strict=True):
+        np.testing.assert_allclose(got, value, atol=1e-5)
+
+
+def test_absent_converter(monkeypatch, folder):
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(ConfigError, match="jax2onnx") as raised:
+        export.export(
+            workdirs=[], weights_name="resnet18", to=["onnx"], platforms=["cpu"], checkpoint="best", out=None
+        )
+    assert "agegender-jax[onnx]" in raised.value.fix
+
+
+def test_help_needs_no_jax():
+    program = "import sys; sys.modules['jax'] = None; sys.argv = ['agegender', 'export', '--help']; "
+    program += "from agegender_jax.cli.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and "--platforms" in done.stdout, done.stderr
