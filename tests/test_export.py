@@ -181,9 +181,7 @@ def test_absent_converter(monkeypatch, folder):
     monkeypatch.setattr(weights, "FOLDER", folder)
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(ConfigError, match="jax2onnx") as raised:
-        export.export(
-            workdirs=[], weights_name="resnet18", to=["onnx"], platforms=["cpu"], checkpoint="best", out=None
-        )
+        export.export(workdirs=[], weights_name="resnet18", to=["onnx"], platforms=["cpu"], checkpoint="best", out=None)
     assert "agegender-jax[onnx]" in raised.value.fix
 
 

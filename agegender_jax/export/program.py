@@ -15,7 +15,7 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.prediction.members import Member
 from agegender_jax.structs import Probs
 
-Arrays = tuple[jax.Array, jax.Array]
+Arrays = tuple[Any, Any]
 
 
 def image_size(members: Sequence[Member]) -> int:
