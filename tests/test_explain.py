@@ -17,7 +17,7 @@ from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 40, 36, 3), dtype=np.uint8)
-RAN = functools.partial(ResidualAttentionNet, final_units=0, stem_channels=8, width=0.25)
+RAN = functools.partial(ResidualAttentionNet, final_units=0, stem_channels=8, t=1, width=0.25)
 BACKBONES = {
     "ran": RAN((1, 1), (32, 64), (2, 1)),
     "resnet": ResNet((1, 1), bottleneck=False, width=0.125),

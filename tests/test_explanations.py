@@ -113,7 +113,7 @@ def test_cues_of_a_drawn_face():
 
 
 SMALL = {
-    "ran": ResidualAttentionNet((1,), (64,), (1,), final_channels=64, final_units=1, width=0.125),
+    "ran": ResidualAttentionNet((1,), (64,), (1,), final_channels=64, final_units=1, t=1, width=0.125),
     "resnet": ResNet((1, 1), False, width=0.125),
 }
 
@@ -186,7 +186,9 @@ def test_intervals_of_scores_take_copies_as_one_image(monkeypatch):
 
 
 @pytest.mark.parametrize("net", ["ran"], indirect=True)
-def test_all_scores_of_a_net(net):
+def test_all_scores_of_a_net(net, monkeypatch):
+    monkeypatch.setattr(sanity, "LEVELS", 1)  # besides the heads
+    monkeypatch.setattr(scoring, "RANDOM_SEEDS", 1)
     net, variables, images = net
     methods = ["grad_cam", "lrp"]
     drawn = maps.compute_maps(net, variables, images, methods=methods)

@@ -294,7 +294,7 @@ def small_disk():
 
 
 def test_disk_full(place, small_disk):
-    large = "--config.model.width=0.5"
+    large = "--config.model.age_hidden=8192"  # 2 MB, and quick to compile
     done = train(place, f"--workdir={small_disk}/run", "--config.num_steps=1", large)
     check(
         done, 4, "the disk is full: a checkpoint of step 1 needs", f"{small_disk}/run/checkpoints", "the same command"

@@ -36,7 +36,7 @@ def test_the_competitive_config_is_the_ladders_top():
 
 
 def test_every_option_at_once_trains_and_is_tested(tmp_path, monkeypatch):
-    one_module = {"modules": (1,), "channels": (64,), "depths": (1,), "final_units": 0}
+    one_module = {"modules": (1,), "channels": (64,), "depths": (1,), "final_units": 0, "t": 1}
     monkeypatch.setitem(models.BACKBONES, "ran56", (ResidualAttentionNet, one_module))
     for name, seed in (("own", 0), ("more", 1)):
         synthetic.write_faces(tmp_path / name, 60, seed=seed, size=32)

@@ -43,7 +43,7 @@ def test_interrupted_runs_end_bit_identical(arguments, undisturbed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert programs.lasting(workdir) == programs.lasting(undisturbed)
     got, want = (load_variables(place / "checkpoints", "latest") for place in (workdir, undisturbed))
-    assert got[2] == want[2] == 40
+    assert got[2] == want[2] == 28
     jax.tree.map(np.testing.assert_array_equal, got[0], want[0])
     assert (workdir / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
 
@@ -51,8 +51,8 @@ def test_interrupted_runs_end_bit_identical(arguments, undisturbed, tmp_path):
 def test_metrics_have_every_step_once(undisturbed):
     rows = programs.rows(undisturbed)
     steps = [row["step"] for row in rows if row["split"] == "train"]
-    assert steps == sorted(set(steps)) and set(range(2, 41, 2)) <= set(steps)
-    assert [row["step"] for row in rows if row["split"] == "val"] == [6, 12, 18, 24, 30, 36, 40]
+    assert steps == sorted(set(steps)) and set(range(2, 29, 2)) <= set(steps)
+    assert [row["step"] for row in rows if row["split"] == "val"] == [6, 12, 18, 24, 28]
     for row in rows:
         assert {"epoch", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy"} <= set(row)
         of_split = {"train": {"lr", "images_per_second", "data_wait"}, "val": {"aabd", "collapsed"}}
@@ -69,11 +69,11 @@ def test_the_same_command_on_a_finished_run_does_nothing(arguments, undisturbed)
 
 
 def test_a_longer_run_continues_with_another_driver_and_warns_of_the_new_rate(arguments, undisturbed):
-    changed = ("--config.num_steps=50", "--config.parallel=pmap", "--config.data.num_workers=0")
+    changed = ("--config.num_steps=32", "--config.parallel=pmap", "--config.data.num_workers=0")
     done = programs.run("train", *arguments, *changed, f"--workdir={undisturbed}")
     assert done.returncode == 0, done.stderr
-    assert "resumed at step 40" in done.stdout and programs.rows(undisturbed)[-1]["step"] == 50
-    assert "WARNING: the run now has 50 steps instead of 40" in done.stdout
+    assert "resumed at step 28" in done.stdout and programs.rows(undisturbed)[-1]["step"] == 32
+    assert "WARNING: the run now has 32 steps instead of 28" in done.stdout
 
 
 def test_another_config_is_refused_with_the_difference(arguments, undisturbed):
