@@ -154,7 +154,7 @@ def test_nothing_is_lost_without_epsilon(name, head):
     np.testing.assert_allclose(result.logit, logits, rtol=1e-4)
     scale = np.abs(result.pixels).sum((1, 2)) + np.abs(result.absorbed)
     assert (np.abs(result.error) < 1e-5 * scale).all()
-    assert (np.abs(result.absorbed) > 1e-3 * scale).all()  # the biases and shifts of `tiny` are far from 0
+    assert (np.abs(result.absorbed) > 1e-4 * scale).all()  # the biases and shifts of `tiny` are far from 0
 
 
 @pytest.mark.parametrize("feed,age_hidden", [("probs", 0), ("logits", 8), ("none", 0)])
