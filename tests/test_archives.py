@@ -212,7 +212,7 @@ def test_a_folder_with_links_and_its_archive_are_the_same_source(form, tmp_path)
     else:
         flags = {"tar": "cf", "tar.gz": "czf", "sparse.tar": "cSf"}[form]
         subprocess.run(["tar", flags, path, "-C", tmp_path, "faces"], check=True)
-    items, packed = ([(item.file, item.data) for item in sources.read(str(place))] for place in (folder, path))
+    items, packed = ([(item.file, item.data) for item in sources.read(str(workdir))] for workdir in (folder, path))
     assert packed == items and sum(data is not None for _, data in items) == 6
     assert {reason for reason in reasons(str(path)).values() if reason} == {
         listing.LINK_OUTSIDE,

@@ -135,9 +135,9 @@ NEEDS_LABELS = (metrics.outcomes, metrics.scores, metrics.losses, metrics.confus
     ],
 )
 def test_scores_refuse_labels_that_do_not_belong_to_the_probabilities(function, changes, message):
-    given = {"age_probs": probs().age, "gender_probs": probs().gender, "age": AGE, "gender": INTS}
+    options = {"age_probs": probs().age, "gender_probs": probs().gender, "age": AGE, "gender": INTS}
     with pytest.raises(ValueError, match=re.escape(message)):
-        function(**given | changes)
+        function(**options | changes)
 
 
 RIGHT = np.zeros((4, 12), bool)
@@ -179,29 +179,29 @@ def test_classes_are_counted_from_the_arrays():
     first, gender = rng.integers(0, 20, 300), rng.integers(0, 3, 300)
     first[:2], gender[:2] = 19, 2
     age = np.stack([first, first], 1)
-    found = Probs(rng.dirichlet(np.ones(20), 300), rng.dirichlet(np.ones(3), 300))
-    bucket, predicted = found.age.argmax(1), found.gender.argmax(1)
-    counts = metrics.confusion(found.age, found.gender, age, gender)
+    result = Probs(rng.dirichlet(np.ones(20), 300), rng.dirichlet(np.ones(3), 300))
+    bucket, predicted = result.age.argmax(1), result.gender.argmax(1)
+    counts = metrics.confusion(result.age, result.gender, age, gender)
     assert counts["age"].shape == (20, 20) and counts["gender"].shape == (3, 3)
     np.testing.assert_array_equal(counts["age"], sklearn_metrics.confusion_matrix(first, bucket, labels=range(20)))
-    cross_entropy = metrics.losses(found.age, found.gender, age, gender)
-    assert cross_entropy["loss_age"] == pytest.approx(sklearn_metrics.log_loss(first, found.age, labels=range(20)))
+    cross_entropy = metrics.losses(result.age, result.gender, age, gender)
+    assert cross_entropy["loss_age"] == pytest.approx(sklearn_metrics.log_loss(first, result.age, labels=range(20)))
     years = 5 * first
     of_bucket = metrics.bucket_years(age, years, num_buckets=20)
     assert of_bucket == list(5.0 * np.arange(20))
-    (model,) = metrics.scored([found], [of_bucket], age, gender, years)
+    (model,) = metrics.scored([result], [of_bucket], age, gender, years)
     assert model["aabd"] == pytest.approx(sklearn_metrics.mean_absolute_error(first, bucket))
     assert model["gender_balanced_accuracy"] == pytest.approx(
         sklearn_metrics.balanced_accuracy_score(gender, predicted)
     )
     kappa = sklearn_metrics.cohen_kappa_score(first, bucket, weights="quadratic", labels=range(20))
     assert model["age_kappa"] == pytest.approx(kappa)
-    other = Probs(np.roll(found.age, 1, 0), np.roll(found.gender, 1, 0))
-    alone = metrics.scored([found, other], [of_bucket] * 2, age, gender, years)
-    (pair,) = metrics.paired([found, other], [of_bucket] * 2, [(0, 1)], age, gender, years)
+    other = Probs(np.roll(result.age, 1, 0), np.roll(result.gender, 1, 0))
+    alone = metrics.scored([result, other], [of_bucket] * 2, age, gender, years)
+    (pair,) = metrics.paired([result, other], [of_bucket] * 2, [(0, 1)], age, gender, years)
     for name in ("age_kappa", "gender_balanced_accuracy"):
         assert pair[name]["difference"] == pytest.approx(alone[0][name] - alone[1][name])
-    groups = metrics.by_group(found.age, found.gender, age, gender, np.zeros(300, int), ["all"] * 300)
+    groups = metrics.by_group(result.age, result.gender, age, gender, np.zeros(300, int), ["all"] * 300)
     assert list(groups["age"]) == [str(i) for i in range(20)] and list(groups["gender"]) == ["0", "1", "2"]
     assert metrics.majority(age, gender)["age_accuracy"] == np.bincount(first).max() / 300
-    assert ensemble.evaluate([found, other], age, gender)["age_accuracy"] is not None
+    assert ensemble.evaluate([result, other], age, gender)["age_accuracy"] is not None

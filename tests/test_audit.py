@@ -77,18 +77,18 @@ def pairs(faces):
 @pytest.fixture(scope="module")
 def done(source):
     """The finished program."""
-    given = (f"--source={source}", f"--out={source.parent / 'out'}", f"--cache_dir={source.parent / 'cache'}")
-    return programs.run("audit", *given)
+    arguments = (f"--source={source}", f"--out={source.parent / 'out'}", f"--cache_dir={source.parent / 'cache'}")
+    return programs.run("audit", *arguments)
 
 
 @pytest.fixture(scope="module")
-def found(source, done):
+def result(source, done):
     assert done.returncode == 0, done.stderr
     return json.loads((source.parent / "out" / "audit.json").read_text())
 
 
-def test_duplicates_and_their_contradictions(found):
-    exact = found["exact"]
+def test_duplicates_and_their_contradictions(result):
+    exact = result["exact"]
     assert (len(exact["groups"]), exact["files"], exact["pairs"]) == (3, 7, 5)
     assert exact["differing"] == {"bucket": 2, "gender": 2, "race": 2, "any": 3}
     assert exact["years_apart"] == {"n": 5, "mean": pytest.approx((15 + 0 + 15 + 1 + 0) / 5), "largest": 15}
@@ -101,8 +101,8 @@ def test_duplicates_and_their_contradictions(found):
     assert exact["recurring"] == {"age": "40", "gender": "female", "race": "White", "pairs": 2, "of": 2}
 
 
-def test_near_duplicates_and_their_distance(source, found):
-    near = found["near"]
+def test_near_duplicates_and_their_distance(source, result):
+    near = result["near"]
     assert (len(near["groups"]), near["files"], near["pairs"]) == (1, 2, 1)
     assert near["differing"] == {"bucket": 0, "gender": 1, "race": 0, "any": 1}
     names = [f"a/60_0_0_{DATE}.png", f"a/62_1_0_{DATE}.jpg"]
@@ -115,7 +115,7 @@ def test_near_duplicates_and_their_distance(source, found):
     assert near["distances"] == {str(distance): 1}
 
 
-def test_contradicting_copies_are_listed_for_exclusion(source, found):
+def test_contradicting_copies_are_listed_for_exclusion(source, result):
     with open(source.parent / "out" / "exclude.csv", newline="") as file:
         rows = {row["file"]: row["reason"] for row in csv.DictReader(file)}
     young, *old = (f"{name}_{DATE}.png" for name in COPIES)
@@ -124,23 +124,23 @@ def test_contradicting_copies_are_listed_for_exclusion(source, found):
     assert rows[young] == f"copy labelled 40, female: {old[0]}"
 
 
-def test_names_files_and_pictures(found):
-    assert found["n"] == 14 and found["source"]["name"] == "faces"
-    reasons = {row["file"]: row["reason"] for row in found["unusable"]}
+def test_names_files_and_pictures(result):
+    assert result["n"] == 14 and result["source"]["name"] == "faces"
+    reasons = {row["file"]: row["reason"] for row in result["unusable"]}
     assert reasons.keys() == BAD.keys() and all(BAD[file] in reason for file, reason in reasons.items())
-    assert {row["file"]: row["remark"] for row in found["remarks"]} == {
+    assert {row["file"]: row["remark"] for row in result["remarks"]} == {
         "a/61_3_20170109150557335.png": "malformed, known to be 61, female, Indian",
         f"a/14_0_0_{DATE[1:]}.png": "date of 16 digits, not 17",
     }
-    images = found["images"]
+    images = result["images"]
     assert images["sizes"] == [{"width": 64, "height": 64, "n": 13}, {"width": 20, "height": 20, "n": 1}]
     small = {"file": f"a/33_0_3_{DATE}.png", "width": 20, "height": 20}
     assert images["odd_size"] == images["tiny"] == [small]
     assert images["blank"] == [{"file": f"a/5_0_4_{DATE}.png", "spread": 0.0}]
 
 
-def test_label_histograms(found):
-    labels = found["labels"]
+def test_label_histograms(result):
+    labels = result["labels"]
     ages = [5, 14, 25, 25, 30, 31, 33, 40, 50, 50, 60, 61, 62, 110]
     assert labels["age_years"] == {str(age): ages.count(age) for age in sorted(set(ages))}
     assert labels["age"] == {
@@ -159,17 +159,17 @@ def test_label_histograms(found):
     assert sum(cell["n"] for cell in labels["cells"]) == 14
 
 
-def test_label_noise_leaves_out_files_copied_with_their_names(found):
-    noise = found["label_noise"]["exact"]
+def test_label_noise_leaves_out_files_copied_with_their_names(result):
+    noise = result["label_noise"]["exact"]
     assert (noise["gender_accuracy"]["pictures"], noise["gender_accuracy"]["pairs"]) == (2, 4)
     assert noise["gender_accuracy"]["disagreement"] == pytest.approx((2 / 3 + 0) / 2)
     assert noise["age_accuracy"]["ceiling"][0] == pytest.approx(1 - (2 / 3 + 0) / 2)
     assert noise["age_mae"]["floor"] == pytest.approx([(10 + 1) / 2 / 2, (10 + 1) / 2])
-    assert found["label_noise"]["exact_without_recurring"]["gender_accuracy"]["disagreement"] == 0
+    assert result["label_noise"]["exact_without_recurring"]["gender_accuracy"]["disagreement"] == 0
 
 
-def test_splits_keep_pairs_together_and_random_splits_do_not(faces, pairs, found):
-    split = found["leakage"]["split"]
+def test_splits_keep_pairs_together_and_random_splits_do_not(faces, pairs, result):
+    split = result["leakage"]["split"]
     assert split["across"] == {"exact": 0, "near": 0} and sum(split["sizes"].values()) == 14
     torn, leaked, cases = 0, 0, list(itertools.permutations(range(14), 2))  # one file to test, one to val
     for test, val in cases:
@@ -235,18 +235,18 @@ def inspect(source, out, workdirs=(), split_seed=0):
     )
 
 
-def test_the_page_shows_every_group_and_is_self_contained(source, found):
+def test_the_page_shows_every_group_and_is_self_contained(source, result):
     text = (source.parent / "out" / "audit.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text) and "@import" not in text and "url(" not in text
     for kind in ("exact", "near"):
-        for group in found[kind]["groups"]:
+        for group in result[kind]["groups"]:
             assert all(row["file"] in text for row in group["files"])
     assert "<b>40</b>" in text and "<b>female</b>" in text and "<b>31</b>" not in text
     assert all(file in text for file in BAD) and text.count("data:image/jpeg") == 3 + 2 + 1 + 1 + 1
 
 
 @pytest.mark.skipif(not find(), reason=MISSING)
-def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(source, found, tmp_path):
+def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(source, result, tmp_path):
     path = source.parent / "out" / "audit.html"
     with Browser(find(), tmp_path / "profile") as browser:
         for width, dark in ((360, False), (360, True), (1280, False), (1280, True)):
@@ -262,7 +262,7 @@ def test_the_terminal_output(done, source):
     assert str(source.parent / "out" / "audit.html") in done.stdout.replace("\n", "")
 
 
-def test_every_field_is_documented(found):
+def test_every_field_is_documented(result):
     def keys(value):
         if isinstance(value, list):
             value = {"": value[0]} if value else {}
@@ -272,7 +272,7 @@ def test_every_field_is_documented(found):
                 yield from keys(item)
 
     documented = set(re.findall(r"[a-z][a-z_0-9]*", " ".join(re.findall(r"`([^`]*)`", DOCS.read_text()))))
-    assert set(keys({**found, "labels": {name: {} for name in found["labels"]}})) <= documented
+    assert set(keys({**result, "labels": {name: {} for name in result["labels"]}})) <= documented
 
 
 def test_grouped_labels_beside_years(tmp_path):
@@ -284,27 +284,27 @@ def test_grouped_labels_beside_years(tmp_path):
         save(groups, f"{i}.png", picture(i))
         rows.append(f"{i}.png,{group},Male,White,False")
     (groups / "labels.csv").write_text("\n".join(rows) + "\n")
-    found = inspect(f"{years},{groups}", tmp_path / "out")
-    by_file = {g["files"][1]["file"]: g for g in found["exact"]["groups"]}
-    assert len(by_file) == 4 and found["source"]["name"] == "years+groups"
+    result = inspect(f"{years},{groups}", tmp_path / "out")
+    by_file = {g["files"][1]["file"]: g for g in result["exact"]["groups"]}
+    assert len(by_file) == 4 and result["source"]["name"] == "years+groups"
     by_group = {
         g["files"][0]["age"] if "groups" in g["files"][0]["file"] else g["files"][1]["age"] for g in by_file.values()
     }
     assert by_group == {"20-29", "more than 70", "3-9"}
-    assert found["exact"]["differing"]["bucket"] == sum(case[2] for case in cases)
-    assert found["exact"]["years_apart"] is None and found["label_noise"]["exact"]["age_mae"]["floor"] is None
-    assert found["label_noise"]["exact"]["aabd"]["difference"] == pytest.approx(2 / 4)
-    assert found["labels"]["age"]["70+"] == 2 and found["labels"]["age_years"]["75"] == 1
-    found = inspect(str(groups), tmp_path / "out")
-    assert found["labels"]["age_years"] == {} and found["exact"]["groups"] == []
+    assert result["exact"]["differing"]["bucket"] == sum(case[2] for case in cases)
+    assert result["exact"]["years_apart"] is None and result["label_noise"]["exact"]["age_mae"]["floor"] is None
+    assert result["label_noise"]["exact"]["aabd"]["difference"] == pytest.approx(2 / 4)
+    assert result["labels"]["age"]["70+"] == 2 and result["labels"]["age_years"]["75"] == 1
+    result = inspect(str(groups), tmp_path / "out")
+    assert result["labels"]["age_years"] == {} and result["exact"]["groups"] == []
 
 
 def test_a_source_of_one_picture(tmp_path):
     save(tmp_path / "one", f"25_0_0_{DATE}.png", picture(0))
-    found = inspect(str(tmp_path / "one"), tmp_path / "out")
-    assert found["n"] == 1 and found["exact"]["pairs"] == found["near"]["pairs"] == 0
-    assert found["label_noise"]["exact"]["gender_accuracy"]["ceiling"] is None and found["exact"]["recurring"] is None
-    assert found["leakage"]["split"]["random"]["all"] == {"pairs": 0.0, "test_files": 0.0, "test": 0}
+    result = inspect(str(tmp_path / "one"), tmp_path / "out")
+    assert result["n"] == 1 and result["exact"]["pairs"] == result["near"]["pairs"] == 0
+    assert result["label_noise"]["exact"]["gender_accuracy"]["ceiling"] is None and result["exact"]["recurring"] is None
+    assert result["leakage"]["split"]["random"]["all"] == {"pairs": 0.0, "test_files": 0.0, "test": 0}
 
 
 def test_links_hold_a_chain_together(faces):
@@ -333,7 +333,7 @@ def test_errors(source, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "who.png").write_bytes(b"?")
-    for error, message, given in (
+    for error, message, arguments in (
         (ConfigError, "--source is missing", (None, tmp_path / "out")),
         (ConfigError, "--out cannot be used", (source, tmp_path / "file" / "out")),
         (CheckpointError, "no run in the workdir", (source, tmp_path / "out", [str(tmp_path / "nowhere")])),
@@ -341,15 +341,15 @@ def test_errors(source, tmp_path):
         (DataError, "no usable image", (tmp_path / "bad", tmp_path / "out")),
     ):
         with pytest.raises(error, match=message):
-            inspect(*given)
+            inspect(*arguments)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "bad_images.csv").read_text())))
     assert [row["file"] for row in rows] == ["who.png"]
 
 
-def test_long_lists_are_cut_on_the_page(faces, found, monkeypatch):
+def test_long_lists_are_cut_on_the_page(faces, result, monkeypatch):
     page = importlib.import_module("agegender_jax.report.audit.page")
     monkeypatch.setattr(page, "SHOWN", 1)
-    text = page.page(found, {}, lambda file: np.zeros((300, 100, 3), np.uint8))
+    text = page.page(result, {}, lambda file: np.zeros((300, 100, 3), np.uint8))
     assert "and 2 more, listed in audit.json" in text and text.count("data:image/jpeg") == 1 + 2 + 1 + 1 + 1
     shown = [file for file in BAD if file in text]
     assert len(shown) == 1 and text.count("and 1 more, listed in audit.json") == 2
@@ -360,12 +360,12 @@ DATA = Path(os.environ.get("AGEGENDER_DATA", ""))
 
 @pytest.mark.skipif(not DATA.is_file(), reason="AGEGENDER_DATA names no crop_part1.tar")
 def test_the_real_chips(tmp_path):
-    found = inspect(str(DATA), tmp_path / "out")
-    exact = found["exact"]
+    result = inspect(str(DATA), tmp_path / "out")
+    exact = result["exact"]
     assert (len(exact["groups"]), exact["files"], exact["pairs"]) == (77, 160, 89)
     assert (exact["differing"]["bucket"], exact["differing"]["gender"]) == (22, 12)
     assert exact["recurring"] == {"age": "21", "gender": "male", "race": "Others", "pairs": 11, "of": 31}
-    assert found["leakage"]["split"]["across"] == {"exact": 0, "near": 0}
-    measured, counts = result_files.read("audit_crop_part1"), audit_counts.counts(found)
+    assert result["leakage"]["split"]["across"] == {"exact": 0, "near": 0}
+    measured, counts = result_files.read("audit_crop_part1"), audit_counts.counts(result)
     for name in ("source", "n", "unusable", "remarks", "exact", "near", "label_noise", "images", "labels"):
         assert counts[name] == measured[name], name

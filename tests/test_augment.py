@@ -81,7 +81,7 @@ def mirrored(index, size):
 
 def resampled(image, key, flip, *, shift, crop, expand, aspect, rotation):
     """The window's pixels one by one, for a window that leaves the image by less than its side."""
-    area, ratio, angle, *place = draws(jax.random.fold_in(key, 1), 7, minval=-1.0)
+    area, ratio, angle, *position = draws(jax.random.fold_in(key, 1), 7, minval=-1.0)
     area = 1 - crop + (crop + expand) * (area + 1) / 2
     ratio = (1 + aspect) ** ratio
     side = math.sqrt(area / ratio), math.sqrt(area * ratio)
@@ -92,8 +92,8 @@ def resampled(image, key, flip, *, shift, crop, expand, aspect, rotation):
             v = side[0] * (i - (HEIGHT - 1) / 2)
             u = side[1] * (j - (WIDTH - 1) / 2) * (-1 if flip else 1)
             y, x = math.cos(angle) * v + math.sin(angle) * u, math.cos(angle) * u - math.sin(angle) * v
-            y += (HEIGHT - 1) / 2 + HEIGHT * (abs(1 - side[0]) / 2 * place[0] + shift * place[2])
-            x += (WIDTH - 1) / 2 + WIDTH * (abs(1 - side[1]) / 2 * place[1] + shift * place[3])
+            y += (HEIGHT - 1) / 2 + HEIGHT * (abs(1 - side[0]) / 2 * position[0] + shift * position[2])
+            x += (WIDTH - 1) / 2 + WIDTH * (abs(1 - side[1]) / 2 * position[1] + shift * position[3])
             top, left = math.floor(y), math.floor(x)
             out[i, j] = sum(
                 wy * wx * image[mirrored(top + a, HEIGHT), mirrored(left + b, WIDTH)].astype(float)

@@ -41,12 +41,12 @@ def first_layer(params, images):
 def test_statistics_are_the_means_of_the_batches_means_and_variances(state):
     parts = (IMAGES[:16], IMAGES[16:24])
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    found = batch_statistics.mean_statistics(NET, variables, ((part, np.zeros(len(part), int)) for part in parts))
+    result = batch_statistics.mean_statistics(NET, variables, ((part, np.zeros(len(part), int)) for part in parts))
     layers = [first_layer(state.params, part) for part in parts]
-    first = found["backbone"]["bn0"]
+    first = result["backbone"]["bn0"]
     np.testing.assert_allclose(first["mean"], np.mean([x.mean((0, 1, 2)) for x in layers], 0), atol=1e-4)
     np.testing.assert_allclose(first["var"], np.mean([x.var((0, 1, 2)) for x in layers], 0), rtol=1e-3)
-    assert jax.tree.structure(found) == jax.tree.structure(state.batch_stats)
+    assert jax.tree.structure(result) == jax.tree.structure(state.batch_stats)
 
 
 @pytest.mark.parametrize("averaged", [True, False])

@@ -142,8 +142,8 @@ def test_the_same_answers_in_pytorch(name, feed):
     with torch.inference_mode():
         age, gender = twin(torch.from_numpy(images).permute(0, 3, 1, 2))
     assert np.ptp(ours.age_logits) > 1e-3
-    for got, want in ((ours.age_logits, age), (ours.gender_logits, gender)):
-        np.testing.assert_allclose(got, want.numpy(), atol=1e-4 * np.abs(want.numpy()).max())
+    for got, expected in ((ours.age_logits, age), (ours.gender_logits, gender)):
+        np.testing.assert_allclose(got, expected.numpy(), atol=1e-4 * np.abs(expected.numpy()).max())
 
 
 @needs_torch

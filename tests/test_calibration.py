@@ -52,15 +52,15 @@ def scored(probs, right):
 def test_measures_agree_with_scikit_learn_and_a_loop():
     logits, label = drawn(400, 2.0)
     probs = softmax(logits)
-    found = scored(probs, ages(label))
-    assert found["nll"] == pytest.approx(sklearn_metrics.log_loss(label, probs, labels=range(12)))
-    assert found["brier"] == pytest.approx(((probs - np.eye(12)[label]) ** 2).sum(1).mean())
-    assert found["ece"] == pytest.approx(ece_by_loop(probs, ages(label)))
+    result = scored(probs, ages(label))
+    assert result["nll"] == pytest.approx(sklearn_metrics.log_loss(label, probs, labels=range(12)))
+    assert result["brier"] == pytest.approx(((probs - np.eye(12)[label]) ** 2).sum(1).mean())
+    assert result["ece"] == pytest.approx(ece_by_loop(probs, ages(label)))
     logits, label = drawn(400, 2.0, num=2)
     probs = softmax(logits)
-    found = scored(probs, metrics.right_genders(label))
-    assert found["brier"] == pytest.approx(2 * sklearn_metrics.brier_score_loss(label, probs[:, 1]))
-    assert found["ece"] == pytest.approx(ece_by_loop(probs, metrics.right_genders(label)))
+    result = scored(probs, metrics.right_genders(label))
+    assert result["brier"] == pytest.approx(2 * sklearn_metrics.brier_score_loss(label, probs[:, 1]))
+    assert result["ece"] == pytest.approx(ece_by_loop(probs, metrics.right_genders(label)))
 
 
 def test_a_range_is_one_class():
@@ -85,9 +85,9 @@ def test_bins_hold_their_upper_edge_and_all_examples():
 def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
     logits, label = drawn(300, 2.0)
     stages, right = {"before": softmax(logits), "after": softmax(logits / 2)}, ages(label)
-    found = calibration.scored(stages, right)
+    result = calibration.scored(stages, right)
     losses = {stage: -np.log(probs[np.arange(300), label]) for stage, probs in stages.items()}
-    for of, values in ((found["before"], losses["before"]), (found["after"], losses["after"])):
+    for of, values in ((result["before"], losses["before"]), (result["after"], losses["after"])):
         by_scipy = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, random_state=1)
         assert of["ci95"]["nll"] == pytest.approx([*by_scipy.confidence_interval], abs=0.25 * values.std() / 300**0.5)
     rng = np.random.default_rng(5)
@@ -98,8 +98,8 @@ def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
         before, after = (ece_by_loop(stages[stage][chosen], right[chosen]) for stage in stages)
         redrawn["ece"].append(after - before)
     for measure, values in redrawn.items():
-        change = found["change"][measure]
-        assert change["difference"] == pytest.approx(found["after"][measure] - found["before"][measure])
+        change = result["change"][measure]
+        assert change["difference"] == pytest.approx(result["after"][measure] - result["before"][measure])
         assert change["ci95"] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.35 * np.std(values))
         assert change["ci95"][1] < 0  # the labels were drawn at that temperature
 
@@ -109,20 +109,20 @@ def test_a_known_temperature_is_fitted(temperature):
     logits, label = drawn(20_000, temperature)
     assert calibration.fit_temperature(softmax(logits), ages(label)) == pytest.approx(temperature, rel=0.03)
     first = label - label % 3
-    found = calibration.fit_temperature(softmax(logits), ages(first, first + 2))  # says less, but of the same
-    assert found == pytest.approx(temperature, rel=0.05)
+    result = calibration.fit_temperature(softmax(logits), ages(first, first + 2))  # says less, but of the same
+    assert result == pytest.approx(temperature, rel=0.05)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_temperature_never_worsens_nll_and_is_a_minimum(seed):
     logits, label = drawn(50, 1.0, num=2, seed=seed)
     probs, right = softmax(logits), metrics.right_genders(label)
-    found = calibration.fit_temperature(probs, right)
+    result = calibration.fit_temperature(probs, right)
 
     def loss(t):
         return calibration.nll(softmax(np.log(probs) / t), right)
 
-    assert loss(found) <= min(loss(t) for t in (1, 0.98 * found, 1.02 * found)) + 1e-12
+    assert loss(result) <= min(loss(t) for t in (1, 0.98 * result, 1.02 * result)) + 1e-12
     assert calibration.fit_temperature(np.full((50, 2), 0.5), right) == 1.0
 
 
@@ -137,9 +137,9 @@ def test_calibrate_is_the_softmax_of_cooler_logits():
     (age, _), (gender, _) = drawn(50, 1.0), drawn(50, 1.0, num=2)
     probs = Probs(*(softmax(x).astype(np.float32) for x in (age, gender)))
     for calibrate in (ensemble.calibrate, jax.jit(ensemble.calibrate)):
-        found = calibrate(probs, 2.0, 0.7)
-        np.testing.assert_allclose(found.age, softmax(age / 2.0), rtol=2e-5)
-        np.testing.assert_allclose(found.gender, softmax(gender / 0.7), rtol=2e-5, atol=1e-7)
+        result = calibrate(probs, 2.0, 0.7)
+        np.testing.assert_allclose(result.age, softmax(age / 2.0), rtol=2e-5)
+        np.testing.assert_allclose(result.gender, softmax(gender / 0.7), rtol=2e-5, atol=1e-7)
     certain = ensemble.calibrate(Probs(np.eye(12, dtype=np.float32), np.eye(2, dtype=np.float32)[[0] * 12]), 3.0, 0.1)
     np.testing.assert_array_equal(certain.age, np.eye(12))
 
@@ -158,9 +158,9 @@ def load(path):
     return json.loads(path.read_text())
 
 
-def evaluate(run, out, **given):
+def evaluate(run, out, **arguments):
     options = {"source": None, "split": "test", "checkpoint": "best", "allow_leak": False, "draw": False}
-    return evaluate_command.evaluate([str(run)], out=str(out), **options | given)
+    return evaluate_command.evaluate([str(run)], out=str(out), **options | arguments)
 
 
 def probabilities(folder):
@@ -200,9 +200,9 @@ def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path
 def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run, config, tmp_path, capsys):
     older = shutil.copytree(run, tmp_path / "run")
     (older / "calibration.json").unlink()
-    found = evaluate(older, tmp_path / "out")
+    result = evaluate(older, tmp_path / "out")
     assert "run has no calibration.json, so it is not calibrated; training's command" in capsys.readouterr().out
-    assert found["calibrated"] is False and found["models"][0]["age_mae"] is None
+    assert result["calibrated"] is False and result["models"][0]["age_mae"] is None
     train.fit(config, str(older), ["test"])
     assert "trained to step 2 already" in capsys.readouterr().out
     for name in ("calibration.json", "predictions.csv"):

@@ -35,9 +35,9 @@ def test_a_campaign_resumes(tmp_path):
     assert not campaign.campaign(POINTS, path, 50.0, run)  # the first always runs
     assert ran_points == POINTS[:1]
     assert campaign.campaign(POINTS, path, math.inf, run) and ran_points == POINTS
-    found = json.loads(path.read_text())
-    assert list(found["points"]) == [point.command for point in POINTS]
-    assert found["points"][POINTS[1].command]["error"] == "exit code 1: no" and found["machine"]["cores"] > 0
+    result = json.loads(path.read_text())
+    assert list(result["points"]) == [point.command for point in POINTS]
+    assert result["points"][POINTS[1].command]["error"] == "exit code 1: no" and result["machine"]["cores"] > 0
     assert campaign.campaign(POINTS, path, math.inf, run) and len(ran_points) == 3
     assert campaign.campaign(POINTS, path, math.inf, run, retry=True) and ran_points[3:] == POINTS[1:2]
     assert "error" not in json.loads(path.read_text())["points"][POINTS[1].command]
@@ -70,11 +70,11 @@ def test_what_is_not_kept(tmp_path, capsys):
 
     with pytest.raises(ConfigError, match="1 points cannot start: ModuleNotFoundError: No module named 'scipy'"):
         campaign.campaign(POINTS, path, math.inf, run, device="gpu")
-    kept = list(json.loads(path.read_text())["points"])
-    assert kept == [point.command for point in POINTS[1:]]
+    commands = list(json.loads(path.read_text())["points"])
+    assert commands == [point.command for point in POINTS[1:]]
     with pytest.raises(ConfigError, match="measured on cpu, not on gpu"):
         campaign.campaign(POINTS, path, math.inf, lambda point, timeout: {"device": "cpu"}, device="gpu")
-    assert list(json.loads(path.read_text())["points"]) == kept
+    assert list(json.loads(path.read_text())["points"]) == commands
 
 
 @pytest.mark.parametrize(
@@ -171,11 +171,11 @@ def test_shares_of_what_the_machine_reaches():
     line = {"what": "kernels", "model": "ran56", "image_size": 64, "batch_size": 8, "dtype": "float32", "devices": 2}
     line |= {"step_ms": 1.0, "busy": 0.9, "gflops_per_second": 80.0, "gb_per_second": 10.0}
     line |= {"kernels": [{"name": "gemm", "share": 0.25}]}
-    found = {"points": {"a": {"result": limits}, "b": {"result": line}}}
+    result = {"points": {"a": {"result": limits}, "b": {"result": line}}}
     row = "| ran56 | 64 | 8 | float32 | 1.0 | 0.90 | 80 | 0.40 | 10 | 0.10 | gemm, 0.25 |"
-    assert tables.all_of(found).splitlines()[2:] == [row]
-    assert tables.share(found, line | {"dtype": "bfloat16"}) is None
-    assert tables.share(found, line | {"gflops_per_second": None}) is None
+    assert tables.all_of(result).splitlines()[2:] == [row]
+    assert tables.share(result, line | {"dtype": "bfloat16"}) is None
+    assert tables.share(result, line | {"gflops_per_second": None}) is None
 
 
 @pytest.mark.slow
@@ -183,9 +183,9 @@ def test_dry_run_of_the_gpu_campaign(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     out = tmp_path / "dry.json"
     assert campaign.main(["gpu", "--dry-run", f"--out={out}"]) == 0
-    found = [kept["result"] for kept in json.loads(out.read_text())["points"].values()]
-    assert [line["what"] for line in found] == ["train", "evaluate", "limits", "kernels", "input", "job", "fit"]
-    by = {line["what"]: line for line in found}
+    result = [point["result"] for point in json.loads(out.read_text())["points"].values()]
+    assert [line["what"] for line in result] == ["train", "evaluate", "limits", "kernels", "input", "job", "fit"]
+    by = {line["what"]: line for line in result}
     assert by["limits"]["jax"]["matmul_float32"] > 0 and by["limits"]["decoded_images_per_second"]["one_thread"] > 0
     assert 0 < sum(kernel["share"] for kernel in by["kernels"]["kernels"]) <= 1 + 1e-9
     assert by["kernels"]["gflops"] > 0 and by["kernels"]["gb_per_second"] > 0

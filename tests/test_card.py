@@ -96,13 +96,13 @@ def test_missing_values_are_not_measured(finished_run):
 
 def test_the_card_of_a_workdir_is_made_from_its_files(finished_run, tmp_path):
     run, results = finished_run
-    place = Workdir(tmp_path)
-    place.config.write_text(json.dumps({"model": {"width": 0.25}}))  # of an older version with fewer fields
-    place.splits.write_text("file,split\na,train\nb,train\nc,test\n")
-    place.metrics.write_text('{"step": 700, "split": "val", "loss": 1.25}\n')
-    place.run.write_text("{damaged")
-    place.results.write_text(json.dumps(results))
-    summary.write_card(place)
-    text = place.card.read_text()
+    folder = Workdir(tmp_path)
+    folder.config.write_text(json.dumps({"model": {"width": 0.25}}))  # of an older version with fewer fields
+    folder.splits.write_text("file,split\na,train\nb,train\nc,test\n")
+    folder.metrics.write_text('{"step": 700, "split": "val", "loss": 1.25}\n')
+    folder.run.write_text("{damaged")
+    folder.results.write_text(json.dumps(results))
+    summary.write_card(folder)
+    text = folder.card.read_text()
     assert "images: train 2, val 0, test 1" in text and "val loss 1.250 nats" in text and "width 0.25" in text
     assert "git revision: not recorded" in text

@@ -92,8 +92,8 @@ def test_intervals_are_plain_resampling_of_groups(clustered):
         near(pair[name]["ci95"], plain(60, by_groups(clustered, lambda i, d=difference: d[i].mean())))
     right = metrics.right_ages(age)
     nll = -np.log(probs.age[np.arange(count), age[:, 0]])
-    found = calibration.scored({"before": probs.age, "after": None}, right, clustered)["before"]["ci95"]["nll"]
-    near(found, plain(60, by_groups(clustered, lambda i: nll[i].mean())))
+    result = calibration.scored({"before": probs.age, "after": None}, right, clustered)["before"]["ci95"]["nll"]
+    near(result, plain(60, by_groups(clustered, lambda i: nll[i].mean())))
 
 
 def test_scores_of_some_examples_take_the_groups_of_those(clustered):

@@ -35,9 +35,9 @@ def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, e
 
 def assert_same(data: bytes, reference: Image.Image, tolerance: float = 2.0):
     pixels = decode(data)
-    want = np.asarray(reference.convert("RGB")).astype(int)
-    assert pixels.dtype == np.uint8 and pixels.shape == want.shape
-    assert np.abs(pixels - want).mean() <= tolerance
+    expected = np.asarray(reference.convert("RGB")).astype(int)
+    assert pixels.dtype == np.uint8 and pixels.shape == expected.shape
+    assert np.abs(pixels - expected).mean() <= tolerance
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
@@ -91,16 +91,16 @@ def test_transparent_palette_and_colour_key_are_composited_on_white():
 
 def test_sixteen_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
-    want = np.round(ramp / 257).astype(int)
+    expected = np.round(ramp / 257).astype(int)
     grey = decode(encode(Image.fromarray(ramp), "PNG"))
-    assert np.abs(grey - want[..., None]).max() <= 1 and grey.max() == 255
+    assert np.abs(grey - expected[..., None]).max() <= 1 and grey.max() == 255
 
     def rows(channels):
         lines = np.repeat(ramp[..., None], channels, -1).astype(">u2")
         return b"".join(b"\0" + line.tobytes() for line in lines)
 
     colour = decode(png(SIDE, SIDE, rows(3), depth=16))
-    assert np.abs(colour - want[..., None]).max() <= 1
+    assert np.abs(colour - expected[..., None]).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

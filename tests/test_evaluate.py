@@ -27,8 +27,8 @@ def run(config, tmp_path_factory):
 
 
 def evaluate(*runs, out, **options):
-    given = {"source": None, "split": None, "checkpoint": "best", "allow_leak": False, "draw": False}
-    return evaluate_command.evaluate([str(run) for run in runs], out=str(out), **given | options)
+    arguments = {"source": None, "split": None, "checkpoint": "best", "allow_leak": False, "draw": False}
+    return evaluate_command.evaluate([str(run) for run in runs], out=str(out), **arguments | options)
 
 
 def inspect(config, out):

@@ -22,9 +22,9 @@ def test_predictions_become_buckets_and_probabilities():
 
 def test_scores_of_predictions():
     age, years = np.array([[2, 2], [7, 11], [3, 3]]), np.array([30, -1, 35])
-    found = face_api.score(ROWS, age, np.array([1, 0, 1]), years)
-    assert found["n"] == 3 and found["mae_years"] == pytest.approx((4.1 + 25.01) / 2)
-    values = {name: score["value"] for name, score in found["scores"].items()}
+    result = face_api.score(ROWS, age, np.array([1, 0, 1]), years)
+    assert result["n"] == 3 and result["mae_years"] == pytest.approx((4.1 + 25.01) / 2)
+    values = {name: score["value"] for name, score in result["scores"].items()}
     assert values == pytest.approx({"age_accuracy": 2 / 3, "gender_accuracy": 2 / 3, "aabd": 1.0})
 
 

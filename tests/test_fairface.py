@@ -77,9 +77,9 @@ def test_a_csv_as_the_source_contains_the_files_that_it_lists(tmp_path):
     (folder / "train/3.jpg").unlink()
     (folder / "some.csv").write_text(FAIRFACE + "../secret.jpg,20-29,Male,White,True\n")
     (folder.parent / "secret.jpg").write_bytes(b"secret")
-    found = reasons(str(folder / "some.csv"))
-    assert set(found) == {f"{i}.jpg" for i in range(1, 7)} | {"../secret.jpg"} and found["1.jpg"] is None
-    assert found["3.jpg"] and found["../secret.jpg"]
+    result = reasons(str(folder / "some.csv"))
+    assert set(result) == {f"{i}.jpg" for i in range(1, 7)} | {"../secret.jpg"} and result["1.jpg"] is None
+    assert result["3.jpg"] and result["../secret.jpg"]
     (folder / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="no FairFace rows in the CSV: line 1 has no column file, age, gender, race"):
         list(sources.read(str(folder / "other.csv")))
@@ -125,8 +125,8 @@ def test_pictures_without_a_label_name_the_csv_that_is_not_understood(tmp_path, 
         (folder / "labels.csv").symlink_to("nowhere")
     else:
         (folder / "labels.csv").write_text(text)
-    found = reasons(str(folder))
-    assert found[f"30_0_0_{DATE}"] is None and problem in found["1.jpg"]
+    result = reasons(str(folder))
+    assert result[f"30_0_0_{DATE}"] is None and problem in result["1.jpg"]
 
 
 @pytest.mark.parametrize("row", ['train/1.jpg,"20-29,Male,White\n', 'train/1.jpg,"20"-29,Male,White\n'])

@@ -143,8 +143,8 @@ def test_a_file_that_could_not_be_read_is_tried_again(faces, tmp_path, read, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(listing, "_read_file", read_but_one)
-        found = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5)
-    assert [reason for _, reason in found.bad] == ["cannot be read: Input/output error"]
+        result = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5)
+    assert [reason for _, reason in result.bad] == ["cannot be read: Input/output error"]
     assert len(prepare.prepare(str(faces), str(tmp_path / "cache")).file) == 6
 
 

@@ -217,8 +217,8 @@ def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys)
     train.fit(config, str(run), ["test"])
 
     folder = run / "checkpoints" / "1" / "state"
-    wanted = {name: leaves for name, leaves in tree.shapes(folder).items() if name in ("params", "ema")}
-    assert all((leaf == 0.5).all() for leaf in jax.tree.leaves(tree.read(folder, wanted)))
+    expected = {name: leaves for name, leaves in tree.shapes(folder).items() if name in ("params", "ema")}
+    assert all((leaf == 0.5).all() for leaf in jax.tree.leaves(tree.read(folder, expected)))
     assert json.loads((run / "results.json").read_text())["allow_leak"] is True
     assert "6 test images were trained or validated on" in capsys.readouterr().out
     options = {"source": None, "split": "test", "checkpoint": "best", "out": str(tmp_path / "out"), "allow_leak": False}

@@ -24,8 +24,8 @@ def plain(count, statistic, seed=1):
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [statistic(rng.integers(0, count, count)) for _ in range(metrics.RESAMPLES)]
-    return np.nanquantile(found, [0.025, 0.975])
+        result = [statistic(rng.integers(0, count, count)) for _ in range(metrics.RESAMPLES)]
+    return np.nanquantile(result, [0.025, 0.975])
 
 
 def near(got, want):
@@ -70,9 +70,9 @@ def test_wilson_as_published_and_mirrored(right, count, expected):
 def test_bootstrap_is_plain_resampling_and_repeats(kind):
     rng = np.random.default_rng(1)
     values = rng.integers(0, 4, 400) if kind == "few integers" else rng.exponential(size=400)
-    found = metrics.bootstrap(values)
-    near(found, plain(400, lambda i: values[i].mean()))
-    assert metrics.bootstrap(values) == found
+    result = metrics.bootstrap(values)
+    near(result, plain(400, lambda i: values[i].mean()))
+    assert metrics.bootstrap(values) == result
 
 
 def test_columns_share_their_redraws():
@@ -86,9 +86,9 @@ def test_scores_of_a_model_do_not_depend_on_the_models_beside_it(count):
     age, gender, years, probs = faces(count)
     others = [faces(count, seed)[3] for seed in (1, 2, 3)]
     alone = one(probs, age, gender, years)
-    for place, models in ((0, [probs, others[0]]), (0, [probs, *others]), (3, [*others, probs])):
+    for position, models in ((0, [probs, others[0]]), (0, [probs, *others]), (3, [*others, probs])):
         scored = metrics.scored(models, [YEARS_OF_BUCKET] * len(models), age, gender, years)
-        assert scored[place] == alone
+        assert scored[position] == alone
     pair = metrics.paired([probs, others[0]], [YEARS_OF_BUCKET] * 2, [(0, 1)], age, gender, years)
     pairs = metrics.paired([probs, *others], [YEARS_OF_BUCKET] * 4, [(3, 0), (0, 2), (0, 1)], age, gender, years)
     assert pairs[2] == pair[0]
@@ -119,33 +119,33 @@ def test_intervals_do_not_depend_on_the_processor():
 
 def test_scores_are_scikit_learns():
     age, gender, years, probs = faces(500)
-    found = one(probs, age, gender, years)
+    result = one(probs, age, gender, years)
     bucket, answer = probs.age.argmax(1), probs.gender.argmax(1)
     expected = (probs.age * np.array(YEARS_OF_BUCKET)).sum(1)
-    assert found["age_mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(years, expected))
-    assert found["age_kappa"] == pytest.approx(
+    assert result["age_mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(years, expected))
+    assert result["age_kappa"] == pytest.approx(
         sklearn_metrics.cohen_kappa_score(age[:, 0], bucket, weights="quadratic", labels=range(12))
     )
-    assert found["gender_balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(gender, answer))
+    assert result["gender_balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(gender, answer))
     assert len(np.unique(probs.gender[:, 1])) < 200  # ties
-    assert found["gender_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(gender, probs.gender[:, 1]))
-    assert found["cs5"] == np.mean([abs(e - y) <= 5 for e, y in zip(expected, years, strict=True)])
-    assert found["adjacent_accuracy"] == np.mean(np.abs(bucket - age[:, 0]) <= 1)
-    assert found["n_minors"] == (years < 18).sum()
-    assert found["minors_as_adults"] == np.mean(expected[years < 18] >= 18)
-    assert set(found["ci95"]) == set(found) - {"n_minors", "ci95"}
+    assert result["gender_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(gender, probs.gender[:, 1]))
+    assert result["cs5"] == np.mean([abs(e - y) <= 5 for e, y in zip(expected, years, strict=True)])
+    assert result["adjacent_accuracy"] == np.mean(np.abs(bucket - age[:, 0]) <= 1)
+    assert result["n_minors"] == (years < 18).sum()
+    assert result["minors_as_adults"] == np.mean(expected[years < 18] >= 18)
+    assert set(result["ci95"]) == set(result) - {"n_minors", "ci95"}
 
 
 def test_intervals_are_plain_resampling():
     age, gender, years, probs = faces(150)
-    found = one(probs, age, gender, years)["ci95"]
+    result = one(probs, age, gender, years)["ci95"]
     bucket, answer, female = probs.age.argmax(1), probs.gender.argmax(1), probs.gender[:, 1]
     error = np.abs(metrics.expected_age(probs.age, YEARS_OF_BUCKET) - years)
     right, distance = answer == gender, np.abs(bucket - age[:, 0])
-    near(found["aabd"], plain(150, lambda i: distance[i].mean()))
-    near(found["age_mae"], plain(150, lambda i: error[i].mean()))
+    near(result["aabd"], plain(150, lambda i: distance[i].mean()))
+    near(result["age_mae"], plain(150, lambda i: error[i].mean()))
     near(
-        found["gender_balanced_accuracy"],
+        result["gender_balanced_accuracy"],
         plain(150, lambda i: np.mean([right[i][gender[i] == g].mean() for g in (0, 1)])),
     )
 
@@ -157,10 +157,10 @@ def test_intervals_are_plain_resampling():
         up, down = female[i][gender[i] == 1], female[i][gender[i] == 0]
         return (np.sign(up[:, None] - down) / 2 + 0.5).mean()
 
-    near(found["age_kappa"], plain(150, kappa))
-    near(found["gender_auc"], plain(150, auc))
+    near(result["age_kappa"], plain(150, kappa))
+    near(result["gender_auc"], plain(150, auc))
     for name in ("age_accuracy", "gender_accuracy", "adjacent_accuracy", "cs5", "minors_as_adults"):
-        low, high = found[name]
+        low, high = result[name]
         assert 0 <= low < high <= 1
 
 
@@ -190,8 +190,10 @@ def test_pairs_differ_by_what_the_models_differ_and_intervals_are_paired():
     rng = np.random.default_rng(2)
     redraws = [rng.integers(0, 200, 200) for _ in range(150)]
     for name in ("age_kappa", "gender_balanced_accuracy", "gender_auc"):
-        found = [by_scikit_learn(name, probs, i) - by_scikit_learn(name, mixed, i) for i in redraws]
-        np.testing.assert_allclose(pairs[0][name]["ci95"], np.quantile(found, [0.025, 0.975]), atol=0.4 * np.std(found))
+        result = [by_scikit_learn(name, probs, i) - by_scikit_learn(name, mixed, i) for i in redraws]
+        np.testing.assert_allclose(
+            pairs[0][name]["ci95"], np.quantile(result, [0.025, 0.975]), atol=0.4 * np.std(result)
+        )
 
 
 def test_without_years_everything_in_years_is_none():
@@ -199,9 +201,9 @@ def test_without_years_everything_in_years_is_none():
     in_years = {"age_mae", "cs5", "minors_as_adults"}
     unlabelled = one(probs, age, gender, np.full(80, -1))
     unknown = one(probs, age, gender, years, of_bucket=None)
-    for found in (unlabelled, unknown):
-        assert {name for name in found["ci95"] if found[name] is None} == in_years
-        assert {name for name, interval in found["ci95"].items() if interval is None} == in_years
+    for result in (unlabelled, unknown):
+        assert {name for name in result["ci95"] if result[name] is None} == in_years
+        assert {name for name, interval in result["ci95"].items() if interval is None} == in_years
     assert unlabelled["n_minors"] is None and unknown["n_minors"] == (years < 18).sum()
     (pair,) = metrics.paired([probs, probs], [YEARS_OF_BUCKET, None], [(0, 1)], age, gender, years)
     assert pair["age_mae"] == pair["cs5"] == {"difference": None, "ci95": None} and pair["aabd"]["difference"] == 0
@@ -210,20 +212,20 @@ def test_without_years_everything_in_years_is_none():
 def test_years_that_some_labels_carry():
     age, gender, years, probs = faces(120)
     some = np.where(np.arange(120) < 50, years, -1)
-    found, half = (
+    result, half = (
         one(probs, age, gender, some),
         one(Probs(probs.age[:50], probs.gender[:50]), age[:50], gender[:50], years[:50]),
     )
     for name in ("age_mae", "cs5", "minors_as_adults", "n_minors"):
-        assert found[name] == half[name]
-    assert found["ci95"]["age_mae"] == half["ci95"]["age_mae"]
+        assert result[name] == half[name]
+    assert result["ci95"]["age_mae"] == half["ci95"]["age_mae"]
 
 
 def test_one_gender_one_face_or_none():
     age, _, years, probs = faces(30)
-    found = one(probs, age, np.ones(30, int), years)
+    result = one(probs, age, np.ones(30, int), years)
     for name in ("gender_balanced_accuracy", "gender_auc"):
-        assert found[name] is None and found["ci95"][name] is None
+        assert result[name] is None and result["ci95"][name] is None
     for count in (0, 1):
         few = one(Probs(probs.age[:count], probs.gender[:count]), age[:count], np.ones(count, int), years[:count])
         assert not [x for x in few.values() if isinstance(x, float) and np.isnan(x)]
@@ -249,6 +251,6 @@ def test_kappa_takes_the_bucket_of_a_range_that_is_nearest_to_the_answer():
 
 def test_bucket_years_are_means_or_middles():
     age = np.array([[2, 2], [2, 2], [7, 7], [0, 0], [7, 11]])
-    found = metrics.bucket_years(age, np.array([21, 24, 77, 3, -1]))
-    assert found[0] == 3 and found[2] == 22.5 and found[7] == 77 and found[3] == 34.5 and found[11] == 114.5
+    result = metrics.bucket_years(age, np.array([21, 24, 77, 3, -1]))
+    assert result[0] == 3 and result[2] == 22.5 and result[7] == 77 and result[3] == 34.5 and result[11] == 114.5
     assert metrics.bucket_years(age, np.full(5, -1)) is None

@@ -29,11 +29,11 @@ def test_the_best_predictor_lies_between_the_bounds(classes, spread, times):
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(classes, spread), PICTURES)
     a, b, picture = pairs_of(labelled(p, times, rng))
-    found = label_noise.accuracy_ceiling(a != b, picture, classes)
-    low, high = found["ceiling"]
+    result = label_noise.accuracy_ceiling(a != b, picture, classes)
+    low, high = result["ceiling"]
     best = (p.argmax(1) == labelled(p, 1, rng)[:, 0]).mean()
     assert low < best < high and low <= p.max(1).mean() <= high
-    assert (found["pictures"], found["pairs"]) == (PICTURES, PICTURES * math.comb(times, 2))
+    assert (result["pictures"], result["pairs"]) == (PICTURES, PICTURES * math.comb(times, 2))
 
 
 @pytest.mark.parametrize("error", [0.02, 0.1, 0.3])
@@ -41,9 +41,9 @@ def test_equal_symmetric_errors_reach_the_upper_bound(error):
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 2, PICTURES)
     a, b = (truth ^ (rng.random(PICTURES) < error) for _ in range(2))
-    found = label_noise.accuracy_ceiling(a != b, np.arange(PICTURES), 2)
-    assert found["disagreement"] == pytest.approx(2 * error * (1 - error), abs=0.01)
-    assert found["ceiling"][1] == pytest.approx(1 - error, abs=0.02)
+    result = label_noise.accuracy_ceiling(a != b, np.arange(PICTURES), 2)
+    assert result["disagreement"] == pytest.approx(2 * error * (1 - error), abs=0.01)
+    assert result["ceiling"][1] == pytest.approx(1 - error, abs=0.02)
     assert label_noise.ceiling(2 * error * (1 - error), 2)[1] == pytest.approx(1 - error)
 
 
@@ -51,8 +51,8 @@ def test_plain_pictures_and_coin_tosses_reach_the_lower_bound():
     rng = np.random.default_rng(2)
     p = np.where(np.arange(PICTURES)[:, None] < PICTURES // 4, [0.5, 0.5], [0.0, 1.0])
     a, b, picture = pairs_of(labelled(p, 2, rng))
-    found = label_noise.accuracy_ceiling(a != b, picture, 2)
-    assert p.max(1).mean() == 0.875 and found["ceiling"][0] == pytest.approx(0.875, abs=0.01)
+    result = label_noise.accuracy_ceiling(a != b, picture, 2)
+    assert p.max(1).mean() == 0.875 and result["ceiling"][0] == pytest.approx(0.875, abs=0.01)
 
 
 @pytest.mark.parametrize("classes", [2, 5, 12])
@@ -66,11 +66,11 @@ def test_the_upper_bound_is_cover_and_harts(classes):
 
 def test_the_interval_is_wilsons_over_pictures_not_pairs():
     differ, picture = np.array([1, 1, 0, 0, 0, 0]), np.array([7, 7, 7, 3, 4, 5])
-    found = label_noise.accuracy_ceiling(differ, picture, 2)
+    result = label_noise.accuracy_ceiling(differ, picture, 2)
     shares = np.array([2 / 3, 0, 0, 0])
-    assert found["disagreement"] == pytest.approx(1 / 6) and found["ci95"] == metrics.wilson(shares)
-    low, high = found["ci95"]
-    assert found["ceiling_ci95"] == [label_noise.ceiling(high, 2)[0], label_noise.ceiling(low, 2)[1]]
+    assert result["disagreement"] == pytest.approx(1 / 6) and result["ci95"] == metrics.wilson(shares)
+    low, high = result["ci95"]
+    assert result["ceiling_ci95"] == [label_noise.ceiling(high, 2)[0], label_noise.ceiling(low, 2)[1]]
 
 
 def test_the_interval_covers():
@@ -92,18 +92,18 @@ def test_the_best_guess_of_years_lies_between_the_bounds(noise):
         return truth + (error if noise == "always" else np.where(rng.random(PICTURES) < 0.3, 5 * error, 0))
 
     a, b = label(), label()
-    found = label_noise.distance_floor(np.abs(a - b).astype(float), np.arange(PICTURES))
-    least, most = found["floor"]
+    result = label_noise.distance_floor(np.abs(a - b).astype(float), np.arange(PICTURES))
+    least, most = result["floor"]
     assert least < np.abs(label() - truth).mean() < most  # the truth is the median of its labels
-    assert found["difference"] == pytest.approx(np.abs(label() - label()).mean(), rel=0.05)
-    low, high = found["ci95"]
-    assert low < found["difference"] < high and found["floor_ci95"] == [low / 2, high]
+    assert result["difference"] == pytest.approx(np.abs(label() - label()).mean(), rel=0.05)
+    low, high = result["ci95"]
+    assert low < result["difference"] < high and result["floor_ci95"] == [low / 2, high]
 
 
 def test_pairs_without_years_are_left_out():
-    found = label_noise.distance_floor(np.array([1.0, np.nan, 3.0]), np.array([0, 1, 0]))
-    assert (found["pairs"], found["pictures"], found["floor"]) == (2, 1, [1.0, 2.0])
-    assert found["ci95"] is None and found["floor_ci95"] is None
+    result = label_noise.distance_floor(np.array([1.0, np.nan, 3.0]), np.array([0, 1, 0]))
+    assert (result["pairs"], result["pictures"], result["floor"]) == (2, 1, [1.0, 2.0])
+    assert result["ci95"] is None and result["floor_ci95"] is None
 
 
 def test_without_pairs_nothing_is_said():

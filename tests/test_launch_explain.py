@@ -27,7 +27,7 @@ UNICODE = "Zoë 李.png"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workdir(tmp_path_factory):
     """A folder with 60 synthetic faces, a run trained on them, and two pictures of other sizes and modes."""
     folder = tmp_path_factory.mktemp("explain")
     synthetic.write_faces(folder / "faces", 60, seed=0, size=32)
@@ -48,30 +48,36 @@ def place(tmp_path_factory):
     return folder
 
 
-def in_process(place, paths, workdirs=None, **options):
+def in_process(workdir, paths, workdirs=None, **options):
     arguments = {
         "methods": [],
         "heads": explain.HEADS,
         "checkpoint": "best",
-        "out": str(place / "out"),
+        "out": str(workdir / "out"),
         "scores": False,
     }
-    workdirs = [str(place / "run")] if workdirs is None else workdirs
+    workdirs = [str(workdir / "run")] if workdirs is None else workdirs
     return explain_command.explain_photos([str(path) for path in paths], workdirs, **arguments | options)
 
 
-def test_explain_writes_overlays_and_arrays(place):
-    out = place / "explained"
-    arguments = (place / "photos", f"--workdir={place / 'run'}", place / "photos" / UNICODE, "--scores", f"--out={out}")
+def test_explain_writes_overlays_and_arrays(workdir):
+    out = workdir / "explained"
+    arguments = (
+        workdir / "photos",
+        f"--workdir={workdir / 'run'}",
+        workdir / "photos" / UNICODE,
+        "--scores",
+        f"--out={out}",
+    )
     done = programs.run("explain", *arguments)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     summary = json.loads((out / "explanations.json").read_text())
     names = ["Zoë 李", "grey", "Zoë 李-2"]  # the folder's, in order of their paths, and one of them again
     assert [image["name"] for image in summary["images"]] == names
     assert [image["file"] for image in summary["images"]] == [
-        str(place / "photos" / name) for name in (UNICODE, "deep/grey.jpg", UNICODE)
+        str(workdir / "photos" / name) for name in (UNICODE, "deep/grey.jpg", UNICODE)
     ]
-    assert summary["members"] == [{"name": "run", "workdir": str(place / "run"), "step": 1, "image_size": 32}]
+    assert summary["members"] == [{"name": "run", "workdir": str(workdir / "run"), "step": 1, "image_size": 32}]
     for image, name in zip(summary["images"], names, strict=True):
         with np.load(out / "run" / f"{name}.npz") as arrays:
             kinds = {f"{method}_{head}" for method in explain.METHODS for head in explain.HEADS}
@@ -93,19 +99,19 @@ def test_explain_writes_overlays_and_arrays(place):
     assert first == again
 
 
-def test_pictures_are_prepared_as_for_training(place):
-    (photo,) = photos.read([str(place / "photos" / UNICODE)], {32, 40})
-    rgba = Image.open(place / "photos" / UNICODE)
+def test_pictures_are_prepared_as_for_training(workdir):
+    (photo,) = photos.read([str(workdir / "photos" / UNICODE)], {32, 40})
+    rgba = Image.open(workdir / "photos" / UNICODE)
     white = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
     for size in (32, 40):
         np.testing.assert_array_equal(photo.sized[size], resize(white, size))
 
 
-def test_names_that_differ_in_case_only_do_not_collide(place):
+def test_names_that_differ_in_case_only_do_not_collide(workdir):
     for name in ("A.png", "a.jpg"):
-        (place / "case").mkdir(exist_ok=True)
-        Image.new("RGB", (32, 32)).save(place / "case" / name)
-    assert [photo.name for photo in photos.read([str(place / "case")], {32})] == ["A", "a-2"]
+        (workdir / "case").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32)).save(workdir / "case" / name)
+    assert [photo.name for photo in photos.read([str(workdir / "case")], {32})] == ["A", "a-2"]
 
 
 def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
@@ -116,11 +122,11 @@ def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
     assert {photo.name for photo in photos.read([str(tmp_path)], {32})} == {"\ufffd", "ö" * 100}
 
 
-def test_user_errors(place, tmp_path):
+def test_user_errors(workdir, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "out").write_text("")
-    picture = place / "photos" / UNICODE
+    picture = workdir / "photos" / UNICODE
     cases = [
         (DataError, "there is no such image", [tmp_path / "nowhere.jpg"], {}),
         (DataError, "no image in the folder", [tmp_path / "empty"], {}),
@@ -134,34 +140,34 @@ def test_user_errors(place, tmp_path):
     ]
     for kind, text, paths, options in cases:
         with pytest.raises(kind, match=text):
-            in_process(place, paths, **options)
+            in_process(workdir, paths, **options)
 
 
-def test_controls_are_refused(place):
-    config = json.loads((place / "run" / "config.json").read_text())
-    control = place / "control"
+def test_controls_are_refused(workdir):
+    config = json.loads((workdir / "run" / "config.json").read_text())
+    control = workdir / "control"
     control.mkdir()
     config["model"]["gender_to_age"] = "true"
     (control / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="fed the true gender: a control"):
-        in_process(place, [place / "photos"], workdirs=[str(control)])
+        in_process(workdir, [workdir / "photos"], workdirs=[str(control)])
     with pytest.raises(ConfigError, match="fed the true gender: a control"):
         options = {"source": None, "split": "test", "checkpoint": "best", "out": None, "allow_leak": False}
         evaluate.evaluate([str(control)], **options, allow_control=True, explain=1)
 
 
-def test_exit_codes_and_help(place):
-    done = programs.run("explain", place / "nowhere.jpg", f"--workdir={place / 'run'}")
-    check(done, 3, "there is no such image", f"  where: {place / 'nowhere.jpg'}\n")
+def test_exit_codes_and_help(workdir):
+    done = programs.run("explain", workdir / "nowhere.jpg", f"--workdir={workdir / 'run'}")
+    check(done, 3, "there is no such image", f"  where: {workdir / 'nowhere.jpg'}\n")
     check(programs.run("explain", "x.jpg", "--checkpoint=beast"), 2, "unknown checkpoint 'beast'")
 
 
-def test_evaluate_explains(place, monkeypatch):
+def test_evaluate_explains(workdir, monkeypatch):
     monkeypatch.setattr(sanity, "LEVELS", 1)  # besides the heads
     monkeypatch.setitem(explain.integrated.__kwdefaults__, "steps", 4)
-    out = place / "evaluated"
+    out = workdir / "evaluated"
     options = {"source": None, "split": "test", "checkpoint": "best", "out": str(out), "allow_leak": False}
-    evaluate.evaluate([str(place / "run")], **options, draw=False, explain=3)
+    evaluate.evaluate([str(workdir / "run")], **options, draw=False, explain=3)
     summary = json.loads((out / "results.json").read_text())["explanations"]
     assert summary["n"] == 3 and list(summary["members"]) == ["run"] and summary["members"]["run"]["seconds"] > 0
     for head in explain.HEADS:

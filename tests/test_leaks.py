@@ -30,11 +30,11 @@ def prepared(images, fingerprint):
 @pytest.fixture
 def run(tmp_path):
     """A run trained on the pictures 0 to 3, validated on 4 and tested on 5."""
-    place = Workdir(tmp_path / "run")
-    place.path.mkdir()
-    place.write_faces(prepared([smooth(i) for i in range(6)], "own"), ["train"] * 4 + ["val", "test"])
-    place.write_run([], "faces", "own")
-    return place
+    run = Workdir(tmp_path / "run")
+    run.path.mkdir()
+    run.write_faces(prepared([smooth(i) for i in range(6)], "own"), ["train"] * 4 + ["val", "test"])
+    run.write_run([], "faces", "own")
+    return run
 
 
 def leaked(run, images, fingerprint="other"):

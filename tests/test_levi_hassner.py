@@ -102,8 +102,12 @@ def test_the_net_layer_by_layer(net_and_variables):
 def test_maps_at_227():
     net = models.backbone("levi_hassner")
     images = jax.ShapeDtypeStruct((1, 227, 227, 3), jnp.float32)
-    _, kept = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, capture_intermediates=True), images)
-    shapes = {name: layer["__call__"][0].shape[1:] for name, layer in kept["intermediates"].items() if name[0] in "cf"}
+    _, variables = jax.eval_shape(
+        lambda x: net.init_with_output(jax.random.key(0), x, capture_intermediates=True), images
+    )
+    shapes = {
+        name: layer["__call__"][0].shape[1:] for name, layer in variables["intermediates"].items() if name[0] in "cf"
+    }
     assert shapes == {
         "conv1": (56, 56, 96),
         "conv2": (28, 28, 256),
@@ -111,7 +115,7 @@ def test_maps_at_227():
         "fc6": (512,),
         "fc7": (512,),
     }
-    assert kept["params"]["fc6"]["kernel"].shape == (7 * 7 * 384, 512)
+    assert variables["params"]["fc6"]["kernel"].shape == (7 * 7 * 384, 512)
 
 
 def test_no_other_state_than_parameters(net_and_variables):

@@ -21,23 +21,23 @@ def labels(firsts, lasts=None):
 
 def test_scores_by_hand():
     age, gender = labels([2, 2, 5, 0]), np.array([0, 1, 1, 1])
-    found = metrics.scores(*answers([2, 3, 1, 0], [0, 1, 0, 1]), age, gender)
-    assert found == {"age_accuracy": 0.5, "gender_accuracy": 0.75, "aabd": (0 + 1 + 4 + 0) / 4}
+    result = metrics.scores(*answers([2, 3, 1, 0], [0, 1, 0, 1]), age, gender)
+    assert result == {"age_accuracy": 0.5, "gender_accuracy": 0.75, "aabd": (0 + 1 + 4 + 0) / 4}
 
 
 def test_open_group_counts_nothing_inside_and_the_distance_to_its_first_bucket_else():
     age = labels([7, 7, 7], [11, 11, 11])
-    found = metrics.scores(*answers([7, 11, 5], [0, 0, 0]), age, np.zeros(3, int))
-    assert found["age_accuracy"] == pytest.approx(2 / 3) and found["aabd"] == pytest.approx(2 / 3)
+    result = metrics.scores(*answers([7, 11, 5], [0, 0, 0]), age, np.zeros(3, int))
+    assert result["age_accuracy"] == pytest.approx(2 / 3) and result["aabd"] == pytest.approx(2 / 3)
 
 
 def test_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     first, gender = rng.integers(0, 12, 500), rng.integers(0, 2, 500)
     age_probs, gender_probs = rng.dirichlet(np.ones(12), 500), rng.dirichlet(np.ones(2), 500)
-    found = metrics.scores(age_probs, gender_probs, labels(first), gender)
-    assert found["age_accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(first, age_probs.argmax(1)))
-    assert found["aabd"] == pytest.approx(sklearn_metrics.mean_absolute_error(first, age_probs.argmax(1)))
+    result = metrics.scores(age_probs, gender_probs, labels(first), gender)
+    assert result["age_accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(first, age_probs.argmax(1)))
+    assert result["aabd"] == pytest.approx(sklearn_metrics.mean_absolute_error(first, age_probs.argmax(1)))
     counts = metrics.confusion(age_probs, gender_probs, labels(first), gender)
     expected = sklearn_metrics.confusion_matrix(first, age_probs.argmax(1), labels=range(12))
     np.testing.assert_array_equal(counts["age"], expected)
@@ -106,12 +106,12 @@ def test_a_constant_model_from_images_to_scores():
 
 def test_confusion_has_all_examples_and_the_right_ones_on_the_diagonal():
     age, gender = labels([2, 2, 3, 7, 7], [2, 2, 3, 7, 11]), np.array([0, 1, 1, 1, 0])
-    given = (*answers([2, 4, 3, 6, 9], [0, 0, 1, 1, 1]), age, gender)
-    counts, found = metrics.confusion(*given), metrics.scores(*given)
+    arguments = (*answers([2, 4, 3, 6, 9], [0, 0, 1, 1, 1]), age, gender)
+    counts, result = metrics.confusion(*arguments), metrics.scores(*arguments)
     assert np.argwhere(counts["age"]).tolist() == [[2, 2], [2, 4], [3, 3], [7, 6], [9, 9]]
     np.testing.assert_array_equal(counts["gender"], [[1, 1], [1, 2]])
     for head in ("age", "gender"):
-        assert counts[head].sum() == 5 and np.trace(counts[head]) / 5 == found[f"{head}_accuracy"]
+        assert counts[head].sum() == 5 and np.trace(counts[head]) / 5 == result[f"{head}_accuracy"]
 
 
 @pytest.mark.parametrize("wrong, stuck", [(8, False), (9, True), (11, True), (12, False)])
@@ -138,7 +138,7 @@ def test_the_median_bucket_has_the_least_expected_distance():
     assert (median != probs.argmax(1)).mean() > 0.3
     assert metrics.median_bucket(np.array([[0.5, 0.0, 0.5], [0.1, 0.2, 0.7]], np.float32)).tolist() == [0, 2]
     true = np.array([rng.choice(12, p=p) for p in probs])
-    found = Probs(probs, np.tile([0.4, 0.6], (300, 1)))
-    (model,) = metrics.scored([found], [None], labels(true), np.ones(300, int), np.full(300, -1))
+    result = Probs(probs, np.tile([0.4, 0.6], (300, 1)))
+    (model,) = metrics.scored([result], [None], labels(true), np.ones(300, int), np.full(300, -1))
     assert model["aabd_median"] == np.abs(median - true).mean() < model["aabd"]
     assert model["ci95"]["aabd_median"] == metrics.bootstrap(np.abs(median - true))

@@ -102,8 +102,8 @@ def test_layer_groups_of_the_nets(net, groups):
     model = models.build(net, num_age_classes=12, width=1 / 64)
     images = jnp.zeros((1, 32, 32, 3))
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))["params"]
-    found = {name: optim.layer_group(("backbone", name)) for name in params["backbone"]}
-    assert found.items() >= groups.items() and set(found.values()) == set(groups.values())
+    result = {name: optim.layer_group(("backbone", name)) for name in params["backbone"]}
+    assert result.items() >= groups.items() and set(result.values()) == set(groups.values())
     assert {optim.layer_group((name,)) for name in params if name != "backbone"} == {optim.HEADS}
 
 

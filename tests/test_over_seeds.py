@@ -34,8 +34,8 @@ def worlds(count, seeds, images, of_seed, of_image):
 
 
 def covered(*world):
-    found = [metrics.crossed_bootstrap(values) for values in worlds(200, *world)]
-    return np.mean([low <= 0 <= high for low, high in found])
+    result = [metrics.crossed_bootstrap(values) for values in worlds(200, *world)]
+    return np.mean([low <= 0 <= high for low, high in result])
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_coverage(world, least, most):
 
 def test_resampling_images_alone_would_promise_too_much():
     """Six seeds as one long row, as if every image of every seed were a new one."""
-    found = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(200, 6, 100, 0.3, 0.5)]
-    assert np.mean([low <= 0 <= high for low, high in found]) < 0.7
+    result = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(200, 6, 100, 0.3, 0.5)]
+    assert np.mean([low <= 0 <= high for low, high in result]) < 0.7
 
 
 def test_compare_returns_the_difference_per_seed():
     a, b = np.array([[1, 1, 0, 1], [1, 0, 0, 1]]), np.array([[1, 0, 0, 0], [0, 1, 0, 1]])
-    found = metrics.compare(a, b)
-    assert found["difference"] == 0.25 and found["by_seed"] == [0.5, 0.0] and found["range"] == [0.0, 0.5]
-    assert found["ci95"][0] <= 0.25 <= found["ci95"][1]
+    result = metrics.compare(a, b)
+    assert result["difference"] == 0.25 and result["by_seed"] == [0.5, 0.0] and result["range"] == [0.0, 0.5]
+    assert result["ci95"][0] <= 0.25 <= result["ci95"][1]
     assert metrics.compare(a, a) == {"difference": 0.0, "ci95": [0, 0], "by_seed": [0, 0], "range": [0, 0]}
     assert metrics.compare(a[:, :0], b[:, :0])["difference"] is None

@@ -60,14 +60,14 @@ def test_the_job_takes_the_same_step_on_many_devices_as_on_one(net, num_devices)
     start, one, _ = job(net, 1)
     many = job(net, num_devices)[1]
     assert one.batch_stats
-    for got, want, before in zip(*(jax.tree.leaves(s.batch_stats) for s in (many, one, start)), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-        assert (want != before).any()
+    for got, expected, before in zip(*(jax.tree.leaves(s.batch_stats) for s in (many, one, start)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+        assert (expected != before).any()
     updates = jax.tree.map(np.subtract, one.params, start.params)
     largest = max(np.abs(update).max() for update in jax.tree.leaves(updates))
     assert largest > 1e-3
-    for got, want in zip(*(jax.tree.leaves(s.params) for s in (many, one)), strict=True):
-        np.testing.assert_allclose(got, want, atol=2e-3 * largest)  # a ReLU may change sides
+    for got, expected in zip(*(jax.tree.leaves(s.params) for s in (many, one)), strict=True):
+        np.testing.assert_allclose(got, expected, atol=2e-3 * largest)  # a ReLU may change sides
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), many.sums, one.sums)
 
 
@@ -107,13 +107,13 @@ def test_two_processes_train_like_one():
             worker.kill()
         reservation.close()
     for i, output in enumerate(outputs):
-        found = json.loads(output.splitlines()[-1])
-        np.testing.assert_allclose(found["shard_map"], losses, rtol=1e-4)
-        assert found["pmap"] == found["shard_map"][: len(found["pmap"])]
-        assert found["gathered"] == ["first", "second"] and found["shared"] == {"of": 0}
-        assert found["broadcast"] == [[1.0, -0.0, 2.5], [7]] and found["largest"] == 130
-        assert found["failed"] == ["DataError: what (process 1)", "PeerReportedError: 3"][i]
-        np.testing.assert_allclose(found["probs"], answers(None), rtol=1e-5)
+        result = json.loads(output.splitlines()[-1])
+        np.testing.assert_allclose(result["shard_map"], losses, rtol=1e-4)
+        assert result["pmap"] == result["shard_map"][: len(result["pmap"])]
+        assert result["gathered"] == ["first", "second"] and result["shared"] == {"of": 0}
+        assert result["broadcast"] == [[1.0, -0.0, 2.5], [7]] and result["largest"] == 130
+        assert result["failed"] == ["DataError: what (process 1)", "PeerReportedError: 3"][i]
+        np.testing.assert_allclose(result["probs"], answers(None), rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_devices", [2, 8])

@@ -29,8 +29,8 @@ def batches(start=0, num_steps=20, seed=0, batch_size=8, num_workers=2, **keywor
     )
 
 
-def rows(found):
-    return np.stack([batch.age[:, 0] for batch in found])
+def rows(result):
+    return np.stack([batch.age[:, 0] for batch in result])
 
 
 @pytest.mark.parametrize("start", [1, 5, 13])
@@ -65,7 +65,7 @@ def test_processes_share_each_batch():
 
 @pytest.mark.parametrize("batch_size", [1, 7, 42, 64])
 def test_evaluation_counts_every_example_once(batch_size):
-    found = list(pipeline.eval_batches(IMAGES, AGE, GENDER, indices=TRAIN, batch_size=batch_size))
-    assert {len(batch.mask) for batch in found} == {batch_size}
-    real = [batch.age[batch.mask > 0, 0] for batch in found]
+    result = list(pipeline.eval_batches(IMAGES, AGE, GENDER, indices=TRAIN, batch_size=batch_size))
+    assert {len(batch.mask) for batch in result} == {batch_size}
+    real = [batch.age[batch.mask > 0, 0] for batch in result]
     assert list(itertools.chain.from_iterable(real)) == TRAIN.tolist()

@@ -27,8 +27,8 @@ def test_maps_are_bfloat16():
 
 @pytest.mark.parametrize("name", ["ran56", "resnet18", "levi_hassner"])
 def test_parameters_statistics_masks_features_logits_and_probabilities_are_float32(name):
-    given = {"width": 0.125, "dtype": "bfloat16"}
-    net, backbone = models.build(name, num_age_classes=12, **given), models.backbone(name, **given)
+    arguments = {"width": 0.125, "dtype": "bfloat16"}
+    net, backbone = models.build(name, num_age_classes=12, **arguments), models.backbone(name, **arguments)
     images = jax.ShapeDtypeStruct(FACES.shape, jnp.float32)
     outputs, variables = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False), images)
     features, _ = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x, train=False), images)
@@ -41,10 +41,10 @@ def test_statistics_are_those_of_the_maps_in_float32():
     norm = layers.norm(True, jnp.bfloat16)()
     variables = norm.init(jax.random.key(0), x)  # running statistics 0 and 1
     y, updated = jax.jit(lambda v, x: norm.apply(v, x, mutable=["batch_stats"]))(variables, x)
-    values, found = np.asarray(x, np.float32), updated["batch_stats"]
-    assert y.dtype == jnp.bfloat16 and kinds(found) == FLOAT32
-    np.testing.assert_allclose(found["mean"], 0.1 * values.mean((0, 1, 2)), rtol=1e-6)
-    np.testing.assert_allclose(found["var"], 0.9 + 0.1 * values.var((0, 1, 2)), rtol=1e-6)
+    values, result = np.asarray(x, np.float32), updated["batch_stats"]
+    assert y.dtype == jnp.bfloat16 and kinds(result) == FLOAT32
+    np.testing.assert_allclose(result["mean"], 0.1 * values.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(result["var"], 0.9 + 0.1 * values.var((0, 1, 2)), rtol=1e-6)
 
 
 def test_a_step_keeps_float32():

@@ -123,15 +123,15 @@ def test_a_corrected_csv_is_another_source(faces, tmp_path, built):
     source = tmp_path / "fairface"
     source.mkdir()
     (source / "1.jpg").write_bytes(next(faces.iterdir()).read_bytes())
-    found = []
+    result = []
     for age, gender in (("20-29", "Male"), ("more than 70", "Female")):
         (source / "labels.csv").write_text(f"file,age,gender,race\n1.jpg,{age},{gender},White\n")
-        found.append(prepare.prepare(str(source), str(tmp_path / "cache")))
-    assert [(p.age_text[0], p.age[0].tolist(), p.gender[0]) for p in found] == [
+        result.append(prepare.prepare(str(source), str(tmp_path / "cache")))
+    assert [(p.age_text[0], p.age[0].tolist(), p.gender[0]) for p in result] == [
         ("20-29", [2, 2], 0),
         ("more than 70", [7, 11], 1),
     ]
-    assert found[0].fingerprint != found[1].fingerprint and len(built) == 2
+    assert result[0].fingerprint != result[1].fingerprint and len(built) == 2
 
 
 def _fingerprint(arguments):

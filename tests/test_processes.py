@@ -51,11 +51,11 @@ def signalled(number, which, workdir, step=5):
 
 def assert_same_run(two, one):
     """Lines, weights and predictions of two workdirs, to rounding; everything in `two` was written once."""
-    got, want = programs.lasting(two), programs.lasting(one)
-    assert [(row["step"], row["split"]) for row in got] == [(row["step"], row["split"]) for row in want]
-    np.testing.assert_allclose([row["loss"] for row in got], [row["loss"] for row in want], rtol=1e-4)
+    got, expected = programs.lasting(two), programs.lasting(one)
+    assert [(row["step"], row["split"]) for row in got] == [(row["step"], row["split"]) for row in expected]
+    np.testing.assert_allclose([row["loss"] for row in got], [row["loss"] for row in expected], rtol=1e-4)
     (a, _, step), (b, _, _) = (load_variables(place / "checkpoints", "latest") for place in (two, one))
-    assert step == want[-1]["step"]
+    assert step == expected[-1]["step"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), a, b)
     a, b = (list(csv.reader((place / "predictions.csv").read_text().splitlines())) for place in (two, one))
     assert [row[:3] for row in a] == [row[:3] for row in b] and len(a) == 25
@@ -69,14 +69,14 @@ def assert_same_run(two, one):
 def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
     command = (*arguments, f"--workdir={two}")
-    codes, said, errors = programs.together(*command, meanwhile=signalled(signal.SIGTERM, 1, two))
-    assert codes == [75, 75] and said[1] == ""
+    codes, messages, errors = programs.together(*command, meanwhile=signalled(signal.SIGTERM, 1, two))
+    assert codes == [75, 75] and messages[1] == ""
     assert "stopped at step " in errors[0] and "after saving" in errors[0] and "stopped at" not in errors[1], errors
     step = max(int(path.name) for path in (two / "checkpoints").iterdir())
     assert step % 4 == 0 and f"stopped at step {step} after" in errors[0]
-    codes, said, errors = programs.together(*command, "--config.log.figures=True")
-    assert codes == [0, 0] and errors == ("", "") and said[1] == "", errors
-    assert f"resumed at step {step} of 36" in said[0] and "test split of faces, 24 images" in said[0]
+    codes, messages, errors = programs.together(*command, "--config.log.figures=True")
+    assert codes == [0, 0] and errors == ("", "") and messages[1] == "", errors
+    assert f"resumed at step {step} of 36" in messages[0] and "test split of faces, 24 images" in messages[0]
     starts = json.loads((two / "run.json").read_text())["starts"]
     assert [start["devices"]["processes"] for start in starts] == [2, 2]
     assert len(list(two.glob("events*"))) == 2 and (two / "figures" / "confusion_age.png").exists()
@@ -89,8 +89,8 @@ def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path
 def test_an_error_in_one_process_ends_both(arguments, tmp_path):
     workdir = tmp_path / "run"
     own = ((), ("--config.data.source=/nowhere",))
-    codes, said, errors = programs.together(*arguments, f"--workdir={workdir}", own=own)
-    assert codes == [3, 3] and errors[1] == said[1] == ""
+    codes, messages, errors = programs.together(*arguments, f"--workdir={workdir}", own=own)
+    assert codes == [3, 3] and errors[1] == messages[1] == ""
     what, where, fix = errors[0].splitlines()
     assert what == "error: no such data source: /nowhere (process 1)"
     assert where.startswith("  where: looked for") and fix.startswith("  fix:   get UTKFace")

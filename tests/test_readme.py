@@ -58,8 +58,8 @@ def test_the_python_interface():
 def test_two_command_blocks():
     quickstart, tests = blocks("bash")
     assert "pip install" in quickstart and quickstart.count("launch.") == 3
-    for place in ("runs/quickstart/ran", "runs/quickstart/resnet", "reports/quickstart"):
-        assert place in quickstart
+    for path in ("runs/quickstart/ran", "runs/quickstart/resnet", "reports/quickstart"):
+        assert path in quickstart
     assert "[dev]" in tests and "pytest" in tests
 
 
@@ -74,8 +74,8 @@ def test_paths_in_contributing_exist():
 
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs", "benchmarks/README.md"])
 def test_links_lead_to_files(path):
-    place = ROOT / path
-    for page in sorted(place.glob("*.md")) if place.is_dir() else [place]:
+    page_or_folder = ROOT / path
+    for page in sorted(page_or_folder.glob("*.md")) if page_or_folder.is_dir() else [page_or_folder]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 

@@ -20,11 +20,11 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs" / "recipe.md"
 @pytest.mark.parametrize("name", recipe_ladder.BY_NAME)
 def test_every_rung_is_a_valid_config_that_differs_from_the_one_it_changes(name):
     config, rung = recipe_ladder.config_of(name, 3, "faces"), recipe_ladder.BY_NAME[name]
-    found = dict(config_lib.flat(config))
+    result = dict(config_lib.flat(config))
     assert config.seed == 3 and config.data.source == "faces"
     if rung.on:
         base = dict(config_lib.flat(recipe_ladder.config_of(rung.on, 3, "faces")))
-        assert {field for field in found if found[field] != base[field]} == set(rung.fields)
+        assert {field for field in result if result[field] != base[field]} == set(rung.fields)
 
 
 def test_the_competitive_config_is_the_ladders_top():
@@ -69,13 +69,13 @@ def row(rung, seed, age, gender=(1, 1), aabd=(0, 0)):
 
 def test_a_rung_is_compared_with_the_one_it_changes_seed_by_seed():
     rows = [row("shipped", 0, [0, 0]), row("shipped", 1, [1, 0]), row("AdamW", 1, [1, 1]), row("AdamW", 2, [0, 0])]
-    found = recipe_ladder.summary(rows)
-    shipped, adamw = found["rungs"]
-    assert (found["n"], shipped["age_accuracy"], adamw["age_accuracy"]) == (2, 0.25, 0.5)
+    result = recipe_ladder.summary(rows)
+    shipped, adamw = result["rungs"]
+    assert (result["n"], shipped["age_accuracy"], adamw["age_accuracy"]) == (2, 0.25, 0.5)
     assert shipped["age_accuracy_gain"] is None and adamw["seeds"] == [1, 2]
     gain = adamw["age_accuracy_gain"]
     assert gain["by_seed"] == [0.5]  # of seed 1 alone, which both have
-    assert "| AdamW | shipped | 2 | 0.500, +0.500 [" in recipe_ladder.table(found)
+    assert "| AdamW | shipped | 2 | 0.500, +0.500 [" in recipe_ladder.table(result)
 
 
 def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monkeypatch):
@@ -85,12 +85,14 @@ def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monk
         "Faces", (), {"prepared": type("P", (), {"fingerprint": "f"}), "targets": lambda self, split: (split, 0)}
     )
     monkeypatch.setattr(
-        recipe_ladder.train, "fit", lambda config, place, *rest: pathlib.Path(place, "checkpoints").mkdir(parents=True)
+        recipe_ladder.train,
+        "fit",
+        lambda config, folder, *rest: pathlib.Path(folder, "checkpoints").mkdir(parents=True),
     )
     monkeypatch.setattr(recipe_ladder.dataset, "load_dataset", lambda config, progress: faces())
-    monkeypatch.setattr(recipe_ladder.finished_runs, "seconds", lambda place: 1.0)
+    monkeypatch.setattr(recipe_ladder.finished_runs, "seconds", lambda folder: 1.0)
 
-    def predict(place, which, faces, split, *rest, **options):
+    def predict(folder, which, faces, split, *rest, **options):
         calls.append((which, split))
         member.probs = type("Probs", (), {"age": np.eye(2), "gender": np.eye(2)})
         return member

@@ -48,32 +48,32 @@ def results(members, count=N, source="faces", years=YEARS):
 
 
 def test_results_of_one_member_have_the_promised_form():
-    found = results([member("ran", 0)])
-    assert (found["schema"], found["split"], found["n"], found["allow_leak"]) == (1, "test", N, False)
-    assert found["age_buckets"] == list(AGE_BUCKETS)
-    (model,) = found["models"]
+    result = results([member("ran", 0)])
+    assert (result["schema"], result["split"], result["n"], result["allow_leak"]) == (1, "test", N, False)
+    assert result["age_buckets"] == list(AGE_BUCKETS)
+    (model,) = result["models"]
     facts = {"name", "workdir", "step", "parameters", "gender_to_age", "collapsed", "n_minors", "calibration", "ci95"}
     assert set(model) == facts | SCORES | MORE and set(model["ci95"]) == SCORES | MORE
     for name in SCORES | MORE:
         low, high = model["ci95"][name]
         assert low - 1e-9 <= model[name] <= high + 1e-9
-    assert set(found["groups"]) == {"gender", "race", "age", "cells", "gaps"}
-    assert set(found["groups"]["gender"]["female"]) == {"n", "small", "ci95"} | SCORES
-    assert set(found["groups"]["cells"][0]) == {"age", "gender", "race", "n", "small", "ci95"} | SCORES
-    assert sum(group["n"] for group in found["groups"]["race"].values()) == N
+    assert set(result["groups"]) == {"gender", "race", "age", "cells", "gaps"}
+    assert set(result["groups"]["gender"]["female"]) == {"n", "small", "ci95"} | SCORES
+    assert set(result["groups"]["cells"][0]) == {"age", "gender", "race", "n", "small", "ci95"} | SCORES
+    assert sum(group["n"] for group in result["groups"]["race"].values()) == N
 
 
 def test_the_ensemble_is_last_and_averages():
     members = [member("ran", 0), member("resnet", 1)]
-    found = results(members)
-    assert [model["name"] for model in found["models"]] == ["ran", "resnet", "ensemble"]
-    assert found["models"][-1]["members"] == ["ran", "resnet"]
+    result = results(members)
+    assert [model["name"] for model in result["models"]] == ["ran", "resnet", "ensemble"]
+    assert result["models"][-1]["members"] == ["ran", "resnet"]
     averaged = (members[0].probs.age + members[1].probs.age) / 2
-    assert found["models"][-1]["age_accuracy"] == pytest.approx((averaged.argmax(1) == AGE[:, 0]).mean())
-    by_name = {model["name"]: model for model in found["models"]}
+    assert result["models"][-1]["age_accuracy"] == pytest.approx((averaged.argmax(1) == AGE[:, 0]).mean())
+    by_name = {model["name"]: model for model in result["models"]}
     expected = [("ensemble", "ran"), ("ensemble", "resnet"), ("ran", "resnet")]
-    assert [(pair["a"], pair["b"]) for pair in found["paired"]] == expected
-    for pair in found["paired"]:
+    assert [(pair["a"], pair["b"]) for pair in result["paired"]] == expected
+    for pair in result["paired"]:
         assert set(pair) == {"a", "b", *metrics.COMPARED}
         for name in set(pair) - {"a", "b"}:
             assert pair[name]["difference"] == pytest.approx(by_name[pair["a"]][name] - by_name[pair["b"]][name])
@@ -81,12 +81,12 @@ def test_the_ensemble_is_last_and_averages():
 
 def test_calibration_is_reported_before_and_after_and_precedes_averaging():
     plain, warm = member("ran", 0), member("resnet", 1).calibrate(2.0, 0.5)
-    found = results([plain, warm])
-    assert found["calibrated"] is True
-    ran, resnet, both = (model["calibration"]["age"] for model in found["models"])
+    result = results([plain, warm])
+    assert result["calibrated"] is True
+    ran, resnet, both = (model["calibration"]["age"] for model in result["models"])
     assert (ran["temperature"], ran["after"], ran["reliability"]["after"]) == (None, None, None)
     assert resnet["temperature"] == 2.0 and resnet["before"] != resnet["after"]
-    assert found["models"][1]["calibration"]["gender"]["temperature"] == 0.5
+    assert result["models"][1]["calibration"]["gender"]["temperature"] == 0.5
     root = np.sqrt(warm.raw.age)
     averaged = (plain.probs.age + root / root.sum(1, keepdims=True)) / 2
     right = (np.arange(N), AGE[:, 0])
@@ -101,19 +101,19 @@ def test_calibration_is_reported_before_and_after_and_precedes_averaging():
 def test_the_ensemble_takes_the_mean_of_the_members_bucket_years_or_none():
     first, second = member("ran", 0), member("resnet", 1)
     older = dataclasses.replace(second, bucket_years=[y + 2 for y in YEARS_OF_BUCKET])
-    found = results([first, older])["models"][-1]
+    result = results([first, older])["models"][-1]
     expected = evaluation.ensemble_probs([first, older]).age @ (np.array(YEARS_OF_BUCKET) + 1)
-    assert found["age_mae"] == pytest.approx(np.abs(expected - YEARS).mean(), 1e-5)
-    found = results([first, dataclasses.replace(second, bucket_years=None)])
-    assert [model["age_mae"] is None for model in found["models"]] == [False, True, True]
-    assert evaluation.details(found)[1][1:3] == ("n/a", "n/a")
+    assert result["age_mae"] == pytest.approx(np.abs(expected - YEARS).mean(), 1e-5)
+    result = results([first, dataclasses.replace(second, bucket_years=None)])
+    assert [model["age_mae"] is None for model in result["models"]] == [False, True, True]
+    assert evaluation.details(result)[1][1:3] == ("n/a", "n/a")
 
 
 def test_results_without_images_and_without_years_are_json():
     members = [member("ran", 0, 0).calibrate(1.5, 1.5), member("resnet", 1, 0)]
-    for found in (results(members, 0), results([member("ran", 0), member("b", 1)], years=np.full(N, -1))):
-        assert "NaN" not in json.dumps(found)
-        assert found["models"][-1]["age_mae"] is None and found["paired"][0]["cs5"]["ci95"] is None
+    for result in (results(members, 0), results([member("ran", 0), member("b", 1)], years=np.full(N, -1))):
+        assert "NaN" not in json.dumps(result)
+        assert result["models"][-1]["age_mae"] is None and result["paired"][0]["cs5"]["ci95"] is None
 
 
 def test_predictions_are_sorted_and_exact():

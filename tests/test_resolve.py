@@ -131,13 +131,13 @@ def test_outputs_inside_a_source_are_refused(tmp_path):
     (tmp_path / "faces").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "faces")
     (tmp_path / "a.tar").touch()
-    for place in ("faces", "faces/runs/one"):
+    for workdir in ("faces", "faces/runs/one"):
         for spec in (tmp_path / "faces", tmp_path / "link", f"{tmp_path / 'a.tar'},{tmp_path / 'faces'}"):
             with pytest.raises(ConfigError, match="--workdir is inside the data source") as caught:
-                resolve.check_outside(str(spec), tmp_path / place, "--workdir")
+                resolve.check_outside(str(spec), tmp_path / workdir, "--workdir")
             assert caught.value.code == 2
-    for place in ("faces2/one", "runs", "faces/.cache/one"):
-        resolve.check_outside(str(tmp_path / "faces"), tmp_path / place, "--workdir")
+    for workdir in ("faces2/one", "runs", "faces/.cache/one"):
+        resolve.check_outside(str(tmp_path / "faces"), tmp_path / workdir, "--workdir")
     resolve.check_outside(str(tmp_path / "a.tar"), tmp_path, "--out")
     resolve.check_outside("synthetic", tmp_path, "--out")
     resolve.check_outside(str(tmp_path / "nowhere"), tmp_path / "nowhere", "--out")  # an error where it is read

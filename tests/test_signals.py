@@ -206,11 +206,11 @@ def test_a_program_stops_while_it_reads(tmp_path):
 def test_periodic_saves_stay_apart(config):
     config = config.copy_and_resolve_references()
     config.checkpoint.every_steps = 10
-    for epoch, want in (
+    for epoch, expected in (
         (12, [12, 24, 30, 36, 48, 60]),
         (50, [10, 20, 30, 40, 50, 60]),
         (9, [9, 18, 27, 36, 45, 54, 60]),
     ):
         steps = schedule.Schedule(config, epoch, 60, 0)
         saved = [step for step in range(1, 61) if steps.saves(step)]
-        assert saved == want and min(np.diff(saved)) >= 5, (epoch, saved)
+        assert saved == expected and min(np.diff(saved)) >= 5, (epoch, saved)

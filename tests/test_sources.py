@@ -50,9 +50,9 @@ def test_unusual_names(form, tmp_path):
     if form != "zip":
         odd.append(os.fsdecode(b"caf\xe9.jpg"))
     spec = write(form, tmp_path, dict.fromkeys(odd, b"data") | FACES)
-    found = reasons(spec)
-    assert set(found) == set(odd) | set(FACES)
-    assert all(found[name] for name in odd) and not any(found[name] for name in FACES)
+    result = reasons(spec)
+    assert set(result) == set(odd) | set(FACES)
+    assert all(result[name] for name in odd) and not any(result[name] for name in FACES)
 
 
 def test_folder_members_other_than_regular_files_inside(tmp_path):

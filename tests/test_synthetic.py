@@ -74,11 +74,11 @@ def test_a_written_file_has_its_masks(tmp_path, monkeypatch):
     drawn, draw = [], synthetic.draw_face
     paths = synthetic.write_faces(tmp_path, 8, seed=12345678, size=SIZE)
     monkeypatch.setattr(faces, "draw_face", lambda *args: drawn.append(draw(*args)) or drawn[-1])
-    found = [synthetic.masks(path.name, SIZE) for path in paths]
+    result = [synthetic.masks(path.name, SIZE) for path in paths]
     for index, path in enumerate(paths):
         errors = [np.abs(np.asarray(Image.open(path), float) - picture).mean() for picture, _ in drawn]
         assert errors[index] < 7 < 16 < min(errors[:index] + errors[index + 1 :])
-        assert found[index] is drawn[index][1]
+        assert result[index] is drawn[index][1]
 
 
 def test_masks_refuse_names_of_other_files(tmp_path):

@@ -49,8 +49,8 @@ def ours(name, dtype):
     return training, {torchvision.name_of(n): to_theirs(np.asarray(g)) for n, g in named.items()}
 
 
-def close(got, want, **options):
-    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0, **options)
+def close(got, expected, **options):
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max(), rtol=0, **options)
 
 
 NETS = [
@@ -65,10 +65,10 @@ def test_resnets_answer_and_learn_as_in_pytorch(name):
         training, gradients = ours(name, "float64")
     golden = json.loads(torch_parity.GOLDEN.read_text())[name]
     if HAS_TORCH:
-        *logits, want = torch_parity.run(torch_parity.build(name))
+        *logits, expected = torch_parity.run(torch_parity.build(name))
         close(logits, [golden["inference"], golden["training"]])
-        for key in want:
-            close(gradients[key], want[key], err_msg=key)
+        for key in expected:
+            close(gradients[key], expected[key], err_msg=key)
     close(training, golden["training"])
     close(ours(name, "float32"), golden["inference"])
     assert gradients.keys() == golden["gradients"].keys()

@@ -106,9 +106,9 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
         "MODEL_CARD.md",
     }
     assert any(name.startswith("events.out.tfevents") for name in names)
-    told = json.loads((one_step / "run.json").read_text())
-    assert told["command"] == ["python", "-m", "launch.train"] and told["devices"]["count"] == jax.device_count()
-    assert len(told["source"]["fingerprint"]) == 64 and told["versions"]["jax"] == jax.__version__
+    notices = json.loads((one_step / "run.json").read_text())
+    assert notices["command"] == ["python", "-m", "launch.train"] and notices["devices"]["count"] == jax.device_count()
+    assert len(notices["source"]["fingerprint"]) == 64 and notices["versions"]["jax"] == jax.__version__
     read = {name: json.loads((one_step / f"{name}.json").read_text()) for name in ("config", "run", "results")}
     splits = collections.Counter(row.split(",")[1] for row in (one_step / "splits.csv").read_text().splitlines()[1:])
     card = (one_step / "MODEL_CARD.md").read_text()

@@ -27,14 +27,14 @@ def expected(image, mirror, down, right):
 
 
 def test_views_are_the_image_mirrored_and_shifted():
-    found = [np.asarray(view) for view in views(IMAGES, "flip_shift")]
-    places = [(m, y, x) for y, x in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)) for m in (False, True)]
-    assert len(found) == len(places) == 10
-    for view, place in zip(found, places, strict=True):
-        np.testing.assert_array_equal(view, [expected(image, *place) for image in IMAGES])
-    np.testing.assert_array_equal(views(IMAGES, "flip"), found[:2])
-    np.testing.assert_array_equal(views(IMAGES, "none"), found[:1])
-    assert found[0].dtype == np.uint8
+    result = [np.asarray(view) for view in views(IMAGES, "flip_shift")]
+    offsets = [(m, y, x) for y, x in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)) for m in (False, True)]
+    assert len(result) == len(offsets) == 10
+    for view, offset in zip(result, offsets, strict=True):
+        np.testing.assert_array_equal(view, [expected(image, *offset) for image in IMAGES])
+    np.testing.assert_array_equal(views(IMAGES, "flip"), result[:2])
+    np.testing.assert_array_equal(views(IMAGES, "none"), result[:1])
+    assert result[0].dtype == np.uint8
 
 
 def test_the_choices_of_the_config_are_these():
@@ -64,9 +64,9 @@ def test_probabilities_are_averaged_over_the_views(devices):
 
 
 @pytest.mark.parametrize(
-    "fields, asked, used", [({}, None, "none"), ({"views": "flip"}, None, "flip"), ({}, "flip", "flip")]
+    "fields, calls, used", [({}, None, "none"), ({"views": "flip"}, None, "flip"), ({}, "flip", "flip")]
 )
-def test_a_run_is_predicted_with_its_own_views_unless_others_are_asked_for(fields, asked, used, monkeypatch):
+def test_a_run_is_predicted_with_its_own_views_unless_others_are_asked_for(fields, calls, used, monkeypatch):
     seen = []
     config = {"model": {}, "data": {"image_size": 32}, "eval": {"batch_size": 2} | fields}
     trained = (None, {"params": {}}, config, 7)
@@ -75,10 +75,10 @@ def test_a_run_is_predicted_with_its_own_views_unless_others_are_asked_for(field
         predict_members.models, "from_config", lambda fields: types.SimpleNamespace(gender_to_age="none")
     )
     monkeypatch.setattr(predict_members.ensemble, "predict_all", lambda *_, views, **__: seen.append(views))
-    monkeypatch.setattr(predict_members.calibration, "read", lambda place: None)
+    monkeypatch.setattr(predict_members.calibration, "read", lambda folder: None)
     monkeypatch.setattr(predict_members.calibration, "apply", lambda fitted, raw, *_: raw)
     faces = types.SimpleNamespace(indices=lambda split: np.arange(2), eval_batches=lambda *_: iter(()))
     progress = types.SimpleNamespace(warn=None, note=None, prepare=None, stop=None)
-    place = types.SimpleNamespace(path=None, argument="run")
-    assert predict_members.predict_member(place, "best", faces, "val", "run", progress, views=asked).step == 7
+    run = types.SimpleNamespace(path=None, argument="run")
+    assert predict_members.predict_member(run, "best", faces, "val", "run", progress, views=calls).step == 7
     assert seen == [used]
