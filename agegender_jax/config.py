@@ -26,6 +26,14 @@
 | model.stochastic_depth   | chance that the last residual branch of an example is left out in   |
 |                          | training; of the others in proportion to their depth                |
 | model.initial            | initial weights of CaffeNet and GoogLeNet: he, or the paper's        |
+| model.grid, model.patch  | of deep_attention: cells and pixels of a patch, a side              |
+| model.low                | of deep_attention: how much smaller the image is that chooses       |
+| model.patches            | of deep_attention: attended, or the controls uniform and none       |
+| model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
+| model.elm_hidden, elm.scale | of the elm head: random units, and the spread of their weights   |
+| model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |
+| model.classifier         | of region_sift: layered, flat, rbf or lda                           |
+| model.support            | of region_sift: set by the fit to the number of training images     |
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
@@ -101,6 +109,16 @@ def default() -> ConfigDict:
                 "dropout": 0.0,
                 "stochastic_depth": 0.0,
                 "initial": "default",
+                "grid": 3,
+                "patch": 40,
+                "low": 2,
+                "patches": "attended",
+                "head": "softmax",
+                "elm_hidden": 1000,
+                "points": "five",
+                "edges": True,
+                "classifier": "layered",
+                "support": 0,
             },
             "optimizer": {
                 "name": "adam",
@@ -115,6 +133,7 @@ def default() -> ConfigDict:
                 "layer_decay": 1.0,
                 "freeze": 0,
             },
+            "elm": {"scale": 2.0},
             "loss": {
                 "age_weight": 1.0,
                 "gender_weight": 1.0,
@@ -163,6 +182,7 @@ CHOICES = {
     "model.name": (
         *("ran56", "ran92", "ran56_cifar", "ran92_cifar", "ran128_cifar", "ran164_cifar", "ran236_cifar"),
         *("resnet18", "resnet34", "resnet50", "levi_hassner", "caffenet", "vgg16", "googlenet"),
+        *("deep_attention", "plain_cnn", "local_dnn", "region_sift", "frequency_critic"),
     ),
     "model.gender_to_age": ("probs", "none", "logits", "stop_gradient", "hard", "true", "shuffled"),
     "model.dtype": ("float32", "bfloat16"),
@@ -170,6 +190,10 @@ CHOICES = {
     "model.attention": ("mixed", "channel", "spatial"),
     "model.learning": ("residual", "naive", "none"),
     "model.initial": ("default", "he", "paper"),
+    "model.patches": ("attended", "uniform", "none"),
+    "model.head": ("softmax", "elm", "ridge"),
+    "model.points": ("five", "nine"),
+    "model.classifier": ("layered", "flat", "rbf", "lda"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
     "loss.age": ("ce", "dldl", "ordinal", "mean_variance", "years"),
@@ -187,6 +211,12 @@ RANGES = {
     "model.age_hidden": "[0, inf)",
     "model.dropout": "[0, 0.95]",
     "model.stochastic_depth": "[0, 0.95]",
+    "model.grid": "[1, 32]",
+    "model.patch": "[8, 512]",
+    "model.low": "[1, 8]",
+    "model.elm_hidden": "[1, 20000]",
+    "model.support": "[0, inf)",
+    "elm.scale": "(0, inf)",
     "optimizer.lr": "(0, inf)",
     "optimizer.warmup": "[0, 1)",
     "optimizer.final": "[0, 1]",

@@ -16,6 +16,7 @@ EXTRAS = {
         *("array_record", "grain", "importlib_resources", "optax", "safetensors", "tensorboardX"),
         "tensorflow_datasets",
     ),
+    "baselines": ("sklearn",),
 }
 
 

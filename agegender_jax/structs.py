@@ -37,12 +37,14 @@ class Outputs(flax.struct.PyTreeNode):
       attention: one soft mask [B, h, w, C] for each attention module, in (0, 1) but for channel attention, which is
         in [-1, 1]; () without any.
       auxiliary: (age_logits, gender_logits) of each auxiliary branch; () at inference, and for nets without.
+      penalty: float32 scalar that training adds to the loss, of a system that has further losses.
     """
 
     age_logits: jax.Array
     gender_logits: jax.Array
     attention: tuple[jax.Array, ...] = ()
     auxiliary: tuple[tuple[jax.Array, jax.Array], ...] = ()
+    penalty: jax.Array | None = None
 
 
 class Probs(flax.struct.PyTreeNode):

@@ -69,7 +69,8 @@ def train_step(
     """One optimizer step on this device's part of the batch, averaged over `axis`.
 
     loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch. The logged loss is that of the
-    main heads; what is minimised adds AUXILIARY_WEIGHT times the loss of each auxiliary branch (`Outputs.auxiliary`).
+    main heads; what is minimised adds AUXILIARY_WEIGHT times the loss of each auxiliary branch (`Outputs.auxiliary`),
+    and `Outputs.penalty`.
 
     Args:
       model: an AgeGenderNet, or a module called like one.
@@ -93,10 +94,13 @@ def train_step(
     images = prepare_images(keys, batch.image)
     images, share = augment.mixup(keys, images, mixup) if mixup else (images, None)
 
-    def apply(variables, images, gender, dropout_key):
-        oracle = {"gender": gender} if models.feed_of(model) == "true" else {}
-        rngs = {"dropout": dropout_key}
-        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs, **oracle)
+    def apply(variables, images, age, gender, dropout_key):
+        options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": dropout_key}}
+        if models.feed_of(model) == "true":
+            options["gender"] = gender
+        elif getattr(model, "needs_labels", False):
+            options |= {"age": age[:, 0], "gender": gender}
+        return model.apply(variables, images, **options)
 
     if remat:
         apply = jax.checkpoint(apply, policy=_is_product)
@@ -104,7 +108,7 @@ def train_step(
     def loss_fn(params, batch_stats, examples, dropout_key):
         images, labels_age, years, labels_gender, share = examples
         variables = {"params": params, "batch_stats": batch_stats}
-        outputs, updated = apply(variables, images, labels_gender, dropout_key)
+        outputs, updated = apply(variables, images, labels_age, labels_gender, dropout_key)
         labels = (labels_age, years, labels_gender)
 
         def mean_losses(logits, age, years, gender, weight=1.0):
@@ -133,7 +137,9 @@ def train_step(
             "age_accuracy": ((labels_age[:, 0] <= age_class) & (age_class <= labels_age[:, 1])).mean(),
             "gender_accuracy": (gender == labels_gender).mean(),
         }
-        return loss + AUXILIARY_WEIGHT * auxiliary, (updated.get("batch_stats", {}), seen)
+        penalty = getattr(outputs, "penalty", None)
+        loss += AUXILIARY_WEIGHT * auxiliary + (0.0 if penalty is None else penalty)
+        return loss, (updated.get("batch_stats", {}), seen)
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
     examples = (images, batch.age, batch.age_years, batch.gender, share)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from agegender_jax import models
 
-WITHOUT_TORCH = ("caffenet", "vgg16", "googlenet")  # nets that torch_nets.py lacks
+WITHOUT_TORCH = ("caffenet", "vgg16", "googlenet", "deep_attention", "plain_cnn")  # nets that torch_nets.py lacks
 TINY = {
     "model.name": "levi_hassner",
     "model.width": 0.125,

@@ -78,7 +78,7 @@ class Steps:
             raise ValueError("PyTorch finds no GPU")
         self.device = torch.device("cuda" if spec["gpu"] else "cpu")
         self.training, self.half = spec["what"] == "train", config["model"]["dtype"] == "bfloat16"
-        options = {k: v for k, v in config["model"].items() if k != "dtype" and f"model.{k}" not in USUAL}
+        options = {name: config["model"][name] for name in ("name", "width", "stem", "gender_to_age", "age_hidden")}
         size = config["data"]["image_size"]
         count = config["batch_size"] if self.training else config["eval"]["batch_size"]
         net = torch_nets.build(**options, num_age_classes=spec["num_age_classes"], image_size=size)

@@ -19,6 +19,21 @@ SHIPPED = [
     ("best", "", "resnet18"),
     ("best", "resnet,gpu", "resnet18"),
     ("best", "ran,cpu", "ran56"),
+    ("four_nets", "", "caffenet"),
+    ("four_nets", "googlenet", "googlenet"),
+    ("four_nets", "vgg16,paper", "vgg16"),
+    ("transfer", "caffenet,head", "caffenet"),
+    ("transfer", "vgg16,full", "vgg16"),
+    ("cnn_elm", "", "levi_hassner"),
+    ("cnn_elm", "ran,ridge", "ran56"),
+    ("deep_attention", "", "deep_attention"),
+    ("deep_attention", "low", "deep_attention"),
+    ("region_sift", "", "region_sift"),
+    ("region_sift", "lda", "region_sift"),
+    ("local_dnn", "nine,noedges", "local_dnn"),
+    ("plain_cnn", "", "plain_cnn"),
+    ("frequency_critic", "", "frequency_critic"),
+    ("baselines", "quick", "ran56"),
 ]
 
 
@@ -31,7 +46,7 @@ def test_shipped_configs_are_valid_locked_and_name_their_net(name, variant, net)
 
 
 def test_choices_are_those_of_the_library():
-    assert config_lib.CHOICES["model.name"] == models.list()
+    assert config_lib.CHOICES["model.name"] == (*models.list(), *models.systems())
 
 
 def test_every_field_is_in_the_table():

@@ -40,8 +40,15 @@ COUNTS = {
     "caffenet": (56_868_224, 0),
     "vgg16": (134_260_544, 0),
     "googlenet": (5_973_552, 0),
+    "deep_attention": (182_721, 0),
+    "plain_cnn": (388_896, 960),
 }
-PUBLISHED_AT = {"levi_hassner": 227, "caffenet": 227, "vgg16": 224}  # their dense layers grow with the image
+PUBLISHED_AT = {
+    "levi_hassner": 227,
+    "caffenet": 227,
+    "vgg16": 224,
+    "deep_attention": 96,
+}  # their dense layers grow with the image
 LONG = ("ran128_cifar", "ran164_cifar", "ran236_cifar")  # as ran92_cifar, but slow to trace
 LONGER = ("ran92", "ran92_cifar", *LONG)
 SLOW = pytest.mark.slow
@@ -125,7 +132,7 @@ def test_any_size_from_32(name, height, width):
     images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
     outputs = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False)[0], images)
     assert outputs.age_logits.shape == (2, 12) and outputs.gender_logits.shape == (2, 2)
-    modules = {"ran56": 3, "ran92": 6, "ran56_cifar": 3, "ran92_cifar": 6}
+    modules = {"ran56": 3, "ran92": 6, "ran56_cifar": 3, "ran92_cifar": 6, "deep_attention": 1}
     assert len(outputs.attention) == modules.get(name, 0)
 
 

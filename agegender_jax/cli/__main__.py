@@ -12,6 +12,7 @@ COMMANDS = {
     "align": "make aligned chips of labelled faces for training",
     "export": "write nets to files for other programs",
     "ablate": "compare training variants over seeds",
+    "baselines": "train all systems that the paper names, and compare them",
     "calibrate": "fit intervals and thresholds of answers on val",
     "weights": "list the shipped weights",
     "models": "list all nets",

@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from agegender_jax import models
 from agegender_jax.explain import decision
 from agegender_jax.explain.attention import AttentionMaps, attention
 from agegender_jax.explain.decision import HEADS
@@ -21,10 +22,18 @@ __all__ = [
     "attention",
     "attribute",
     "integrated",
+    "methods_of",
     "relevance",
 ]
 
 METHODS = ("grad_cam", "integrated_gradients", "lrp")
+
+
+def methods_of(net: nn.Module) -> tuple[str, ...]:
+    """Return those of METHODS that a net has: without a backbone, integrated gradients alone; an ELM has no LRP."""
+    if not hasattr(net, "backbone"):
+        return METHODS[1:2]
+    return METHODS if isinstance(net, models.AgeGenderNet) else METHODS[:2]
 
 
 def attribute(

@@ -59,6 +59,8 @@ def attention(
       ValueError: as `attribute`, except that controls are accepted.
     """
     decision.check_images(net, images)
+    if not hasattr(net, "backbone"):
+        return ()
     return _attention(net, strongest, shape or images.shape[1:3], variables, images)
 
 
@@ -67,13 +69,16 @@ def _attention(net, strongest, shape, variables, images):
     masks = net.apply(variables, images, method=lambda net, x: net.backbone.attend(data.normalize(x), train=False)[1])
     if not masks:
         return ()
-    names = [f"stage{i}_att{k}" for i, count in enumerate(net.backbone.modules, 1) for k in range(1, count + 1)]
+    modules = getattr(net.backbone, "modules", None)
+    names = ["grid"]  # of patches
+    if modules:
+        names = [f"stage{i}_att{k}" for i, count in enumerate(modules, 1) for k in range(1, count + 1)]
     return tuple(_maps(name, mask, strongest, shape) for name, mask in zip(names, masks, strict=True))
 
 
 def _maps(name, mask, strongest, shape):
     strength = mask.mean((1, 2)) * mask.std((1, 2))
-    indices = jax.lax.top_k(strength, strongest)[1]
+    indices = jax.lax.top_k(strength, min(strongest, strength.shape[-1]))[1]
     channels = resize_align_corners(jnp.take_along_axis(mask, indices[:, None, None], -1), shape)
     mean = resize_align_corners(mask.mean(-1, keepdims=True), shape)
     return AttentionMaps(name, mask.shape[1:3], mean[..., 0], jnp.moveaxis(channels, -1, 1), indices)

@@ -16,7 +16,7 @@ PREDICTED = -1  # as a target: the predicted class
 
 def check_images(net: nn.Module, images) -> None:
     """Raise ValueError unless the net has both heads and the images are uint8 RGB [B, H, W, 3]."""
-    if not isinstance(net, models.AgeGenderNet):
+    if not isinstance(net, (models.AgeGenderNet, models.ELMNet, *models.SYSTEMS.values())):
         raise ValueError(f"only nets from models.build can be explained, not a {type(net).__name__}")
     check_format(images, "uint8")
 

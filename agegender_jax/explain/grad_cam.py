@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from agegender_jax import data
 from agegender_jax.explain import decision
-from agegender_jax.models import caffenet, levi_hassner, vgg
+from agegender_jax.models import caffenet, deep_attention, levi_hassner, plain_cnn, vgg
+from agegender_jax.models.deep_attention import DeepAttention
 from agegender_jax.models.googlenet import GoogLeNet
+from agegender_jax.models.plain_cnn import PlainCNN
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 
@@ -22,7 +24,7 @@ def grad_cam(net, head, variables, images, target):
     H / 32: at 64 pixels h is 2, so the map only separates the quarters of the image. Resizing aligns pixels, not
     corners: with aligned corners the maximum of such a map could only be at a corner of the image.
     """
-    x, layer = data.normalize(images), last_layer(net.backbone)
+    x, layer = data.normalize(images), last_layer(getattr(net, "backbone", net))
     maps = _output(net, variables, x, layer)
 
     def logit(maps):
@@ -36,7 +38,8 @@ def last_layer(backbone: nn.Module) -> str:
     """Return the submodule whose output, after a ReLU, is the last convolutional map of a backbone.
 
     Residual Attention Networks: the final BatchNorm. ResNets: the last block. Both are then averaged over positions.
-    Caffe's nets: the last convolution, before its pooling; GoogLeNet: the last module.
+    Caffe's nets: the last convolution, before its pooling; GoogLeNet: the last module; nets with small trunks: their
+    last map before its pooling.
 
     Raises:
       ValueError: the backbone is of another type.
@@ -52,6 +55,10 @@ def last_layer(backbone: nn.Module) -> str:
         return f"conv{len(vgg.BLOCKS)}_{len(vgg.BLOCKS[-1])}"
     if isinstance(backbone, GoogLeNet):
         return "inception_5b"
+    if isinstance(backbone, DeepAttention):
+        return f"where{len(deep_attention.WHERE)}"
+    if isinstance(backbone, PlainCNN):
+        return f"bn{len(plain_cnn.UNITS)}"
     raise ValueError(f"the last convolutional map of a {type(backbone).__name__} is not known")
 
 

@@ -42,10 +42,12 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax import data, models
-from agegender_jax.explain import decision
+from agegender_jax.explain import composite, decision
+from agegender_jax.explain.shares import record_share
 from agegender_jax.models.ran import SoftMask
 
 EPSILON = 0.03
+RULES = ("epsilon", "composite")
 
 
 @flax.struct.dataclass
@@ -68,7 +70,14 @@ class Relevance:
 
 
 def relevance(
-    net: nn.Module, variables: Any, images: jax.Array, head: str, target=None, *, epsilon: float = EPSILON
+    net: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    head: str,
+    target=None,
+    *,
+    epsilon: float = EPSILON,
+    rule: str = "epsilon",
 ) -> Relevance:
     """Decompose the logit of the target into shares of the pixels, biases and feed, by the rules above.
 
@@ -77,11 +86,18 @@ def relevance(
       head: one of HEADS.
       target: int [B], the class; the predicted class if None.
       epsilon: eps as a share of a layer's mean |z|; 0 for gradient times input with constant masks.
+      rule: "epsilon" as above, or "composite" for the rules of [18], see `explain.composite`, which are for Caffe's
+        nets alone and do not use `epsilon`.
 
     Raises:
       ValueError: as `attribute`.
     """
-    return _relevance(net, head, variables, images, decision.check_targets(net, images, head, target), epsilon)
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
+    targets = decision.check_targets(net, images, head, target)
+    if rule == "composite":
+        return _composite(net, head, variables, images, targets)
+    return _relevance(net, head, variables, images, targets, epsilon)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -90,6 +106,15 @@ def _relevance(net, head, variables, images, target, epsilon):
     logit, shares, absorbed, feed = propagate(
         lambda x: decision.target_logit(decision.logits(net, variables, x, head), target), x, epsilon
     )
+    return _account(logit, shares, absorbed, feed)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _composite(net, head, variables, images, target):
+    return _account(*composite.propagate(net, variables, data.normalize(images), head, target))
+
+
+def _account(logit, shares, absorbed, feed):
     pixels = shares.sum(-1)
     return Relevance(pixels, logit, absorbed, feed, logit - pixels.sum((1, 2)) - absorbed - feed)
 
@@ -118,8 +143,8 @@ def _rules(absorbed, feed, epsilon):
             return call(*args, **kwargs)
         if module.name == "age_head" and models.feed_of(module.parent) != "none":
             hidden, fed = args[0][:, :-2], args[0][:, -2:]
-            args = (jnp.concatenate([hidden, _record_share(feed, jax.lax.stop_gradient(fed), fed)], -1),)
-        return _stabilised(_record_share(absorbed, call(*args, **kwargs), _shift(module)), epsilon)
+            args = (jnp.concatenate([hidden, record_share(feed, jax.lax.stop_gradient(fed), fed)], -1),)
+        return _stabilised(record_share(absorbed, call(*args, **kwargs), _shift(module)), epsilon)
 
     return rule
 
@@ -131,19 +156,6 @@ def _shift(module: nn.Module) -> jax.Array:
         return params.get("bias", jnp.zeros(()))
     stats = module.variables["batch_stats"]
     return params["bias"] - stats["mean"] * params["scale"] * jax.lax.rsqrt(stats["var"] + module.epsilon)
-
-
-@jax.custom_vjp
-def _record_share(total, value, part):
-    """Return `value`; the backward pass adds the relevance of its `part` (part * g, summed to [B]) to `total`."""
-    return value
-
-
-def _record_share_backward(part, g):
-    return (part * g.astype(jnp.float32)).sum(range(1, g.ndim)), g, None
-
-
-_record_share.defvjp(lambda total, value, part: (value, part), _record_share_backward)
 
 
 @jax.custom_vjp

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from agegender_jax import ensemble
-from agegender_jax.explain import METHODS, attention, attribute, relevance
+from agegender_jax.explain import METHODS, attention, attribute, methods_of, relevance
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.lrp import Relevance
@@ -71,6 +71,8 @@ def compute_maps(
     Raises:
       ValueError: as `attribute`.
     """
+
+    methods = [method for method in methods if method in methods_of(net)]
 
     def explain_batch(images, targets):
         probs = ensemble.predict(net, variables, images)

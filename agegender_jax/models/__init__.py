@@ -16,9 +16,15 @@ from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models.agegender import CONTROLS, FEEDS, AgeGenderNet, Classifier
 from agegender_jax.models.caffe import INITIAL
 from agegender_jax.models.caffenet import CaffeNet
+from agegender_jax.models.deep_attention import PATCHES, DeepAttention
+from agegender_jax.models.elm import ELMNet
+from agegender_jax.models.frequency_critic import FrequencyCritic
 from agegender_jax.models.googlenet import GoogLeNet
 from agegender_jax.models.levi_hassner import LeviHassner
+from agegender_jax.models.local_dnn import POINTS, LocalDNN
+from agegender_jax.models.plain_cnn import PlainCNN
 from agegender_jax.models.ran import ATTENTION, LEARNING, ResidualAttentionNet
+from agegender_jax.models.region_sift import CLASSIFIERS, RegionSift
 from agegender_jax.models.resnet import ResNet
 from agegender_jax.models.vgg import VGG
 
@@ -51,12 +57,26 @@ BACKBONES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "caffenet": (CaffeNet, {}),
     "vgg16": (VGG, {}),
     "googlenet": (GoogLeNet, {}),
+    "deep_attention": (DeepAttention, {}),
+    "plain_cnn": (PlainCNN, {}),
 }
+SYSTEMS: dict[str, type[nn.Module]] = {
+    "local_dnn": LocalDNN,
+    "region_sift": RegionSift,
+    "frequency_critic": FrequencyCritic,
+}
+HEADS = ("softmax", "elm", "ridge")
+SOLVED = ("elm", "ridge")  # heads that `run.solve` fits
 
 
 def list() -> tuple[str, ...]:
     """The names that `build`, `backbone` and `classifier` take."""
     return tuple(BACKBONES)
+
+
+def systems() -> tuple[str, ...]:
+    """The names that `build` alone takes: systems with heads of their own."""
+    return tuple(SYSTEMS)
 
 
 def backbone(
@@ -68,6 +88,10 @@ def backbone(
     learning: str = "residual",
     stochastic_depth: float = 0.0,
     initial: str = "default",
+    grid: int = 3,
+    patch: int = 40,
+    low: int = 2,
+    patches: str = "attended",
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> nn.Module:
@@ -85,6 +109,7 @@ def backbone(
         Attention Networks; see `layers.drop_rates` for the others.
       initial: "paper" or "he", the initial weights of CaffeNet and GoogLeNet; "default" for "he" there, and for the
         only one that the others have.
+      grid, patch, low, patches: of `deep_attention`, see there.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
@@ -98,8 +123,10 @@ def backbone(
     _known("attention", attention, ATTENTION)
     _known("learning", learning, LEARNING)
     _known("initial", initial, INITIAL)
+    _known("patches", patches, PATCHES)
     fields: dict[str, Any] = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
     fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
+    fields |= {"grid": grid, "patch": patch, "low": low, "patches": patches}
     if stem != "default":
         fields["stem"] = stem
     if initial != "default":
@@ -111,6 +138,7 @@ def backbone(
         "learning": "residual",
         "stochastic_depth": 0,
         "initial": None,
+        **{"grid": 3, "patch": 40, "low": 2, "patches": "attended"},
     }
     for option, usual in usual_values.items():
         if option not in has and fields.get(option, usual) != usual:
@@ -131,15 +159,57 @@ def build(
     learning: str = "residual",
     stochastic_depth: float = 0.0,
     initial: str = "default",
+    grid: int = 3,
+    patch: int = 40,
+    low: int = 2,
+    patches: str = "attended",
     dtype: str = "float32",
+    head: str = "softmax",
+    elm_hidden: int = 1000,
+    points: str = "five",
+    edges: bool = True,
+    classifier: str = "layered",
+    support: int = 0,
     axis_name: str | None = None,
-) -> AgeGenderNet:
+) -> AgeGenderNet | ELMNet | LocalDNN | RegionSift | FrequencyCritic:
     """The net with both heads; see `AgeGenderNet` and `backbone` for the arguments.
 
+    Args:
+      name: one of `list()` or `systems()`.
+      head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads that are solved (`run.solve`).
+      elm_hidden: random units of "elm".
+      points, edges: of `LocalDNN`.
+      classifier, support: of `RegionSift`.
+
     Raises:
-      ValueError: unknown name, feed or option.
+      ValueError: unknown name, feed or option, or an option that this system does not have.
     """
     _known("gender_to_age", gender_to_age, FEEDS)
+    _known("head", head, HEADS)
+    _known("points", points, POINTS)
+    _known("classifier", classifier, CLASSIFIERS)
+    own: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
+        "points": (points, "five", ("local_dnn",)),
+        "edges": (edges, True, ("local_dnn",)),
+        "classifier": (classifier, "layered", ("region_sift",)),
+        "support": (support, 0, ("region_sift",)),
+    }
+    for option, (value, usual, owners) in own.items():
+        if value != usual and name not in owners:
+            raise ValueError(f"{name} has no {option} to choose")
+    if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
+        system = name if name in SYSTEMS else f"the {head} head"
+        raise ValueError(f"{system} has gender_to_age='none', age_hidden=0 and dropout=0 alone")
+    if name in SYSTEMS:
+        chosen = (width, stem, attention, learning, stochastic_depth, initial, grid, patch, low, patches, dtype, head)
+        if chosen != (1, "default", "mixed", "residual", 0, "default", 3, 40, 2, "attended", "float32", "softmax"):
+            raise ValueError(
+                f"{name} has no options of other nets: leave width, stem, dtype, head, ... at their defaults"
+            )
+        options = {option: value for option, (value, _, owners) in own.items() if name in owners}
+        if name == "frequency_critic":
+            options["axis_name"] = axis_name
+        return SYSTEMS[name](num_age_classes=num_age_classes, **options)
     body = backbone(
         name,
         width=width,
@@ -148,9 +218,15 @@ def build(
         learning=learning,
         stochastic_depth=stochastic_depth,
         initial=initial,
+        grid=grid,
+        patch=patch,
+        low=low,
+        patches=patches,
         dtype=dtype,
         axis_name=axis_name,
     )
+    if head == "elm":
+        return ELMNet(body, num_age_classes, elm_hidden)
     return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden, dropout)
 
 
@@ -172,7 +248,7 @@ def _known(what: str, name: str, known: Collection[str]) -> str:
     return name
 
 
-def from_config(fields: Mapping[str, Any], axis_name: str | None = None) -> AgeGenderNet:
+def from_config(fields: Mapping[str, Any], axis_name: str | None = None) -> Any:
     """Return the net of a config's `model` group, with the 12 age buckets of this library.
 
     Args:

@@ -27,6 +27,8 @@ PUBLISHED = {
     "caffenet": (1000, 227, 60_965_224, 724_406_816, "BVLC's Caffe prototxt"),
     "vgg16": (1000, 224, 138_357_544, 15_470_264_320, "arXiv 1409.1556, torchvision"),
     "googlenet": (1000, 224, 6_998_552, 1_582_671_872, "BVLC's Caffe prototxt, without the auxiliary branches"),
+    "deep_attention": (2, 96, 182_979, 47_128_384, "chosen here, after Rodriguez et al. 2017"),
+    "plain_cnn": (2, 64, 389_410, 60_162_560, "chosen here"),
 }
 
 
@@ -41,7 +43,7 @@ def count(net: nn.Module, size: int) -> tuple[int, int]:
         nonlocal total
         out = call(*args, **kwargs)
         if isinstance(context.module, nn.Conv | nn.Dense) and context.method_name == "__call__":
-            total += context.module.variables["params"]["kernel"].size * int(np.prod(out.shape[1:-1]))
+            total += context.module.variables["params"]["kernel"].size * int(np.prod(out.shape[:-1]))
         return out
 
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)

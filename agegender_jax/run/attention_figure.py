@@ -14,7 +14,7 @@ FACES = 7
 
 def has_masks(model: nn.Module) -> bool:
     """Return whether the net has attention modules."""
-    return getattr(model.backbone, "learning", "none") != "none"
+    return getattr(getattr(model, "backbone", None), "learning", "none") != "none"
 
 
 def draw(model: nn.Module, variables, pictures: Sequence[np.ndarray], labels: Sequence[str], image_size: int) -> bytes:

@@ -105,7 +105,7 @@ def deterministic(config: ConfigDict) -> None:
 def batch_norm(config: ConfigDict) -> None:
     """Raise ConfigError for an option that the net does not have, or where BatchNorm would see one image at a time."""
     model = models.from_config(config.model)
-    if hasattr(model.backbone, "axis_name") and config.batch_size // config.accumulate == 1:
+    if hasattr(getattr(model, "backbone", None), "axis_name") and config.batch_size // config.accumulate == 1:
         raise ConfigError(
             "BatchNorm cannot learn statistics from one image at a time",
             f"--config.batch_size={config.batch_size}, --config.accumulate={config.accumulate}",

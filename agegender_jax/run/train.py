@@ -50,6 +50,10 @@ def fit(
       PeerReportedError, LocalError: with several processes, see `processes.report_errors_once`.
     """
     config_lib.validate(config)
+    from agegender_jax.run import solve  # imports this module
+
+    if solve.is_solved(config):
+        return solve.fit(config, workdir, command, progress)
     with contextlib.ExitStack() as stack:
         # Errors in the command are raised before any data are read.
         stack.enter_context(processes.report_errors_once())

@@ -1,0 +1,19 @@
+"""A classifier trained beside a generator and frequency critics, after Lee et al. 2018 ([20] of arXiv 2010.03791).
+
+agegender train --config=frequency_critic --config.data.source=crop_part1.tar
+
+The idea alone is certain; layers, bands, losses and weights are chosen: agegender_jax/models/frequency_critic.py.
+It is to be compared with its classifier alone, ResNet-18 of width 0.25 with `model.gender_to_age` none. No result is
+recorded yet.
+"""
+
+from agegender_jax import config as config_lib
+
+
+def get_config(variant: str = "") -> config_lib.ConfigDict:
+    config = config_lib.default()
+    config.update({"batch_size": 64, "num_epochs": 40})
+    config.model.update(name="frequency_critic", gender_to_age="none")
+    config.data.image_size = 64
+    config.optimizer.lr = 0.001
+    return config_lib.apply_variants(config, variant, {})

@@ -1,0 +1,29 @@
+"""Transfer learning after Ozbulak, Aytar and Ekenel 2016 ([17] of arXiv 2010.03791).
+
+agegender train --config=transfer:caffenet,head --config.init_from=runs/fairface --config.data.source=crop_part1.tar
+
+Variants after a colon, comma-separated: caffenet (the default) or vgg16; full (the default: all layers are trained,
+each layer group at half of the next one's rate) or head (all below the heads is frozen).
+
+The paper fine-tunes CaffeNet from ImageNet and VGG-Face on Adience, and finds the nearer domain better; which layers it
+freezes and at which rates is not known. Without `init_from` this is the row "from scratch". The question of the paper
+can be asked of any source that `init_from` names: a run on drawn faces (far), a run on FairFace (near), Caffe's or
+torchvision's weights (docs/models.md). Images that the run behind `init_from` has seen count as seen. No result is
+recorded yet.
+"""
+
+from agegender_jax import config as config_lib
+
+
+def get_config(variant: str = "") -> config_lib.ConfigDict:
+    config = config_lib.default()
+    config.update({"batch_size": 64, "num_epochs": 20})
+    config.model.name = "caffenet"
+    config.optimizer.update(lr=0.001, layer_decay=0.5)
+    variants = {
+        "caffenet": lambda c: c.model.update(name="caffenet"),
+        "vgg16": lambda c: c.model.update(name="vgg16"),
+        "full": lambda c: c.optimizer.update(layer_decay=0.5, freeze=0),
+        "head": lambda c: c.optimizer.update(layer_decay=1.0, freeze=5),
+    }
+    return config_lib.apply_variants(config, variant, variants)

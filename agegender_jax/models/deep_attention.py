@@ -1,0 +1,105 @@
+"""Feed-forward attention over patches, after Rodriguez et al. 2017 ("Age and gender recognition in the wild with deep
+attention", [19] of arXiv 2010.03791).
+
+Certain: from a face at low resolution the net predicts, end to end and without reinforcement learning, where to look;
+a second CNN sees patches of the full resolution. Not known: sizes, and whether few patches or all are seen. Chosen:
+
+    L = image averaged down by `low`;  A = where(L);  f0 = ReLU(Dense(A))
+    g = softmax over the k x k cells of a 1x1 convolution of A, averaged to k x k
+    P_1 .. P_kk: patches of side `patch` on a regular k x k grid of the image, edges repeated
+    f = ReLU(Dense(f0, sum_i g_i mean(what(P_i))))
+
+Both CNNs are small: 3x3 convolution, ReLU and 2x2 max pooling, with WHERE and WHAT units.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax.models import caffe, initializers, layers
+
+WHERE = (16, 32, 64, 64)
+WHAT = (16, 32, 64)
+UNITS = 128  # of the dense layers
+PATCHES = ("attended", "uniform", "none")
+
+
+class DeepAttention(nn.Module):
+    """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 128 at width 1.
+
+    Attributes:
+      grid: k, cells a side.
+      patch: side of a patch in pixels.
+      low: how many times smaller the image is where the net decides where to look.
+      patches: "attended" as above; controls: "uniform", all g equal, and "none", f = f0.
+      width: channel multiplier.
+      dtype: of the layers; parameters, the grid and features stay float32.
+    """
+
+    grid: int = 3
+    patch: int = 40
+    low: int = 2
+    patches: str = "attended"
+    width: float = 1.0
+    dtype: Any = jnp.float32
+
+    def __call__(self, images, *, train: bool = False):
+        return self.attend(images, train=train)[0]
+
+    @nn.compact
+    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Features [B, F] and the grid g [B, k, k, 1], or () where no patch is seen."""
+        layers.check_images(images)
+        k, small = self.grid, images if self.low == 1 else caffe.average_pool(images, self.low, self.low)
+        maps = self._trunk(small, WHERE, "where")
+        where = self._dense(maps.reshape(len(maps), -1), "where_fc")
+        if self.patches == "none":
+            return where.astype(jnp.float32), ()
+        if self.patches == "attended":
+            conv = layers.conv(1, init=initializers.scaled_normal("in"), dtype=self.dtype, name="where_grid", bias=0.0)
+            scores = adaptive_mean(conv(maps).astype(jnp.float32)[..., 0], k)
+            g = nn.softmax(scores.reshape(-1, k * k))
+        else:
+            g = jnp.full((len(images), k * k), 1 / k**2, jnp.float32)
+        seen = cut(images, k, self.patch)  # [B, k k, p, p, 3]
+        what = self._trunk(seen.reshape(-1, *seen.shape[2:]), WHAT, "what").mean((1, 2), dtype=jnp.float32)
+        what = (g[:, :, None] * what.reshape(*seen.shape[:2], -1)).sum(1)
+        features = self._dense(jnp.concatenate([where.astype(jnp.float32), what], -1), "join_fc")
+        return features.astype(jnp.float32), (g.reshape(-1, k, k, 1),)
+
+    def _trunk(self, x, units: Sequence[int], name: str):
+        x = x.astype(self.dtype)
+        for n, count in enumerate(units, 1):
+            init, count = initializers.scaled_normal("in"), layers.scaled(count, self.width)
+            x = nn.relu(layers.conv(count, 3, init=init, dtype=self.dtype, name=f"{name}{n}", bias=0.0)(x))
+            x = layers.caffe_max_pool(x, window=2)
+        return x
+
+    def _dense(self, x, name: str):
+        units, init = layers.scaled(UNITS, self.width), initializers.scaled_normal("in")
+        return nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=init, name=name)(x))
+
+
+def cut(images: jax.Array, grid: int, side: int) -> jax.Array:
+    """Return the patches of a regular grid, edges repeated: [B, H, W, 3] -> [B, grid * grid, side, side, 3]."""
+    starts = [[round((i + 0.5) * n / grid - side / 2) for i in range(grid)] for n in images.shape[1:3]]
+    pads = [
+        (max(0, -min(line)), max(0, max(line) + side - n)) for line, n in zip(starts, images.shape[1:3], strict=True)
+    ]
+    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)), mode="edge")
+    rows, columns = ([start + pad[0] for start in line] for line, pad in zip(starts, pads, strict=True))
+    return jnp.stack([padded[:, y : y + side, x : x + side] for y in rows for x in columns], 1)
+
+
+def adaptive_mean(x: jax.Array, size: int) -> jax.Array:
+    """Return the means of size x size cells of the maps: [B, h, w] -> [B, size, size], as PyTorch's pooling."""
+
+    def weights(n: int) -> np.ndarray:
+        cells = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+        return np.array([[(a <= j < b) / (b - a) for j in range(n)] for a, b in cells], np.float32)
+
+    return jnp.einsum("bhw,ih,jw->bij", x, weights(x.shape[1]), weights(x.shape[2]), precision="highest")

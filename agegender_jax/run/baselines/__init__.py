@@ -1,0 +1,1 @@
+"""The baselines command: every system that the paper names, on one split."""

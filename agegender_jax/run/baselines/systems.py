@@ -1,0 +1,133 @@
+"""The systems of the table: what the paper cites, what here is faithful and what is chosen, and the config of each."""
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from agegender_jax.run.workdir import Workdir
+
+REFERENCE = "resnet18"
+
+
+class System(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      name: of the row and of its run's folder.
+      cites: number in the references of arXiv 2010.03791, and year.
+      differs: what is faithful and what is chosen here.
+      change: changes a copy of the common config.
+      starts_from: the row whose run `init_from` names.
+    """
+
+    name: str
+    cites: str
+    differs: str
+    change: Callable[[ConfigDict], None]
+    starts_from: str = ""
+
+
+def _net(name: str, **fields):
+    def change(config: ConfigDict) -> None:
+        config.model.update(name=name, **fields)
+
+    return change
+
+
+def _head(name: str, head: str):
+    return _net(name, head=head, gender_to_age="none")
+
+
+def _sift(classifier: str):
+    return _net("region_sift", classifier=classifier, gender_to_age="none", width=1.0)
+
+
+def _patches(patches: str):
+    def change(config: ConfigDict) -> None:
+        side = max(8, round(config.data.image_size * 0.42))  # 40 pixels of 96
+        config.model.update(name="deep_attention", patches=patches, patch=side, width=1.0)
+
+    return change
+
+
+def _local(edges: bool):
+    def change(config: ConfigDict) -> None:
+        config.model.update(name="local_dnn", edges=edges, gender_to_age="none", width=1.0)
+        config.augment.update(flip=False, shift=0.0, colour=0.0)  # the net mirrors and shifts its own patches
+        config.num_epochs *= 4  # a step sees one patch of an image
+
+    return change
+
+
+def _plain(config: ConfigDict) -> None:
+    config.model.update(name="plain_cnn", gender_to_age="none")
+    config.loss.age_weight = 0.0
+
+
+def _frozen(config: ConfigDict) -> None:
+    config.model.name = "caffenet"
+    config.optimizer.freeze = 5
+
+
+def _slower_below(config: ConfigDict) -> None:
+    config.model.name = "caffenet"
+    config.optimizer.layer_decay = 0.5
+
+
+def _drawn(config: ConfigDict) -> None:
+    config.model.name = "caffenet"
+    config.data.source = "synthetic:3000"
+
+
+CAFFE = (
+    "Caffe's definition; Adam and initial weights of He et al. instead of the authors' solver; both heads on one net"
+)
+PATCHES = "the idea; small nets instead of two VGG-16, sizes chosen"
+CRITIC = "the idea; layers, bands, losses and weights chosen; ResNet-18 of width 0.25 classifies"
+SIFT = "regions, SIFT, PCA, LDA, SVM; template instead of detected landmarks, sizes and constants chosen"
+SYSTEMS = (
+    System(REFERENCE, "this library", "the paper's ResNet with its heads", _net("resnet18")),
+    System("ran56", "this library", "the paper's Residual Attention Network with its heads", _net("ran56")),
+    System("levi_hassner", "[15], [18], 2015", CAFFE, _net("levi_hassner")),
+    System("caffenet", "[17], [18], 2017", CAFFE, _net("caffenet")),
+    System("googlenet", "[18], 2017", CAFFE, _net("googlenet")),
+    System("vgg16", "[17], [18], 2017", CAFFE, _net("vgg16")),
+    System(
+        "elm",
+        "[16], 2018",
+        "ELM on a trained CaffeNet; no hybrid back-propagation",
+        _head("caffenet", "elm"),
+        "caffenet",
+    ),
+    System(
+        "ridge", "control of [16]", "the same features without random units", _head("caffenet", "ridge"), "caffenet"
+    ),
+    System("drawn_faces", "source of [17]", "CaffeNet trained on drawn faces; scored on those", _drawn),
+    System(
+        "transfer_full", "[17], 2016", "CaffeNet from drawn faces, all layers trained", _slower_below, "drawn_faces"
+    ),
+    System("transfer_head", "[17], 2016", "CaffeNet from drawn faces, heads trained", _frozen, "drawn_faces"),
+    System("deep_attention", "[19], 2017", PATCHES, _patches("attended")),
+    System("deep_attention_uniform", "control of [19]", "all patches count the same", _patches("uniform")),
+    System("deep_attention_low", "control of [19]", "no patches", _patches("none")),
+    System("frequency_critic", "[20], 2018", CRITIC, _net("frequency_critic", gender_to_age="none", width=1.0)),
+    System("region_sift_layered", "[21], 2018", SIFT, _sift("layered")),
+    System("region_sift_flat", "control of [21]", "one age classifier for both genders", _sift("flat")),
+    System("region_sift_rbf", "variant of [21]", "RBF SVMs without LDA", _sift("rbf")),
+    System("region_sift_lda", "variant of [21]", "linear discriminants without SVM", _sift("lda")),
+    System("local_dnn", "[22], 2018", "the idea; template landmarks, Sobel edges, widths chosen", _local(True)),
+    System("local_dnn_noedges", "[22], 2018", "the local net alone", _local(False)),
+    System("plain_cnn", "[27], 2019", "a stand-in: the method is not known; gender alone", _plain),
+)
+OTHER_SOURCE = ("drawn_faces",)  # rows that are scored on their own source and are not in the table
+
+
+def config_of(system: System, common: ConfigDict, folder: Workdir) -> ConfigDict:
+    """Return the config of a system's run."""
+    config = copy.deepcopy(common)
+    system.change(config)
+    if system.starts_from:
+        config.init_from = str(folder.path / system.starts_from)
+    return config

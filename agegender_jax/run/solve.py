@@ -1,0 +1,193 @@
+"""Training of what is solved instead of stepped: ELM and ridge heads on a trained net's features, and Region-SIFT.
+
+The workdir is that of any run: one checkpoint, of step 1, and fit.json with what was chosen on val and the seconds.
+"""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from agegender_jax import config as config_lib
+from agegender_jax import data, extras, files, models, training
+from agegender_jax.checkpoint import Checkpoints, initial, tree
+from agegender_jax.data import resolve
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.models import region_sift
+from agegender_jax.models.grey import grey
+from agegender_jax.run import checks, final_test, leaks, train
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.recorder import Recorder
+from agegender_jax.run.validate import Validator
+from agegender_jax.run.workdir import Workdir, summary, write_json
+from agegender_jax.solve import elm
+from agegender_jax.solve import region_sift as sift_fit
+from agegender_jax.structs import TrainState
+
+STEP = 1
+FIT = "fit.json"
+
+
+def is_solved(config: ConfigDict) -> bool:
+    """Whether a config's net is solved and not trained by steps."""
+    return config.model.name == "region_sift" or config.model.head in models.SOLVED
+
+
+def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress | None = None) -> None:
+    """Solve `config` in `workdir`; what is done there already is not repeated. Arguments and errors as `train.fit`."""
+    check(config)
+    config = config.copy_and_resolve_references()
+    with contextlib.ExitStack() as stack:
+        stop, folder = stack.enter_context(stop_flag()), Workdir(workdir)
+        checks.before_data(config)
+        resolve.check_outside(config.data.source, folder.path, "--workdir")
+        stack.enter_context(folder)
+        if earlier := folder.read_config():
+            config.model.support = earlier["model"].get("support", 0)
+        checks.same_run(folder, config)
+        progress = stack.enter_context(progress or Progress(stop=stop))
+        dataset = train.prepare_dataset(config, folder, progress)
+        for split in ("train", "val"):
+            if not len(dataset.indices(split)):
+                raise DataError(f"the {split} split is empty", dataset.prepared.name, "give more images")
+        if config.model.name == "region_sift":
+            config.model.support = len(dataset.indices("train")) if config.model.classifier != "lda" else 0
+        checkpoints = Checkpoints(folder.checkpoints, notice=progress.note)
+        stack.callback(checkpoints.close)
+        if folder.is_tested():
+            progress.note(f"already finished; results in {folder.results}")
+            return
+        folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
+        recorder = stack.enter_context(Recorder(config, folder, progress, 1, STEP, 0))
+        if not checkpoints.is_scored(STEP):
+            began = time.monotonic()
+            variables, report = solve(config, folder, dataset, progress)
+            state = _state(variables)
+            checks.finite(STEP, (state.params, state.batch_stats))
+            write_json(folder.path / FIT, {"seconds": round(time.monotonic() - began, 1)} | report)
+            checkpoints.save(STEP, state, config_lib.to_dict(config))
+            train.validate(STEP, state, Validator(config, dataset, recorder), checkpoints)
+        checkpoints.finish()
+        final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
+        if not folder.card.exists():
+            summary.write_card(folder)
+
+
+def check(config: ConfigDict) -> None:
+    """Raise ConfigError for what a solved system does not have, or for modules that are not installed."""
+    if jax.process_count() > 1:
+        raise ConfigError("solved systems take one process", "--num_processes", "run the command on one machine")
+    if config.model.name == "region_sift":
+        if config.init_from:
+            raise ConfigError("region_sift starts from nothing", "--config.init_from", "leave it out")
+        extras.check("baselines")
+    elif not files.expand(config.init_from or " ", "--config.init_from").is_dir():
+        raise ConfigError(
+            f"the {config.model.head} head needs a trained net: init_from is no run's folder",
+            "--config.init_from",
+            "name the workdir of a run with the same model.name, model.width and data.image_size",
+        )
+
+
+def solve(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progress) -> tuple[dict, dict]:
+    """Return the variables of the config's net, and what fit.json says of the fit."""
+    if config.model.name == "region_sift":
+        return _region_sift(config, dataset, progress), {}
+    return _head(config, folder, dataset, progress)
+
+
+def _region_sift(config: ConfigDict, dataset: Dataset, progress: Progress) -> dict:
+    describe = jax.jit(lambda images: region_sift.describe(grey(data.normalize(images), region_sift.SIZE)))
+    descriptors = {split: _rows(describe, config, dataset, split, progress) for split in ("train", "val")}
+    targets = {split: dataset.targets(split) for split in descriptors}
+    model, seed = config.model.classifier, config.seed
+    params = sift_fit.fit(*descriptors.values(), targets, model, NUM_AGE_BUCKETS, seed, progress.note)
+    return {"params": params}
+
+
+def _head(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progress) -> tuple[dict, dict]:
+    """Return an ELM's or a ridge head's variables, the backbone's being those of `init_from`."""
+    net = models.from_config(dict(config.model) | {"head": "softmax"})
+    size = config.data.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    shapes = {"params": {"backbone": shapes["params"]["backbone"]}, "batch_stats": shapes.get("batch_stats", {})}
+    wanted = tree.named_leaves(shapes)
+    variables = tree.from_dict(
+        {name: leaf for name, leaf in initial.load(config.init_from, shapes, progress.note).items() if name in wanted},
+        shapes,
+    )
+    leaks.inherit(folder, config.init_from)
+    own = {"params": variables["params"]["backbone"]}
+    own |= {"batch_stats": variables["batch_stats"]["backbone"]} if variables["batch_stats"] else {}
+    features = functools.partial(_features, net.backbone, own)
+    batches = functools.partial(_batches, config, dataset, progress)
+    mean, deviation = elm.standardisation(
+        np.asarray(features(batch.image))[np.asarray(batch.mask) > 0] for batch in batches("train")
+    )
+    if config.model.head == "elm":
+        kernel, bias = elm.random_layer(config.seed, config.model.elm_hidden, mean, deviation, config.elm.scale)
+        hidden = functools.partial(_random_units, kernel, bias)
+    else:
+        hidden = functools.partial(_standardised, mean, deviation)
+    sums = elm.Sums()
+    for rows, right in elm.hidden_batches(lambda x: hidden(features(x)), batches("train"), NUM_AGE_BUCKETS):
+        sums.add(rows, 2 * right - 1)
+    rest = elm.hidden_batches(lambda x: hidden(features(x)), batches("val"), NUM_AGE_BUCKETS)
+    val, right = (np.concatenate(parts) for parts in zip(*rest, strict=True))
+    beta, report = elm.select(sums, val, right)
+    params = dict(variables["params"])
+    if config.model.head == "elm":
+        params |= {"random": {"kernel": kernel, "bias": bias}, "output": {"kernel": np.float32(beta)}}
+    else:
+        kernel = beta[:-1] / deviation[:, None]
+        bias = beta[-1] - mean @ kernel
+        for name, columns in (("gender_head", slice(0, 2)), ("age_head", slice(2, None))):
+            params[name] = {"kernel": np.float32(kernel[:, columns]), "bias": np.float32(bias[columns])}
+    return variables | {"params": params}, report
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _features(backbone: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+    return backbone.apply(variables, data.normalize(images), train=False, method="attend")[0]
+
+
+@jax.jit
+def _random_units(kernel, bias, features):
+    return nn.sigmoid(jnp.dot(features, kernel, precision="highest") + bias[None])
+
+
+def _standardised(mean, deviation, features):
+    x = (np.asarray(features, np.float64) - mean) / deviation
+    return np.concatenate([x, np.ones((len(x), 1))], 1)
+
+
+def _batches(config: ConfigDict, dataset: Dataset, progress: Progress, split: str):
+    return dataset.eval_batches(split, config.data.image_size, min(64, config.eval.batch_size), progress.prepare)
+
+
+def _rows(f: Callable, config: ConfigDict, dataset: Dataset, split: str, progress: Progress) -> np.ndarray:
+    """Return f of all images of a split, without padding."""
+    batches = _batches(config, dataset, progress, split)
+    return np.concatenate([np.asarray(f(batch.image))[np.asarray(batch.mask) > 0] for batch in batches])
+
+
+def _state(variables: dict) -> TrainState:
+    return TrainState(
+        step=jnp.asarray(STEP, jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=(),
+        ema=None,
+        sums=training.zero_sums(),
+    )

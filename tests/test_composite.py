@@ -1,0 +1,106 @@
+"""The composite relevance rules: single layers by hand, whole nets by the account of their logits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_explain import disturbed
+
+from agegender_jax import data, explain, models
+from agegender_jax.explain import composite, lrp
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+
+def test_alpha_beta_by_hand():
+    """x = (1, 2), w = (1, -1), R = 1 gives (2, -1); a bias of 1 takes half of the positive part."""
+    convolve = functools.partial(composite._convolve, (1, 1), ((0, 0), (0, 0)), 1)
+    x, kernel = jnp.array([1.0, 2.0]).reshape(1, 1, 1, 2), jnp.array([1.0, -1.0]).reshape(1, 1, 2, 1)
+
+    def relevance(bias):
+        z, pull = jax.vjp(lambda x, a: composite.alpha_beta(convolve, x, kernel, jnp.array([bias]), a), x, jnp.zeros(1))
+        multiplier, absorbed = pull(1 / z if bias == 0 else jnp.ones_like(z) / jnp.where(z == 0, 1, z))
+        return (x * multiplier).ravel(), absorbed
+
+    np.testing.assert_allclose(relevance(0.0)[0], [2, -1], rtol=1e-6)
+    pixels, absorbed = relevance(2.0)  # z = 1
+    np.testing.assert_allclose(pixels, [2 / 3, -1], rtol=1e-6)
+    np.testing.assert_allclose(absorbed, [4 / 3], rtol=1e-6)
+
+
+def test_alpha_beta_keeps_the_sum_and_sees_negative_inputs():
+    draw = np.random.default_rng(0)
+    x, kernel = draw.standard_normal((1, 5, 5, 3)), draw.standard_normal((3, 3, 3, 4))
+    x, kernel = jnp.float32(x), jnp.float32(kernel)
+    convolve = functools.partial(composite._convolve, (1, 1), ((1, 1), (1, 1)), 1)
+    z, pull = jax.vjp(lambda x: composite.alpha_beta(convolve, x, kernel, jnp.zeros(4), jnp.zeros(1)), x)
+    relevance = jnp.float32(draw.standard_normal(z.shape))
+    found = x * pull(relevance / z)[0]
+    assert found.sum() == pytest.approx(float(relevance.sum()), rel=1e-3)
+    at = (0, 2, 3, 1)  # one input by the definition
+    expected = 0.0
+    for i, j, o in np.ndindex(5, 5, 4):
+        parts = np.zeros((3, 3, 3))
+        for a, b, c in np.ndindex(3, 3, 3):
+            if 0 <= i + a - 1 < 5 and 0 <= j + b - 1 < 5:
+                parts[a, b, c] = x[0, i + a - 1, j + b - 1, c] * kernel[a, b, c, o]
+        a, b = at[1] - i + 1, at[2] - j + 1
+        if 0 <= a < 3 and 0 <= b < 3:
+            part, plus, minus = parts[a, b, at[3]], parts[parts > 0].sum(), parts[parts < 0].sum()
+            expected += (2 * max(part, 0) / plus - min(part, 0) / minus) * float(relevance[0, i, j, o])
+    assert float(found[at]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_flat_shares_among_the_real_inputs_of_a_window():
+    relevance = jnp.ones((1, 1, 1, 1))
+    found = composite.flat(relevance, (1, 1, 2, 1), (1, 2, 1, 1), (1, 1), ((0, 0), (0, 0)))
+    np.testing.assert_allclose(found.ravel(), [0.5, 0.5])
+    relevance = jnp.float32(np.random.default_rng(0).standard_normal((2, 4, 4, 3)))
+    found = composite.flat(relevance, (2, 4, 4, 5), (3, 3, 5, 3), (1, 1), ((1, 1), (1, 1)))
+    np.testing.assert_allclose(found.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=1e-5)
+    corner = jnp.zeros((1, 4, 4, 1)).at[0, 0, 0, 0].set(1)
+    found = composite.flat(corner, (1, 4, 4, 1), (3, 3, 1, 1), (1, 1), ((1, 1), (1, 1)))
+    assert float(found.max()) == 1 / 4
+
+
+@functools.cache
+def tiny(name):
+    net = models.build(name, num_age_classes=5, width=1 / 64)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), data.normalize(jnp.asarray(IMAGES)))
+    return net, jax.tree_util.tree_map_with_path(disturbed, shapes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["levi_hassner", "vgg16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("caffenet", "googlenet"))],
+)
+def test_the_logit_is_accounted_for(name):
+    net, variables = tiny(name)
+    result = explain.relevance(net, variables, IMAGES, "age", [1, 3], rule="composite")
+    logits = net.apply(variables, data.normalize(IMAGES), train=False).age_logits
+    np.testing.assert_allclose(result.logit, logits[[0, 1], [1, 3]], rtol=1e-4)
+    total = result.pixels.sum((1, 2)) + result.absorbed + result.feed + result.error
+    np.testing.assert_allclose(total, result.logit, rtol=1e-4)
+    assert np.isfinite(result.pixels).all() and (np.abs(result.pixels).sum((1, 2)) > 0).all()
+    other = explain.relevance(net, variables, IMAGES, "age", [1, 3])
+    assert np.abs(other.pixels - result.pixels).max() > 0
+
+
+def test_nothing_is_lost_without_eps_and_normalisation(monkeypatch):
+    monkeypatch.setattr(composite, "EPSILON", 0.0)
+    net, variables = tiny("vgg16")
+    run = jax.jit(lambda x: composite.propagate(net, variables, x, "gender", jnp.array([0, 1])))
+    logit, pixels, absorbed, feed = run(data.normalize(IMAGES))
+    size = np.abs(pixels).sum((1, 2, 3)) + np.abs(absorbed)
+    assert (np.abs(logit - pixels.sum((1, 2, 3)) - absorbed - feed) < 1e-3 * size).all()
+
+
+def test_other_nets_and_rules_are_refused():
+    net = models.build("resnet18", num_age_classes=5, width=1 / 64)
+    with pytest.raises(ValueError, match="are for LeviHassner, CaffeNet, GoogLeNet, VGG, not for a ResNet"):
+        explain.relevance(net, {}, IMAGES, "age", rule="composite")
+    with pytest.raises(ValueError, match="unknown rule 'flat'; known: epsilon, composite"):
+        explain.relevance(net, {}, IMAGES, "age", rule="flat")
+    assert lrp.RULES == ("epsilon", "composite")
