@@ -19,5 +19,10 @@ from agegender_jax import config as config_lib
 def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
     config.model.update(name="region_sift", gender_to_age="none")
-    kinds = {kind: lambda c, kind=kind: c.model.update(classifier=kind) for kind in ("layered", "flat", "rbf", "lda")}
+    kinds = {
+        "layered": lambda c: c.model.update(classifier="layered"),
+        "flat": lambda c: c.model.update(classifier="flat"),
+        "rbf": lambda c: c.model.update(classifier="rbf"),
+        "lda": lambda c: c.model.update(classifier="lda"),
+    }
     return config_lib.apply_variants(config, variant, kinds)

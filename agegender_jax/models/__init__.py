@@ -32,13 +32,17 @@ __all__ = [
     "CONTROLS",
     "FEEDS",
     "AgeGenderNet",
+    "SOLVED",
+    "SYSTEMS",
     "Classifier",
+    "ELMNet",
     "backbone",
     "build",
     "classifier",
     "feed_of",
     "from_config",
     "list",
+    "systems",
 ]
 
 CIFAR = {"channels": (64, 128, 256), "extra_units": 1, "final_units": 0, "stem_channels": 16, "stem": "small"}
@@ -60,7 +64,7 @@ BACKBONES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "deep_attention": (DeepAttention, {}),
     "plain_cnn": (PlainCNN, {}),
 }
-SYSTEMS: dict[str, type[nn.Module]] = {
+SYSTEMS: dict[str, Any] = {
     "local_dnn": LocalDNN,
     "region_sift": RegionSift,
     "frequency_critic": FrequencyCritic,

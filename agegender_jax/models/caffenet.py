@@ -75,8 +75,8 @@ class CaffeNet(nn.Module):
             x = nn.relu(x)
             x = layers.caffe_max_pool(x) if pooled else x
             x = layers.local_response_norm(x) if normalised else x
-        units = [layers.scaled(count, self.width) for count in FULL]
+        full = [layers.scaled(count, self.width) for count in FULL]
         init = caffe.normal(self.initial, 0.005)
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
-        x = caffe.dense_stack(x, units, first=6, init=init, bias=float(paper), **options)
+        x = caffe.dense_stack(x, full, first=6, init=init, bias=float(paper), **options)
         return x.astype(jnp.float32), ()

@@ -64,7 +64,7 @@ class Generator(nn.Module):
         for n, units in enumerate((128, 64, 32, 3), 1):
             x = _conv(units, 3, 1, f"conv{n}")(x.repeat(2, 1).repeat(2, 2))
             x = nn.relu(x) if n < 4 else nn.tanh(x)
-        return (127.5 * (x + 1) - MEAN[None, None, None]) / np.float32(PIXEL_SCALE)[None, None, None]
+        return (127.5 * (x + 1) - MEAN[None, None, None]) / np.asarray(PIXEL_SCALE, np.float32)[None, None, None]
 
 
 class Critic(nn.Module):
@@ -172,7 +172,7 @@ def _label_loss(judged: Sequence[jax.Array], labels: Sequence[jax.Array]) -> jax
 
 def _grey(images: jax.Array) -> jax.Array:
     """Return grey values over 64, [B, H, W], of normalised images."""
-    weights = np.float32(PIXEL_SCALE) * LUMA / 64
+    weights = np.asarray(PIXEL_SCALE, np.float32) * LUMA / 64
     return (images * weights[None, None, None]).sum(-1)
 
 

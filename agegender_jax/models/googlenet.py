@@ -125,8 +125,8 @@ class GoogLeNet(nn.Module):
         x = conv(conv(x, 64, 1, name="conv2_reduce"), 192, 3, name="conv2")
         x = layers.caffe_max_pool(layers.local_response_norm(x))
         found = []
-        for name, units in INCEPTION.items():
-            units = tuple(layers.scaled(count, self.width) for count in units)
+        for name, full in INCEPTION.items():
+            units = tuple(layers.scaled(count, self.width) for count in full)
             x = Inception(units, self.initial, self.dtype, name=f"inception_{name}")(x)
             if auxiliary and name in AUXILIARY:
                 branch = conv(caffe.average_pool(x, 5, 3), AUXILIARY_UNITS[0], 1, name=f"{AUXILIARY[name]}_conv")

@@ -84,7 +84,8 @@ class LocalDNN(nn.Module):
         posteriors = [nn.softmax(x).reshape(*inputs.shape[:2], -1).mean(1) for x in logits]
         if edges:
             posteriors = [(p + nn.softmax(x)) / 2 for p, x in zip(posteriors, edges, strict=True)]
-        return Outputs(*(jnp.log(jnp.maximum(p, 1e-30)) for p in posteriors))
+        age, gender = (jnp.log(jnp.maximum(p, 1e-30)) for p in posteriors)
+        return Outputs(age, gender)
 
     def _draw(self, image, key):
         """Return the input of a random patch of each image: [B, SIZE, SIZE] -> [B, D]."""

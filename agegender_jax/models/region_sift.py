@@ -114,9 +114,8 @@ def sift(images: jax.Array) -> jax.Array:
     """Return SIFT descriptors of unit length, or 0 where the image is constant: [B, SIZE, SIZE] -> [B, 144, 128]."""
     lines_y, lines_x, where_y, where_x = _lines()
     maps = _orientations(images)  # [B, y, x, 8]
-    options = {"precision": "highest"}
-    rows = jnp.einsum("ry,byxo->brxo", _windows(lines_y), maps, **options)
-    cells = jnp.einsum("cx,brxo->brco", _windows(lines_x), rows, **options)
+    rows = jnp.einsum("ry,byxo->brxo", _windows(lines_y), maps, precision="highest")
+    cells = jnp.einsum("cx,brxo->brco", _windows(lines_x), rows, precision="highest")
     cells = cells[:, where_y[:, :, None], where_x[:, None, :]] * _cell_weights()[None, None, :, :, None]
     cells = cells.reshape(len(images), len(POINTS), -1)
     return _unit(jnp.minimum(_unit(cells), CLIP))

@@ -54,7 +54,7 @@ class VGG(nn.Module):
                 units = layers.scaled(units, self.width)
                 x = nn.relu(layers.conv(units, 3, init=init, dtype=self.dtype, name=f"conv{b}_{n}", bias=0.0)(x))
             x = layers.caffe_max_pool(x, window=2)
-        units = [layers.scaled(count, self.width) for count in FULL]
+        full = [layers.scaled(count, self.width) for count in FULL]
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
-        x = caffe.dense_stack(x, units, first=6, init=init, bias=0.0, **options)
+        x = caffe.dense_stack(x, full, first=6, init=init, bias=0.0, **options)
         return x.astype(jnp.float32), ()

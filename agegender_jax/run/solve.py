@@ -110,8 +110,9 @@ def _region_sift(config: ConfigDict, dataset: Dataset, progress: Progress) -> di
     describe = jax.jit(lambda images: region_sift.describe(grey(data.normalize(images), region_sift.SIZE)))
     descriptors = {split: _rows(describe, config, dataset, split, progress) for split in ("train", "val")}
     targets = {split: dataset.targets(split) for split in descriptors}
-    model, seed = config.model.classifier, config.seed
-    params = sift_fit.fit(*descriptors.values(), targets, model, NUM_AGE_BUCKETS, seed, progress.note)
+    options = {"classifier": config.model.classifier, "seed": config.seed, "note": progress.note}
+    train_rows, val_rows = descriptors["train"], descriptors["val"]
+    params = sift_fit.fit(train_rows, val_rows, targets, num_age_classes=NUM_AGE_BUCKETS, **options)
     return {"params": params}
 
 

@@ -56,7 +56,7 @@ def one_hot(age: np.ndarray, gender: np.ndarray, num_age_classes: int) -> np.nda
 def standardisation(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and deviation [F] over all batches [B, F], the deviation at least FLOOR of the largest."""
     count, total, squares = 0, np.zeros(()), np.zeros(())
-    shift = None
+    shift: Any = None
     for batch in features:
         batch = np.asarray(batch, np.float64)
         shift = batch[0] if shift is None else shift
@@ -92,7 +92,8 @@ def select(sums: Sums, hidden: np.ndarray, right: np.ndarray) -> tuple[np.ndarra
     Returns:
       beta, and log2_c_age, log2_c_gender, val_loss_age, val_loss_gender.
     """
-    solver, report = Solver(sums), {}
+    solver = Solver(sums)
+    report: dict[str, float] = {}
     betas = {c: solver(2.0**c) for c in LOG2_C}
     parts = []
     for head, columns in (("gender", slice(0, 2)), ("age", slice(2, None))):
