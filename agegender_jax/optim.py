@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -40,7 +41,7 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     parts = [_by_group([float(g >= config.freeze) for g in range(HEADS + 1)])] if config.freeze else []
     parts += [clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.name == "adam":
-        parts.append(optax.scale_by_adam())
+        parts.append(_scale_by_adam())
     elif config.momentum:
         parts.append(optax.trace(config.momentum))
     if config.weight_decay:
@@ -49,6 +50,19 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     if set(factors) != {1.0}:
         parts.append(_by_group(factors))
     return optax.chain(*parts)
+
+
+def _scale_by_adam() -> optax.GradientTransformation:
+    """Return `optax.scale_by_adam`, whose first state is made by NumPy: JAX would compile zeros of every shape."""
+    adam = optax.scale_by_adam()
+
+    def init(params: Any) -> Any:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
+            return adam.init(params)
+        zeros = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), jax.eval_shape(adam.init, params))
+        return jax.tree.map(jnp.array, zeros)
+
+    return optax.GradientTransformation(init, adam.update)
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from agegender_jax import losses, models
+from agegender_jax import losses, models, tracing
 from agegender_jax.data import augment
 from agegender_jax.models import initializers
 from agegender_jax.structs import Batch, TrainState
@@ -48,6 +48,7 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "batch_stats": state.batch_stats} if state.ema is None else state.ema
 
 
+@tracing.without_garbage_collection()
 def train_step(
     state: TrainState,
     batch: Batch,

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = (
-    ("arguments", "errors", "structs", "labels", "names", "config", "files", "sampling"),
+    ("arguments", "errors", "structs", "labels", "names", "config", "files", "sampling", "tracing"),
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
     (
         "training",

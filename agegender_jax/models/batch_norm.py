@@ -51,12 +51,14 @@ def normalise(x, scale, bias, epsilon, axis_name):
     return _forward(x, scale, bias, epsilon, axis_name)[0]
 
 
+@functools.partial(jax.jit, static_argnums=(3, 4))  # so that a net's many layers of one shape are traced once
 def _forward(x, scale, bias, epsilon, axis_name):
     mean, var = _statistics(x, axis_name)
     centred, rstd = x - _wide(mean), lax.rsqrt(var + epsilon)
     return (centred * _wide(rstd * scale) + _wide(bias), mean, var), (centred, rstd, scale)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _backward(epsilon, axis_name, residuals, cotangents):
     """Return the gradients of x, scale and bias; cotangents of the statistics are ignored."""
     centred, rstd, scale = residuals

@@ -103,16 +103,19 @@ def conv_by_matmul(x, kernel, strides, padding):
     """Return a convolution as one matrix product over the window's patches."""
     kh, kw, cin, cout = kernel.shape
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    out_h = (x.shape[1] - kh) // strides[0] + 1
-    out_w = (x.shape[2] - kw) // strides[1] + 1
-    patches = [
-        x[:, i : i + (out_h - 1) * strides[0] + 1 : strides[0], j : j + (out_w - 1) * strides[1] + 1 : strides[1]]
-        for i in range(kh)
-        for j in range(kw)
-    ]
-    patches = jnp.concatenate(patches, -1) if len(patches) > 1 else patches[0]
+    patches = _side_by_side(_side_by_side(x, 2, kw, strides[1]), 1, kh, strides[0])
     out = patches.reshape(-1, kh * kw * cin) @ kernel.reshape(-1, cout)
-    return out.reshape(x.shape[0], out_h, out_w, cout)
+    return out.reshape(*patches.shape[:3], cout)
+
+
+def _side_by_side(x, axis, count, stride):
+    """Return x with the channels of `count` neighbours along an axis in one place, for places `stride` apart.
+
+    Along one axis after the other, a window of 7x7 takes 14 slices instead of 49, each a kernel to compile.
+    """
+    last = (x.shape[axis] - count) // stride * stride
+    parts = [lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(count)]
+    return jnp.concatenate(parts, -1) if count > 1 else parts[0]
 
 
 def conv_by_shifts(x, kernel, padding):
@@ -120,8 +123,7 @@ def conv_by_shifts(x, kernel, padding):
     kh, kw, cin, cout = kernel.shape
     x = jnp.pad(x, ((0, 0), (0, 0), padding[1], (0, 0)))
     batch, height, width = x.shape[0], x.shape[1], x.shape[2] - kw + 1
-    columns = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1)
-    rows = columns.reshape(-1, kw * cin) @ kernel.transpose(1, 2, 0, 3).reshape(kw * cin, kh * cout)
+    rows = _side_by_side(x, 2, kw, 1).reshape(-1, kw * cin) @ kernel.transpose(1, 2, 0, 3).reshape(kw * cin, kh * cout)
     rows = jnp.split(rows.reshape(batch, height, width, kh * cout), kh, -1)
     low, high = padding[0]
     zero, keep = jnp.zeros((), x.dtype), (0, 0, 0)

@@ -20,6 +20,8 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from agegender_jax import tracing
+
 BLOCK = 2**15
 
 
@@ -73,6 +75,7 @@ def _postpone() -> Iterator[list[Draw]]:
         _postponed.reset(token)
 
 
+@tracing.without_garbage_collection()
 def init(net: nn.Module, key: jax.Array, images: jax.ShapeDtypeStruct) -> Any:
     """Return the variables of `net.init(key, images, train=False)` up to rounding, compiled in a fraction of the time.
 
