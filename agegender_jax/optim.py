@@ -60,7 +60,7 @@ def _scale_by_adam() -> optax.GradientTransformation:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
             return adam.init(params)
         zeros = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), jax.eval_shape(adam.init, params))
-        return jax.tree.map(jnp.array, zeros)
+        return jax.device_put(zeros)
 
     return optax.GradientTransformation(init, adam.update)
 
