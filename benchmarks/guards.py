@@ -11,7 +11,7 @@ out, and counted.
 import json
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image
 
 from agegender_jax import Predictor
@@ -65,6 +65,7 @@ CHANGES = {  # warning: {column: changed picture}; the first is the hit, the oth
 
 
 def main(_):
+    logging.set_verbosity(logging.WARNING)
     rng = np.random.default_rng(SEED.value)
     items = [item for item in sources.read(SOURCE.value) if item.data]
     chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]

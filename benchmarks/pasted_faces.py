@@ -11,7 +11,7 @@ import collections
 import json
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image
 
 from agegender_jax import Predictor
@@ -53,7 +53,7 @@ def clutter(rng):
 
 def paste(photo, face, centre, side, roll):
     """Paste a picture into a photo, with soft edges, turned clockwise by `roll` degrees."""
-    ramp = np.clip(np.minimum(np.arange(side), np.arange(side)[::-1]) / (0.06 * side), 0, 1)
+    ramp = np.clip((np.minimum(np.arange(side), np.arange(side)[::-1]) + 1) / max(0.02 * side, 1), 0, 1)
     picture = Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
     picture.putalpha(Image.fromarray((255 * np.minimum.outer(ramp, ramp)).astype(np.uint8)))
     picture = picture.rotate(-roll, Image.Resampling.BICUBIC, expand=True)
@@ -109,6 +109,7 @@ def _same(pairs):
 
 
 def main(_):
+    logging.set_verbosity(logging.WARNING)
     rng = np.random.default_rng(SEED.value)
     items = [item for item in sources.read(SOURCE.value) if item.data]
     chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]

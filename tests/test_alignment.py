@@ -80,10 +80,20 @@ def test_a_face_in_a_photo_gives_the_chip_that_it_gives_alone(side, roll):
     turn = turned(roll, side / 160)
     expected = moved(turn, own.corners() - 80) + [320, 240]
     error = np.sqrt(((aligned.corners() - expected) ** 2).sum(1)) / aligned.side
-    assert error.max() < 0.08  # of the chip's side
+    assert error.max() < 0.11  # of the chip's side
     assert aligned.roll - own.roll == pytest.approx(roll, abs=6)
     once = alignment.align(photo, found, ())
     assert abs(once.roll - own.roll - roll) > abs(aligned.roll - own.roll - roll) or roll == 0
+
+
+def test_mirrored_crops_give_the_same_landmarks():
+    face = drawn_photos.face()
+    (found,) = detector.detect(face)
+    matrix = alignment.similarity(found.landmarks, alignment.TEMPLATE)
+    for crop in alignment.STEPS[1]:
+        again = alignment._detect_again(face, matrix, *crop)
+        assert np.abs(again - found.landmarks).max() < 20  # pixels; the eyes are 55 apart
+    assert {crop[2] for crop in alignment.STEPS[1]} == {False, True}
 
 
 def test_all_faces_are_found_from_left_to_right():

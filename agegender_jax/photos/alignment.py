@@ -17,7 +17,7 @@ TEMPLATE = np.array([[0.277, 0.297], [0.691, 0.297], [0.478, 0.528], [0.305, 0.6
 # Each step averages the landmarks of its crops. benchmarks/alignment.py compares with other plans.
 STEPS = (
     ((128, 80, False),),
-    ((128, 64, False), (128, 64, True), (192, 128, False), (192, 128, True)),
+    tuple((*size, mirrored) for size in ((128, 64), (128, 80), (160, 96), (192, 128)) for mirrored in (False, True)),
 )
 _SCORE = 0.3  # in a crop, where a face is known to be
 _SWAPPED = (1, 0, 2, 4, 3)  # landmarks of a mirrored face

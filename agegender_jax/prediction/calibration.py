@@ -66,7 +66,8 @@ def fit(
     if len(gender) < ENOUGH:
         return None
     open_from = open_group(age)
-    merged = intervals.merge_open(probs.age, open_from)
+    p_gender = np.asarray(probs.gender)
+    merged = intervals.merge_open(np.asarray(probs.age), open_from)
     last = merged.shape[1] - 1
     return dataclasses.asdict(
         Calibration(
@@ -74,8 +75,8 @@ def fit(
             open_from=open_from,
             bucket_years=bucket_years or middles(open_from),
             rests=_rounded(intervals.quantiles(merged, np.minimum(age, last))),
-            unsure=_unsure(probs.gender, gender),
-            child=_child(probs.gender, gender, age, age_years),
+            unsure=_unsure(p_gender, gender),
+            child=_child(p_gender, gender, age, age_years),
             over={side: [_rounded(row) for row in rows] for side, rows in _over(probs, age, age_years).items()},
             image=None if images is None else image_ranges(images),
         )

@@ -102,7 +102,7 @@ class Predictor:
             for i, source in enumerate(sources)
         )
         waiting: list[tuple[Picture, list[Chip]]] = []
-        for picture, chips in parallel_map(lambda item: self._look(*item, previews), named):
+        for picture, chips in parallel_map(lambda item: self._look(item[0], item[1], previews), named):
             waiting.append((picture, chips))
             if sum(len(chips) for _, chips in waiting) >= self.batch_size or not any(chips for _, chips in waiting):
                 yield from self._answer(waiting)

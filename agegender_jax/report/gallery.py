@@ -52,7 +52,8 @@ def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary:
 
     Pictures without an answer come last. Only the first MOST rows are shown.
     """
-    answered, others = [], []
+    answered: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
     for row in rows:
         (others if row["gender"] is None else answered).append(row)
     answered.sort(key=lambda row: max(row["p_female"], 1 - row["p_female"]))

@@ -38,8 +38,8 @@ def write(run: Workdir, members: Sequence[Member], fitted: dict[str, Any], workd
     """Write answers.json of a run: its own answers, or those of an ensemble that it is the first of."""
     path = run.path / ANSWERS
     try:
-        content = {"schema": 1, "ensembles": dict(json.loads(path.read_bytes())["ensembles"])}
+        ensembles = dict(json.loads(path.read_bytes())["ensembles"])
     except (OSError, ValueError, LookupError, TypeError):
-        content = {"schema": 1, "ensembles": {}}
-    content["ensembles"][ensemble_key(workdirs)] = {"steps": [member.step for member in members], "answers": fitted}
-    files.replace(path, files.to_json(content) + "\n")
+        ensembles = {}
+    ensembles[ensemble_key(workdirs)] = {"steps": [member.step for member in members], "answers": fitted}
+    files.replace(path, files.to_json({"schema": 1, "ensembles": ensembles}) + "\n")

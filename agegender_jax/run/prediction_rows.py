@@ -41,7 +41,7 @@ def rows(picture: Picture, weights: str, over: Sequence[int]) -> list[dict[str, 
 
 
 def _fields(face: Face, over: Sequence[int]) -> dict[str, Any]:
-    decisions = {}
+    decisions: dict[str, Any] = {}
     for years in over:
         decisions |= {f"p_over_{years}": _short(face.over[years]["p"]), f"over_{years}": face.over[years]["decision"]}
     return {
@@ -125,7 +125,7 @@ def _repair(path: Path) -> set[str]:
         for line in file:
             position += len(line)
             try:
-                row = json.loads(line) if line.endswith(b"\n") else None
+                row = json.loads(line) if line.endswith(b"\n") else {}
                 name, number = row["file"], max(1, row["faces"])
             except (ValueError, TypeError, KeyError):
                 break
