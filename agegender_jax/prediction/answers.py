@@ -117,5 +117,5 @@ class Answerer:
         return ((values < low) | (values > high)).any(-1)
 
 
-def _rounded(values: Any) -> tuple:
+def _rounded(values: Any) -> tuple[Any, ...]:
     return tuple(round(float(value), 2) for value in values)

@@ -42,7 +42,7 @@ class Member:
         return self.config["eval"]["views"]
 
 
-def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> tuple[list[Member], dict | None]:
+def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> tuple[list[Member], dict[str, Any] | None]:
     """Return the nets of runs, and the calibration of their common answers: the first run's, where it is theirs.
 
     Raises:
@@ -65,7 +65,7 @@ def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> t
     return members, own.get("answers") if own.get("steps") == steps else None
 
 
-def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict | None, list[Card]]:
+def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict[str, Any] | None, list[Card]]:
     """Return the nets of shipped weights, the calibration of their common answers, and their cards.
 
     Raises:
@@ -81,7 +81,7 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
 
 
-def as_calibration(fields: dict | None) -> Calibration | None:
+def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
     """Return the Calibration of a JSON value; None for None.
 
     Raises:
@@ -100,7 +100,7 @@ def ensemble_key(places: Sequence[str | Path]) -> str:
     return "+".join(files.expand(place, str(place)).resolve().name for place in places)
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
