@@ -68,7 +68,7 @@ def test_paths_in_contributing_exist():
     paths = re.findall(r"`((?:agegender_jax|benchmarks|tests)/[\w/.]*)", text)
     maps = [block for block in text.split("```")[1::2] if block.startswith("\n")]  # the others name a language
     paths += [f"agegender_jax/{path}" for lines in maps for path in re.findall(r"^ *([\w/]+\.py)", lines, re.MULTILINE)]
-    assert len(maps) == 2 and len(paths) > 30
+    assert len(maps) == 3 and len(paths) > 30
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 

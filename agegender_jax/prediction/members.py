@@ -42,7 +42,9 @@ class Member:
         return self.config["eval"]["views"]
 
 
-def from_runs(places: Sequence[str | Path], checkpoint: str | int = "best") -> tuple[list[Member], dict[str, Any] | None]:
+def from_runs(
+    places: Sequence[str | Path], checkpoint: str | int = "best"
+) -> tuple[list[Member], dict[str, Any] | None]:
     """Return the nets of runs, and the calibration of their common answers: the first run's, where it is theirs.
 
     Raises:
