@@ -47,6 +47,8 @@
 | optimizer.layer_decay    | rate of each layer group (stem, four stages, heads) as a fraction   |
 |                          | of the next one's, for fine-tuning                                  |
 | optimizer.freeze         | number of layer groups whose parameters do not change, from the stem |
+| optimizer.rates          | PATTERN:FACTOR, with commas: factors of the rates of parameters by  |
+|                          | name, such as *_head/kernel:10,*_head/bias:20                       |
 | loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two losses                  |
 | loss.age                 | ce, dldl, ordinal, mean_variance or years, see `losses.age_loss`    |
 | loss.age_spread          | of the targets of dldl, ordinal and years, in buckets               |
@@ -132,6 +134,7 @@ def default() -> ConfigDict:
                 "ema": 0.0,
                 "layer_decay": 1.0,
                 "freeze": 0,
+                "rates": "",
             },
             "elm": {"scale": 2.0},
             "loss": {

@@ -1,5 +1,7 @@
 """Optimizer and learning-rate schedule from `config.optimizer`."""
 
+import fnmatch
+import math
 import re
 from typing import Any
 
@@ -8,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
+
+from agegender_jax.config import nearest_field
+from agegender_jax.errors import ConfigError
 
 HEADS = 5  # the group of both heads, see `layer_group`
 
@@ -34,7 +39,8 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     """Clipping by global norm, then Adam (decoupled weight decay on kernels only) or SGD with momentum.
 
     With `layer_decay` d below 1 the rate of layer group g is that of the heads times d^(HEADS - g). The first
-    `freeze` groups keep their parameters; their BatchNorm statistics still follow the images.
+    `freeze` groups keep their parameters; their BatchNorm statistics still follow the images. `rates` multiplies the
+    updates of the parameters that a pattern names.
     """
     rate = schedule(config, num_steps)
     factors = [config.layer_decay ** (HEADS - g) if g >= config.freeze else 0.0 for g in range(HEADS + 1)]
@@ -49,6 +55,8 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     parts.append(optax.scale_by_learning_rate(rate))
     if set(factors) != {1.0}:
         parts.append(_by_group(factors))
+    if config.get("rates", ""):  # runs of version 0.1 have no such field
+        parts.append(_by_pattern(rates(config.rates)))
     return optax.chain(*parts)
 
 
@@ -63,6 +71,47 @@ def _scale_by_adam() -> optax.GradientTransformation:
         return jax.device_put(zeros)
 
     return optax.GradientTransformation(init, adam.update)
+
+
+def rates(text: str) -> dict[str, float]:
+    """Return the factor of each pattern of `optimizer.rates`, such as "*_head/bias:20,backbone/conv1/*:0".
+
+    Raises:
+      ConfigError: a part is no PATTERN:FACTOR with a factor of at least 0.
+    """
+    factors = {}
+    for part in filter(None, text.split(",")):
+        pattern, _, factor = part.rpartition(":")
+        try:
+            factors[pattern] = float(factor)
+            if not pattern or not 0 <= factors[pattern] < math.inf:
+                raise ValueError
+        except ValueError:
+            example = "PATTERN:FACTOR, for example *_head/kernel:10"
+            raise ConfigError(f"optimizer.rates has {part!r}", "--config.optimizer.rates", example) from None
+    return factors
+
+
+def _by_pattern(factors: dict[str, float]) -> optax.GradientTransformation:
+    """Multiply each parameter's update by the factor of the last pattern that its path matches."""
+
+    def factor(path: Any) -> float:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return next((f for p, f in reversed(factors.items()) if fnmatch.fnmatchcase(name, p)), 1.0)
+
+    def init(params: Any) -> Any:
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+        for pattern in factors:
+            if not fnmatch.filter(names, pattern):
+                fix = nearest_field(pattern, names).replace("see --help for all fields", "names are in docs/models.md")
+                raise ConfigError(f"no parameter matches {pattern!r}", "--config.optimizer.rates", fix)
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, x: x * factor(path), updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:

@@ -9,6 +9,7 @@ from test_models import count, shapes_of
 
 from agegender_jax import models, optim, training
 from agegender_jax.checkpoint import initial, tree
+from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.models import caffe, caffe_names, initializers, layers, sizes, torchvision
 from agegender_jax.structs import Batch
@@ -273,3 +274,25 @@ def test_vgg16_in_pytorch(tmp_path):
         expected = net.classifier[:5](net.avgpool(maps).flatten(1)).numpy()
     found = jax.jit(ours.apply)({"params": params}, images)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_rates_by_name():
+    config = default().optimizer
+    config.update(name="sgd", momentum=0.0, lr=0.5, schedule="constant", clip_norm=0.0)
+    params = {"backbone": {"fc7": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}, "age_head": {"bias": jnp.ones(2)}}
+
+    def moved(rates):
+        config.rates = rates
+        tx = optim.build(config, 10)
+        updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+        return {name: float(leaf.ravel()[0]) / -0.5 for name, leaf in tree.named_leaves(updates).items()}
+
+    found = moved("*/bias:2,*_head/bias:20,backbone/fc7/kernel:0")
+    assert found == {"backbone/fc7/kernel": 0, "backbone/fc7/bias": 2, "age_head/bias": 20}
+    assert set(moved("").values()) == {1.0}
+    with pytest.raises(ConfigError, match="no parameter matches 'backbone/fc8/kernel'") as error:
+        moved("backbone/fc8/kernel:2")
+    assert "backbone/fc7/kernel" in error.value.fix
+    for wrong in ("fc7", "fc7:", ":2", "fc7:-1", "fc7:inf"):
+        with pytest.raises(ConfigError, match="optimizer.rates has"):
+            moved(wrong)

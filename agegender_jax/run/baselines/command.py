@@ -40,6 +40,8 @@ def baselines(config: ConfigDict, workdir: str, only: Sequence[str], command: li
       UserError, Stopped: as `train.fit`.
     """
     chosen = choose(only)
+    if config.data.source.startswith("synthetic"):  # the source of the transfer is then the target itself
+        chosen = [system for system in chosen if "drawn_faces" not in (system.name, system.starts_from)]
     configs = check(chosen, config, Workdir(workdir))
     with Workdir(workdir) as folder, stop_flag() as stop:
         check_same(folder, config)
