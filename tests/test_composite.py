@@ -37,7 +37,8 @@ def test_alpha_beta_keeps_the_sum_and_sees_negative_inputs():
     convolve = functools.partial(composite._convolve, (1, 1), ((1, 1), (1, 1)), 1)
     z, pull = jax.vjp(lambda x: composite.alpha_beta(convolve, x, kernel, jnp.zeros(4), jnp.zeros(1)), x)
     relevance = jnp.float32(draw.standard_normal(z.shape))
-    found = x * pull(relevance / z)[0]
+    found = np.asarray(x * pull(relevance / z)[0])
+    x, kernel, relevance = (np.asarray(array) for array in (x, kernel, relevance))
     assert found.sum() == pytest.approx(float(relevance.sum()), rel=1e-3)
     at = (0, 2, 3, 1)  # one input by the definition
     expected = 0.0
@@ -104,3 +105,15 @@ def test_other_nets_and_rules_are_refused():
     with pytest.raises(ValueError, match="unknown rule 'flat'; known: epsilon, composite"):
         explain.relevance(net, {}, IMAGES, "age", rule="flat")
     assert lrp.RULES == ("epsilon", "composite")
+
+
+def test_the_methods_that_a_system_has():
+    options = {"num_age_classes": 5, "gender_to_age": "none"}
+    patches, local = (models.build(name, **options) for name in ("deep_attention", "local_dnn"))
+    solved = models.build("resnet18", **options, head="elm")
+    assert explain.methods_of(local) == ("integrated_gradients",)
+    assert explain.methods_of(solved) == explain.methods_of(patches) == ("grad_cam", "integrated_gradients")
+    assert explain.methods_of(models.build("resnet18", **options)) == explain.METHODS
+    for net in (patches, local):
+        with pytest.raises(ValueError, match="no relevance rules for a (DeepAttention|LocalDNN)"):
+            explain.relevance(net, {}, IMAGES, "age")

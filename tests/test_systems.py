@@ -12,7 +12,7 @@ from test_models import shapes_of
 
 from agegender_jax import data, models
 from agegender_jax.errors import ConfigError
-from agegender_jax.models import deep_attention, frequency_critic, local_dnn, region_sift, sizes
+from agegender_jax.models import deep_attention, frequency_critic, initializers, local_dnn, region_sift, sizes
 from agegender_jax.models.grey import grey
 from agegender_jax.solve import elm, scale
 from agegender_jax.solve import region_sift as fit_sift
@@ -62,7 +62,7 @@ def test_options_that_a_system_lacks(fields, message):
 def attention_net(patches="attended"):
     net = models.backbone("deep_attention", width=0.25, patch=12, patches=patches)
     images = jnp.float32(DRAW.standard_normal((2, 36, 36, 3)))
-    return net, net.init(jax.random.key(0), images), images
+    return net, initializers.init(net, jax.random.key(0), jax.ShapeDtypeStruct(images.shape, jnp.float32)), images
 
 
 def test_the_grid_is_a_distribution_that_no_fine_pixel_changes():
@@ -148,18 +148,19 @@ def test_a_patch_is_mirrored_with_its_location():
 def test_the_answer_of_the_local_net_is_a_mean_of_posteriors():
     net = models.build("local_dnn", num_age_classes=12, gender_to_age="none")
     images = data.normalize(DRAW.integers(0, 256, (2, 40, 40, 3)).astype(np.uint8))
-    variables = net.init(jax.random.key(0), images, train=False)
+    variables = initializers.init(net, jax.random.key(0), jax.ShapeDtypeStruct(images.shape, jnp.float32))
     outputs = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, images)
     np.testing.assert_allclose(np.exp(outputs.age_logits).sum(1), 1, rtol=1e-5)
     params = variables["params"]
     inputs = local_dnn.all_patches(grey(images, 100), "five")
     stack = local_dnn.Stack(12)
-    patches = [jax.nn.softmax(stack.apply({"params": params["local"]}, x, train=False)[1]).mean(0) for x in inputs]
-    edges = stack.apply({"params": params["edges"]}, local_dnn.edge_map(grey(images, 48)), train=False)
+    apply = jax.jit(lambda params, x: stack.apply({"params": params}, x, train=False))
+    patches = [jax.nn.softmax(apply(params["local"], x)[1]).mean(0) for x in inputs]
+    edges = apply(params["edges"], local_dnn.edge_map(grey(images, 48)))
     expected = (np.stack(patches) + jax.nn.softmax(edges[1])) / 2
     np.testing.assert_allclose(np.exp(outputs.gender_logits), expected, rtol=1e-4)
-    elsewhere = stack.apply({"params": params["local"]}, inputs[0].at[:, -2:].set(0), train=False)[0]
-    assert np.abs(elsewhere - stack.apply({"params": params["local"]}, inputs[0], train=False)[0]).max() > 0
+    elsewhere = apply(params["local"], inputs[0].at[:, -2:].set(0))[0]
+    assert np.abs(elsewhere - apply(params["local"], inputs[0])[0]).max() > 0
 
 
 # [21]
@@ -177,7 +178,7 @@ def test_sift_of_ramps_and_of_a_constant_image():
     np.testing.assert_allclose(down[69].reshape(16, 8)[:, [0, 1, 2, 3, 4, 5, 7]], 0, atol=1e-6)
     np.testing.assert_array_equal(flat, 0)
     np.testing.assert_allclose(brighter, both, atol=1e-5)
-    gradient = jax.grad(lambda x: region_sift.describe(x).sum())(jnp.zeros((1, 200, 200)))
+    gradient = jax.jit(jax.grad(lambda x: region_sift.describe(x).sum()))(jnp.zeros((1, 200, 200)))
     assert np.isfinite(gradient).all()
 
 
@@ -230,6 +231,11 @@ def test_jax_predicts_what_scikit_learn_fitted(classifier, monkeypatch):
         svc = SVC(C=1.0, gamma=1.0).fit(x, targets["train"][0][:, 0] == 2)
         score = np.asarray(outputs.age_logits)[:, 2] / params["age_scale"]
         np.testing.assert_allclose(score, svc.decision_function(x_val), atol=1e-4)
+        svc = SVC(C=1.0, gamma=1.0).fit(x, targets["train"][1])
+        scaled = (
+            params["gender_scale"]["kernel"][0, 1] * svc.decision_function(x_val) + params["gender_scale"]["bias"][1]
+        )
+        np.testing.assert_allclose(outputs.gender_logits[:, 1], scaled, rtol=1e-3, atol=1e-3)
 
 
 def test_the_fit_sees_val_for_its_factors_alone():

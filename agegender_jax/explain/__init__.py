@@ -5,7 +5,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from agegender_jax import models
 from agegender_jax.explain import decision
 from agegender_jax.explain.attention import AttentionMaps, attention
 from agegender_jax.explain.decision import HEADS
@@ -30,10 +29,10 @@ METHODS = ("grad_cam", "integrated_gradients", "lrp")
 
 
 def methods_of(net: nn.Module) -> tuple[str, ...]:
-    """Return those of METHODS that a net has: without a backbone, integrated gradients alone; an ELM has no LRP."""
+    """Return those of METHODS that a net has: without a backbone, integrated gradients alone; see `decision.has_lrp`."""
     if not hasattr(net, "backbone"):
         return METHODS[1:2]
-    return METHODS if isinstance(net, models.AgeGenderNet) else METHODS[:2]
+    return METHODS if decision.has_lrp(net) else METHODS[:2]
 
 
 def attribute(

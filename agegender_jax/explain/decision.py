@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import models
+from agegender_jax.models.deep_attention import DeepAttention
 from agegender_jax.models.layers import check_images as check_format
 
 HEADS = ("age", "gender")
@@ -19,6 +20,11 @@ def check_images(net: nn.Module, images) -> None:
     if not isinstance(net, (models.AgeGenderNet, models.ELMNet, *models.SYSTEMS.values())):
         raise ValueError(f"only nets from models.build can be explained, not a {type(net).__name__}")
     check_format(images, "uint8")
+
+
+def has_lrp(net: nn.Module) -> bool:
+    """Whether relevance has rules for all layers: not for the sigmoids of an ELM, nor for patches as examples."""
+    return isinstance(net, models.AgeGenderNet) and not isinstance(net.backbone, DeepAttention)
 
 
 def check_targets(net: nn.Module, images, head: str, target) -> np.ndarray:

@@ -95,6 +95,8 @@ def relevance(
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
     targets = decision.check_targets(net, images, head, target)
+    if not decision.has_lrp(net):
+        raise ValueError(f"there are no relevance rules for a {type(getattr(net, 'backbone', net)).__name__}")
     if rule == "composite":
         return _composite(net, head, variables, images, targets)
     return _relevance(net, head, variables, images, targets, epsilon)

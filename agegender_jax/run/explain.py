@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import explain, files, loading, report
+from agegender_jax import explain, files, loading, models, report
 from agegender_jax.config import nearest
 from agegender_jax.errors import ConfigError
 from agegender_jax.explain.maps import Maps, compute_maps
@@ -50,13 +50,18 @@ def explain_photos(
     """
     if not paths:
         raise ConfigError("no image is named", "command line", "python -m launch.explain IMAGE… --workdir=DIR")
-    methods = list(dict.fromkeys(methods)) or list(explain.METHODS)
+    named, methods = methods, list(dict.fromkeys(methods)) or list(explain.METHODS)
     for method in methods:
         if method not in explain.METHODS:
             raise ConfigError(f"unknown method {method!r}", "--method", nearest(method, explain.METHODS))
     runs, configs = members.read_runs(workdirs)
     for run, config in zip(runs, configs, strict=True):
         explain_evaluation.check_no_control(run, config)
+        lacking = set(named) - set(explain.methods_of(models.from_config(config["model"])))
+        if lacking:
+            known = ", ".join(explain.methods_of(models.from_config(config["model"])))
+            what = f"a {config['model']['name']} cannot be explained by {', '.join(sorted(lacking))}"
+            raise ConfigError(what, str(run.path), f"--method: this net has {known}")
     names = members.member_names([run.path.name for run in runs])
     pictures = photos.read(paths, {config["data"]["image_size"] for config in configs})
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()

@@ -29,7 +29,7 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.recorder import Recorder
 from agegender_jax.run.validate import Validator
-from agegender_jax.run.workdir import Workdir, summary, write_json
+from agegender_jax.run.workdir import Workdir, write_json
 from agegender_jax.solve import elm
 from agegender_jax.solve import region_sift as sift_fit
 from agegender_jax.structs import TrainState
@@ -79,8 +79,6 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
             train.validate(STEP, state, Validator(config, dataset, recorder), checkpoints)
         checkpoints.finish()
         final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
-        if not folder.card.exists():
-            summary.write_card(folder)
 
 
 def check(config: ConfigDict) -> None:
