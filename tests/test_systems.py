@@ -4,6 +4,7 @@ import functools
 import importlib.util
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -379,3 +380,12 @@ def test_gradients_of_the_frequency_critic_stay_in_their_nets():
     assert all((g["age_head"] > 0) != (g["gender_head"] > 0) for g in both)
     assert len({g["age_head"] > 0 for g in both}) == 2
     assert all(g["generator"] == g["age_critic"] == 0 for g in both)
+
+
+@pytest.mark.parametrize("name", ["deep_attention", *models.systems()])
+def test_the_number_of_images_may_be_a_symbol_as_in_an_export(name):
+    options = {"support": 4} if name == "region_sift" else {}
+    net = models.build(name, num_age_classes=12, gender_to_age="none", **options)
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 32, 32, 3"), jnp.float32)
+    outputs = jax.eval_shape(lambda v, x: net.apply(v, x, train=False), shapes_of(net, 32), images)
+    assert outputs.age_logits.shape[1] == 12 and str(outputs.gender_logits.shape[0]) == "b"

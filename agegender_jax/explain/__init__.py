@@ -29,7 +29,7 @@ METHODS = ("grad_cam", "integrated_gradients", "lrp")
 
 
 def methods_of(net: nn.Module) -> tuple[str, ...]:
-    """Return those of METHODS that a net has: without a backbone, integrated gradients alone; see `decision.has_lrp`."""
+    """Return those of METHODS that a net has: without a backbone, integrated gradients alone; see `has_lrp`."""
     if not hasattr(net, "backbone"):
         return METHODS[1:2]
     return METHODS if decision.has_lrp(net) else METHODS[:2]

@@ -56,7 +56,7 @@ class DeepAttention(nn.Module):
         layers.check_images(images)
         k, small = self.grid, images if self.low == 1 else caffe.average_pool(images, self.low, self.low)
         maps = self._trunk(small, WHERE, "where")
-        where = self._dense(maps.reshape(len(maps), -1), "where_fc")
+        where = self._dense(maps.reshape(maps.shape[0], -1), "where_fc")
         if self.patches == "none":
             return where.astype(jnp.float32), ()
         if self.patches == "attended":
@@ -64,7 +64,7 @@ class DeepAttention(nn.Module):
             scores = adaptive_mean(conv(maps).astype(jnp.float32)[..., 0], k)
             g = nn.softmax(scores.reshape(-1, k * k))
         else:
-            g = jnp.full((len(images), k * k), 1 / k**2, jnp.float32)
+            g = jnp.full((images.shape[0], k * k), 1 / k**2, jnp.float32)
         seen = cut(images, k, self.patch)  # [B, k k, p, p, 3]
         what = self._trunk(seen.reshape(-1, *seen.shape[2:]), WHAT, "what").mean((1, 2), dtype=jnp.float32)
         what = (g[:, :, None] * what.reshape(*seen.shape[:2], -1)).sum(1)

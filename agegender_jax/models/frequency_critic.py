@@ -51,7 +51,7 @@ class Encoder(nn.Module):
     def __call__(self, x):
         for n, units in enumerate((32, 64, 128, 256), 1):
             x = nn.leaky_relu(_conv(units, 4, 2, f"conv{n}")(x), 0.2)
-        return nn.Dense(CODE, name="dense")(x.reshape(len(x), -1))
+        return nn.Dense(CODE, name="dense")(x.reshape(x.shape[0], -1))
 
 
 class Generator(nn.Module):
@@ -81,7 +81,7 @@ class Critic(nn.Module):
         x = band_pass(_grey(images), *self.band)[..., None]
         for n, units in enumerate((16, 32, 64), 1):
             x = nn.leaky_relu(_conv(units, 4, 2, f"conv{n}")(x), 0.2)
-        return nn.Dense(1, name="dense")(x.reshape(len(x), -1))[:, 0]
+        return nn.Dense(1, name="dense")(x.reshape(x.shape[0], -1))[:, 0]
 
 
 class FrequencyCritic(nn.Module):

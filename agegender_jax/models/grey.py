@@ -16,4 +16,4 @@ def grey(images: jax.Array, size: int) -> jax.Array:
     values = (pixels * LUMA[None, None, None]).sum(-1)
     if values.shape[1:] == (size, size):
         return values
-    return jax.image.resize(values, (len(values), size, size), "linear")
+    return jax.image.resize(values, (values.shape[0], size, size), "linear")

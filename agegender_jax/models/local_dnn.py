@@ -144,4 +144,4 @@ def edge_map(image: jax.Array) -> jax.Array:
 
     squares = smooth(difference(padded, 2), 1) ** 2 + smooth(difference(padded, 1), 2) ** 2
     small = 1e-3  # keeps the derivative finite where the image is constant
-    return ((jnp.sqrt(squares + small**2) - small) / 255).reshape(len(image), -1)
+    return ((jnp.sqrt(squares + small**2) - small) / 255).reshape(image.shape[0], -1)

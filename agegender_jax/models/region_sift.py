@@ -107,7 +107,7 @@ def describe(images: jax.Array) -> jax.Array:
     cells = sift(images)
     shares = cells / jnp.maximum(cells.sum(-1, keepdims=True), 1e-12)
     root = jnp.where(shares > 0, jnp.sqrt(jnp.where(shares > 0, shares, 1)), 0)  # with a finite derivative at 0
-    return root.reshape(len(images), -1)
+    return root.reshape(images.shape[0], -1)
 
 
 def sift(images: jax.Array) -> jax.Array:
@@ -117,7 +117,7 @@ def sift(images: jax.Array) -> jax.Array:
     rows = jnp.einsum("ry,byxo->brxo", _windows(lines_y), maps, precision="highest")
     cells = jnp.einsum("cx,brxo->brco", _windows(lines_x), rows, precision="highest")
     cells = cells[:, where_y[:, :, None], where_x[:, None, :]] * _cell_weights()[None, None, :, :, None]
-    cells = cells.reshape(len(images), len(POINTS), -1)
+    cells = cells.reshape(images.shape[0], len(POINTS), -1)
     return _unit(jnp.minimum(_unit(cells), CLIP))
 
 
