@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import pathlib
 import warnings
 
 import drawn_photos
@@ -118,15 +119,16 @@ def test_bad_arguments_are_refused(shipped):
         Predictor("runs/absent")
 
 
-def test_runs_answer_with_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo):
+def test_runs_answer_with_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsys, photo):
     monkeypatch.setattr(calibration, "ENOUGH", 20)
     config = tiny_runs.make_config(tmp_path, 260)
     places = [
-        str(tiny_runs.make_run(tmp_path / name, config, seed=seed, test=not seed)) for seed, name in enumerate("ab")
+        str(tiny_runs.make_run(tmp_path / "runs" / name, config, seed=seed, test=not seed))
+        for seed, name in enumerate(("ran", "resnet"))
     ]
     own = Predictor(places[0])
-    stored = json.loads((tmp_path / "a" / "answers.json").read_text())
-    assert own.calibration.n == stored["ensembles"]["a"]["answers"]["n"] >= 20 and own(photo)[0].calibrated
+    stored = json.loads((tmp_path / "runs" / "ran" / "answers.json").read_text())
+    assert own.calibration.n == stored["ensembles"]["ran"]["answers"]["n"] >= 20 and own(photo)[0].calibrated
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Predictor(*places).calibration is None
@@ -135,5 +137,11 @@ def test_runs_answer_with_the_thresholds_of_their_val_split(tmp_path, monkeypatc
     assert both.calibration.n == own.calibration.n and exported.calibration == both.calibration
     answers = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
     np.testing.assert_allclose(*answers, atol=0.02)  # float16
-    card = weights.card("a", tmp_path / "weights")
+    card = weights.card("ran", tmp_path / "weights")
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
+    capsys.readouterr()
+    (tmp_path / "photo.jpg").write_bytes(drawn_photos.encode(photo, "JPEG"))
+    monkeypatch.chdir(tmp_path)
+    text = (pathlib.Path(__file__).parents[1] / "docs" / "predict.md").read_text()
+    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
