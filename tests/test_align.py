@@ -11,7 +11,7 @@ from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.errors import ConfigError
 from agegender_jax.photos import alignment, detector
-from agegender_jax.run.align import align
+from agegender_jax.run.align import align, middle_face
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,9 @@ def test_labels_of_a_csv_are_written_and_a_stopped_call_goes_on(source, tmp_path
 
 
 def test_the_face_in_the_middle_is_the_labelled_one():
-    from agegender_jax.run.align import middle_face
-
-    def at(x, side):
-        return detector.Detection((x, 20.0, side, side), np.zeros((5, 2)), 0.9)
+    def at(x, side, y=20.0):
+        return detector.Detection((x, y, side, side), np.zeros((5, 2)), 0.9)
 
     image = np.zeros((100, 100, 3), np.uint8)
-    middle, beside, small = at(30.0, 40.0), at(0.0, 60.0), at(45.0, 10.0)
+    middle, beside, small = at(30.0, 40.0), at(0.0, 60.0), at(45.0, 10.0, 45.0)
     assert middle_face(image, [beside, small, middle]) is middle and middle_face(image, []) is None
