@@ -56,6 +56,14 @@ def test_a_chip_of_the_whole_picture_is_the_picture():
     assert np.abs(alignment.chip(picture, whole, 56) - boxes).max() <= 1
 
 
+def test_a_face_of_a_picture_longer_than_opencv_takes():
+    picture = np.zeros((70_000, 40, 3), np.uint8)
+    picture[69_940:] = 255
+    box = (0.0, 69_960.0, 40.0, 40.0)
+    (face,) = faces.find(picture, [32], boxes=[box])
+    assert face.box == box and face.sized[32].min() == 255
+
+
 def test_outside_of_the_picture_a_chip_repeats_its_edge():
     picture = np.full((10, 10, 3), 40, np.uint8)
     picture[:, -1] = 200

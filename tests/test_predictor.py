@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import pathlib
 
 import drawn_photos
@@ -14,6 +15,7 @@ from PIL import Image
 
 import agegender_jax
 from agegender_jax import ensemble, weights
+from agegender_jax.data import parallel_map
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.prediction import calibration
 from agegender_jax.prediction.predictor import Predictor
@@ -87,6 +89,20 @@ def test_unreadable_pictures(predictor, photo, tmp_path):
         assert len(list(predictor([b"text", photo]))) == 2
     statuses = [(picture.status, len(picture.faces)) for picture in predictor.pictures([b"text", photo, photo[:, :9]])]
     assert statuses == [("unreadable", 0), ("ok", 2), ("no_face", 0)]
+
+
+def test_a_damaged_pillow_image_does_not_stop_the_others(predictor, photo):
+    damaged = Image.open(io.BytesIO(drawn_photos.encode(photo, "JPEG")[:2000]))
+    first, second = predictor.pictures([damaged, photo])
+    assert first.status == "unreadable" and "truncated" in first.reason and len(second.faces) == 2
+
+
+def test_pictures_without_faces_do_not_wait_for_a_batch(predictor, photo):
+    read = []
+    sources = (read.append(i) or (photo[:9, :9] if i else photo) for i in range(1000))
+    first = next(predictor.pictures(sources, previews=100))
+    assert len(first.faces) == 2 and first.preview.shape[1] == 100
+    assert len(read) < 100 + parallel_map.AHEAD * os.cpu_count()
 
 
 def test_weights_are_checked_before_they_are_used(shipped, tmp_path):

@@ -23,6 +23,7 @@ _SCORE = 0.3  # in a crop, where a face is known to be
 _SWAPPED = (1, 0, 2, 4, 3)  # landmarks of a mirrored face
 _GREY = (127, 127, 127)  # around the picture in a crop; repeated edges look like parts of the face
 _LARGEST = 32  # times the chip: the warped picture from which it is averaged
+_LONGEST = 32_000  # pixels of a side; OpenCV's warpAffine takes less than 32,767
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +127,13 @@ def _detect_again(image: np.ndarray, matrix: np.ndarray, size: int, side: int, m
 def warp(image: np.ndarray, matrix: np.ndarray, size: int, around: tuple[int, int, int] | None = None) -> np.ndarray:
     """Return [size, size, 3] by bilinear interpolation; `matrix` maps pixels of the picture to pixels of the result.
 
-    Outside the picture is the colour `around`, or its edge, repeated.
+    Outside the picture is the colour `around`, or its edge, repeated. Of a picture longer than _LONGEST only every
+    second pixel is used, or fewer.
     """
     import cv2
 
+    if (step := -(-max(image.shape[:2]) // _LONGEST)) > 1:
+        image, matrix = image[::step, ::step], matrix * (step, step, 1)
     centred = matrix.copy()  # OpenCV's pixel i has its middle at i
     centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     border = cv2.BORDER_REPLICATE if around is None else cv2.BORDER_CONSTANT

@@ -39,12 +39,21 @@ def pixels(source: Readable) -> np.ndarray:
                 raise Unusable(f"an array must be uint8 RGB [H, W, 3], got {source.dtype} {list(source.shape)}")
             return source
         if isinstance(source, Image.Image):
-            return upright_rgb(source)
+            return _pixels_of(source)
         if isinstance(source, str | Path):
             return decode(_read(Path(source)))
         return decode(bytes(source) if isinstance(source, bytes | bytearray) else source())
     except (DecodeError, listing.Unreadable) as error:
         raise Unusable(str(error)) from error
+
+
+def _pixels_of(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a Pillow image, which may not be loaded yet."""
+    try:
+        image.load()
+        return upright_rgb(image)
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise Unusable(f"damaged: {(str(error) or type(error).__name__).splitlines()[0][:100]}") from error
 
 
 def _read(path: Path) -> bytes:

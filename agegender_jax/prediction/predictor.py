@@ -18,11 +18,15 @@ from agegender_jax.structs import Batch, Probs
 from agegender_jax.weights import DEFAULT
 
 
+_WAITING = 64  # pictures with too few faces for a batch, before they are answered all the same
+
+
 class Predictor:
     """Finds the faces of photos, and answers with age and gender.
 
     `Predictor()` uses the weights of this package, `Predictor("runs/ran", "runs/resnet")` the nets of runs; several
-    answer as an ensemble. Faces that are ready before a batch is full wait for it, so that one program is compiled.
+    answer as an ensemble. Faces that are ready before a batch is full wait for it, for a few pictures at most; batches
+    are padded, so that one program is compiled.
 
     Args:
       runs: folders of runs.
@@ -95,7 +99,7 @@ class Predictor:
 
         Args:
           sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes.
-          previews: longest side of `Picture.preview` in pixels; 0 for none.
+          previews: longest side of `Picture.preview` in pixels, for pictures with faces; 0 for none.
         """
         named = (
             source if isinstance(source, tuple) else (pictures.name_of(source, i), source)
@@ -104,7 +108,8 @@ class Predictor:
         waiting: list[tuple[Picture, list[Chip]]] = []
         for picture, chips in parallel_map(lambda item: self._look(item[0], item[1], previews), named):
             waiting.append((picture, chips))
-            if sum(len(chips) for _, chips in waiting) >= self.batch_size or not any(chips for _, chips in waiting):
+            count = sum(len(chips) for _, chips in waiting)
+            if count >= self.batch_size or not count or len(waiting) >= _WAITING:
                 yield from self._answer(waiting)
                 waiting = []
         yield from self._answer(waiting)
@@ -149,7 +154,7 @@ class Predictor:
         chips = faces.find(
             image, self.sizes, kind=self.detector, score=self.score, boxes=boxes, chip_size=self.chip_size
         )
-        shown, scale = pictures.preview(image, previews) if previews else (None, 1.0)
+        shown, scale = pictures.preview(image, previews) if previews and chips else (None, 1.0)
         return Picture(name, OK if chips else NO_FACE, "", (), shown, scale), chips
 
     def _answer(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
