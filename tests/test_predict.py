@@ -18,9 +18,11 @@ import pytest
 import small_weights
 
 from agegender_jax import weights
+from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import prediction_rows
+from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
 
 HOSTILE = ("=cmd|' /C calc'!A0.png", "<img src=x onerror=alert(1)>.png", "\x1b[2Jline\nbreak.png", "-x.png", "@a.png")
@@ -171,6 +173,32 @@ def test_archives_globs_and_lists_give_the_same_rows(folder, tmp_path, monkeypat
     for parts in (ones, crowds):
         values = np.array([[[row["p_female"], row["age_years"]] for row in part] for part in parts])
         np.testing.assert_allclose(values, values[:1].repeat(3, 0), atol=1e-3)
+
+
+def test_the_last_of_equal_members_and_broken_links_of_a_glob(folder, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(folder / "bad" / "text.jpg", "one.png")
+        tar.add(folder / "one.png", "one.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "absent.png")
+    (tmp_path / "folders" / "empty").mkdir(parents=True)
+    with open_pictures([str(tmp_path / "a.tar"), str(tmp_path / "*.png")]) as pictures:
+        first, second = pictures
+        assert first.source() == (folder / "one.png").read_bytes()
+        with pytest.raises(Unreadable, match="no such file"):
+            second.source()()
+    with pytest.raises(DataError, match="no file matches"), open_pictures([str(tmp_path / "folders" / "*")]):
+        pass
+    with pytest.raises(DataError, match="no such picture"), open_pictures(["x" * 300 + ".png"]):
+        pass
+
+
+@pytest.mark.parametrize(
+    "box", ["[0, 0, 5, NaN]", "[NaN, 0, 5, 5]", "[0, 0, Infinity, 5]", "[0, 0, 0.1, 5]", "[1e300, 0, 9, 9]"]
+)
+def test_impossible_boxes_are_refused(box, tmp_path):
+    (tmp_path / "boxes.json").write_text(f'{{"a.jpg": [{box}]}}')
+    with pytest.raises(ConfigError, match="a box is not"):
+        read_boxes(str(tmp_path / "boxes.json"))
 
 
 def test_boxes_and_no_detector(folder, tmp_path):

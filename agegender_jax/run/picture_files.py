@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agegender_jax import files
 from agegender_jax.data import archives, listing
+from agegender_jax.data.decoding import MAX_PIXELS
 from agegender_jax.data.listing import Entry, Unreadable
 from agegender_jax.errors import ConfigError, DataError
 
@@ -77,31 +78,38 @@ def read_boxes(path: str) -> dict[str, list[list[float]]]:
     try:
         content = json.loads(files.expand(path, "--boxes").read_bytes())
         boxes = {str(name): [[float(x) for x in box] for box in rows] for name, rows in content.items()}
-        if all(len(box) == 4 and min(box[2:]) > 0 for rows in boxes.values() for box in rows):
+        if all(_is_box(box) for rows in boxes.values() for box in rows):
             return boxes
-        problem = "a box is not x, y, width and height"
+        problem = "a box is not x, y, width and height in pixels"
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        problem = str(error).splitlines()[0][:100]
+        problem = (str(error) or type(error).__name__).splitlines()[0][:100]
     raise ConfigError(f"the boxes cannot be used: {problem}", path, '{"photo.jpg": [[x, y, width, height]]}')
+
+
+def _is_box(values: Sequence[float]) -> bool:
+    """Return whether numbers are x, y, width and height, no further off and not larger than any picture's pixels."""
+    return len(values) == 4 and all(abs(value) <= MAX_PIXELS for value in values) and min(values[2:]) >= 1
 
 
 def _of(argument: str, stack: contextlib.ExitStack) -> Iterable[PictureFile]:
     path = files.expand(argument, "command line")
-    if path.is_dir():
+    if os.path.isdir(path):
         return _of_folder(path, argument)
-    if path.exists():
-        if path.is_file() and path.name.lower().endswith(archives.SUFFIXES):
-            return _of_archive(path, argument, stack)
-        return [_of_file(argument)]
+    if os.path.exists(path):
+        return _of_one(path, argument, stack)
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(argument) else []
+    matches = [match for match in matches if not os.path.isdir(match)]
     if not matches:
         what = "no file matches" if glob.has_magic(argument) else "there is no such picture"
         raise DataError(what, argument, "name picture files, folders, archives or globs")
-    found: list[PictureFile] = []
-    for match in matches:
-        if not os.path.isdir(match):
-            found += _of(match, stack)
-    return found
+    return [file for match in matches for file in _of_one(Path(match), match, stack)]
+
+
+def _of_one(path: Path, argument: str, stack: contextlib.ExitStack) -> list[PictureFile]:
+    """Return the pictures of an archive, or the file itself, whatever it is."""
+    if path.is_file() and path.name.lower().endswith(archives.SUFFIXES):
+        return _of_archive(path, argument, stack)
+    return [_of_file(argument)]
 
 
 def _of_folder(path: Path, argument: str) -> list[PictureFile]:
@@ -119,7 +127,12 @@ def _of_archive(path: Path, argument: str, stack: contextlib.ExitStack) -> list[
     entries = [entry for entry in stack.enter_context(archives.open_archive(path)) if listing.is_image(entry.path)]
     if not entries:
         raise DataError("there is no picture in the archive", argument, "name another")
-    return [PictureFile(f"{argument}/{entry.path}", entry, in_archive=True) for entry in entries]
+    last = {entry.path: entry for entry in entries if entry.read}  # of members of the same name
+    return [
+        PictureFile(f"{argument}/{entry.path}", entry, in_archive=True)
+        for entry in entries
+        if last.get(entry.path, entry) is entry
+    ]
 
 
 def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:
