@@ -17,7 +17,6 @@ from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.structs import Batch, Probs
 from agegender_jax.weights import DEFAULT
 
-
 _WAITING = 64  # pictures with too few faces for a batch, before they are answered all the same
 
 
