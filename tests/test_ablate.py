@@ -143,7 +143,7 @@ def test_scores_and_differences_are_those_of_the_predictions(place):
 def test_the_terminal_gets_a_table_for_each_pair_and_what_it_rests_on(place):
     told = " ".join((place / "stdout").read_text().split())
     assert f"{OTHER} (a control) against {BASE}" in told and f"ensemble (a control) against {BASE}" in told
-    assert "16 images, seeds 0, 1" in told and "so few seeds say little about others" in told
+    assert "16 images, seeds 0, 1" in told and "so few seeds are weak evidence about others" in told
     assert told.count("│ AABD │") == 3 and len(re.findall(r" by \d\.\d{3}", told)) == 9
 
 

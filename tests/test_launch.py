@@ -72,7 +72,7 @@ def test_help_is_quick_and_needs_no_jax(name, flag):
             ["--config=configs/rann.py"],
             ["  where: configs/rann.py\n", "cannot be read: No such file", "the configs are "],
         ),
-        (["--config=rann"], ["no config is named 'rann'", "ran, resnet"]),
+        (["--config=rann"], ["no config is named 'rann'", "quickstart, ran, "]),
         (["--config=configs/r\nan\x1b.py"], ["  where: configs/r\\nan\\x1b.py\n"]),
         (["--config=configs/ran.py:nix"], ["unknown variant 'nix'", "92, paper"]),
         (

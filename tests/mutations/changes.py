@@ -68,12 +68,12 @@ CHANGES: tuple[Change, ...] = (
             "grads, seen = lax.pmean((grads, seen), axis)",
             "grads, seen = lax.psum(grads, axis), lax.pmean(seen, axis)",
         ),
-        ("evaluation mode in training", "images, train=True, mutable", "images, train=False, mutable"),
+        ("evaluation mode in training", 'options = {"train": True,', 'options = {"train": False,'),
         ("age weight for both heads", "+ gender_weight * loss_gender", "+ age_weight * loss_gender"),
         (
             "gender loss left out",
-            "loss = age_weight * loss_age + gender_weight * loss_gender",
-            "loss = age_weight * loss_age",
+            "return age_weight * loss_age + gender_weight * loss_gender",
+            "return age_weight * loss_age",
         ),
         (
             "smoothing of the gender head left out",
@@ -303,7 +303,7 @@ CHANGES: tuple[Change, ...] = (
         "agegender_jax/checkpoint/reading.py",
         ("test_checkpoint", "test_validate"),
         ("the worst step is the best", "return min(evaluated, key", "return max(evaluated, key"),
-        ("damage not looked for", "            manifest.verify(place)\n", ""),
+        ("damage not looked for", "            manifest.verify(step_folder)\n", ""),
     ),
     *_changes(
         "agegender_jax/checkpoint/manifest.py",
@@ -364,7 +364,7 @@ CHANGES: tuple[Change, ...] = (
         ("decay of 1", '"optimizer.ema": "[0, 1)"', '"optimizer.ema": "[0, 1]"'),
         ("rate of 0", '"optimizer.lr": "(0, inf)"', '"optimizer.lr": "[0, inf)"'),
         ("infinity allowed", 'value < high if interval[-1] == ")"', 'value <= high if interval[-1] == ")"'),
-        ("nothing to train", 'have["loss.age_weight"] == have["loss.gender_weight"] == 0', "False"),
+        ("nothing to train", 'values["loss.age_weight"] == values["loss.gender_weight"] == 0', "False"),
         ("numbers as booleans", "isinstance(value, bool) and isinstance(like, bool)", "True"),
     ),
     *_changes(
