@@ -77,8 +77,8 @@ CHANGES: tuple[Change, ...] = (
         ),
         (
             "smoothing of the gender head left out",
-            "losses.gender_loss(outputs.gender_logits, gender, label_smoothing)",
-            "losses.gender_loss(outputs.gender_logits, gender)",
+            "losses.gender_loss(logits[1], gender, label_smoothing)",
+            "losses.gender_loss(logits[1], gender)",
         ),
         (
             "statistics of BatchNorm not kept",
@@ -100,8 +100,8 @@ CHANGES: tuple[Change, ...] = (
         ("step not counted", "step=state.step + 1", "step=state.step + 0"),
         (
             "mixup with the own labels alone",
-            "mean_losses(*jax.tree.map(augment.swap_neighbours, labels), 1 - share)",
-            "mean_losses(*labels, 1 - share)",
+            "mean_losses(logits, *jax.tree.map(augment.swap_neighbours, labels), 1 - share)",
+            "mean_losses(logits, *labels, 1 - share)",
         ),
         (
             "accumulated gradients summed",
