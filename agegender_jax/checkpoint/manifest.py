@@ -49,6 +49,11 @@ def set_metrics(folder: Path, metrics: dict) -> None:
     files.replace(folder / NAME, files.to_json(read(folder) | {"metrics": metrics}, indent=1))
 
 
+def digest(folder: Path) -> str:
+    """Return the SHA-256 of the files of a step, as its manifest lists them: no other checkpoint has the same."""
+    return hashlib.sha256(files.to_json(read(folder)["files"]).encode()).hexdigest()
+
+
 def read(folder: Path) -> dict:
     """Return the manifest of a step's folder; its other files are not read.
 

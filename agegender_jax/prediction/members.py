@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agegender_jax import checkpoint as checkpoints
 from agegender_jax import files, loading, models, weights
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction.calibration import Calibration
@@ -23,6 +24,7 @@ class Member:
       model, variables: the Flax module and its weights.
       config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}}, plain dicts.
       temperatures: of age and gender.
+      digest: SHA-256 of the checkpoint or of the file of weights.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Member:
     variables: Any
     config: dict[str, Any]
     temperatures: tuple[float, float]
+    digest: str = ""
 
     @property
     def image_size(self) -> int:
@@ -51,7 +54,7 @@ def from_runs(
       CheckpointError: a run has no usable checkpoint.
       ConfigError: a net whose age head is fed the true gender predicts nothing.
     """
-    members, steps = [], []
+    members = []
     for place in places:
         folder = files.expand(place, str(place))
         if not folder.is_dir():
@@ -61,10 +64,17 @@ def from_runs(
             raise ConfigError("this net is a control, which predicts nothing", str(folder), "name another run")
         stored = _read(folder / CALIBRATION)
         temperatures = (stored.get("age_temperature", 1.0), stored.get("gender_temperature", 1.0))
-        members.append(Member(folder.resolve().name, model, variables, weights.card_config(config), temperatures))
-        steps.append(step)
+        digest = checkpoint_digest(folder, step)
+        name = folder.resolve().name
+        members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
     own = _read(files.expand(places[0], str(places[0])) / ANSWERS).get("ensembles", {}).get(ensemble_key(places), {})
-    return members, own.get("answers") if own.get("steps") == steps else None
+    same = own.get("checkpoints") == [member.digest for member in members]
+    return members, own.get("answers") if same else None
+
+
+def checkpoint_digest(run: str | Path, step: int) -> str:
+    """Return what distinguishes a checkpoint of a run from all others."""
+    return checkpoints.digest(files.expand(run, str(run)) / "checkpoints" / str(step))
 
 
 def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict[str, Any] | None, list[Card]]:
@@ -79,7 +89,7 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     members = []
     for part in cards:
         model, variables = weights.load(part, folder)
-        members.append(Member(part.name, model, variables, weights.card_config(part.config), part.temperatures))
+        members.append(Member(part.name, model, variables, weights.card_config(part.config), part.temperatures, part.sha256))
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
 
 

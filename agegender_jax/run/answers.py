@@ -9,7 +9,7 @@ import numpy as np
 from agegender_jax import files
 from agegender_jax.evaluation import Member, ensemble_probs
 from agegender_jax.prediction import calibration
-from agegender_jax.prediction.members import ANSWERS, ensemble_key
+from agegender_jax.prediction.members import ANSWERS, checkpoint_digest, ensemble_key
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir
 
@@ -41,5 +41,6 @@ def write(run: Workdir, members: Sequence[Member], fitted: dict[str, Any], workd
         ensembles = dict(json.loads(path.read_bytes())["ensembles"])
     except (OSError, ValueError, LookupError, TypeError):
         ensembles = {}
-    ensembles[ensemble_key(workdirs)] = {"steps": [member.step for member in members], "answers": fitted}
+    digests = [checkpoint_digest(path, member.step) for path, member in zip(workdirs, members, strict=True)]
+    ensembles[ensemble_key(workdirs)] = {"checkpoints": digests, "answers": fitted}
     files.replace(path, files.to_json({"schema": 1, "ensembles": ensembles}) + "\n")
