@@ -66,7 +66,7 @@ class Picture:
       status: "ok", "no_face" or "unreadable".
       reason: why it is unreadable; "" elsewhere.
       faces: from left to right.
-      preview: uint8 RGB with a longest side of at most `previews`, where they were asked for and there is a face.
+      preview: uint8 RGB with a longest side of at most `previews`, where they were asked for; else None.
       scale: of the preview's pixels to the picture's.
     """
 

@@ -89,7 +89,8 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     members = []
     for part in cards:
         model, variables = weights.load(part, folder)
-        members.append(Member(part.name, model, variables, weights.card_config(part.config), part.temperatures, part.sha256))
+        config = weights.card_config(part.config)
+        members.append(Member(part.name, model, variables, config, part.temperatures, part.sha256))
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
 
 

@@ -17,7 +17,7 @@ from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.structs import Batch, Probs
 from agegender_jax.weights import DEFAULT
 
-_WAITING = 64  # pictures with too few faces for a batch, before they are answered all the same
+_WAITING = 16  # pictures with too few faces for a batch, before they are answered all the same
 
 
 class Predictor:
@@ -98,7 +98,7 @@ class Predictor:
 
         Args:
           sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes.
-          previews: longest side of `Picture.preview` in pixels, for pictures with faces; 0 for none.
+          previews: longest side of `Picture.preview` in pixels; 0 for none.
         """
         named = (
             source if isinstance(source, tuple) else (pictures.name_of(source, i), source)
@@ -153,7 +153,7 @@ class Predictor:
         chips = faces.find(
             image, self.sizes, kind=self.detector, score=self.score, boxes=boxes, chip_size=self.chip_size
         )
-        shown, scale = pictures.preview(image, previews) if previews and chips else (None, 1.0)
+        shown, scale = pictures.preview(image, previews) if previews else (None, 1.0)
         return Picture(name, OK if chips else NO_FACE, "", (), shown, scale), chips
 
     def _answer(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
