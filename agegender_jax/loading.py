@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from agegender_jax import files, models
-from agegender_jax.checkpoint import check_match, load_variables
+from agegender_jax.checkpoint import check_match, digest, load_variables
 from agegender_jax.models import AgeGenderNet
 
 
@@ -52,6 +52,11 @@ def load_checkpoint(
     variables, config, step = load_variables(folder, checkpoint, warn)
     check_match(variables, variable_shapes(config), folder / str(step))
     return Trained(models.from_config(config["model"]), variables, config, step)
+
+
+def checkpoint_digest(workdir: str | Path, step: int) -> str:
+    """Return the SHA-256 of a checkpoint, see `checkpoint.digest`."""
+    return digest(files.expand(workdir, str(workdir)) / "checkpoints" / str(step))
 
 
 def variable_shapes(config: dict[str, Any]) -> Any:

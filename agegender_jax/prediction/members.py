@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agegender_jax import checkpoint as checkpoints
 from agegender_jax import files, loading, models, weights
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction.calibration import Calibration
@@ -64,17 +63,12 @@ def from_runs(
             raise ConfigError("this net is a control, which predicts nothing", str(folder), "name another run")
         stored = _read(folder / CALIBRATION)
         temperatures = (stored.get("age_temperature", 1.0), stored.get("gender_temperature", 1.0))
-        digest = checkpoint_digest(folder, step)
+        digest = loading.checkpoint_digest(folder, step)
         name = folder.resolve().name
         members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
     own = _read(files.expand(places[0], str(places[0])) / ANSWERS).get("ensembles", {}).get(ensemble_key(places), {})
     same = own.get("checkpoints") == [member.digest for member in members]
     return members, own.get("answers") if same else None
-
-
-def checkpoint_digest(run: str | Path, step: int) -> str:
-    """Return what distinguishes a checkpoint of a run from all others."""
-    return checkpoints.digest(files.expand(run, str(run)) / "checkpoints" / str(step))
 
 
 def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict[str, Any] | None, list[Card]]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from agegender_jax import files
 from agegender_jax.evaluation import Member, ensemble_probs
+from agegender_jax.loading import checkpoint_digest
 from agegender_jax.prediction import calibration
-from agegender_jax.prediction.members import ANSWERS, checkpoint_digest, ensemble_key
+from agegender_jax.prediction.members import ANSWERS, ensemble_key
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir
 
