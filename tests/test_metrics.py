@@ -104,6 +104,13 @@ def test_a_constant_model_from_images_to_scores():
     assert (loss["loss_age"], loss["loss_gender"]) == pytest.approx((loss_age, loss_gender), rel=1e-6)
 
 
+def test_the_ensemble_averages_its_members():
+    ages, genders = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0.5, 0.5]]), np.array([[0.25, 0.75], [1, 0], [1, 0]])
+    mean = ensemble.mean_probs([Probs(age[None], gender[None]) for age, gender in zip(ages, genders, strict=True)])
+    np.testing.assert_allclose(mean.age, [[1 / 3, 0.5, 1 / 6]], rtol=1e-6)
+    np.testing.assert_allclose(mean.gender, [[0.75, 0.25]], rtol=1e-6)
+
+
 def test_confusion_has_all_examples_and_the_right_ones_on_the_diagonal():
     age, gender = labels([2, 2, 3, 7, 7], [2, 2, 3, 7, 11]), np.array([0, 1, 1, 1, 0])
     arguments = (*answers([2, 4, 3, 6, 9], [0, 0, 1, 1, 1]), age, gender)

@@ -116,6 +116,14 @@ def test_two_processes_train_like_one():
         np.testing.assert_allclose(result["probs"], answers(None), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", parallel.NAMES)
+def test_a_driver_uses_the_devices_that_it_is_called_with(name):
+    devices = jax.devices()[2:4]
+    driver = parallel.driver(name, lambda state, batch: state + jax.lax.psum(batch.sum(), parallel.AXIS), devices)
+    after = driver.step(driver.replicate(np.float32(1)), driver.split(np.ones((4, 1), np.float32)))
+    assert float(after) == 5 and after.devices() == set(devices)
+
+
 @pytest.mark.parametrize("num_devices", [2, 8])
 def test_many_devices_answer_like_one(num_devices):
     np.testing.assert_allclose(answers(jax.devices()[:num_devices]), answers(None), rtol=1e-5)
