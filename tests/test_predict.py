@@ -24,6 +24,7 @@ from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import prediction_rows
 from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
+from agegender_jax.run.workdir import hold
 
 HOSTILE = ("=cmd|' /C calc'!A0.png", "<img src=x onerror=alert(1)>.png", "\x1b[2Jline\nbreak.png", "-x.png", "@a.png")
 
@@ -112,7 +113,7 @@ def test_every_picture_of_a_mixed_folder_has_its_rows(answered):
 def test_a_row_has_every_field_of_its_face(answered):
     rows, *_ = answered
     (row,) = rows["one.png"]
-    assert list(row) == prediction_rows.columns([18, 60])
+    assert list(row) == [*prediction_rows.columns([18, 60]), "state"]
     assert row["age_low"] <= row["age_years"] <= row["age_high"] and row["coverage"] == 0.8
     assert sum(row[f"p_age_{i}"] for i in range(12)) == pytest.approx(1, abs=1e-5)
     assert row["gender"] == ("female" if row["p_female"] > 0.5 else "male")
@@ -157,6 +158,54 @@ def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, monkeypatch):
         assert (resumed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     with pytest.raises(ConfigError, match="coverage differ"):
         run([folder / "one.png"], resumed, coverage=0.5)
+
+
+def test_a_changed_picture_is_answered_again(folder, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes((folder / "none.png").read_bytes())
+    first, _ = run([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
+    (tmp_path / "a.png").write_bytes((folder / "one.png").read_bytes())
+    rows, summary = run([tmp_path / "a.png"], tmp_path / "out")
+    assert rows[f"{tmp_path}/a.png"][0]["status"] != "no_face" and len(rows[f"{tmp_path}/a.png"]) == 1
+    assert rows[f"{tmp_path}/b.png"] == first[f"{tmp_path}/b.png"]
+    assert (tmp_path / "out" / "predictions.csv").read_text().count("a.png") == 1
+    assert (summary["pictures"], summary["answered_before"]) == (2, 1)
+    capsys.readouterr()
+    _, summary = run([tmp_path / "a.png"], tmp_path / "out", strict=True)
+    assert re.search(r"a\.png: age \d+ .*male \d+%.*, at ", capsys.readouterr().out)  # an earlier call's answer
+    assert summary["answered_before"] == 2 and summary["pictures_per_second"] == 0
+
+
+def test_answers_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path, monkeypatch):
+    def write(**boxes):
+        (tmp_path / "boxes.json").write_text(json.dumps({str(folder / "one.png"): [[*boxes.values(), 40, 40]]}))
+
+    options = {"boxes": str(tmp_path / "boxes.json"), "weights": "two"}
+    write(x=10, y=10)
+    run([folder / "one.png"], tmp_path / "out", **options)
+    write(x=20, y=10)
+    with pytest.raises(ConfigError, match=": boxes differ"):
+        run([folder / "one.png"], tmp_path / "out", **options)
+    with pytest.raises(ConfigError, match="none is of .*none.png"):
+        run([folder / "none.png"], tmp_path / "other", **options)
+    write(x=10, y=10)
+    for name in ("json", "safetensors"):
+        (tmp_path / f"two.{name}").write_bytes((shipped / f"one.{name}").read_bytes())
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    (tmp_path / "boxes.json").rename(tmp_path / "boxes")
+    with pytest.raises(ConfigError, match=": nets differ"):
+        run([folder / "one.png"], tmp_path / "out", weights="two", boxes=str(tmp_path / "boxes"))
+    with hold(tmp_path / "out"), pytest.raises(ConfigError, match="another process writes"):
+        run([folder / "one.png"], tmp_path / "out", weights="two")
+
+
+def test_nets_without_thresholds_say_so(folder, shipped, tmp_path, monkeypatch, capsys):
+    card = json.loads((shipped / "one.json").read_text())
+    (tmp_path / "one.json").write_text(json.dumps(card | {"calibration": None}))
+    (tmp_path / "one.safetensors").write_bytes((shipped / "one.safetensors").read_bytes())
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    run([folder / "none.png"], tmp_path / "out", weights="one")
+    assert "WARNING: these nets have no thresholds" in capsys.readouterr().out
 
 
 def test_archives_globs_and_lists_give_the_same_rows(folder, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from agegender_jax.labels import GENDERS, Label
 from agegender_jax.photos import alignment, detector
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.workdir import make_out, write_csv, write_json
+from agegender_jax.run.workdir import hold, make_out, write_csv, write_json
 
 ROWS, SETTINGS, SUMMARY, LABELS = "faces.jsonl", "align.json", "summary.json", "labels.csv"
 ALIGNED, NO_FACE, UNREADABLE = "aligned", "no_face", "unreadable"
@@ -47,6 +47,11 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
     folder = files.expand(out or f"aligned/{sources.source_name(source)}", "--out").resolve()
     resolve.check_outside(source, folder, "--out")
     make_out(folder)
+    with hold(folder):
+        return _align_all(source, folder, size, score, cache_dir)
+
+
+def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: str | None) -> dict:
     _settle(folder, {"schema": 1, "source": sources.source_name(source), "size": size, "score": score})
     done = {row["file"] for row in _rows(folder)}
     detector.use_one_thread()

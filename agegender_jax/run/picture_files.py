@@ -13,7 +13,7 @@ from pathlib import Path
 from agegender_jax import files
 from agegender_jax.data import archives, listing
 from agegender_jax.data.decoding import MAX_PIXELS
-from agegender_jax.data.listing import Entry, Unreadable
+from agegender_jax.data.listing import Entry, State, Unreadable
 from agegender_jax.errors import ConfigError, DataError
 
 
@@ -24,12 +24,18 @@ class PictureFile:
     Attributes:
       name: the path as it was named, or the path of its folder or archive and that inside.
       entry: how to read it, or why not.
-      in_archive: whether its bytes are read from an open archive, by one thread at a time.
+      archive: metadata of the archive that it is in, whose bytes are read by one thread at a time; None elsewhere.
     """
 
     name: str
     entry: Entry
-    in_archive: bool = False
+    archive: State | None = None
+
+    @property
+    def state(self) -> list[int] | None:
+        """Numbers that change when the file, or its archive, changes; None if there is no regular file."""
+        state = self.archive or self.entry.state
+        return None if state is None else list(state)
 
     def source(self) -> bytes | Callable[[], bytes]:
         """Return the bytes of a member of an archive, else a function that returns the file's bytes.
@@ -38,7 +44,7 @@ class PictureFile:
         """
         if self.entry.read is None:
             return functools.partial(_fail, self.entry.reason or "cannot be read")
-        if not self.in_archive:
+        if self.archive is None:
             return self.entry.read
         try:
             return self.entry.read()
@@ -127,9 +133,10 @@ def _of_archive(path: Path, argument: str, stack: contextlib.ExitStack) -> list[
     entries = [entry for entry in stack.enter_context(archives.open_archive(path)) if listing.is_image(entry.path)]
     if not entries:
         raise DataError("there is no picture in the archive", argument, "name another")
+    archive = State.of(path.stat())
     last = {entry.path: entry for entry in entries if entry.read}  # of members of the same name
     return [
-        PictureFile(f"{argument}/{entry.path}", entry, in_archive=True)
+        PictureFile(f"{argument}/{entry.path}", entry, archive)
         for entry in entries
         if last.get(entry.path, entry) is entry
     ]

@@ -1,6 +1,6 @@
 """The predict command: age and gender of every face in pictures, as rows, annotated copies and a page."""
 
-import collections
+import contextlib
 import hashlib
 import json
 import re
@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from agegender_jax import files
-from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.errors import ConfigError
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import faces as photo_faces
-from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, UNSURE, Face, Picture
+from agegender_jax.prediction.face import Picture
 from agegender_jax.prediction.predictor import Predictor, WithBoxes
 from agegender_jax.report import gallery as report_gallery
-from agegender_jax.run import prediction_rows
+from agegender_jax.run import prediction_rows, prediction_summary
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.picture_files import PictureFile, open_pictures, read_boxes
 from agegender_jax.run.prediction_rows import RowFiles
-from agegender_jax.run.workdir import make_out, write_json
+from agegender_jax.run.workdir import hold, make_out, write_json
 
 SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
+UNCALIBRATED = (
+    "these nets have no thresholds: no answer is unsure, and intervals hold a share of the predicted probability; "
+    "python -m launch.calibrate fits thresholds on their val split"
+)
 PREVIEW = 1600  # pixels of the longest side of annotated copies
-SHOWN = 20  # answers that are printed for a single picture
 
 
 def predict(
@@ -48,7 +51,7 @@ def predict(
 ) -> dict[str, Any]:
     """Answer for every face of the pictures that `arguments` name, write the files to `out`, and return the summary.
 
-    The same call continues an interrupted one: pictures that have their rows are not read again.
+    The same call continues an interrupted one: pictures that have their rows and did not change are not read again.
 
     Args:
       arguments: see `picture_files.open_pictures`.
@@ -62,23 +65,26 @@ def predict(
     Raises:
       ConfigError, DataError, CheckpointError: as the exit codes say.
     """
-    with open_pictures(arguments) as pictures, stop_flag() as stop, Progress(stop=stop) as progress:
-        if detector == photo_faces.YUNET and not boxes:
-            yunet.model_bytes()  # its absence is reported before nets are loaded
-        if detector == photo_faces.YUNET:
-            yunet.use_one_thread()
+    with contextlib.ExitStack() as stack:
+        pictures = stack.enter_context(open_pictures(arguments))
+        progress = stack.enter_context(Progress(stop=stack.enter_context(stop_flag())))
         known = read_boxes(boxes) if boxes else None
+        if detector == photo_faces.YUNET or known is not None:
+            yunet.model_bytes()  # its absence is reported before nets are loaded
+            yunet.use_one_thread()
+        if known is not None:
+            _check_boxes(known, str(boxes), pictures)
         options = {"detector": detector, "score": score, "coverage": coverage, "over": over, "max_error": max_error}
         predictor = Predictor(*workdirs, weights=weights, checkpoint=checkpoint, batch_size=batch_size, **options)
         folder = files.expand(out, "--out").resolve()
         if annotate:
             _check_outside(folder, arguments)
         make_out(folder)
-        settings = {"schema": 1, "weights": predictor.name, **options, "over": list(over), "boxes": bool(boxes)}
+        stack.enter_context(hold(folder))
+        settings = {"schema": 1, **_nets(predictor), **options, "boxes": known and _digest(known)}
         _settle(folder, settings | {"gallery": gallery, "annotate": annotate})
-        began, before = time.monotonic(), 0
-        with RowFiles(folder, over) as rows:
-            before = len(rows.done)
+        began = time.monotonic()
+        with RowFiles(folder, over, {picture.name: picture.state for picture in pictures}) as rows:
             waiting = [picture for picture in pictures if picture.name not in rows.done]
             for i, picture in enumerate(predictor.pictures(_sources(waiting, known), PREVIEW if annotate else 0)):
                 if gallery:
@@ -87,16 +93,17 @@ def predict(
                     _annotate(folder, picture)
                 rows.write(prediction_rows.rows(picture, predictor.name, over))
                 progress.prepare(i + 1, len(waiting), "pictures")
-                if len(pictures) == 1:
-                    _print(picture, progress)
-        summary = _summary(folder, len(pictures), before, time.monotonic() - began)
+        summary = prediction_summary.write(folder, len(rows.done), len(waiting), time.monotonic() - began)
+        if len(pictures) == 1:
+            prediction_summary.show(folder, pictures[0].name, over, progress)
+        if predictor.calibration is None:
+            progress.warn(UNCALIBRATED)
         if gallery:
             answered = prediction_rows.read(folder / prediction_rows.JSONL)
             report_gallery.write(folder / GALLERY, answered, folder / THUMBNAILS, summary)
-        write_json(folder / "summary.json", summary)
-        _note(summary, folder, progress)
-    if strict and (bad := summary["statuses"][UNREADABLE]):
-        raise DataError(f"{bad} of {len(pictures)} files could not be read", str(folder), "the rows say why")
+        prediction_summary.note(summary, folder, progress)
+    if strict:
+        prediction_summary.check_all_read(folder, {picture.name for picture in pictures})
     return summary
 
 
@@ -104,6 +111,26 @@ def _sources(waiting: list[PictureFile], boxes: dict[str, list[list[float]]] | N
     for picture in waiting:
         source = picture.source()
         yield picture.name, source if boxes is None else WithBoxes(source, boxes.get(picture.name, []))
+
+
+def _nets(predictor: Predictor) -> dict[str, Any]:
+    """Return what the answers depend on: names and digests of the nets, and the digest of their thresholds."""
+    digests = [member.digest for member in predictor.members]
+    return {"weights": predictor.name, "nets": digests, "thresholds": _digest(predictor.fields)}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(files.to_json(value).encode()).hexdigest()
+
+
+def _check_boxes(known: dict[str, Any], path: str, pictures: Sequence[PictureFile]) -> None:
+    """Raise ConfigError if no picture has boxes: their names are others."""
+    if pictures and not any(picture.name in known for picture in pictures):
+        raise ConfigError(
+            f"the boxes are of other pictures: none is of {pictures[0].name}",
+            path,
+            "name pictures in the file as on the command line, or as `file` in predictions.jsonl",
+        )
 
 
 def _check_outside(folder: Path, arguments: Sequence[str]) -> None:
@@ -144,44 +171,3 @@ def _annotate(folder: Path, picture: Picture) -> None:
     digest = hashlib.sha256(picture.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     (folder / ANNOTATED).mkdir(exist_ok=True)
     files.replace(folder / ANNOTATED / f"{stem}-{digest}.jpg", report_gallery.annotated(picture))
-
-
-def answer(face: Face) -> str:
-    """Return the answer about a face in one line."""
-    low, high = face.age_interval
-    text = f"age {face.age:.0f} ({low}-{high} at {face.coverage:.0%}), {face.gender} {face.confidence:.0%}"
-    parts = [text, "unsure" if face.status == UNSURE else "", *face.flags]
-    parts += [f"over {years}: {known['decision']} (p {known['p']:.2f})" for years, known in face.over.items()]
-    return ", ".join(part for part in parts if part)
-
-
-def _print(picture: Picture, progress: Progress) -> None:
-    if not picture.faces:
-        progress.note(f"{files.printable(picture.name)}: {picture.reason or 'no face'}")
-    for face in picture.faces[:SHOWN]:
-        x, y, width, height = face.box
-        progress.note(f"{files.printable(picture.name)}: {answer(face)}, at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}")
-
-
-def _summary(folder: Path, pictures: int, before: int, seconds: float) -> dict[str, Any]:
-    counts = collections.Counter(row["status"] for row in prediction_rows.read(folder / prediction_rows.JSONL))
-    statuses = {status: counts[status] for status in (OK, UNSURE, NO_FACE, UNREADABLE)}
-    return {
-        "schema": 1,
-        "pictures": pictures,
-        "answered_before": before,
-        "faces": counts[OK] + counts[UNSURE],
-        "statuses": statuses,
-        "seconds": round(seconds, 2),
-        "pictures_per_second": round((pictures - before) / max(seconds, 1e-9), 2),
-    }
-
-
-def _note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
-    statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items() if count)
-    earlier = f" ({summary['answered_before']} by an earlier call)" if summary["answered_before"] else ""
-    progress.note(
-        f"{summary['pictures']} pictures{earlier}, {summary['faces']} faces: {statuses or 'nothing'}; "
-        f"{summary['pictures_per_second']:.1f} pictures a second"
-    )
-    progress.note(f"answers: {folder}")

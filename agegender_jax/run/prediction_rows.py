@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,21 @@ def _fields(face: Face, over: Sequence[int]) -> dict[str, Any]:
 
 
 class RowFiles:
-    """Both files in a folder, open for further rows; `done` has the names of the pictures that have their rows."""
+    """Both files in a folder, open for further rows.
 
-    def __init__(self, folder: Path, over: Sequence[int]):
-        self.path, self._columns = folder / JSONL, columns(over)
-        self.done = _repair(self.path)
+    Args:
+      folder: of the files.
+      over: see `columns`.
+      states: of the pictures of this call by name, see `PictureFile.state`. Earlier rows of a picture that has changed
+        are removed.
+
+    Attributes:
+      done: the names of the pictures that have their rows.
+    """
+
+    def __init__(self, folder: Path, over: Sequence[int], states: Mapping[str, list[int] | None]):
+        self.path, self._columns, self._states = folder / JSONL, columns(over), states
+        self.done = _repair(self.path, states)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(self._columns)
         files.replace(folder / CSV, text.getvalue())
@@ -75,7 +85,7 @@ class RowFiles:
         for row in read(self.path):
             self._write_csv(row)
         self._csv.flush()
-        self._jsonl = open(self.path, "ab", buffering=0)
+        self._jsonl = open(self.path, "ab")
 
     def __enter__(self) -> "RowFiles":
         return self
@@ -86,7 +96,9 @@ class RowFiles:
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows of a picture."""
-        self._jsonl.write("".join(files.to_json(row) + "\n" for row in rows).encode())
+        stated = ({**row, "state": self._states.get(row["file"])} for row in rows)
+        self._jsonl.write("".join(files.to_json(row) + "\n" for row in stated).encode())
+        self._jsonl.flush()
         for row in rows:
             self._write_csv(row)
         self._csv.flush()
@@ -114,26 +126,27 @@ def cell(value: Any) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _repair(path: Path) -> set[str]:
-    """Cut the rows of an unfinished last picture off the file, and return the names of the other pictures."""
+def _repair(path: Path, states: Mapping[str, list[int] | None]) -> set[str]:
+    """Remove the rows of an unfinished last picture and of changed ones, and return the names of the other pictures."""
     done: set[str] = set()
-    end, seen = 0, 0
     if not path.exists():
         return done
-    with open(path, "r+b") as file:
-        position = 0
-        for line in file:
-            position += len(line)
+    temporary = path.with_suffix(".tmp")
+    with open(path, "rb") as earlier, open(temporary, "wb") as file:
+        lines: list[bytes] = []  # of the picture so far
+        for line in earlier:
             try:
                 row = json.loads(line) if line.endswith(b"\n") else {}
-                name, number = row["file"], max(1, row["faces"])
+                name, count, state = row["file"], max(1, row["faces"]), row["state"]
             except (ValueError, TypeError, KeyError):
                 break
-            seen += 1
-            if seen == number:
-                done.add(name)
-                end, seen = position, 0
-        file.truncate(end)
+            lines.append(line)
+            if len(lines) == count:
+                if states.get(name, state) == state:
+                    done.add(name)
+                    file.writelines(lines)
+                lines = []
+    temporary.replace(path)
     return done
 
 

@@ -1,8 +1,10 @@
 """The folders that --out names: where results may be written, and which earlier results may be replaced."""
 
+import contextlib
+import fcntl
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agegender_jax.errors import ConfigError
@@ -29,6 +31,19 @@ def make_out(folder: Path) -> None:
         raise ConfigError(
             f"--out cannot be used: {error.strerror}", str(folder), "name a folder that can be written"
         ) from None
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the folder of --out; raise ConfigError if one does."""
+    with open(folder / ".lock", "ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                "another process writes to --out", str(folder), "wait for it, or name another --out"
+            ) from None
+        yield
 
 
 def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callable[[dict], str]) -> None:

@@ -1,0 +1,77 @@
+"""What a call of predict prints and counts: the answers about a single picture, and summary.json."""
+
+import collections
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import files
+from agegender_jax.errors import DataError
+from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, UNSURE
+from agegender_jax.run import prediction_rows
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.workdir import write_json
+
+SHOWN = 20  # answers that are printed for a single picture
+
+
+def answer(row: dict[str, Any], over: Sequence[int]) -> str:
+    """Return the answer of a face's row in one line."""
+    text = f"age {row['age_years']:.0f} ({row['age_low']}-{row['age_high']} at {row['coverage']:.0%})"
+    confidence = max(row["p_female"], 1 - row["p_female"])
+    parts = [text, f"{row['gender']} {confidence:.0%}", "unsure" if row["status"] == UNSURE else "", *row["flags"]]
+    parts += [f"over {years}: {row[f'over_{years}']} (p {row[f'p_over_{years}']:.2f})" for years in over]
+    return ", ".join(part for part in parts if part)
+
+
+def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> None:
+    """Print the rows of a picture, which an earlier call may have written."""
+    answered = (row for row in prediction_rows.read(folder / prediction_rows.JSONL) if row["file"] == name)
+    for row in itertools.islice(answered, SHOWN):
+        if row["gender"] is None:
+            progress.note(f"{files.printable(name)}: {row['reason'] or 'no face'}")
+        else:
+            x, y, width, height = row["box"]
+            place = f"at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}"
+            progress.note(f"{files.printable(name)}: {answer(row, over)}, {place}")
+
+
+def write(folder: Path, before: int, new: int, seconds: float) -> dict[str, Any]:
+    """Write summary.json, the counts of the folder's rows, and return it.
+
+    Args:
+      before: pictures answered by earlier calls.
+      new: pictures answered by this call.
+    """
+    counts = collections.Counter(row["status"] for row in prediction_rows.read(folder / prediction_rows.JSONL))
+    statuses = {status: counts[status] for status in (OK, UNSURE, NO_FACE, UNREADABLE)}
+    summary = {
+        "schema": 1,
+        "pictures": before + new,
+        "answered_before": before,
+        "faces": counts[OK] + counts[UNSURE],
+        "statuses": statuses,
+        "seconds": round(seconds, 2),
+        "pictures_per_second": round(new / max(seconds, 1e-9), 2),
+    }
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
+    """Print the counts of a summary."""
+    statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items() if count)
+    earlier = f" ({summary['answered_before']} by an earlier call)" if summary["answered_before"] else ""
+    progress.note(
+        f"{summary['pictures']} pictures{earlier}, {summary['faces']} faces: {statuses or 'nothing'}; "
+        f"{summary['pictures_per_second']:.1f} pictures a second"
+    )
+    progress.note(f"answers: {folder}")
+
+
+def check_all_read(folder: Path, names: set[str]) -> None:
+    """Raise DataError if a picture of this call could not be read."""
+    answered = prediction_rows.read(folder / prediction_rows.JSONL)
+    if bad := sum(row["status"] == UNREADABLE and row["file"] in names for row in answered):
+        raise DataError(f"{bad} of {len(names)} files could not be read", str(folder), "the rows say why")
