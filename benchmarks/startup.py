@@ -98,11 +98,13 @@ def main() -> None:
                     found[name].append(measure(root, part, net, options.size, options.batch_size))
             row = {"net": net, "part": part, "size": options.size, "batch_size": options.batch_size}
             for name, runs in found.items():
-                row[f"{name}_s"] = statistics.median(run["wall_s"] for run in runs)
-                row[f"{name}_cpu_s"] = statistics.median(run["cpu_s"] for run in runs)
+                row[f"{name}_s"] = round(statistics.median(run["wall_s"] for run in runs), 3)
+                row[f"{name}_cpu_s"] = round(statistics.median(run["cpu_s"] for run in runs), 3)
             rows.append(row)
             print(json.dumps(row), flush=True)
-    result_files.write(result_files.RESULTS / "startup.json", {"rows": rows, "made_by": provenance.made_by(sys.argv)})
+    command = f"python -m benchmarks.startup --before=FOLDER --nets={options.nets} --repeats={options.repeats}"
+    made_by = provenance.made_by(sys.argv) | {"command": command}
+    result_files.write(result_files.RESULTS / "startup.json", {"rows": rows, "made_by": made_by})
     print(table(rows))
 
 

@@ -25,6 +25,7 @@ def test_the_files_are_compact_and_name_no_image():
         text = path.read_text()
         assert result_files.compact(json.loads(text)) + "\n" == text, path.name
         assert not re.search(r"\.(jpe?g|png)\b", text), path.name
+        assert not re.search(r"(?<![\w.:/])/(tmp|home|root|work|mnt|Users)/", text), f"{path.name} names a folder"
         lines += len(text.splitlines())
     assert 0 < lines <= 1500
 
