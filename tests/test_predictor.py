@@ -1,6 +1,7 @@
 """Predictor: the same answer for every form of a picture; weights and runs; what is refused."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import drawn_photos
 import numpy as np
 import pytest
+import safetensors.numpy
 import small_weights
 import tiny_runs
 from PIL import Image
@@ -123,6 +125,32 @@ def test_weights_are_checked_before_they_are_used(shipped, tmp_path):
         Predictor(weights="one", weights_dir=tmp_path)
     with pytest.raises(ConfigError, match="use one of default, one, two"):
         Predictor(weights="three", weights_dir=shipped)
+
+
+def test_impossible_cards_of_others_are_refused(shipped, tmp_path):
+    card = json.loads((shipped / "one.json").read_text())
+    model, answers = card["config"]["model"], card["calibration"]
+    content = (shipped / "one.safetensors").read_bytes()
+    arrays = safetensors.numpy.load(content)
+    infinite = safetensors.numpy.save(arrays | {min(arrays): np.full_like(arrays[min(arrays)], np.inf)})
+
+    def refuses(message, fields, content=content):
+        (tmp_path / "own.safetensors").write_bytes(content)
+        own = card | {"sha256": hashlib.sha256(content).hexdigest()} | fields
+        (tmp_path / "own.json").write_text(json.dumps(own))
+        with pytest.raises(CheckpointError, match=message):
+            Predictor(weights="own", weights_dir=tmp_path)
+
+    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}):
+        refuses("card of the weights is damaged", fields)
+    parts = ({}, {"data": {}}, {"data": {"image_size": "x"}}, {"data": {"image_size": 32}, "eval": {"views": "all"}})
+    for part in parts:
+        refuses("describes no net", {"config": {"model": model} | part})
+    refuses("weights are damaged", {}, b"no tensors" * 9)
+    refuses("is not finite", {}, infinite)
+    wrong = ({"rests": []}, {"bucket_years": ["x"] * 12}, {"unsure": {}}, {"over": {}}, {"open_from": 99}, {"n": None})
+    for fields in (*wrong, {"image": {"brightness": 1, "contrast": 2}}):
+        refuses("calibration of the answers cannot be used", {"calibration": answers | fields})
 
 
 def test_bad_arguments_are_refused(shipped):

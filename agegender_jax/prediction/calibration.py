@@ -47,6 +47,28 @@ class Calibration:
         )
 
 
+def parse(fields: Any) -> Calibration:
+    """Return the Calibration of a JSON value.
+
+    Raises:
+      ValueError, TypeError, KeyError: fields are absent, or have impossible values.
+    """
+    parsed = Calibration(**fields)
+    open_from, image = parsed.open_from, parsed.image
+    rows = [*parsed.over[over.YES], *parsed.over[over.NO]]
+    numbers = [parsed.n, parsed.unsure["threshold"], parsed.child["below"], *parsed.bucket_years]
+    numbers += [value for row in (parsed.rests, *rows) for value in row if value is not None]
+    numbers += [] if image is None else [*image["brightness"], *image["contrast"]]
+    sizes = (len(parsed.bucket_years), len(parsed.rests), len(rows), *{len(row) for row in rows})
+    if not np.isfinite(np.array(numbers, np.float64)).all():
+        raise ValueError("a number is not finite")
+    if sizes != (NUM_AGE_BUCKETS, len(intervals.COVERAGES), 2 * len(over.AGES), len(over.ERRORS)):
+        raise ValueError("a list has another length")
+    if not (open_from is None or (isinstance(open_from, int) and 0 < open_from < NUM_AGE_BUCKETS)):
+        raise ValueError(f"open_from {open_from!r}")
+    return parsed
+
+
 def fit(
     probs: Probs,
     age: np.ndarray,

@@ -8,6 +8,7 @@ from typing import Any
 
 from agegender_jax import files, loading, models, weights
 from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.prediction import calibration
 from agegender_jax.prediction.calibration import Calibration
 from agegender_jax.weights import Card
 
@@ -92,11 +93,11 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
     """Return the Calibration of a JSON value; None for None.
 
     Raises:
-      CheckpointError: the fields are of another version.
+      CheckpointError: the fields are of another version, or have impossible values.
     """
     try:
-        return None if fields is None else Calibration(**fields)
-    except TypeError as error:
+        return None if fields is None else calibration.parse(fields)
+    except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"the calibration of the answers cannot be used: {error}", ANSWERS, "agegender calibrate makes it again"
         ) from error

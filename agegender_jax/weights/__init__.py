@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import files
-from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.errors import CheckpointError, ConfigError, UserError
 
 FOLDER = Path(__file__).parent
 DEFAULT = "default"
 SCHEMA = 1
+TEMPERATURES = 1e-3, 1e3
+CHIP_SIZES = 16, 1024  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +72,17 @@ def card(name: str, folder: Path | None = None) -> Card:
             raise ValueError("of another version")
         age, gender = fields.pop("temperatures", (1.0, 1.0))
         members = fields.pop("members", None)
-        return Card(
-            name=name,
-            members=None if members is None else tuple(members),
-            calibration=fields.pop("calibration"),
-            config=fields.pop("config", {}),
-            sha256=fields.pop("sha256", ""),
-            temperatures=(float(age), float(gender)),
-            chip_size=int(fields.pop("chip_size")),
-            about=fields,
+        return _checked(
+            Card(
+                name=name,
+                members=None if members is None else tuple(members),
+                calibration=fields.pop("calibration"),
+                config=fields.pop("config", {}),
+                sha256=fields.pop("sha256", ""),
+                temperatures=(float(age), float(gender)),
+                chip_size=int(fields.pop("chip_size")),
+                about=fields,
+            )
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
@@ -86,15 +90,25 @@ def card(name: str, folder: Path | None = None) -> Card:
         ) from error
 
 
+def _checked(card: Card) -> Card:
+    """Return the card; raise ValueError for values that no net can have, as in a file from elsewhere."""
+    if not all(TEMPERATURES[0] <= value <= TEMPERATURES[1] for value in card.temperatures):
+        raise ValueError(f"temperatures {card.temperatures}")
+    if not CHIP_SIZES[0] <= card.chip_size <= CHIP_SIZES[1]:
+        raise ValueError(f"chip_size {card.chip_size}")
+    if card.members is not None and not card.members:
+        raise ValueError("an ensemble without members")
+    return card
+
+
 def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     """Return the Flax module of a card and its float32 variables.
 
     Raises:
-      CheckpointError: the file is absent, has another SHA-256, or is of another net.
+      CheckpointError: the file is absent, damaged, of another net or SHA-256, or the card describes no net.
     """
     from agegender_jax import models
     from agegender_jax.checkpoint import tree
-    from agegender_jax.loading import variable_shapes
 
     path = (folder or FOLDER) / f"{card.name}.safetensors"
     try:
@@ -109,14 +123,41 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
             str(path),
             "install the package again",
         )
-    from safetensors.numpy import load as parse
-
-    arrays = {name: np.asarray(value, np.float32) for name, value in parse(content).items()}
-    template = variable_shapes(card.config)
+    arrays, template = _parse(content, path), _variable_shapes(card, path)
     names = tree.named_leaves(template)
     if arrays.keys() != names.keys() or any(arrays[name].shape != leaf.shape for name, leaf in names.items()):
         raise CheckpointError("the weights are of another net than their card", str(path), "install the package again")
     return models.from_config(card.config["model"]), tree.from_dict(arrays, template)
+
+
+def _parse(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a .safetensors file, float32."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as parse
+
+    try:
+        arrays = {name: np.asarray(value, np.float32) for name, value in parse(content).items()}
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"the weights are damaged: {error}", str(path), "use other weights") from error
+    if bad := [name for name, value in arrays.items() if not np.isfinite(value).all()]:
+        raise CheckpointError(f"{bad[0]} of the weights is not finite", str(path), "use other weights")
+    return arrays
+
+
+def _variable_shapes(card: Card, path: Path) -> Any:
+    """Return the variables of a card's net as jax.ShapeDtypeStruct."""
+    from agegender_jax.data.views import VIEWS
+    from agegender_jax.loading import variable_shapes
+
+    try:
+        VIEWS[card_config(card.config)["eval"]["views"]]
+        return variable_shapes(card.config)
+    except UserError:
+        raise
+    except Exception as error:  # nets raise many kinds where a field is absent or of another type
+        raise CheckpointError(
+            f"the card describes no net: {type(error).__name__} {error}", f"{path.stem}.json", "use other weights"
+        ) from error
 
 
 def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
