@@ -116,6 +116,24 @@ def test_unsure_leaves_the_promised_accuracy():
     assert sure.mean() == pytest.approx(unsure["share"], abs=0.03) and 0.5 < unsure["share"] < 1
 
 
+def test_equal_confidences_are_sure_or_unsure_together():
+    female = np.full(300, 0.9, np.float32)
+    gender = np.r_[np.ones(200, int), np.zeros(100, int)]  # the first 200 are right
+    unsure = calibration._unsure(np.stack([1 - female, female], -1), gender)
+    assert unsure["share"] == 0 and unsure["threshold"] > 1 and unsure["accuracy"] is None
+
+
+def test_thresholds_of_very_confident_nets_are_not_rounded():
+    probs, age, gender, years = drawn(2000, 0)
+    sharp = np.full((2000, 12), 1e-12)
+    sharp[np.arange(2000), age[:, 0]] = 1 - 1e-8 * np.random.default_rng(0).random(2000)
+    fitted = calibration.fit(Probs(sharp, probs.gender), age, gender, years, None)
+    p = over.probability(sharp, 60)
+    assert (p[years >= 60] < over.row(fitted["over"], 60, 0.05)[1]).mean() <= 0.05
+    held = intervals.intervals(sharp, fitted["rests"][40])
+    assert ((held[:, 0] <= age[:, 0]) & (age[:, 0] <= held[:, 1])).all()
+
+
 def test_calibration_of_grouped_labels():
     probs, age, gender, _ = drawn(500, 0)
     unknown = np.full(500, -1)

@@ -11,6 +11,7 @@ from agegender_jax.structs import Probs
 
 ENOUGH = 100  # examples of val for any statement
 CONFIDENT = 0.99  # accuracy of gender where the answer is not `unsure`
+NEVER = 2.0  # threshold that no probability reaches
 CHILD = 10  # years, below which gender is flagged
 _OUTER = 0.1, 99.9  # percentiles of brightness and contrast
 
@@ -24,8 +25,8 @@ class Calibration:
       open_from: first bucket of an open last group of ages, such as "more than 70"; None for single buckets.
       bucket_years: [A], the age in years that stands for each bucket.
       rests: of the interval for each of `intervals.COVERAGES`, see `intervals.quantiles`.
-      unsure: {"threshold", "accuracy", "share", "promised"}; the least confidence of gender that is not unsure; the
-        share of val that has it, and accuracy there.
+      unsure: {"threshold", "accuracy", "share", "promised"}; the least confidence of gender that is not unsure
+        (NEVER if all are), the share of val that has it, and accuracy there.
       child: {"below", "gender_accuracy", "n"} of val below that age.
       over: see `over.thresholds`.
       image: {"brightness", "contrast"}: [low, high] of nearly all chips of val; None where they are not known.
@@ -96,10 +97,10 @@ def fit(
             n=len(gender),
             open_from=open_from,
             bucket_years=bucket_years or middles(open_from),
-            rests=_rounded(intervals.quantiles(merged, np.minimum(age, last))),
+            rests=intervals.quantiles(merged, np.minimum(age, last)),
             unsure=_unsure(p_gender, gender),
             child=_child(p_gender, gender, age, age_years),
-            over={side: [_rounded(row) for row in rows] for side, rows in _over(probs, age, age_years).items()},
+            over=over.thresholds(np.asarray(probs.age), age, age_years),
             image=None if images is None else image_ranges(images),
         )
     )
@@ -140,11 +141,12 @@ def _unsure(probs: np.ndarray, gender: np.ndarray) -> dict[str, Any]:
     confidence, right = probs.max(-1).astype(np.float64), probs.argmax(-1) == gender
     order = np.argsort(-confidence, kind="stable")
     accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    good = np.flatnonzero(accuracy >= CONFIDENT)
+    last = np.append(np.diff(confidence[order]) < 0, True)  # of several that are equally confident
+    good = np.flatnonzero((accuracy >= CONFIDENT) & last)
     count = int(good[-1]) + 1 if len(good) else 0
     return {
         "promised": CONFIDENT,
-        "threshold": round(float(confidence[order[count - 1]]), 6) if count else 1.0,
+        "threshold": float(confidence[order[count - 1]]) if count else NEVER,
         "accuracy": round(float(accuracy[count - 1]), 4) if count else None,
         "share": round(count / len(order), 4),
     }
@@ -158,11 +160,3 @@ def _child(probs: np.ndarray, gender: np.ndarray, age: np.ndarray, age_years: np
         "gender_accuracy": round(float(right[young].mean()), 4) if young.any() else None,
         "n": int(young.sum()),
     }
-
-
-def _over(probs: Probs, age: np.ndarray, age_years: np.ndarray) -> dict[str, list[list[float | None]]]:
-    return over.thresholds(np.asarray(probs.age), age, age_years)
-
-
-def _rounded(values: list[float | None]) -> list[float | None]:
-    return [None if value is None else float(f"{value:.6g}") for value in values]
