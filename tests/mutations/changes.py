@@ -319,6 +319,7 @@ CHANGES: tuple[Change, ...] = (
     *_changes(
         "agegender_jax/run/train.py",
         (
+            "test_step_loss",
             "test_regularisation config",
             "test_parallel not two_processes",
             "test_learning",
