@@ -64,6 +64,18 @@ def test_labels_of_a_csv_are_written_and_a_stopped_call_goes_on(source, tmp_path
         align(str(fairface), out=str(out), size=96, score=0.7)
 
 
+def test_names_that_differ_by_their_suffix_have_chips_of_their_own(source, tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    first, second = sorted(source.glob("*.chip.jpg"))[:2]
+    (folder / "20_0_0_20170101.jpg").write_bytes(first.read_bytes())
+    (folder / "20_0_0_20170101.png").write_bytes(drawn_photos.encode(decode(second.read_bytes())))
+    align(str(folder), out=str(tmp_path / "out"), size=64, score=0.7)
+    items = list(sources.read(str(tmp_path / "out")))
+    assert [item.file for item in items] == ["20_0_0_20170101.png", "20_0_0_20170101.png.png"]
+    assert items[0].data != items[1].data and items[1].label.age_years == 20
+
+
 def test_the_face_in_the_middle_is_the_labelled_one():
     def at(x, side, y=20.0):
         return detector.Detection((x, y, side, side), np.zeros((5, 2)), 0.9)

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,13 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
 
 def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: str | None) -> dict:
     _settle(folder, {"schema": 1, "source": sources.source_name(source), "size": size, "score": score})
-    done = {row["file"] for row in _rows(folder)}
+    chips = {row["file"]: row.get("chip") for row in _rows(folder)}
     detector.use_one_thread()
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        items = (item for item in sources.read(source, cache_dir, progress.prepare) if item.file not in done)
+        items = (item for item in sources.read(source, cache_dir, progress.prepare) if item.file not in chips)
+        named = _with_names(items, {name for name in chips.values() if name})
         with open(folder / ROWS, "ab") as log:
-            for row in parallel_map(lambda item: _align(item, folder, size, score), items):
+            for row in parallel_map(lambda pair: _align(*pair, folder, size, score), named):
                 log.write(files.to_json(row).encode() + b"\n")
         summary = _finish(folder)
         progress.note(
@@ -93,8 +94,18 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     yield from map(json.loads, content[:whole].splitlines())
 
 
-def _align(item: sources.Item, folder: Path, size: int, score: float) -> dict[str, Any]:
-    """Write the chip of an item, and return its row."""
+def _with_names(items: Iterable[sources.Item], taken: set[str]) -> Iterator[tuple[sources.Item, str]]:
+    """Yield each item with the path of its chip: .png for the suffix, or after it where that name is `taken`."""
+    for item in items:
+        name = _png_name(item.file)
+        if name in taken:
+            name = f"{item.file}.png"
+        taken.add(name)
+        yield item, name
+
+
+def _align(item: sources.Item, name: str, folder: Path, size: int, score: float) -> dict[str, Any]:
+    """Write the chip of an item as `name`, and return its row."""
     if item.data is None or item.label is None:
         return {"file": item.file, "status": UNREADABLE, "reason": item.reason}
     try:
@@ -105,7 +116,6 @@ def _align(item: sources.Item, folder: Path, size: int, score: float) -> dict[st
     if face is None:
         return {"file": item.file, "status": NO_FACE}
     aligned = alignment.align(image, face)
-    name = _png_name(item.file)
     _write_png(folder / name, alignment.chip(image, aligned, size))
     return {
         "file": item.file,
