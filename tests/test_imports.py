@@ -55,6 +55,7 @@ ONLY_IN = {
     "grain": ("agegender_jax/data/pipeline.py",),
     "matplotlib": ("agegender_jax/report",),
     "jinja2": ("agegender_jax/report",),
+    "gradio": ("agegender_jax/run/demo/page.py",),
     "jax2onnx": ("agegender_jax/export",),
     "onnxruntime": ("agegender_jax/export",),
     "rich": ("agegender_jax/run",),

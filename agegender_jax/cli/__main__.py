@@ -9,6 +9,7 @@ COMMANDS = {
     "audit": "examine a data source",
     "predict": "answer with age and gender of the faces in photos",
     "explain": "show what trained nets look at",
+    "demo": "answer about photos on a local web page",
     "align": "make aligned chips of labelled faces for training",
     "export": "write nets to files for other programs",
     "ablate": "compare training variants over seeds",

@@ -54,7 +54,7 @@ class Answerer:
 
         Args:
           probs: of these chips, numpy.
-          size: of `Chip.sized`, which `Face.chip` shows.
+          size: of the chips in `Chip.sized` that are compared with the range of val.
         """
         if not chips:
             return picture
@@ -90,7 +90,7 @@ class Answerer:
                     over={years: self._over(years, float(p[i])) for years, p in chances.items()},
                     calibrated=self.calibration is not None,
                     picture=picture.name,
-                    chip=chip.sized[size],
+                    sized=chip.sized,
                 )
             )
         return dataclasses.replace(picture, faces=tuple(answered))

@@ -31,7 +31,7 @@ class Face:
       over: {years: {"p": probability, "decision": "yes", "no" or "unsure"}}.
       calibrated: whether thresholds fitted on val were at hand.
       picture: name of the picture.
-      chip: uint8 RGB [S, S, 3], what the largest net saw.
+      sized: side -> uint8 RGB [side, side, 3], what the nets of that input saw.
     """
 
     age: float
@@ -49,7 +49,12 @@ class Face:
     over: dict[int, dict[str, Any]]
     calibrated: bool
     picture: str
-    chip: np.ndarray = dataclasses.field(repr=False, compare=False)
+    sized: dict[int, np.ndarray] = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def chip(self) -> np.ndarray:
+        """What the net with the largest input saw, uint8 RGB [S, S, 3]."""
+        return self.sized[max(self.sized)]
 
     @property
     def confidence(self) -> float:

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from agegender_jax import files
-from agegender_jax.prediction.face import Picture
+from agegender_jax.prediction.face import Face, Picture
 from agegender_jax.report.rendering import ENVIRONMENT
 
 MOST = 5000  # faces of the page: about 30 MB
@@ -19,17 +19,28 @@ SIDE = 96  # pixels of a thumbnail
 _COLOURS = {"ok": "#1b7837", "unsure": "#b35806"}
 
 
-def annotated(picture: Picture) -> bytes:
-    """Return a JPEG of a picture's preview with the box and the answer of each face."""
+def whole_answer(index: int, face: Face) -> str:
+    """Return the text over a face's box: age, its interval, and gender."""
+    low, high = face.age_interval
+    return f"{face.age:.0f} ({low}-{high}) {face.gender} {face.confidence:.0%}"
+
+
+def annotated(picture: Picture, label: Callable[[int, Face], str] = whole_answer, least: int = 11) -> bytes:
+    """Return a JPEG of a picture's preview with the box and the answer of each face.
+
+    Args:
+      label: returns the text over the box of the face with an index.
+      least: size of the smallest letters in pixels.
+    """
     image = Image.fromarray(picture.preview)
     draw = ImageDraw.Draw(image)
     line = max(2, round(max(image.size) / 400))
-    for face in picture.faces:
+    for i, face in enumerate(picture.faces):
         x, y, width, height = (value * picture.scale for value in face.box)
         colour = _COLOURS[face.status]
         draw.rectangle((x, y, x + width, y + height), outline=colour, width=line)
-        text = f"{face.age:.0f} ({face.age_interval[0]}-{face.age_interval[1]}) {face.gender} {face.confidence:.0%}"
-        font = ImageFont.load_default(max(11, min(28, round(width / 9))))
+        text = label(i, face)
+        font = ImageFont.load_default(max(least, min(28, round(width / 9))))
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         place = (max(0, min(x, image.width - right)), max(0, y - bottom - 4))
         draw.rectangle((place[0], place[1], place[0] + right + 4, place[1] + bottom + 4), fill=colour)

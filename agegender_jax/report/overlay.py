@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -20,6 +21,7 @@ from agegender_jax.report.figures.style import png
 from agegender_jax.sampling import evenly_spaced
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 SIDE = 2.0  # inches of a picture
 GRID_FACES = 6
 FLAT = 1e-4  # a mask that varies less counts as constant and is not drawn
@@ -117,20 +119,34 @@ def draw(rows: Sequence[Sequence[Panel]]) -> Figure:
     return figure
 
 
+def blended(panel: Panel) -> np.ndarray:
+    """Return the pixels of a panel with a map, uint8 RGB [H, W, 3]."""
+    name, low, _ = SCALES[panel.scale]
+    shown, cover = _shown(panel)
+    colours = colormaps[name](Normalize(low, 1)(shown))[..., :3]
+    grey = (panel.picture @ LUMA / 255)[..., None]
+    return np.round(255 * (grey + cover[..., None] * (colours - grey))).astype(np.uint8)
+
+
 def _show(axis: Axes, panel: Panel) -> None:
     axis.set_title(panel.title, fontsize=8)
     if panel.values is None:
         axis.imshow(panel.picture)
         return
-    axis.imshow(panel.picture @ np.array([0.299, 0.587, 0.114]), cmap="gray", vmin=0, vmax=255)
+    axis.imshow(panel.picture @ LUMA, cmap="gray", vmin=0, vmax=255)
     colours, low, _ = SCALES[panel.scale]
+    shown, cover = _shown(panel)
+    axis.imshow(shown, cmap=colours, vmin=low, vmax=1, alpha=cover, interpolation="nearest")
+
+
+def _shown(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values on the scale and how much they cover the picture, 0 to 1; each [H, W]."""
     values = np.asarray(panel.values, np.float64)
     if panel.scale == "mask":
-        shown, cover = (values - values.min()) / max(np.ptp(values), FLAT), 0.6 * (np.ptp(values) > FLAT)
-    else:
-        shown = np.clip(values / max(np.percentile(np.abs(values), 99), 1e-12), -1, 1)
-        cover = 0.85 * np.sqrt(np.abs(shown))
-    axis.imshow(shown, cmap=colours, vmin=low, vmax=1, alpha=cover, interpolation="nearest")
+        cover = np.full(values.shape, 0.6 * (np.ptp(values) > FLAT))
+        return (values - values.min()) / max(np.ptp(values), FLAT), cover
+    shown = np.clip(values / max(np.percentile(np.abs(values), 99), 1e-12), -1, 1)
+    return shown, 0.85 * np.sqrt(np.abs(shown))
 
 
 def _areas(areas: dict | None, before: str = "") -> str:

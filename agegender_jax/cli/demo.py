@@ -1,0 +1,45 @@
+"""Answer about photos on a local web page.
+
+agegender demo [--workdir=RUN …] [--weights=NAME] [--method=grad_cam] [--port=7860]
+
+A photo or a picture of the camera goes in. Boxes, ages with intervals, genders and warnings come out, with attention
+maps and attributions over each face. The page works without a network, and no picture is stored. Only this machine can
+open it unless --host says otherwise. Ctrl-C ends it.
+Age is apparent age, gender is perceived gender; either may be wrong for any single person.
+"""
+
+from absl import flags
+
+from agegender_jax.cli import app
+
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")
+METHOD = flags.DEFINE_multi_enum(
+    "method", ["grad_cam"], ["grad_cam", "integrated_gradients", "lrp"], "Attribution; repeat for several."
+)
+SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
+COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that hold the age.", 0.5, 0.99)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at. 0.0.0.0: every machine of the network may ask.")
+PORT = flags.DEFINE_integer("port", 7860, "Port to listen at.", 1, 65535)
+MAX_MB = flags.DEFINE_integer("max_mb", 20, "Largest file of a photo in MB.", 1, 1000)
+
+EXTRA = "demo"
+
+
+def main() -> None:
+    app.check_checkpoint(CHECKPOINT)
+    app.prepare_jax()
+    from agegender_jax.run import demo  # imports jax
+
+    demo.demo(
+        workdirs=WORKDIR.value,
+        weights=WEIGHTS.value,
+        checkpoint=CHECKPOINT.value,
+        methods=METHOD.value,
+        score=SCORE.value,
+        coverage=COVERAGE.value,
+        host=HOST.value,
+        port=PORT.value,
+        max_mb=MAX_MB.value,
+    )

@@ -1,0 +1,52 @@
+"""The demo command: a local web page that answers about photos."""
+
+import time
+from collections.abc import Sequence
+
+from agegender_jax.photos import detector
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run.demo.answering import PhotoAnswerer
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def demo(
+    *,
+    workdirs: Sequence[str],
+    weights: str | None,
+    checkpoint: str,
+    methods: Sequence[str],
+    score: float,
+    coverage: float,
+    host: str,
+    port: int,
+    max_mb: int,
+) -> None:
+    """Serve the page until a signal arrives.
+
+    Args:
+      workdirs: runs that answer together; the weights of this package if empty.
+      methods: attributions, of explain.METHODS; a net lacks some of them.
+      host, port: address to listen at.
+      max_mb: largest file of a photo.
+      The others: see `Predictor`.
+
+    Raises:
+      ConfigError, CheckpointError: bad arguments, nets that cannot be loaded, or an address that cannot be used.
+    """
+    with stop_flag() as stop, Progress(stop=stop) as progress:
+        detector.model_bytes()  # its absence is reported before nets are loaded
+        options = {"score": score, "coverage": coverage, "batch_size": 1}
+        predictor = Predictor(*workdirs, weights=weights, checkpoint=checkpoint, **options)
+        answerer = PhotoAnswerer(predictor, methods)
+        answerer.compile(progress.prepare)
+        from agegender_jax.run.demo import page  # imports gradio, which takes seconds
+
+        with page.served(answerer, host, port, max_mb) as address:
+            if host not in LOCAL:
+                progress.warn("every machine that reaches this address may ask about photos")
+            progress.note(f"the demo is at {address} (Ctrl-C ends it)")
+            while stop.code is None:
+                time.sleep(0.1)

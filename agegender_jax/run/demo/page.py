@@ -1,0 +1,143 @@
+"""The web page of the demo, by Gradio: no analytics, no fonts or scripts of other servers, no stored pictures."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+import gradio
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.report import photo_answer
+
+TITLE = "Age and gender of faces"
+ABOUT = f"""# {TITLE}
+Choose a photo or take one. It is answered on the machine that this page comes from, and not stored."""
+NOTHING = "The answer appears here."
+EXPIRED = "The upload has expired; choose the photo again."
+FONTS = ["system-ui", "sans-serif"]
+CHOOSE = "Drop a photo here,\nor click to choose one"
+CSS = """
+footer { display: none !important; }
+.gradio-container { width: 100% !important; max-width: 1100px !important; margin: 0 auto; }
+.source-selection { height: 52px !important; }
+.source-selection button { width: 44px !important; height: 44px !important; }
+.source-selection button svg { width: 24px !important; height: 24px !important; margin: auto; }
+"""
+WAITING = 16  # photos in the queue; more are refused
+KEPT = 60  # seconds after which an upload that was not answered is deleted
+
+
+@contextlib.contextmanager
+def served(answer: Callable[[bytes], str], host: str, port: int, max_mb: int) -> Iterator[str]:
+    """Serve the page while entered; yield its address.
+
+    Uploads are in a temporary folder, each until it is answered.
+
+    Args:
+      answer: returns HTML about the bytes of a picture file.
+
+    Raises:
+      ConfigError: the address cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="agegender-demo-") as folder, _environment(folder):
+        page = build(answer, Path(folder))
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=max_mb * 10**6,
+                theme=gradio.themes.Default(font=FONTS, font_mono=["monospace"]),
+                css=CSS,
+                footer_links=[],
+                run_history=False,  # browsers would keep photos and answers
+                share=False,
+                inbrowser=False,
+                inline=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+        except OSError as error:
+            raise ConfigError(
+                "the address cannot be listened at", f"--host={host} --port={port}", "name another --port, or a --host"
+            ) from error
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
+    """Return the page.
+
+    Args:
+      folder: of uploads.
+    """
+
+    def respond(upload: dict[str, Any] | None) -> tuple[str, Any]:
+        if upload is None:
+            return photo_answer.message(NOTHING), gradio.skip()
+        try:
+            return answer(_take(upload.get("path"), folder)), gradio.update(value=None)
+        except FileNotFoundError:
+            return photo_answer.message(EXPIRED), gradio.update(value=None)
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+        gradio.Markdown(ABOUT)
+        with gradio.Row():
+            with gradio.Column(scale=2, min_width=300):
+                photo = gradio.Image(
+                    label="Photo", sources=["upload", "webcam"], type="filepath", height=300, placeholder=CHOOSE
+                )
+            with gradio.Column(scale=3, min_width=300):
+                shown = gradio.HTML(photo_answer.message(NOTHING))
+        photo.input(
+            respond,
+            photo,
+            [shown, photo],
+            preprocess=False,  # Gradio's reports a file that is no picture as a fault
+            api_visibility="private",
+            show_progress_on=shown,
+        )
+    return page.queue(max_size=WAITING)
+
+
+def _take(name: Any, folder: Path) -> bytes:
+    """Return the content of an upload, and delete it.
+
+    Raises:
+      FileNotFoundError: there is no such file in the folder of uploads.
+    """
+    path = Path(str(name)).resolve()
+    if folder.resolve() not in path.parents or not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        return path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+        if path.parent != folder.resolve():
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(folder: str) -> Iterator[None]:
+    """Gradio's settings that have no argument: the folder of uploads, and no proxy to reach its own server."""
+    settings = {"GRADIO_TEMP_DIR": folder, "NO_PROXY": "*", "no_proxy": "*"}
+    earlier = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,211 @@
+"""The demo's page in a browser: upload, camera, photos without an answer, a phone's width, nothing stored."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import tarfile
+import time
+import urllib.request
+
+import drawn_photos
+import programs
+import pytest
+import small_weights
+from browser import MISSING, Browser, find
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run.demo.answering import PhotoAnswerer
+
+gradio = pytest.importorskip("gradio", reason="gradio is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not find(), reason=MISSING)]
+
+PHONE, DESKTOP = (390, 844), (1280, 900)
+CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+PLACE = ("127.0.0.1", 7863)
+MAX_MB = 1
+RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"
+STORED = """(async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
+  ...(await indexedDB.databases()).map(d => d.name), ...document.cookie.split(";").filter(c => c)])()"""
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def address(uploads, tmp_path_factory):
+    """The address of the page, which has its temporary files in `uploads`."""
+    from agegender_jax.run.demo import page
+
+    weights = small_weights.write(tmp_path_factory.mktemp("weights"))
+    answerer = PhotoAnswerer(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page.tempfile, "tempdir", str(uploads))
+        with page.served(answerer, *PLACE, MAX_MB) as address:
+            yield address
+        assert os.listdir(uploads) == []
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    crowd = drawn_photos.background(600, 900)
+    for i in range(2):
+        crowd = drawn_photos.paste(crowd, drawn_photos.face(2 + i), (250 + 400 * i, 300), 240)
+    contents = {
+        "crowd.jpg": drawn_photos.encode(crowd, "JPEG", quality=90),
+        "empty.png": drawn_photos.encode(drawn_photos.background(300, 400)),
+        "text.jpg": b"<html>not a picture</html>",
+        "large.png": os.urandom(MAX_MB * 10**6 + 1),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def files_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+class Page:
+    """The demo in a browser."""
+
+    def __init__(self, browser, address, size):
+        self.browser, self.width = browser, size[0]
+        browser.open(address, *size, dark=False)
+        self.wait("!!document.querySelector('input[type=file]')")
+
+    def value(self, expression):
+        answer = self.browser.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def wait(self, expression, seconds=30):
+        """The value of an expression once it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.value(expression)):
+            assert time.monotonic() < end, (expression, self.value("document.body.innerText"))
+            time.sleep(0.1)
+        return value
+
+    def upload(self, path):
+        field = self.browser.call("Runtime.evaluate", expression="document.querySelector('input[type=file]')")
+        self.browser.call("DOM.setFileInputFiles", files=[str(path)], objectId=field["result"]["objectId"])
+
+    def click(self, element):
+        self.wait(f"(e => e && (e.click(), true))({element})")
+
+    def text(self, part):
+        return self.wait(f"document.body.innerText.includes({part!r}) && document.body.innerText")
+
+    def shows(self, name):
+        """Keep a picture of the page where AGEGENDER_SHOTS names a folder."""
+        if folder := os.environ.get("AGEGENDER_SHOTS"):
+            (pathlib.Path(folder) / f"{name}{self.width}.png").write_bytes(self.browser.screenshot(2400))
+
+
+def complaints(browser):
+    """Those of the console, without two that are Gradio's own."""
+    return [text for text in browser.complaints() if "Method not implemented" not in text and "ERR_ABORTED" not in text]
+
+
+@pytest.fixture(scope="module", params=[DESKTOP, PHONE], ids=["desktop", "phone"])
+def page(address, request, tmp_path_factory):
+    with Browser(find(), tmp_path_factory.mktemp("profile"), *CAMERA) as browser:
+        yield Page(browser, address, request.param)
+
+
+def test_an_upload_is_answered_with_nothing_from_elsewhere(page, address, photos, uploads):
+    page.shows("start")
+    page.upload(photos / "crowd.jpg")
+    text = page.text("Face 2")
+    assert "2 faces" in text and "90 % interval" in text and "Grad-CAM" in text
+    page.wait("[...document.images].length == 11 && [...document.images].every(i => i.naturalWidth > 0)")
+    time.sleep(0.5)
+    page.shows("answer")
+    assert page.value("document.documentElement.scrollWidth") <= page.width
+    assert page.value("[...document.querySelectorAll('.photo_answer *')].every(e => e.clientWidth <= innerWidth)")
+    assert complaints(page.browser) == []
+    assert [url for url in page.browser.requests() if not url.startswith((address, "blob:"))] == []
+    assert files_in(uploads) == [] and page.value(STORED) == []
+
+
+@pytest.mark.parametrize(
+    "name, message", [("empty.png", "No face was found"), ("text.jpg", "This file cannot be used: not a")]
+)
+def test_a_photo_without_an_answer_has_a_message(page, photos, uploads, name, message):
+    page.upload(photos / name)
+    text = page.text(message)
+    page.shows(name.partition(".")[0])
+    assert "Traceback" not in text and "Error" not in text and "Face 1" not in text
+    assert page.value("document.documentElement.scrollWidth") <= page.width
+    assert files_in(uploads) == []
+
+
+def test_a_file_that_is_too_large_is_refused(page, photos, uploads):
+    page.upload(photos / "large.png")
+    page.text("maximum allowed size")
+    page.shows("large")
+    assert files_in(uploads) == []
+    page.browser.call("Page.reload")
+    page.wait("!!document.querySelector('input[type=file]') && !document.body.innerText.includes('maximum allowed')")
+
+
+def test_a_picture_of_the_camera_is_answered(page, uploads):
+    page.click("document.querySelector('[aria-label=\"Capture from camera\"]')")
+    page.click("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Webcam'))")
+    page.wait("[...document.querySelectorAll('video')].some(v => v.videoWidth > 0)")
+    page.click("document.querySelector('[aria-label=\"capture photo\"]')")
+    page.text("No face was found")  # Chromium's camera shows a pattern
+    page.shows("camera")
+    assert files_in(uploads) == []
+
+
+def test_an_address_in_use_is_an_error(address):
+    from agegender_jax.run.demo import page
+
+    with pytest.raises(ConfigError, match="cannot be listened at"), page.served(lambda content: "", *PLACE, MAX_MB):
+        pass
+
+
+def test_paths_outside_of_the_uploads_are_neither_read_nor_deleted(tmp_path):
+    from agegender_jax.run.demo import page
+
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "uploads" / "link").symlink_to(tmp_path / "secret.txt")
+    for name in (tmp_path / "secret.txt", tmp_path / "uploads/../secret.txt", tmp_path / "uploads/link", None, ""):
+        with pytest.raises(FileNotFoundError):
+            page._take(name, tmp_path / "uploads")
+    assert (tmp_path / "secret.txt").read_text() == "secret"
+
+
+def test_the_command_serves_until_ctrl_c(tmp_path):
+    with tarfile.open(RUN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "temporary").mkdir()
+    env = programs.environment() | {"PYTHONPATH": str(programs.ROOT), "TMPDIR": str(tmp_path / "temporary")}
+    env |= {"http_proxy": "http://127.0.0.1:9", "GRADIO_SHARE": "True"}
+    command = [*programs.command("demo", f"--workdir={tmp_path / 'resnet18-ema'}", "--port=7865")]
+    process = subprocess.Popen(command, cwd=programs.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        shown = b""
+        while b"Ctrl-C ends it" not in shown:
+            line = process.stdout.readline()
+            assert line, shown.decode()
+            shown += line
+        assert b"the demo is at http://127.0.0.1:7865/" in shown and b"live" not in shown
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert b"Age and gender" in direct.open("http://127.0.0.1:7865/", timeout=20).read()
+        with open("/proc/net/tcp") as sockets:
+            assert "0100007F:1EB9 00000000:0000 0A" in sockets.read()  # 127.0.0.1:7865 listens
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=30)[0].decode()
+        assert process.returncode == 0 and "Traceback" not in rest, rest
+    finally:
+        process.kill()
+    left = [path for path in (tmp_path / "temporary").rglob("*") if "agegender-demo" in str(path)]
+    assert left == []
