@@ -152,9 +152,13 @@ def test_nets_of_different_sizes_are_refused():
         program.image_size([member("levi_hassner"), member("levi_hassner", size=48)])
 
 
-def test_unknown_platforms_are_refused():
-    with pytest.raises(ConfigError, match="unknown platforms"):
-        formats.stablehlo([member("levi_hassner")], ["gpu"])
+@pytest.mark.parametrize(("platforms", "message"), [(["cpu", "gpu"], "unknown platform 'gpu'"), ([], "no platform")])
+def test_unknown_platforms_are_refused_before_nets_are_loaded(platforms, message):
+    with pytest.raises(ConfigError, match=message):
+        formats.stablehlo([member("levi_hassner")], platforms)
+    options = {"to": ["stablehlo"], "weights_name": None, "checkpoint": "best", "out": None}
+    with pytest.raises(ConfigError, match=message):
+        export.export(workdirs=["absent"], platforms=platforms, **options)
 
 
 def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):

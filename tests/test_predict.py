@@ -21,6 +21,7 @@ from agegender_jax import weights
 from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.report import gallery
 from agegender_jax.run import prediction_rows
 from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
@@ -282,6 +283,19 @@ def test_the_command_without_weights_says_how_to_get_them(folder, tmp_path, monk
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     with pytest.raises(ConfigError, match=r"ships no weights[\s\S]*launch.train"):
         run([folder / "one.png"], tmp_path / "out")
+
+
+def test_the_page_shows_the_least_confident_and_survives_an_unfinished_line(answered, tmp_path, monkeypatch):
+    _, summary, out = answered
+    stored = (out / "thumbnails.jsonl").read_bytes()
+    monkeypatch.setattr(gallery, "MOST", 12)
+    rows = list(prediction_rows.read(out / "predictions.jsonl"))
+    (tmp_path / "thumbnails.jsonl").write_bytes(b'{"file": "unfinished' + stored)
+    gallery.write(tmp_path / "page.html", iter(rows), tmp_path / "thumbnails.jsonl", summary)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 12 and "6 most confident rows" in page
+    shown = [int(text) for text in re.findall(r"<b>\w+ (\d+) %", page)]
+    assert shown == sorted(shown) and len(shown) == 10
 
 
 def test_help_is_quick_and_a_typo_is_named(tmp_path):

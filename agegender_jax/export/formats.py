@@ -21,12 +21,19 @@ def stablehlo(members: Sequence[Member], platforms: Sequence[str]) -> bytes:
     Raises:
       ConfigError: unknown platforms, or nets of different image sizes.
     """
-    if wrong := [name for name in platforms if name not in PLATFORMS] or not platforms:
-        raise ConfigError(f"unknown platforms {wrong}", "--platforms", f"use some of {', '.join(PLATFORMS)}")
+    check_platforms(platforms)
     size = program.image_size(members)
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"B, {size}, {size}, 3"), np.uint8)
     exported = jax.export.export(jax.jit(program.function(members)), platforms=list(platforms))(images)
     return bytes(exported.serialize())
+
+
+def check_platforms(platforms: Sequence[str]) -> None:
+    """Raise ConfigError unless `platforms` are some of PLATFORMS."""
+    wrong = [name for name in platforms if name not in PLATFORMS]
+    if wrong or not platforms:
+        what = f"unknown platform {wrong[0]!r}" if wrong else "no platform is named"
+        raise ConfigError(what, "--platforms", f"use some of {', '.join(PLATFORMS)}")
 
 
 def onnx(members: Sequence[Member], name: str) -> bytes:

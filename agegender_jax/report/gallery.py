@@ -1,6 +1,7 @@
 """Answers as pictures: a copy of a photo with boxes, and a page of all faces, the least confident first."""
 
 import base64
+import heapq
 import io
 import json
 from collections.abc import Callable, Iterable
@@ -51,9 +52,12 @@ def annotated(picture: Picture, label: Callable[[int, Face], str] = whole_answer
 
 
 def thumbnails(picture: Picture) -> bytes:
-    """Return a line of JSON for each face: file, index and a JPEG of the chip, in base64."""
+    """Return a line of JSON for each face: file, index and a JPEG of the chip, in base64.
+
+    It begins with the line's end, since an interrupted call may have left an unfinished line.
+    """
     return b"".join(
-        files.to_json({"file": picture.name, "face": i, "jpeg": _jpeg(face.chip)}).encode() + b"\n"
+        b"\n" + files.to_json({"file": picture.name, "face": i, "jpeg": _jpeg(face.chip)}).encode()
         for i, face in enumerate(picture.faces)
     )
 
@@ -63,12 +67,7 @@ def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary:
 
     Pictures without an answer come last. Only the first MOST rows are shown.
     """
-    answered: list[dict[str, Any]] = []
-    others: list[dict[str, Any]] = []
-    for row in rows:
-        (others if row["gender"] is None else answered).append(row)
-    answered.sort(key=lambda row: max(row["p_female"], 1 - row["p_female"]))
-    shown = [*answered, *others][:MOST]
+    shown = heapq.nsmallest(MOST, rows, key=_confidence)
     wanted = {(row["file"], row["face"]) for row in shown}
     chips = {}
     if thumbnails.exists():
@@ -76,15 +75,21 @@ def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary:
             for line in lines:
                 try:
                     item = json.loads(line)
-                except ValueError:  # of an interrupted call
+                except ValueError:  # empty, or of an interrupted call
                     continue
                 if (key := (item["file"], item["face"])) in wanted:
                     chips[key] = item["jpeg"]
     statuses = [status for status, count in summary["statuses"].items() if count]
+    left = sum(summary["statuses"].values()) - len(shown)
     page = ENVIRONMENT.get_template("gallery.html.jinja").render(
-        rows=shown, chips=chips, statuses=statuses, summary=summary, left=len(answered) + len(others) - len(shown)
+        rows=shown, chips=chips, statuses=statuses, summary=summary, left=left
     )
     files.replace(path, page)
+
+
+def _confidence(row: dict[str, Any]) -> float:
+    """Return the probability of the gender that was answered; 2 for a picture without an answer."""
+    return 2.0 if row["gender"] is None else max(row["p_female"], 1 - row["p_female"])
 
 
 def _jpeg(chip: np.ndarray) -> str:

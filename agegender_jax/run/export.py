@@ -56,6 +56,8 @@ def export(
         raise ConfigError("no format is named", "--to", f"use some of {', '.join(FORMATS)}")
     for kind in to:
         extras.check(EXTRAS[kind])
+    if "stablehlo" in to:
+        formats.check_platforms(platforms)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         predictor = Predictor(*workdirs, weights=weights_name, checkpoint=checkpoint)
         size = program.image_size(predictor.members)
@@ -156,9 +158,11 @@ def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> flo
 
 
 def _bytes(path: Path) -> int:
-    """Return the size of a file, and of the weights that a card names."""
-    together = [path] if path.suffix != ".json" else [*path.parent.glob("*.safetensors")]
-    return sum(file.stat().st_size for file in together)
+    """Return the size of a file, and of the weights whose card it is."""
+    if path.suffix != ".json":
+        return path.stat().st_size
+    names = weights.card(path.stem, path.parent).members or [path.stem]
+    return sum((path.parent / f"{name}.safetensors").stat().st_size for name in names)
 
 
 def _line(path: Path, entry: dict[str, Any]) -> str:
