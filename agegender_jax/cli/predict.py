@@ -60,6 +60,6 @@ def ages(values: list[str]) -> list[int]:
     """Return the ages of --over, each once, in ascending order."""
     from agegender_jax.errors import ConfigError
 
-    if wrong := [value for value in values if not value.strip().isdecimal()]:
-        raise ConfigError(f"not an age: {wrong[0]!r}", "--over", "for example --over=18,25")
+    if wrong := [value for value in values if not value.strip().isdecimal() or len(value) > 9]:
+        raise ConfigError(f"not an age: {wrong[0][:20]!r}", "--over", "for example --over=18,25")
     return sorted({int(value) for value in values})
