@@ -200,12 +200,11 @@ def test_answers_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path
         run([folder / "one.png"], tmp_path / "out", weights="two")
 
 
-def test_nets_without_thresholds_say_so(folder, shipped, tmp_path, monkeypatch, capsys):
+def test_nets_without_thresholds_say_so(folder, shipped, tmp_path, capsys):
     card = json.loads((shipped / "one.json").read_text())
     (tmp_path / "one.json").write_text(json.dumps(card | {"calibration": None}))
     (tmp_path / "one.safetensors").write_bytes((shipped / "one.safetensors").read_bytes())
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
-    run([folder / "none.png"], tmp_path / "out", weights="one")
+    run([folder / "none.png"], tmp_path / "out", weights="one", weights_dir=str(tmp_path))
     assert "WARNING: these nets have no thresholds" in capsys.readouterr().out
 
 

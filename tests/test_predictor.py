@@ -159,6 +159,11 @@ def test_bad_arguments_are_refused(shipped):
             Predictor(weights_dir=shipped, **wrong)
     with pytest.raises(ConfigError, match="name either"):
         Predictor("runs/ran", weights="one")
+    with pytest.raises(ConfigError, match="name either"):
+        Predictor("runs/ran", weights_dir=shipped)
+    for name in ("ran", "../up", ".hidden", ""):
+        with pytest.raises(ConfigError, match="cannot be called 'ran'|is no file name"):
+            calibrate._check_name(name, ["ran", "resnet"])
     with pytest.raises(CheckpointError, match="no run in the workdir"):
         Predictor("runs/absent")
 

@@ -3,7 +3,8 @@
 python -m launch.calibrate --workdir=runs/ran --workdir=runs/resnet [--weights_out=DIR --name=default --about=FILE.json]
 
 A training does this for its own net. Several nets that answer together need this command once: it writes answers.json
-to the first workdir. --weights_out also writes the nets as weights with their cards, for agegender predict --weights.
+to the first workdir. --weights_out also writes the nets as weights with their cards, which agegender predict takes with
+--weights_dir=DIR.
 """
 
 from absl import flags

@@ -15,6 +15,7 @@ from agegender_jax.cli import app
 OUT = flags.DEFINE_string("out", "answers", "Output folder.")
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
 WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, as launch.calibrate and export write it.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")
 DETECTOR = flags.DEFINE_enum("detector", "yunet", ["yunet", "none"], "none: each picture is one face, cropped already.")
 BOXES = flags.DEFINE_string("boxes", None, 'JSON file of known boxes: {"photo.jpg": [[x, y, width, height]]}.')
@@ -42,6 +43,7 @@ def main(paths: list[str]) -> None:
         workdirs=WORKDIR.value,
         out=OUT.value,
         weights=WEIGHTS.value,
+        weights_dir=WEIGHTS_DIR.value,
         checkpoint=CHECKPOINT.value,
         detector=DETECTOR.value,
         boxes=BOXES.value,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import ensemble
+from agegender_jax import ensemble, files
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.photos import alignment, detector, faces
@@ -60,15 +60,15 @@ class Predictor:
             raise ConfigError(f"unknown detector {detector!r}", "--detector", "use yunet or none")
         if not 0 < score <= 1 or batch_size < 1:
             raise ConfigError(f"score {score} or batch_size {batch_size} is impossible", "Predictor", "see its help")
-        if runs and weights:
-            raise ConfigError("both runs and weights are named", f"weights={weights}", "name either")
+        if runs and (weights or weights_dir):
+            raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
         self.chip_size = alignment.CHIP_SIZE
         if runs:
             self.members, fields = members.from_runs(runs, checkpoint)
             self.name = "+".join(member.name for member in self.members)
         else:
             self.name = weights or DEFAULT
-            folder = Path(weights_dir) if weights_dir else None
+            folder = files.expand(weights_dir, "weights_dir") if weights_dir else None
             self.members, fields, self.cards = members.from_weights(self.name, folder)
             self.chip_size = self.cards[0].chip_size
         self.fields = fields  # of the calibration, as JSON

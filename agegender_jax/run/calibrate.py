@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def calibrate(
     runs, configs = read_runs(workdirs)
     names = member_names([run.path.name for run in runs])
     further = _about(about)
+    _check_name(name, names if len(names) > 1 else [])
     with stop_flag() as stop, Progress(stop=stop) as progress:
         dataset = load_dataset(data_config(runs, configs, source), progress.prepare)
         _check_split(runs, dataset)
@@ -94,6 +96,18 @@ def _splits(run: Workdir) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except OSError as error:
         raise CheckpointError(f"the split cannot be read: {error.strerror}", str(run.splits), "train again") from error
+
+
+def _check_name(name: str, members: Sequence[str]) -> None:
+    """Raise ConfigError unless `name` can be that of files beside those of the members."""
+    if name in members or not re.fullmatch(r"[\w+-][\w.+-]*", name):
+        raise ConfigError(
+            f"the ensemble cannot be called {name!r}, as a member is"
+            if name in members
+            else f"{name!r} is no file name",
+            "--name",
+            "use another name of letters, digits, +, - and _",
+        )
 
 
 def _about(path: str | None) -> dict[str, Any]:

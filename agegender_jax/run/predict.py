@@ -37,6 +37,7 @@ def predict(
     workdirs: Sequence[str],
     out: str,
     weights: str | None = None,
+    weights_dir: str | None = None,
     checkpoint: str = "best",
     detector: str = photo_faces.YUNET,
     boxes: str | None = None,
@@ -75,7 +76,8 @@ def predict(
         if known is not None:
             _check_boxes(known, str(boxes), pictures)
         options = {"detector": detector, "score": score, "coverage": coverage, "over": over, "max_error": max_error}
-        predictor = Predictor(*workdirs, weights=weights, checkpoint=checkpoint, batch_size=batch_size, **options)
+        nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint}
+        predictor = Predictor(*workdirs, **nets, batch_size=batch_size, **options)
         folder = files.expand(out, "--out").resolve()
         if annotate:
             _check_outside(folder, arguments)
