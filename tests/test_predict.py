@@ -273,6 +273,8 @@ def test_user_errors(folder, tmp_path):
         run([folder / "one.png"], tmp_path / "out", boxes=str(tmp_path / "boxes.json"))
     with pytest.raises(ConfigError, match="inside a folder of pictures"):
         run([folder], folder / "answers", annotate=True)
+    with pytest.raises(ConfigError, match="inside a folder of pictures"):
+        run([folder / "**" / "one.png"], folder / "answers", annotate=True)
     with pytest.raises(DataError, match="1 of 2 files could not be read"):
         run([folder / "one.png", folder / "bad" / "text.jpg"], tmp_path / "strict", strict=True)
     assert len((tmp_path / "strict" / "predictions.jsonl").read_text().splitlines()) == 2

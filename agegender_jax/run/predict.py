@@ -136,9 +136,9 @@ def _check_boxes(known: dict[str, Any], path: str, pictures: Sequence[PictureFil
 
 
 def _check_outside(folder: Path, arguments: Sequence[str]) -> None:
-    """Raise ConfigError where --out lies in a folder of pictures: its own pictures would be read by the next call."""
+    """Raise ConfigError where --out lies in a folder of pictures or below a `**`: a later call would read its copies."""
     for argument in arguments:
-        place = Path(argument).expanduser()
+        place = Path(argument.partition("**")[0] or ".").expanduser()
         if argument != "-" and place.is_dir() and folder.is_relative_to(place.resolve()):
             raise ConfigError("--out is inside a folder of pictures", f"{folder} in {argument}", "name another --out")
 
