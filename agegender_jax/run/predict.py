@@ -136,7 +136,7 @@ def _check_boxes(known: dict[str, Any], path: str, pictures: Sequence[PictureFil
 
 
 def _check_outside(folder: Path, arguments: Sequence[str]) -> None:
-    """Raise ConfigError where --out lies in a folder of pictures or below a `**`, so that copies would be read later."""
+    """Raise ConfigError where --out lies in a folder of pictures, or below `**`: its copies would be read later."""
     for argument in arguments:
         place = Path(argument.partition("**")[0] or ".").expanduser()
         if argument != "-" and place.is_dir() and folder.is_relative_to(place.resolve()):
