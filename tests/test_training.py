@@ -114,6 +114,8 @@ def test_a_run_of_one_step_evaluates_saves_tests_and_writes_all_files(one_step):
     card = (one_step / "MODEL_CARD.md").read_text()
     assert untraced(card, read, dict(splits), lines(one_step), default().to_dict()) == set()
     assert [path.name for path in (one_step / "checkpoints").iterdir()] == ["1"]
+    manifest = json.loads((one_step / "checkpoints" / "1" / "manifest.json").read_text())
+    assert manifest["metrics"]["val_loss"] == pytest.approx(lines(one_step)[1]["loss"])
     assert [(row["step"], row["split"]) for row in lines(one_step)] == [(1, "train"), (1, "val")]
     assert json.loads((one_step / "results.json").read_text())["models"][0]["step"] == 1
 
