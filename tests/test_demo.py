@@ -23,7 +23,7 @@ from agegender_jax.structs import Probs
 @pytest.fixture(scope="module")
 def answerer(tmp_path_factory):
     weights = small_weights.write(tmp_path_factory.mktemp("weights"))
-    return answering.PhotoAnswerer(Predictor(weights_dir=weights, batch_size=1), ["grad_cam", "grad_cam"])
+    return answering.PhotoAnswerer(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
 
 
 @pytest.fixture(scope="module")

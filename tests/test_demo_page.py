@@ -127,10 +127,13 @@ def test_an_upload_is_answered_with_nothing_from_elsewhere(page, address, photos
     time.sleep(0.5)
     page.shows("answer")
     assert page.value("document.documentElement.scrollWidth") <= page.width
-    assert page.value("[...document.querySelectorAll('.photo_answer *')].every(e => e.clientWidth <= innerWidth)")
+    assert page.value(
+        "[...document.querySelectorAll('.photo_answer *')].every(e => e.getBoundingClientRect().right <= innerWidth)"
+    )
     assert complaints(page.browser) == []
     assert [url for url in page.browser.requests() if not url.startswith((address, "blob:"))] == []
     assert files_in(uploads) == [] and page.value(STORED) == []
+    assert page.value("window.gradio_config.run_history") is False
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class PhotoAnswerer:
     """
 
     def __init__(self, predictor: Predictor, methods: Sequence[str]):
-        self.predictor, self.methods = predictor, tuple(dict.fromkeys(methods))
+        self.predictor, self.methods = predictor, tuple(methods)
 
     def __call__(self, content: bytes) -> str:
         """Return HTML: the photo with boxes, and each face with its answer and maps, or why there are none.
