@@ -6,6 +6,7 @@ With several processes, each takes its share of every batch. Only process 0 writ
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -55,7 +56,6 @@ def fit(
     if solve.is_solved(config):
         return solve.fit(config, workdir, command, progress)
     with contextlib.ExitStack() as stack:
-        # Errors in the command are raised before any data are read.
         stack.enter_context(processes.report_errors_once())
         stack.enter_context(checks.explained_memory(config))
         stop = stack.enter_context(stop_flag())
@@ -86,10 +86,7 @@ def fit(
                 folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
         state = initial_state.restore_or_create(new_state, checkpoints, resuming, weights, num_steps, progress)
         start = int(state.step)
-        if processes.broadcast_value(start >= num_steps and folder.is_tested()):
-            progress.note(f"already finished at step {start}; results in {folder.results}")
-            if is_main and not folder.card.exists():
-                summary.write_card(folder)
+        if already_finished(start, num_steps, folder, progress):
             return
 
         initial_state.warn_of_new_rate(config, checkpoints, start, steps_per_epoch, num_steps, progress)
@@ -98,7 +95,7 @@ def fit(
         schedule = Schedule(config, steps_per_epoch, num_steps, start)
         stop.begin(start, stop.grace)
         if processes.broadcast_value(schedule.evaluates(start) and not checkpoints.is_scored(start)):
-            # the run was stopped after this step was saved and before it was validated
+            # stopped after this step was saved and before it was validated
             state = reestimate_statistics(start, state, config, dataset, stop, checkpoints)
             validate(start, state, validator, checkpoints)
         if start >= num_steps:
@@ -126,9 +123,7 @@ def fit(
                 with processes.sync_errors():
                     checkpoints.save(step, state, config_lib.to_dict(config))
             if stop_code:
-                with processes.sync_errors():
-                    checkpoints.finish()
-                raise Stopped(stop_code, step)
+                leave(stop_code, step, checkpoints)
             if evaluating:
                 state = driver.replicate(reestimate_statistics(step, state, config, dataset, stop, checkpoints))
                 validate(step, state, validator, checkpoints)
@@ -138,6 +133,23 @@ def fit(
             if is_main:
                 folder.restore_start(config, command, dataset.prepared, dataset.assignment)
         final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
+
+
+def already_finished(start: int, num_steps: int, folder: Workdir, progress: Progress) -> bool:
+    """Return whether a run has been trained and tested; a model card that is absent is written again."""
+    if not processes.broadcast_value(start >= num_steps and folder.is_tested()):
+        return False
+    progress.note(f"already finished at step {start}; results in {folder.results}")
+    if processes.is_main() and not folder.card.exists():
+        summary.write_card(folder)
+    return True
+
+
+def leave(code: int, step: int, checkpoints: Checkpoints) -> NoReturn:
+    """Raise Stopped once the save of this step is on the disk."""
+    with processes.sync_errors():
+        checkpoints.finish()
+    raise Stopped(code, step)
 
 
 def prepare_dataset(config: ConfigDict, folder: Workdir, progress: Progress) -> Dataset:
