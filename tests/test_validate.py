@@ -1,14 +1,17 @@
 """Which step is the best: the lowest cross-entropy on val with each head's temperature fitted there first."""
 
+import types
+
 import numpy as np
 import pytest
 from test_calibration import drawn, softmax
 
-from agegender_jax import metrics
+from agegender_jax import ensemble, metrics, models, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.metrics import calibration
-from agegender_jax.run.validate import calibrated_scores, selection_loss
+from agegender_jax.run.host import processes
+from agegender_jax.run.validate import Validator, calibrated_scores, selection_loss
 from agegender_jax.structs import Probs
 
 COUNT = 400
@@ -96,3 +99,21 @@ def test_steps_of_an_older_version_are_compared_by_what_all_have(tmp_path):
     save(checkpoints, 3, val_loss=1.4, calibrated_loss=0.3)  # better than the older step, which is removed
     assert checkpoints.steps() == [2, 3] and checkpoints.best_step() == 2
     checkpoints.close()
+
+
+@pytest.mark.parametrize("step, heads", [(4, []), (5, ["gender"])])
+def test_the_gender_head_may_have_the_majority_rate_in_the_first_half_of_a_run(val, monkeypatch, step, heads):
+    """Of 10 steps: a net that starts to learn gender late is not reported as collapsed."""
+    labels, confident, _ = val
+    right = np.arange(COUNT) < np.bincount(labels[1]).max()
+    majority = Probs(confident.age, np.eye(2)[np.where(right, labels[1], 1 - labels[1])] * 0.8 + 0.1)
+    monkeypatch.setattr(models, "from_config", lambda config: None)
+    monkeypatch.setattr(training, "eval_variables", lambda state: {})
+    monkeypatch.setattr(processes, "until_stopped", lambda *args: None)
+    monkeypatch.setattr(ensemble, "predict_all", lambda *args, **options: majority)
+    rows: list[dict] = []
+    progress = types.SimpleNamespace(stop=None, warn=lambda text: None)
+    recorder = types.SimpleNamespace(num_steps=10, progress=progress, position=lambda *args: {}, write=rows.append)
+    dataset = types.SimpleNamespace(targets=lambda split: labels, eval_batches=lambda *args: None)
+    assert Validator(default(), dataset, recorder)(step, None)["collapsed"] == heads
+    assert [row["collapsed"] for row in rows] == [heads]
