@@ -75,7 +75,7 @@ def predict_all(
         arguments.check(**{"batch.image": (image, "uint8 B H W 3"), "batch.mask": (mask, "number B")})
         if spread:
             image, gender, mask = spread.split((image, gender, mask))
-        outputs = _mean_of_views([predict(model, variables, view, gender) for view in image_views(image, views)]), mask
+        outputs = mean_of_views([predict(model, variables, view, gender) for view in image_views(image, views)]), mask
         probs, mask = spread.gather(outputs) if spread else jax.tree.map(np.asarray, outputs)
         rows.append(jax.tree.map(lambda x, real=mask > 0: x[real], probs))
     if not rows:
@@ -83,7 +83,8 @@ def predict_all(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 
-def _mean_of_views(parts: Sequence[Probs]) -> Probs:
+def mean_of_views(parts: Sequence[Probs]) -> Probs:
+    """Return the average of a net's probabilities for the views of the same images; one view is returned as it is."""
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *parts)
 
 

@@ -31,11 +31,12 @@ def member(name, views="none", temperatures=(1.0, 1.0), size=SIZE, width=0.125):
     image = np.zeros((1, size, size, 3), np.float32)
     shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), image)
     rng = np.random.default_rng(0)
-    draw = lambda path, leaf: _draw(rng, jax.tree_util.keystr(path), leaf.shape)  # noqa: E731
-    return Member(name, net, jax.tree_util.tree_map_with_path(draw, shapes), config, temperatures)
+    variables = jax.tree_util.tree_map_with_path(functools.partial(_draw, rng), shapes)
+    return Member(name, net, variables, config, temperatures)
 
 
-def _draw(rng, name, shape):
+def _draw(rng, path, leaf):
+    name, shape = jax.tree_util.keystr(path), leaf.shape
     if len(shape) > 1:
         return (rng.normal(size=shape) * np.prod(shape[:-1]) ** -0.5).astype(np.float32)
     positive = "scale" in name or "var" in name

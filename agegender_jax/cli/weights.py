@@ -4,7 +4,6 @@ agegender weights
 """
 
 from agegender_jax import weights
-from agegender_jax.cli import app  # noqa: F401
 
 COMPUTES = False
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax.extend import core
 
-from agegender_jax import data, ensemble
+from agegender_jax import ensemble
 from agegender_jax.data.views import views
 from agegender_jax.errors import ConfigError
 from agegender_jax.prediction.members import Member
@@ -45,12 +45,8 @@ def function(members: Sequence[Member]) -> Callable[[jax.Array], Arrays]:
 
 
 def _member_probs(member: Member, images: jax.Array) -> Probs:
-    logits = []
-    for view in views(images, member.views):
-        outputs: Any = member.model.apply(member.variables, data.normalize(view), train=False)
-        logits.append(Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits)))
-    probs = jax.tree.map(lambda *parts: sum(parts) / len(parts), *logits)
-    return ensemble.calibrate(probs, *member.temperatures) if member.temperatures != (1.0, 1.0) else probs
+    seen = [ensemble.predict(member.model, member.variables, view) for view in views(images, member.views)]
+    return ensemble.calibrate(ensemble.mean_of_views(seen), *member.temperatures)
 
 
 def for_any_platform(probabilities: Callable[[jax.Array], Arrays], size: int) -> Callable[[jax.Array], list[jax.Array]]:
