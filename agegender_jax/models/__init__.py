@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -204,9 +205,23 @@ def build(
     if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
         system = name if name in SYSTEMS else f"the {head} head"
         raise ValueError(f"{system} has gender_to_age='none', age_hidden=0 and dropout=0 alone")
+    of_backbone: dict[str, Any] = {
+        "width": width,
+        "stem": stem,
+        "attention": attention,
+        "learning": learning,
+        "stochastic_depth": stochastic_depth,
+        "initial": initial,
+        "grid": grid,
+        "patch": patch,
+        "low": low,
+        "patches": patches,
+        "dtype": dtype,
+    }
     if name in SYSTEMS:
-        chosen = (width, stem, attention, learning, stochastic_depth, initial, grid, patch, low, patches, dtype, head)
-        if chosen != (1, "default", "mixed", "residual", 0, "default", 3, 40, 2, "attended", "float32", "softmax"):
+        usual = inspect.signature(backbone).parameters
+        others = [option for option, value in of_backbone.items() if value != usual[option].default]
+        if others or head != "softmax":
             raise ValueError(
                 f"{name} has no options of other nets: leave width, stem, dtype, head, ... at their defaults"
             )
@@ -214,21 +229,7 @@ def build(
         if name == "frequency_critic":
             options["axis_name"] = axis_name
         return SYSTEMS[name](num_age_classes=num_age_classes, **options)
-    body = backbone(
-        name,
-        width=width,
-        stem=stem,
-        attention=attention,
-        learning=learning,
-        stochastic_depth=stochastic_depth,
-        initial=initial,
-        grid=grid,
-        patch=patch,
-        low=low,
-        patches=patches,
-        dtype=dtype,
-        axis_name=axis_name,
-    )
+    body = backbone(name, **of_backbone, axis_name=axis_name)
     if head == "elm":
         return ELMNet(body, num_age_classes, elm_hidden)
     return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden, dropout)
