@@ -1,6 +1,9 @@
-"""Names that are used once."""
+"""Names that are used once, and names of files."""
 
+import hashlib
+import re
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 
 def unique(name: str, is_taken: Callable[[str], bool]) -> str:
@@ -10,3 +13,12 @@ def unique(name: str, is_taken: Callable[[str], bool]) -> str:
         count += 1
         result = f"{name}-{count}"
     return result
+
+
+def file_name(name: str) -> str:
+    """Return a short ASCII name for a file about the picture `name`: its stem, and a digest of the whole name.
+
+    Equal stems of several folders stay apart.
+    """
+    stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(name).stem, flags=re.ASCII)[:80].strip(".") or "picture"
+    return f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"

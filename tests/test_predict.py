@@ -22,7 +22,7 @@ from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import gallery
-from agegender_jax.run import prediction_rows
+from agegender_jax.run import prediction_rows, row_files
 from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
 from agegender_jax.run.workdir import hold
@@ -138,7 +138,7 @@ def test_hostile_names_do_no_harm(answered):
     assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 18
     copies = [path.name for path in (out / "annotated").iterdir()]
     assert len(copies) == 8 and all(re.fullmatch(r"[\w.-]+\.jpg", name) for name in copies)
-    assert prediction_rows.cell("=1+1") == "'=1+1" and prediction_rows.cell([1.5, 2]) == "1.5 2"
+    assert row_files.cell("=1+1") == "'=1+1" and row_files.cell([1.5, 2]) == "1.5 2"
 
 
 def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, monkeypatch):
@@ -290,7 +290,7 @@ def test_the_page_shows_the_least_confident_and_survives_an_unfinished_line(answ
     _, summary, out = answered
     stored = (out / "thumbnails.jsonl").read_bytes()
     monkeypatch.setattr(gallery, "MOST", 12)
-    rows = list(prediction_rows.read(out / "predictions.jsonl"))
+    rows = list(row_files.read(out / "predictions.jsonl"))
     (tmp_path / "thumbnails.jsonl").write_bytes(b'{"file": "unfinished' + stored)
     gallery.write(tmp_path / "page.html", iter(rows), tmp_path / "thumbnails.jsonl", summary)
     page = (tmp_path / "page.html").read_text()

@@ -10,7 +10,7 @@ COMMANDS = {
     "predict": "answer with age and gender of the faces in photos",
     "explain": "show what trained nets look at",
     "demo": "answer about photos on a local web page",
-    "align": "make aligned chips of labelled faces for training",
+    "align": "make aligned chips of the faces in pictures",
     "export": "write nets to files for other programs",
     "ablate": "compare training variants over seeds",
     "baselines": "train all systems that the paper names, and compare them",

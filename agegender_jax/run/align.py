@@ -1,14 +1,12 @@
 """The align command: make aligned chips of the faces of a labelled source, itself a source for training."""
 
 import dataclasses
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from agegender_jax import files
 from agegender_jax.data import resolve, sources
@@ -17,9 +15,10 @@ from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import GENDERS, Label
 from agegender_jax.photos import alignment, detector
+from agegender_jax.run.align_pictures import png
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.workdir import hold, make_out, write_csv, write_json
+from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, write_json
 
 ROWS, SETTINGS, SUMMARY, LABELS = "faces.jsonl", "align.json", "summary.json", "labels.csv"
 ALIGNED, NO_FACE, UNREADABLE = "aligned", "no_face", "unreadable"
@@ -42,7 +41,9 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
       ConfigError, DataError: bad arguments, a source that cannot be read, or `out` of another call.
     """
     if not source:
-        raise ConfigError("--source is missing", "--source", "name labelled pictures, for example fairface.tar")
+        raise ConfigError(
+            "neither pictures nor --source is named", "command line", "agegender align PHOTO… or --source=fairface.tar"
+        )
     detector.model_bytes()
     folder = files.expand(out or f"aligned/{sources.source_name(source)}", "--out").resolve()
     resolve.check_outside(source, folder, "--out")
@@ -52,7 +53,9 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
 
 
 def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: str | None) -> dict:
-    _settle(folder, {"schema": 1, "source": sources.source_name(source), "size": size, "score": score})
+    keep_settings(
+        folder / SETTINGS, {"schema": 1, "source": sources.source_name(source), "size": size, "score": score}, "chips"
+    )
     chips = {row["file"]: row.get("chip") for row in _rows(folder)}
     detector.use_one_thread()
     with stop_flag() as stop, Progress(stop=stop) as progress:
@@ -67,19 +70,6 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
             f"{summary[UNREADABLE]} unusable: {folder}"
         )
     return summary
-
-
-def _settle(folder: Path, settings: dict) -> None:
-    """Write the settings of a first call; raise ConfigError if an earlier call had others."""
-    path = folder / SETTINGS
-    if path.exists():
-        try:
-            same = json.loads(path.read_bytes()) == settings
-        except ValueError:
-            same = False
-        if not same:
-            raise ConfigError("--out holds chips made with other settings", str(path), "name another folder for --out")
-    write_json(path, settings)
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -146,10 +136,8 @@ def _png_name(file: str) -> str:
 
 
 def _write_png(path: Path, chip: np.ndarray) -> None:
-    out = io.BytesIO()
-    Image.fromarray(chip).save(out, "PNG", compress_level=4)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(out.getvalue())
+    path.write_bytes(png(chip))
 
 
 def _finish(folder: Path) -> dict:

@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,17 +9,19 @@ from typing import Any
 
 from agegender_jax import files
 from agegender_jax.errors import ConfigError
+from agegender_jax.names import file_name
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import faces as photo_faces
 from agegender_jax.prediction.face import Picture
 from agegender_jax.prediction.predictor import Predictor, WithBoxes
 from agegender_jax.report import gallery as report_gallery
-from agegender_jax.run import prediction_rows, prediction_summary
+from agegender_jax.run import prediction_rows, prediction_summary, row_files
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.picture_files import PictureFile, open_pictures, read_boxes
-from agegender_jax.run.prediction_rows import RowFiles
-from agegender_jax.run.workdir import hold, make_out, write_json
+from agegender_jax.run.picture_files import PictureFile, check_outside, open_pictures, read_boxes
+from agegender_jax.run.prediction_rows import STEM
+from agegender_jax.run.row_files import RowFiles
+from agegender_jax.run.workdir import hold, keep_settings, make_out
 
 SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
 UNCALIBRATED = (
@@ -80,13 +80,14 @@ def predict(
         predictor = Predictor(*workdirs, **nets, batch_size=batch_size, **options)
         folder = files.expand(out, "--out").resolve()
         if annotate:
-            _check_outside(folder, arguments)
+            check_outside(folder, arguments)
         make_out(folder)
         stack.enter_context(hold(folder))
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known and _digest(known)}
-        _settle(folder, settings | {"gallery": gallery, "annotate": annotate})
+        keep_settings(folder / SETTINGS, settings | {"gallery": gallery, "annotate": annotate}, "answers")
         began = time.monotonic()
-        with RowFiles(folder, over, {picture.name: picture.state for picture in pictures}) as rows:
+        states = {picture.name: picture.state for picture in pictures}
+        with RowFiles(folder, STEM, prediction_rows.columns(over), states) as rows:
             waiting = [picture for picture in pictures if picture.name not in rows.done]
             for i, picture in enumerate(predictor.pictures(_sources(waiting, known), PREVIEW if annotate else 0)):
                 if gallery:
@@ -101,7 +102,7 @@ def predict(
         if predictor.calibration is None:
             progress.warn(UNCALIBRATED)
         if gallery:
-            answered = prediction_rows.read(folder / prediction_rows.JSONL)
+            answered = row_files.read(folder / f"{STEM}.jsonl")
             report_gallery.write(folder / GALLERY, answered, folder / THUMBNAILS, summary)
         prediction_summary.note(summary, folder, progress)
     if strict:
@@ -135,41 +136,11 @@ def _check_boxes(known: dict[str, Any], path: str, pictures: Sequence[PictureFil
         )
 
 
-def _check_outside(folder: Path, arguments: Sequence[str]) -> None:
-    """Raise ConfigError where --out lies in a folder of pictures, or below `**`: its copies would be read later."""
-    for argument in arguments:
-        place = Path(argument.partition("**")[0] or ".").expanduser()
-        if argument != "-" and place.is_dir() and folder.is_relative_to(place.resolve()):
-            raise ConfigError("--out is inside a folder of pictures", f"{folder} in {argument}", "name another --out")
-
-
-def _settle(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a first call; raise ConfigError if an earlier call had others."""
-    path = folder / SETTINGS
-    settings = json.loads(files.to_json(settings))
-    if path.exists():
-        try:
-            earlier = json.loads(path.read_bytes())
-        except ValueError:
-            earlier = None
-        if earlier != settings:
-            names = [name for name in settings if not isinstance(earlier, dict) or earlier.get(name) != settings[name]]
-            raise ConfigError(
-                f"--out holds answers of another call: {', '.join(names)} differ",
-                str(folder),
-                "name another --out, or delete that folder",
-            )
-    write_json(path, settings)
-
-
 def _append(path: Path, content: bytes) -> None:
     with open(path, "ab") as file:
         file.write(content)
 
 
 def _annotate(folder: Path, picture: Picture) -> None:
-    """Write the copy of a picture; a name's hash keeps equal names of several folders apart."""
-    stem = re.sub(r"[^\w.-]+", "_", Path(picture.name).stem, flags=re.ASCII)[:80].strip(".") or "picture"
-    digest = hashlib.sha256(picture.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     (folder / ANNOTATED).mkdir(exist_ok=True)
-    files.replace(folder / ANNOTATED / f"{stem}-{digest}.jpg", report_gallery.annotated(picture))
+    files.replace(folder / ANNOTATED / f"{file_name(picture.name)}.jpg", report_gallery.annotated(picture))

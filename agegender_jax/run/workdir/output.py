@@ -6,9 +6,11 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from agegender_jax import files
 from agegender_jax.errors import ConfigError
-from agegender_jax.run.workdir.folder import LOCK
+from agegender_jax.run.workdir.folder import LOCK, write_json
 
 
 def make_out(folder: Path) -> None:
@@ -66,6 +68,29 @@ def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callab
     raise ConfigError(
         f"--out holds other results: {description}", str(file.parent), "name another --out, or delete that folder"
     )
+
+
+def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
+    """Write the settings of a first call to `path`; raise ConfigError if an earlier call had others.
+
+    Args:
+      of: what the folder holds, for the message, such as "answers".
+    """
+    settings = json.loads(files.to_json(settings))
+    if path.exists():
+        try:
+            earlier = json.loads(path.read_bytes())
+        except ValueError:
+            earlier = None
+        if earlier != settings:
+            earlier = earlier if isinstance(earlier, dict) else {}
+            names = [name for name in {**settings, **earlier} if earlier.get(name) != settings.get(name)]
+            raise ConfigError(
+                f"--out holds {of} of another call: {', '.join(names)} differ",
+                str(path.parent),
+                "name another --out, or delete that folder",
+            )
+    write_json(path, settings)
 
 
 def workdirs(models: list[dict]) -> list[Path]:

@@ -1,0 +1,103 @@
+"""Rows of pictures as JSON lines and as CSV, written as they are ready; a later call continues them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import files
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes cells that begin like this
+
+
+class RowFiles:
+    """Both files in a folder, open for further rows.
+
+    Args:
+      folder: of the files.
+      stem: of their names.
+      columns: fields of a row, "file" and "faces" (the number of rows of a picture with faces) among them.
+      states: of the pictures of this call by name, see `PictureFile.state`. Earlier rows of a picture that has changed
+        are removed.
+
+    Attributes:
+      done: the names of the pictures that have their rows.
+    """
+
+    def __init__(self, folder: Path, stem: str, columns: Sequence[str], states: Mapping[str, list[int] | None]):
+        self.path, self._columns, self._states = folder / f"{stem}.jsonl", columns, states
+        self.done = _repair(self.path, states)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(self._columns)
+        table = self.path.with_suffix(".csv")
+        files.replace(table, text.getvalue())
+        self._csv = open(table, "a", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._csv, lineterminator="\n")
+        for row in read(self.path):
+            self._write_csv(row)
+        self._csv.flush()
+        self._jsonl = open(self.path, "ab")
+
+    def __enter__(self) -> "RowFiles":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._jsonl.close()
+        self._csv.close()
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append the rows of a picture."""
+        stated = ({**row, "state": self._states.get(row["file"])} for row in rows)
+        self._jsonl.write("".join(files.to_json(row) + "\n" for row in stated).encode())
+        self._jsonl.flush()
+        for row in rows:
+            self._write_csv(row)
+        self._csv.flush()
+
+    def _write_csv(self, row: dict[str, Any]) -> None:
+        self._writer.writerow([cell(row[name]) for name in self._columns])
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a .jsonl file; nothing where there is none."""
+    if path.exists():
+        with open(path, "rb") as lines:
+            yield from map(json.loads, lines)
+
+
+def cell(value: Any) -> str:
+    """Return the text of a CSV cell: control characters escaped, an apostrophe before what a spreadsheet computes."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return " ".join(cell(item) for item in value)
+    if not isinstance(value, str):
+        return str(value)
+    text = files.printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _repair(path: Path, states: Mapping[str, list[int] | None]) -> set[str]:
+    """Remove the rows of an unfinished last picture and of changed ones, and return the names of the other pictures."""
+    done: set[str] = set()
+    if not path.exists():
+        return done
+    temporary = path.with_suffix(".tmp")
+    with open(path, "rb") as earlier, open(temporary, "wb") as file:
+        lines: list[bytes] = []  # of the picture so far
+        for line in earlier:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else {}
+                name, count, state = row["file"], max(1, row["faces"]), row["state"]
+            except (ValueError, TypeError, KeyError):
+                break
+            lines.append(line)
+            if len(lines) == count:
+                if states.get(name, state) == state:
+                    done.add(name)
+                    file.writelines(lines)
+                lines = []
+    temporary.replace(path)
+    return done
