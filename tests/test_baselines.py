@@ -1,18 +1,24 @@
 """launch.baselines: which systems, their configs, resumption, the page; solved systems as runs; what is refused."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 import small_run
 
-from agegender_jax import configs, extras, files, models
-from agegender_jax.config import validate
+from agegender_jax import configs, extras, files, metrics, models
+from agegender_jax.config import default, validate
 from agegender_jax.configs import baselines as common
-from agegender_jax.errors import ConfigError
+from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import solve, train
-from agegender_jax.run.baselines import command, page, systems
-from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.baselines import command, page, speed, systems, table
+from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.workdir import Workdir, write_csv, write_json
+from agegender_jax.solve import region_sift as fit_sift
+from agegender_jax.structs import Probs
 
 
 def test_every_system_has_a_valid_config(tmp_path):
@@ -39,37 +45,125 @@ def test_the_folder_of_other_systems_is_refused(tmp_path):
     command.check_same(folder, config)
     files.replace(tmp_path / "common.json", files.to_json(config.to_dict()))
     command.check_same(folder, config)
-    config.num_epochs = 3
+    config.num_epochs = 7
     with pytest.raises(ConfigError, match="another config: num_epochs"):
         command.check_same(folder, config)
-    config.num_epochs, config.seed = 2, 1
+    config.num_epochs, config.seed = 6, 1
     with pytest.raises(ConfigError, match="another config: seed: 0 -> 1"):
         command.check_same(folder, config)
 
 
-def test_the_page():
-    difference = {"difference": -0.02, "ci95": [-0.04, 0.01]}
-    rows = [
-        {
-            "name": "resnet18",
-            "cites": "this library",
-            "differs": "",
-            "age_accuracy": 0.5,
-            "ci95": {"age_accuracy": [0.4, 0.6]},
-        },
-        {
-            "name": "elm",
-            "cites": "[16], 2018",
-            "differs": "no back-propagation",
-            "parameters": 1234,
-            "multiply_adds": 2.5e6,
-        }
-        | {"seconds": 3.0, "differences": {"resnet18": {"age_accuracy": difference, "gender_accuracy": None}}},
-    ]
-    content = {"source": {"name": "faces", "fingerprint": "f" * 64}, "n": 10, "systems": rows, "reference": "resnet18"}
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"num_epochs": 2}'])
+def test_a_damaged_record_of_the_fields_is_an_error(tmp_path, content):
+    (tmp_path / command.COMMON).write_text(content)
+    with pytest.raises(ConfigError, match="cannot be read") as error:
+        command.check_same(Workdir(tmp_path), common.get_config("quick"))
+    assert error.value.where == str(tmp_path / command.COMMON) and "delete that file" in error.value.fix
+
+
+def faces(count=40):
+    """A dataset of `count` test images, 20 in each age bucket 0 and 1, every second one female."""
+    prepared = types.SimpleNamespace(
+        file=[f"{i:03}.jpg" for i in range(count)],
+        group=np.arange(count),
+        age_years=np.arange(count) // 20 * 10,
+        age=np.repeat(np.arange(count) // 20, 2).reshape(-1, 2),
+        gender=np.arange(count) % 2,
+        name="faces",
+        fingerprint="f" * 64,
+    )
+    return Dataset(prepared, np.array(["test"] * count))
+
+
+def finish(folder, dataset, wrong=(), heads=("age", "gender")):
+    """Write the files of a finished run that predicts all faces right but the first `wrong` of each score."""
+    run, count = Workdir(folder), len(dataset.assignment)
+    config = default()
+    config.model.update(name="levi_hassner", width=0.125)
+    config.data.image_size = 32
+    for head in {"age", "gender"} - set(heads):
+        config.loss[f"{head}_weight"] = 0.0
+    run.path.mkdir(parents=True)
+    run.write_config(config.to_dict())
+    wrong_ages, wrong_genders = wrong or (0, 0)
+    age, female = np.full((count, 12), 0.01), np.where(dataset.prepared.gender, 0.9, 0.1)
+    age[np.arange(count), dataset.prepared.age[:, 0]] = 0.89
+    age[np.arange(wrong_ages), :2] = 0.3, 0.6  # less sure, so that an average of right and wrong is right
+    female[:wrong_genders] = np.where(dataset.prepared.gender[:wrong_genders], 0.4, 0.6)
+    probs = Probs(age, np.stack([1 - female, female], 1))
+    rows = [[name, *ages, p] for name, ages, p in zip(dataset.prepared.file, age, female, strict=True)]
+    write_csv(run.predictions, ("file", *(f"p_age_{k}" for k in range(12)), "p_female"), rows)
+    (scored,) = metrics.scored([probs], [None], *dataset.targets("test"), dataset.prepared.age_years)
+    write_json(run.results, {"models": [{"step": 4, "parameters": 10} | scored]})
+    write_json(run.calibration, {})
+    row = {"split": "train", "step": 4, "images_per_second": 64.0}
+    run.metrics.write_text(files.to_json(row) + "\n")
+    write_json(run.path / speed.FILE, {"images_per_second": 100.0, "batch": 64})
+    return run
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """baselines.json of three finished systems and a run outside the table."""
+    folder, dataset = tmp_path_factory.mktemp("systems"), faces()
+    finish(folder / "resnet18", dataset, (10, 0))
+    finish(folder / "ran56", dataset, (4, 2))
+    finish(folder / "plain_cnn", dataset, (0, 8), heads=("gender",))
+    best = finish(folder / "other" / "best", dataset)
+    return table.results(command.choose([]), Workdir(folder), dataset, [best])
+
+
+def test_every_row_is_compared_with_our_nets_their_ensemble_and_other_runs(content):
+    rows = {row["name"]: row for row in content["systems"]}
+    assert list(rows) == ["resnet18", "ran56", "ensemble", "plain_cnn"]
+    assert "elm" in content["missing"] and not {"ran56", "drawn_faces"} & set(content["missing"])
+    assert content["references"] == ["resnet18", "ran56", "ensemble", "best"]
+    for name, row in rows.items():
+        assert set(row["differences"]) == set(content["references"]) - {name}
+    minus_ran = rows["resnet18"]["differences"]["ran56"]
+    assert minus_ran["age_accuracy"]["difference"] == pytest.approx(-6 / 40)
+    assert minus_ran["gender_accuracy"]["difference"] == pytest.approx(2 / 40)
+    assert minus_ran["age_accuracy"]["ci95"][1] < 0 < minus_ran["aabd"]["ci95"][0]
+    assert rows["plain_cnn"]["differences"]["best"]["age_accuracy"] is None
+
+
+def test_the_ensemble_has_intervals_sizes_and_speed(content):
+    row = content["systems"][2]
+    assert row["age_accuracy"] == 36 / 40 and row["gender_accuracy"] == 1 and row["age_one_off"] == 1
+    low, high = row["ci95"]["age_accuracy"]
+    assert low < 36 / 40 < high and set(row["ci95"]) == set(table.HEAD_OF)
+    assert row["images_per_second"] == 50 and row["parameters"] == 20 and row["seconds"] > 0
+
+
+def test_the_page(content):
     text = page.render(content)
-    assert "0.500 [0.400, 0.600]" in text and "| elm | [16], 2018 |  | 1,234 | 2.5 | 3.0 |" in text
-    assert "| elm | -0.020 [-0.040, +0.010] |  |  | no back-propagation |" in text
+    assert "| resnet18 | this library | scratch | 10 |" in text and "| 100 | 0.750 [" in text
+    assert "| plain_cnn | [27], 2019 |" in text and "|  |  | 0.800 [" in text  # without a score of age
+    assert "Paired differences to best (levi_hassner, width 0.125, 32 px):" in text
+    assert "| resnet18 | -0.150 [-" in text.partition("Paired differences to ran56:")[2]
+    assert "Not finished yet: levi_hassner, caffenet," in text
+    assert "| plain_cnn | a stand-in: the method is not known; gender alone |" in text
+
+
+def test_runs_to_compare_with_are_finished_and_of_the_same_split(tmp_path):
+    dataset = faces()
+    finish(tmp_path / "age", dataset, heads=("age",))
+    with pytest.raises(ConfigError, match="one head alone"):
+        table.others([Workdir(tmp_path / "age")], dataset)
+    with pytest.raises(ConfigError, match="not finished") as error:
+        table.others([Workdir(tmp_path / "absent")], dataset)
+    assert error.value.where == f"--against={tmp_path / 'absent'}" and "data.split_seed" in error.value.fix
+    own = finish(tmp_path / "one", dataset), finish(tmp_path / "two", dataset, (2, 2))
+    assert list(table.others(own, dataset)) == ["one", "two", "one + two"]
+    with pytest.raises(DataError, match="other images") as error:
+        table.others(own[:1], faces(20))
+    assert "data.split_seed" in error.value.fix
+
+
+def test_progress_of_what_is_not_stepped_names_no_epoch(capsys):
+    with Progress() as progress:
+        progress.row({"split": "val", "step": 1, "loss": 1.0, "age_accuracy": 0.5, "gender_accuracy": 1, "aabd": 0.5})
+    assert capsys.readouterr().out.startswith("step 1  val")
 
 
 def test_what_solved_systems_refuse(tmp_path, monkeypatch):
@@ -86,6 +180,48 @@ def test_what_solved_systems_refuse(tmp_path, monkeypatch):
         train.fit(config, str(tmp_path / "run"), [])
     assert "pip install 'agegender-jax[baselines]'" in error.value.fix
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fit", ["rbf", "layered", "lda"])
+def test_a_fit_stops_between_its_parts(fit):
+    draw, parts = np.random.default_rng(0), []
+    x, age, gender = draw.normal(size=(60, 8)), draw.integers(0, 4, (60, 1)).repeat(2, 1), draw.integers(0, 2, 60)
+    targets = {"train": (age, gender), "val": (age[:10], gender[:10])}
+    arguments = x, x[:10], targets, fit, 12
+
+    def stop_at(count):
+        def check():
+            parts.append(count)
+            if len(parts) == count:
+                raise Stopped(75, doing="solving")
+
+        return check
+
+    fit_sift.fit(*arguments, check=stop_at(0))
+    assert len(parts) == {"rbf": 2 + 1 + 12, "layered": 2 + 1 + 2 * 12, "lda": 2}[fit]
+    for count in (1, 2, len(parts)):
+        parts.clear()
+        with pytest.raises(Stopped):
+            fit_sift.fit(*arguments, check=stop_at(count))
+
+
+def test_a_solved_run_stops_with_nothing_unsaved(tmp_path, monkeypatch):
+    config = small_run.config(tmp_path)
+    config.model.update(name="region_sift", gender_to_age="none", classifier="lda", width=1.0)
+    with stop_flag() as stop:
+
+        def describe(images):
+            assert not stop.unsaved()
+            stop.code = 75
+            return images[:, 0, :30]
+
+        monkeypatch.setattr(solve.region_sift, "describe", describe)
+        monkeypatch.setattr(fit_sift, "fit", None)
+        stop.begin(3, 0.0)
+        stop.trained = 4  # of a run before
+        with pytest.raises(Stopped, match="while solving"):
+            train.fit(config, str(tmp_path / "run"), [])
+    assert not (tmp_path / "run" / solve.FIT).exists()
 
 
 def configs_of(name, variant=""):

@@ -4,7 +4,7 @@ python -m launch.baselines --config=configs/baselines.py --config.data.source=cr
 
 The config has the common fields; agegender_jax/run/baselines/systems.py has what each system changes. The same command
 again resumes, and passes over systems that are done. --only=region_sift_lda,local_dnn trains those, what they start
-from, and ResNet-18.
+from, and ResNet-18. --against=runs/best compares every row with a finished run of the same split too.
 
 Writes DIR/<system>/, each an ordinary run, DIR/baselines.json and DIR/baselines.md.
 """
@@ -20,6 +20,11 @@ from agegender_jax.run.host import determinism
 CONFIG = app.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.")
 ONLY = flags.DEFINE_list("only", [], "Names of systems, comma-separated; empty for all.")
+AGAINST = flags.DEFINE_multi_string(
+    "against",
+    [],
+    "Folder of a finished run of the same source and split to compare every row with; repeat for several.",
+)
 
 EXTRA = "train"
 
@@ -33,4 +38,4 @@ def main() -> None:
     app.prepare_jax()
     from agegender_jax.run.baselines import command  # imports jax
 
-    command.baselines(config, WORKDIR.value, ONLY.value, sys.argv)
+    command.baselines(config, WORKDIR.value, ONLY.value, sys.argv, AGAINST.value)

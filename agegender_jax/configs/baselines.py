@@ -19,9 +19,8 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.log.figures = False
     quick = {
         "model": {"width": 0.125},
-        "data": {"image_size": 48, "source": "synthetic:1000"},
-        "num_epochs": 2,
-        "eval": {"every_epochs": 1},
+        "data": {"image_size": 48, "source": "synthetic:2000"},
+        "num_epochs": 6,
     }
     variants = {"small": lambda c: None, "quick": lambda c: c.update(quick)}
     return config_lib.apply_variants(config, variant, variants)

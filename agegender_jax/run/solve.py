@@ -26,7 +26,7 @@ from agegender_jax.models.grey import grey
 from agegender_jax.run import checks, final_test, leaks, train
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.host.signals import GRACE, stop_flag
 from agegender_jax.run.recorder import Recorder
 from agegender_jax.run.validate import Validator
 from agegender_jax.run.workdir import Workdir, write_json
@@ -49,6 +49,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
     config = config.copy_and_resolve_references()
     with contextlib.ExitStack() as stack:
         stop, folder = stack.enter_context(stop_flag()), Workdir(workdir)
+        stop.begin(0, GRACE)
         checks.before_data(config)
         resolve.check_outside(config.data.source, folder.path, "--workdir")
         stack.enter_context(folder)
@@ -109,6 +110,7 @@ def _region_sift(config: ConfigDict, dataset: Dataset, progress: Progress) -> di
     descriptors = {split: _rows(describe, config, dataset, split, progress) for split in ("train", "val")}
     targets = {split: dataset.targets(split) for split in descriptors}
     options = {"classifier": config.model.classifier, "seed": config.seed, "note": progress.note}
+    options["check"] = functools.partial(_check, progress)
     train_rows, val_rows = descriptors["train"], descriptors["val"]
     params = sift_fit.fit(train_rows, val_rows, targets, num_age_classes=NUM_AGE_BUCKETS, **options)
     return {"params": params}
@@ -144,6 +146,7 @@ def _head(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progr
         sums.add(rows, 2 * right - 1)
     rest = elm.hidden_batches(lambda x: hidden(features(x)), batches("val"), NUM_AGE_BUCKETS)
     val, right = (np.concatenate(parts) for parts in zip(*rest, strict=True))
+    _check(progress)
     beta, report = elm.select(sums, val, right)
     params = dict(variables["params"])
     if config.model.head == "elm":
@@ -172,7 +175,16 @@ def _standardised(mean, deviation, features):
 
 
 def _batches(config: ConfigDict, dataset: Dataset, progress: Progress, split: str):
-    return dataset.eval_batches(split, config.data.image_size, min(64, config.eval.batch_size), progress.prepare)
+    """Yield the batches of a split; raise Stopped after a signal."""
+    size = min(64, config.eval.batch_size)
+    for batch in dataset.eval_batches(split, config.data.image_size, size, progress.prepare):
+        _check(progress)
+        yield batch
+
+
+def _check(progress: Progress) -> None:
+    if progress.stop is not None:
+        progress.stop.check("solving")
 
 
 def _rows(f: Callable, config: ConfigDict, dataset: Dataset, split: str, progress: Progress) -> np.ndarray:

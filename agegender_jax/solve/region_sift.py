@@ -22,6 +22,7 @@ def fit(
     num_age_classes: int,
     seed: int = 0,
     note: Callable[[str], None] = lambda text: None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Return the parameters of `models.region_sift.RegionSift`.
 
@@ -32,29 +33,32 @@ def fit(
       targets: "train" and "val" -> (age buckets int [N, 2], gender int [N]).
       classifier: see `models.region_sift`.
       note: receives a line for each fit.
+      check: called before each fit of some seconds; raises to stop.
     """
     age, gender = targets["train"]
     bucket = np.minimum(age[:, 0], OLDEST)
+    check()
     pca = _pca(train, seed)
     x, x_val = (_apply(pca, descriptors) for descriptors in (train, val))
     note(f"PCA: {len(x)} images, {COMPONENTS} components")
+    check()
     if classifier == "lda":
         heads = {"age_head": _lda_scores(x, bucket, num_age_classes), "gender_head": _lda_scores(x, gender, 2)}
         return {"pca": pca, **heads}
-    gender_svm, score = _machine(x, x_val, gender, 2, 1.0, C_PCA)
+    gender_svm, score = _machine(x, x_val, gender, 2, 1.0, C_PCA, check)
     params = {"pca": pca, "gender_svm": gender_svm, "gender_scale": _gender_scale(score[:, 0], targets["val"][1])}
     note("SVM of gender")
     if classifier == "rbf":
-        params["age_svm"], scores = _machine(x, x_val, bucket, num_age_classes, 1.0, C_PCA)
+        params["age_svm"], scores = _machine(x, x_val, bucket, num_age_classes, 1.0, C_PCA, check)
     elif classifier == "flat":
-        layers, scores = _lda_and_machine(x, x_val, bucket, "all", np.ones(len(x), bool), num_age_classes)
+        layers, scores = _lda_and_machine(x, x_val, bucket, "all", np.ones(len(x), bool), num_age_classes, check)
         params |= layers
     else:
         answers = params["gender_scale"]
         is_female = score[:, 0] * answers["kernel"][0, 1] + answers["bias"][1] > 0
         scores = np.zeros((len(x_val), num_age_classes))
         for label, kind in enumerate(("male", "female")):
-            layers, own = _lda_and_machine(x, x_val, bucket, kind, gender == label, num_age_classes)
+            layers, own = _lda_and_machine(x, x_val, bucket, kind, gender == label, num_age_classes, check)
             params |= layers
             scores[is_female == label] = own[is_female == label]
     note("SVM of age")
@@ -93,7 +97,7 @@ def _lda_scores(x: np.ndarray, classes: np.ndarray, count: int) -> dict[str, np.
     return _dense(kernel, bias)
 
 
-def _lda_and_machine(x, x_val, classes, kind: str, chosen: np.ndarray, count: int):
+def _lda_and_machine(x, x_val, classes, kind: str, chosen: np.ndarray, count: int, check):
     """Return the layers lda_<kind> and age_svm_<kind>, fitted on the chosen examples, and the scores of val."""
     kernel, bias = np.zeros((x.shape[1], DISCRIMINANTS)), np.zeros(DISCRIMINANTS)
     if len(np.unique(classes[chosen])) > 1:
@@ -104,11 +108,11 @@ def _lda_and_machine(x, x_val, classes, kind: str, chosen: np.ndarray, count: in
     lda = _dense(kernel, bias)
     z, z_val = _apply(lda, x), _apply(lda, x_val)
     gamma = 1 / max(DISCRIMINANTS * float(z[chosen].var()), 1e-12)  # scikit-learn's "scale"
-    machine, scores = _machine(z, z_val, classes, count, gamma, C_LDA, chosen)
+    machine, scores = _machine(z, z_val, classes, count, gamma, C_LDA, check, chosen)
     return {f"lda_{kind}": lda, f"age_svm_{kind}": machine}, scores
 
 
-def _machine(x, x_val, classes, count: int, gamma: float, c: float, chosen=None):
+def _machine(x, x_val, classes, count: int, gamma: float, c: float, check, chosen=None):
     """Return the arrays of a `KernelMachine` and its scores of val [N, K]: one machine, or one for each class.
 
     Args:
@@ -123,6 +127,7 @@ def _machine(x, x_val, classes, count: int, gamma: float, c: float, chosen=None)
     rows = np.flatnonzero(chosen)
     for column, label in enumerate(labels):
         is_label = classes[rows] == label
+        check()
         if is_label.any() and not is_label.all():
             svc = SVC(C=c, gamma=gamma, cache_size=500).fit(x[rows], is_label)
             dual[rows[svc.support_], column], bias[column] = svc.dual_coef_[0], svc.intercept_[0]

@@ -1,47 +1,66 @@
 """The table of all systems as Markdown."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+SCORES = {"age_accuracy": "age", "age_one_off": "one-off", "gender_accuracy": "gender", "aabd": "AABD"}
 
 
 def render(content: dict) -> str:
-    """Return the page of baselines.json: scores, sizes and times, and paired differences to the reference."""
+    """Return the page of baselines.json: scores, sizes and times, paired differences, and what each row differs in."""
+    rows, source = content["systems"], content["source"]
+    columns: dict[str, Callable[[dict], str]] = {
+        "system": lambda row: row["name"],
+        "cites": lambda row: row["cites"],
+        "start": lambda row: row["starts_from"],
+        "parameters": lambda row: _number(row, "parameters", ","),
+        "M multiply-adds": lambda row: _number(row, "multiply_adds", ",.1f", 1e-6),
+        "seconds": lambda row: _number(row, "seconds", ",.0f"),
+        "images/s": lambda row: _number(row, "images_per_second", ",.0f"),
+    } | {text: lambda row, name=name: _score(row, name) for name, text in SCORES.items()}
     lines = [
-        f"Test split of {content['source']['name']} ({content['source']['fingerprint'][:16]}), {content['n']} images.",
-        "95 % intervals in brackets; seconds of training steps, or of the fit.",
+        f"Test split of {source['name']} (fingerprint `{source['fingerprint'][:16]}`), n = {content['n']}. "
+        "95 % intervals in brackets. Seconds: of the training steps, or of the fit. Images/s: predictions of batches "
+        "of 64. The ensemble's sizes and times are sums over its members.",
         "",
-        "| system | cites | start | parameters | M multiply-adds | seconds | age | one-off | gender | AABD |",
-        "|---|---|---|--:|--:|--:|---|---|---|---|",
+        *_table(columns, rows, right=("parameters", "M multiply-adds", "seconds", "images/s")),
     ]
-    for row in content["systems"]:
-        sizes = [f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:,.1f}"] if "parameters" in row else ["", ""]
-        scores = [_score(row, name) for name in ("age_accuracy", "age_one_off", "gender_accuracy", "aabd")]
-        cells = [row["name"], row["cites"], row.get("starts_from", ""), *sizes, f"{row.get('seconds', '')}", *scores]
-        lines.append(f"| {' | '.join(cells)} |")
-    reference = content["reference"]
-    lines += [
-        "",
-        f"Paired differences to {reference}:",
-        "",
-        "| system | age | gender | AABD | differs from its paper |",
-    ]
-    lines.append("|---|---|---|---|---|")
-    for row in content["systems"]:
-        if row["name"] != reference:
-            values = [_difference(row, reference, name) for name in ("age_accuracy", "gender_accuracy", "aabd")]
-            lines.append(f"| {' | '.join([row['name'], *values, row['differs']])} |")
+    if content["missing"]:
+        lines += ["", f"Not finished yet: {', '.join(content['missing'])}."]
+    for reference in content["references"]:
+        about = content["against"].get(reference)
+        described = f" ({about['model']}, width {about['width']:g}, {about['image_size']} px)" if about else ""
+        columns = {"system": lambda row: row["name"]} | {
+            SCORES[name]: lambda row, name=name, reference=reference: _difference(row, reference, name)
+            for name in ("age_accuracy", "gender_accuracy", "aabd")
+        }
+        compared = [row for row in rows if row["name"] != reference]
+        lines += ["", f"Paired differences to {reference}{described}:", "", *_table(columns, compared)]
+    columns = {"system": lambda row: row["name"], "differs from its paper": lambda row: row["differs"]}
+    lines += ["", *_table(columns, [row for row in rows if row["cites"] != "this library"])]
     return "\n".join(lines) + "\n"
 
 
+def _table(columns: dict[str, Callable[[dict], str]], rows: Sequence[dict], right: Sequence[str] = ()) -> list[str]:
+    lines = [list(columns), ["--:" if name in right else "---" for name in columns]]
+    lines += [[cell(row) for cell in columns.values()] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _number(row: dict[str, Any], name: str, form: str, factor: float = 1) -> str:
+    return "" if row.get(name) is None else format(row[name] * factor, form)
+
+
 def _score(row: dict[str, Any], name: str) -> str:
-    value, interval = row.get(name), row.get("ci95", {}).get(name)
+    value, interval = row[name], row["ci95"].get(name)
     if value is None:
         return ""
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def _difference(row: dict[str, Any], reference: str, name: str) -> str:
-    found = row.get("differences", {}).get(reference, {}).get(name)
-    if not found:
+    difference = row["differences"][reference][name]
+    if not difference:
         return ""
-    low, high = found["ci95"]
-    return f"{found['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    low, high = difference["ci95"]
+    return f"{difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -41,7 +41,11 @@ def _head(name: str, head: str):
 
 
 def _sift(classifier: str):
-    return _net("region_sift", classifier=classifier, gender_to_age="none", width=1.0)
+    def change(config: ConfigDict) -> None:
+        config.model.update(name="region_sift", classifier=classifier, gender_to_age="none", width=1.0)
+        config.data.image_size = 200  # of its windows
+
+    return change
 
 
 def _patches(patches: str):
@@ -55,6 +59,7 @@ def _patches(patches: str):
 def _local(edges: bool):
     def change(config: ConfigDict) -> None:
         config.model.update(name="local_dnn", edges=edges, gender_to_age="none", width=1.0)
+        config.data.image_size = 100  # of its patches
         config.augment.update(flip=False, shift=0.0, colour=0.0)  # the net mirrors and shifts its own patches
         config.num_epochs *= 4  # a step sees one patch of an image
 

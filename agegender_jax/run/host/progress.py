@@ -116,6 +116,8 @@ class Progress:
         self._line("  ".join([self._epoch(row["step"]), f"{row['split']:5}", *parts]))
 
     def _epoch(self, step: int) -> str:
+        if not self._epochs:  # nothing is trained by steps
+            return f"step {step}"
         return f"epoch {step / self._steps_per_epoch:.2f}/{self._epochs:.2f}"
 
     def _eta(self, step: int) -> list[str]:

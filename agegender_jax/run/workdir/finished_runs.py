@@ -29,8 +29,11 @@ def tested(run: Workdir) -> dict:
         raise _damaged("results", run.results, run) from None
 
 
-def predictions(run: Workdir, dataset: Dataset) -> Probs:
+def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
     """Return the run's predictions for the test split, from predictions.csv: numpy Probs in the order of `dataset`.
+
+    Args:
+      fix: what the error advises, where the run is not the command's own.
 
     Raises:
       DataError: the file is missing, damaged or of other images.
@@ -46,7 +49,7 @@ def predictions(run: Workdir, dataset: Dataset) -> Probs:
         age = np.array([[float(row[name]) for name in columns] for row in rows])
         female = np.array([float(row["p_female"]) for row in rows])
     except (OSError, LookupError, TypeError, ValueError):
-        raise _damaged("predictions", run.predictions, run) from None
+        raise _damaged("predictions", run.predictions, run, fix) from None
     back = np.argsort(order)
     return Probs(age[back], np.stack([1 - female, female], -1)[back])
 
@@ -63,9 +66,9 @@ def lighten(run: Workdir) -> None:
             shutil.rmtree(folder)
 
 
-def _damaged(what: str, path, run: Workdir) -> DataError:
+def _damaged(what: str, path, run: Workdir, fix: str = "") -> DataError:
     return DataError(
         f"the {what} of a run are missing, damaged or of other images",
         str(path),
-        f"delete {run.path} and repeat the command, which trains it again",
+        fix or f"delete {run.path} and repeat the command, which trains it again",
     )
