@@ -82,7 +82,7 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
     compiled = gpu if torch_compile is None else torch_compile
     blocks = [len(block) for block in np.array_split(range(count), min(BLOCKS, count))]
     ours, theirs, more, timed, first, early = [], [], {}, None, None, []
-    with torch_process.Rival(what, config, steps.parameters(config), compiled) as twin:
+    with torch_process.TorchProcess(what, config, steps.parameters(config), compiled) as twin:
         try:
             first, *_ = twin.run(WARMUP)
             early = twin.run(blocks[0]) if gpu else []  # while the memory is all its own
@@ -118,7 +118,7 @@ def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | No
     return measured | more | {"torch": reference | twin.info}
 
 
-def _their_block(twin: torch_process.Rival, count: int, early: list[float]) -> list[float]:
+def _their_block(twin: torch_process.TorchProcess, count: int, early: list[float]) -> list[float]:
     """Return seconds of PyTorch's steps; none, with a note, if they fail and PyTorch has been measured `early`."""
     try:
         return _rested(twin.run, count)

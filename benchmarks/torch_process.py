@@ -30,7 +30,7 @@ def check() -> None:
         raise ConfigError("the PyTorch nets are missing", str(PROGRAM), "run it from a checkout of the repository")
 
 
-class Rival:
+class TorchProcess:
     """A process of benchmarks/torch_steps.py for the step of `config`; a context manager that ends it.
 
     Args:
@@ -82,7 +82,7 @@ class Rival:
             self.__exit__()
             raise
 
-    def __enter__(self) -> "Rival":
+    def __enter__(self) -> "TorchProcess":
         return self
 
     def __exit__(self, *error) -> None:

@@ -1,4 +1,4 @@
-"""What a line of launch.benchmark must hold, of the tiniest net."""
+"""Check the fields of a line that launch.benchmark prints for the smallest net."""
 
 import jax
 import pytest

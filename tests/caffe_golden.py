@@ -1,4 +1,4 @@
-"""Deterministic weights by Caffe's layer names, and what Caffe's definitions of the nets give with them.
+"""Deterministic weights by Caffe's layer names, and the outputs of Caffe's definitions of the nets with them.
 
 A layer N has weights, OIHW, RandomState(crc32(N)).standard_normal(shape) * sqrt(2 / fan_in), the fan_in of a group
 counting its own inputs, and biases 0.1 * RandomState(crc32(N + "/bias")).standard_normal(n). The image is
@@ -55,6 +55,7 @@ def variables(net, size, method=None, **options):
 
 
 def image(size):
+    """Return the image, float32 [1, size, size, 3]."""
     return np.float32(60 * np.random.RandomState(0).standard_normal((1, 3, size, size))).transpose(0, 2, 3, 1)
 
 

@@ -10,8 +10,8 @@ import re
 import tempfile
 
 if "COMPILED_BY_TESTS" not in os.environ:  # the processes that the first one starts use its folder
-    KEPT = tempfile.TemporaryDirectory(prefix="compiled-")
-    os.environ["COMPILED_BY_TESTS"] = KEPT.name
+    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+    os.environ["COMPILED_BY_TESTS"] = COMPILED.name
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["COMPILED_BY_TESTS"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -46,8 +46,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    place = {name: i for i, name in enumerate(SLOWEST_FIRST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+    position = {name: i for i, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: position.get(item.path.stem, len(position)))
 
 
 def pytest_sessionfinish(session):
@@ -65,8 +65,8 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def skips(config):
-    """(reason, where the test runs, or None where the reason is not allowed) of each skipped test."""
+    """Yield (reason, where the test runs, or None if the reason is not allowed) of each skipped test."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     for report in reporter.stats.get("skipped", ()) if reporter else ():
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-        yield reason, next((place for pattern, place in ALLOWED_SKIPS.items() if re.fullmatch(pattern, reason)), None)
+        yield reason, next((where for pattern, where in ALLOWED_SKIPS.items() if re.fullmatch(pattern, reason)), None)

@@ -1,4 +1,4 @@
-"""Photos of drawn faces on drawn backgrounds, each face at a known place."""
+"""Photos of drawn faces on drawn backgrounds, each face at a known position."""
 
 import functools
 import io
@@ -11,12 +11,12 @@ from agegender_jax import synthetic
 
 @functools.cache
 def face(seed=2, size=160, age=34, gender=1):
-    """A drawn face that YuNet finds, uint8 [size, size, 3]."""
+    """Return a drawn face that YuNet detects, uint8 [size, size, 3]."""
     return synthetic.faces.draw_face(np.random.default_rng(seed), age, gender, 0, size)[0]
 
 
 def background(height, width, seed=0):
-    """Smooth random colours, uint8 [height, width, 3]."""
+    """Return smooth random colours, uint8 [height, width, 3]."""
     small = np.random.default_rng(seed).integers(60, 200, (6, 8, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -31,7 +31,7 @@ def paste(photo, picture, centre, side, roll=0.0):
 
 
 def encode(image, kind="PNG", **options):
-    """The bytes of a picture file."""
+    """Return the bytes of a picture file."""
     out = io.BytesIO()
     Image.fromarray(image).save(out, kind, **options)
     return out.getvalue()

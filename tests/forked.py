@@ -1,4 +1,4 @@
-"""Runs programs in forked children of one helper process, which has imported what they import: seconds less for each.
+"""Run programs in forked children of one helper process that has imported their modules; each start is seconds shorter.
 
 As a program it is that helper: a line of JSON on stdin for each child, its exit code on stdout.
 """
@@ -22,7 +22,7 @@ _helper: subprocess.Popen | None = None
 
 def run(argv, cwd, env, timeout):
     """Run `launch.NAME` as argv = [python, "-m", "launch.NAME", ...] says, as subprocess.run with captured output."""
-    helper = _started()
+    helper = _start_helper()
     with tempfile.TemporaryDirectory() as folder:
         outputs = [os.path.join(folder, name) for name in ("stdout", "stderr")]
         request = {"module": argv[2], "argv": argv[3:], "cwd": str(cwd), "env": dict(env), "outputs": outputs}
@@ -40,16 +40,16 @@ def run(argv, cwd, env, timeout):
     return subprocess.CompletedProcess(argv, code, stdout, stderr)
 
 
-def _started():
+def _start_helper():
     global _helper
     if _helper is None or _helper.poll() is not None:
         command = [sys.executable, __file__]
         _helper = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        atexit.register(_end, _helper)
+        atexit.register(_stop, _helper)
     return _helper
 
 
-def _end(helper):
+def _stop(helper):
     helper.kill()
     helper.wait()
 

@@ -24,7 +24,7 @@ MASK = {"down": "down_sample", "skip": "skip", "up": "up_sample"}
 
 
 def caffe_name(path: list[str]) -> str:
-    """The authors' name of the convolution at a submodule path, such as ["stage1_att1", "pre1", "conv2"]."""
+    """Return the authors' name of the convolution at a submodule path, such as ["stage1_att1", "pre1", "conv2"]."""
     if path == ["stem_conv"]:
         return "conv1"
     top = re.fullmatch(r"(stage|final)_?(\d)?_?(res|att)(\d)?", path[0])
@@ -44,7 +44,7 @@ def caffe_name(path: list[str]) -> str:
 
 
 def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Float32 weights in OIHW (or OI) order for the Caffe layer `name`."""
+    """Return float32 weights in OIHW (or OI) order for the Caffe layer `name`."""
     draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     return (draw * np.sqrt(0.5 / np.prod(shape[1:]))).astype(np.float32)
 

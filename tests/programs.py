@@ -1,4 +1,4 @@
-"""Runs the programs as a user does, on few small faces."""
+"""Run the programs as a user does, on a few small faces."""
 
 import json
 import os
@@ -63,8 +63,8 @@ def check(done, code, *texts):
         assert text in done.stderr, done.stderr
 
 
-def run_until(step, how, workdir, *arguments, name="train", watched=None):
-    """Train, send the signal `how` once a line of `step` or later is logged; return the exit code and stderr.
+def run_until(step, signal_name, workdir, *arguments, name="train", watched=None):
+    """Train, send the signal `signal_name` once a line of `step` or later is logged; return the exit code and stderr.
 
     Args:
       watched: the workdir of the run whose log counts, where the program has several.
@@ -79,19 +79,19 @@ def run_until(step, how, workdir, *arguments, name="train", watched=None):
     try:
         while process.poll() is None and not any(row["step"] >= step for row in rows(watched or workdir)):
             time.sleep(0.02)
-        process.send_signal(getattr(signal, how))
+        process.send_signal(getattr(signal, signal_name))
         _, errors = process.communicate(timeout=120)
         return process.returncode, errors
     finally:
         process.kill()
 
 
-def together(*arguments, own=((), ()), meanwhile=None, environments=None):
+def run_two_processes(*arguments, own=((), ()), during=None, environments=None):
     """Run launch.train in two processes that connect; return exit codes, stdouts and stderrs, process by process.
 
     Args:
       own: further arguments of each process.
-      meanwhile: called with the processes once they are started.
+            during: called with the processes once they are started.
       environments: variables for each, instead of the flags that number it.
     """
     port, reservation = reserved_port()
@@ -103,8 +103,8 @@ def together(*arguments, own=((), ()), meanwhile=None, environments=None):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         processes.append(subprocess.Popen(command("train", *process_arguments), cwd=ROOT, env=env, text=True, **pipes))
     try:
-        if meanwhile:
-            meanwhile(processes)
+        if during:
+            during(processes)
         outputs = [process.communicate(timeout=240) for process in processes]
     finally:
         for process in processes:
@@ -114,7 +114,7 @@ def together(*arguments, own=((), ()), meanwhile=None, environments=None):
 
 
 def reserved_port():
-    """Return a port, and the socket that reserves it until it is closed; a gRPC server can listen there meanwhile."""
+    """Return a port, and the socket that reserves it until it is closed; a gRPC server can listen there too."""
     reservation = socket.socket()
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as gRPC does
     reservation.bind(("localhost", 0))
@@ -127,7 +127,7 @@ def _without_gloo(outputs):
 
 
 def run_on_terminal(name, *arguments, columns=100):
-    """Return the exit code, and what a terminal `columns` wide was sent, without control sequences."""
+    """Return the exit code and the output to a terminal of `columns` columns, without control sequences."""
     ours, theirs = pty.openpty()
     env = environment() | {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
     process = subprocess.Popen(command(name, *arguments), cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -157,6 +157,6 @@ def rows(workdir):
     return [json.loads(line) for line in lines]
 
 
-def lasting(workdir):
-    """Return the lines without what depends on the clock."""
+def reproducible_rows(workdir):
+    """Return the rows without the fields that depend on the clock."""
     return [{key: value for key, value in row.items() if key not in TIMING} for row in rows(workdir)]

@@ -25,11 +25,11 @@ def labels(count, seed=0):
 def member(name, age, gender, seed):
     """Return a member that is mostly correct and overconfident."""
     rng = np.random.default_rng(seed)
-    far = np.abs(np.arange(12) - (age[:, :1] + rng.normal(0, 0.7, (len(age), 1))))
-    of_age = np.exp(-1.6 * far + rng.normal(0, 0.6, far.shape))
+    distance = np.abs(np.arange(12) - (age[:, :1] + rng.normal(0, 0.7, (len(age), 1))))
+    age_scores = np.exp(-1.6 * distance + rng.normal(0, 0.6, distance.shape))
     p = 1 / (1 + np.exp(-(2 * gender - 1) * rng.normal(2.4, 2, len(gender))))
     probs = Probs(
-        (of_age / of_age.sum(1, keepdims=True)).astype(np.float32), np.stack([1 - p, p], 1).astype(np.float32)
+        (age_scores / age_scores.sum(1, keepdims=True)).astype(np.float32), np.stack([1 - p, p], 1).astype(np.float32)
     )
     raw = evaluation.Member(name, f"runs/{name}", 700, 1882710, probs, "probs", BUCKET_YEARS)
     return raw.calibrate(1.7, 1.2)

@@ -17,7 +17,7 @@ SIZE = 32
 
 
 def patch(monkeypatch, net):
-    """Let `net` name the small one until the test ends, if there is one."""
+    """Replace the backbone `net` by its small version, if there is one, until the test ends."""
     if net in BACKBONES:
         monkeypatch.setitem(models.BACKBONES, net, BACKBONES[net])
 

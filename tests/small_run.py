@@ -1,11 +1,11 @@
-"""A training of seconds on a few small faces, for tests in this process."""
+"""The config of a training run that takes seconds, for tests in this process."""
 
 from agegender_jax import synthetic
 from agegender_jax.config import default
 
 
 def config(folder):
-    """Six steps, three an epoch, of a net that compiles quickly, on 60 faces drawn into `folder`."""
+    """Return the config of six steps, three an epoch, of a quickly compiled net, on 60 faces drawn into `folder`."""
     synthetic.write_faces(folder / "faces", 60, seed=0, size=32)
     config = default()
     config.model.update(name="levi_hassner", width=0.125)

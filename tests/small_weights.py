@@ -1,10 +1,10 @@
-"""Weights and cards of two tiny nets with random numbers, and of their ensemble, made without a training."""
+"""Weights and cards of two tiny nets with random numbers, and of their ensemble, made without training."""
 
 import functools
 
 import jax
 import numpy as np
-from test_answers import drawn
+from test_answers import draw_predictions
 
 from agegender_jax import weights
 from agegender_jax.config import default
@@ -20,7 +20,7 @@ def write(folder):
     config = default().to_dict()
     config["model"] |= {"name": "levi_hassner", "width": 0.125}
     config = {"model": config["model"], "data": {"image_size": SIZE}, "eval": {"views": "none"}}
-    probs, *labels = drawn(400, 0)
+    probs, *labels = draw_predictions(400, 0)
     fitted = calibration.fit(probs, *labels, None)
     for name, seed in (("one", 0), ("two", 1)):
         rng = np.random.default_rng(seed)

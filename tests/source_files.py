@@ -12,14 +12,14 @@ FACES = {f"{age}_{age % 2}_{age % 5}_{DATE}": f"face of {age}".encode() for age 
 FORMS = ("folder", "tar", "tar.gz", "tgz", "zip")
 
 
-def write(form: str, place: Path, files: dict[str, bytes]) -> str:
-    """Puts the files into a folder or archive called `faces` and returns its path."""
+def write(form: str, folder: Path, files: dict[str, bytes]) -> str:
+    """Write the files into a folder or archive called `faces`; return its path."""
     if form == "folder":
         for name, data in files.items():
-            (place / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / "faces" / name).write_bytes(data)
-        return str(place / "faces")
-    path = place / f"faces.{form}"
+            (folder / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "faces" / name).write_bytes(data)
+        return str(folder / "faces")
+    path = folder / f"faces.{form}"
     if form == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in files.items():
@@ -29,7 +29,7 @@ def write(form: str, place: Path, files: dict[str, bytes]) -> str:
 
 
 def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = "") -> tuple:
-    """A tar member of any kind, for write_tar."""
+    """Return a tar member of any kind, for write_tar."""
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, len(data), target
     return info, data
@@ -43,5 +43,5 @@ def write_tar(path: Path, members: list[tuple]) -> str:
 
 
 def reasons(spec: str) -> dict[str, str | None]:
-    """File -> why it is unusable, or None."""
+    """Return, for each file, the reason why it is unusable, or None."""
     return {item.file: item.reason for item in sources.read(spec)}

@@ -1,4 +1,4 @@
-"""Variants over seeds: which there are, how they are trained and resumed, and what is said of them."""
+"""Variants over seeds: parsing, training, resumption and comparison."""
 
 import contextlib
 import csv
@@ -44,7 +44,7 @@ def config(small):
 
 
 @pytest.fixture(scope="module")
-def place(small, tmp_path_factory):
+def out(small, tmp_path_factory):
     """An ablation of two variants and two seeds that was stopped in its second run and started again."""
     folder = tmp_path_factory.mktemp("ablation") / "feed"
 
@@ -75,99 +75,101 @@ def place(small, tmp_path_factory):
     return folder
 
 
-def ablate(config, place, seeds=(0, 1), vary=VARY):
-    return ablation.ablate(config, vary, seeds, str(place), ["test"], ensemble=True)
+def ablate(config, out, seeds=(0, 1), vary=VARY):
+    return ablation.ablate(config, vary, seeds, str(out), ["test"], ensemble=True)
 
 
-def rows(place, name, seed):
-    with open(place / name / f"seed{seed}" / "predictions.csv", newline="") as file:
+def rows(out, name, seed):
+    with open(out / name / f"seed{seed}" / "predictions.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def right(row):
-    """age_accuracy, gender_accuracy and aabd of a line, from its answer as text."""
+    """Return age_accuracy, gender_accuracy and aabd of a row of predictions.csv."""
     distance = abs(AGE_BUCKETS.index(row["age_bucket"]) - int(row["true_age"]) // 10)
     return distance == 0, row["gender"] == row["true_gender"], distance
 
 
 def averaged(members):
-    """The line of an ensemble, from its members' lines."""
+    """Return the ensemble's row from its members' rows."""
     female = np.mean([float(row["p_female"]) for row in members])
     ages = [np.mean([float(row[f"p_age_{i}"]) for row in members]) for i in range(len(AGE_BUCKETS))]
     answer = {"age_bucket": AGE_BUCKETS[int(np.argmax(ages))], "gender": "female" if female > 0.5 else "male"}
     return members[0] | answer
 
 
-def test_a_stopped_ablation_resumes_and_completes_every_run(place):
-    told = (place / "stdout").read_text()
-    assert f"run 1 of 4: {BASE}, seed 0: finished before" in told and "resumed at step" in told
-    assert f"run 4 of 4: {OTHER}, seed 1; about" in told
-    found = json.loads((place / "ablation.json").read_text())
-    assert [(run["variant"], run["seed"]) for run in found["runs"]] == [(BASE, 0), (OTHER, 0), (BASE, 1), (OTHER, 1)]
-    for run in found["runs"]:
-        folder = place / run["workdir"]
+def test_a_stopped_ablation_resumes_and_completes_every_run(out):
+    output = (out / "stdout").read_text()
+    assert f"run 1 of 4: {BASE}, seed 0: finished before" in output and "resumed at step" in output
+    assert f"run 4 of 4: {OTHER}, seed 1; about" in output
+    result = json.loads((out / "ablation.json").read_text())
+    assert [(run["variant"], run["seed"]) for run in result["runs"]] == [(BASE, 0), (OTHER, 0), (BASE, 1), (OTHER, 1)]
+    for run in result["runs"]:
+        folder = out / run["workdir"]
         config = json.loads((folder / "config.json").read_text())
         assert config["seed"] == run["seed"] and run["variant"].endswith("=" + config["model"]["gender_to_age"])
         assert config["num_steps"] == programs.rows(folder)[-1]["step"] == 4
         assert [path.name for path in (folder / "checkpoints").iterdir()] == [str(run["step"])]  # the best alone
         assert (run["seconds"] > 0) == ((run["variant"], run["seed"]) == (OTHER, 0))  # no step of the others was timed
-    assert found["config"]["model"]["name"] == "levi_hassner" and "seed" not in found["config"]
-    assert found["made_by"]["versions"]["jax"] and found["made_by"]["command"]
-    assert found["vary"] == {"model.gender_to_age": ["probs", "shuffled"]}
+    assert result["config"]["model"]["name"] == "levi_hassner" and "seed" not in result["config"]
+    assert result["made_by"]["versions"]["jax"] and result["made_by"]["command"]
+    assert result["vary"] == {"model.gender_to_age": ["probs", "shuffled"]}
 
 
-def test_scores_and_differences_are_those_of_the_predictions(place):
-    found = json.loads((place / "ablation.json").read_text())
-    lines = {name: [rows(place, name, seed) for seed in (0, 1)] for name in (BASE, OTHER)}
-    lines["ensemble"] = [[averaged(pair) for pair in zip(*of, strict=True)] for of in zip(*lines.values(), strict=True)]
-    outcomes = {name: np.array([[right(row) for row in run] for run in of], float) for name, of in lines.items()}
-    assert [row["name"] for row in found["variants"]] == list(outcomes)
-    for row in found["variants"]:
+def test_scores_and_differences_are_those_of_the_predictions(out):
+    result = json.loads((out / "ablation.json").read_text())
+    lines = {name: [rows(out, name, seed) for seed in (0, 1)] for name in (BASE, OTHER)}
+    lines["ensemble"] = [
+        [averaged(pair) for pair in zip(*runs, strict=True)] for runs in zip(*lines.values(), strict=True)
+    ]
+    outcomes = {name: np.array([[right(row) for row in run] for run in runs], float) for name, runs in lines.items()}
+    assert [row["name"] for row in result["variants"]] == list(outcomes)
+    for row in result["variants"]:
         means = outcomes[row["name"]].mean(1)  # [seed, score]
         assert [row[name] for name in NAMES] == pytest.approx(means.mean(0).tolist())
         assert [row["by_seed"][name] for name in NAMES] == [pytest.approx(x) for x in means.T.tolist()]
         assert row["control"] == (row["name"] != BASE)
-    for run in found["runs"]:
-        tested = json.loads((place / run["workdir"] / "results.json").read_text())["models"][0]
-        row = next(row for row in found["variants"] if row["name"] == run["variant"])
+    for run in result["runs"]:
+        tested = json.loads((out / run["workdir"] / "results.json").read_text())["models"][0]
+        row = next(row for row in result["variants"] if row["name"] == run["variant"])
         assert [row["by_seed"][name][run["seed"]] for name in NAMES] == pytest.approx([tested[n] for n in NAMES])
     pairs = [(OTHER, BASE), ("ensemble", BASE), ("ensemble", OTHER)]
-    assert [(each["a"], each["b"]) for each in found["differences"]] == pairs
-    for each in found["differences"]:
-        by_hand = (outcomes[each["a"]] - outcomes[each["b"]]).mean(1)
+    assert [(each["a"], each["b"]) for each in result["differences"]] == pairs
+    for each in result["differences"]:
+        expected = (outcomes[each["a"]] - outcomes[each["b"]]).mean(1)
         for i, name in enumerate(NAMES):
-            assert each[name]["by_seed"] == pytest.approx(by_hand[:, i].tolist())
+            assert each[name]["by_seed"] == pytest.approx(expected[:, i].tolist())
             assert each[name]["ci95"][0] <= each[name]["difference"] <= each[name]["ci95"][1]
 
 
-def test_the_terminal_gets_a_table_for_each_pair_and_what_it_rests_on(place):
-    told = " ".join((place / "stdout").read_text().split())
-    assert f"{OTHER} (a control) against {BASE}" in told and f"ensemble (a control) against {BASE}" in told
-    assert "16 images, seeds 0, 1" in told and "so few seeds are weak evidence about others" in told
-    assert told.count("│ AABD │") == 3 and len(re.findall(r" by \d\.\d{3}", told)) == 9
+def test_the_terminal_output_has_a_table_for_each_pair_and_its_basis(out):
+    output = " ".join((out / "stdout").read_text().split())
+    assert f"{OTHER} (a control) against {BASE}" in output and f"ensemble (a control) against {BASE}" in output
+    assert "16 images, seeds 0, 1" in output and "so few seeds are weak evidence about others" in output
+    assert output.count("│ AABD │") == 3 and len(re.findall(r" by \d\.\d{3}", output)) == 9
 
 
-def test_a_repeated_command_trains_nothing_and_prints_the_same(place, config, monkeypatch):
-    monkeypatch.setattr(train, "fit", lambda *given, **named: pytest.fail("trained"))
-    before = json.loads((place / "ablation.json").read_text())
-    ablate(config, place)
-    after = json.loads((place / "ablation.json").read_text())
+def test_a_repeated_command_trains_nothing_and_prints_the_same(out, config, monkeypatch):
+    monkeypatch.setattr(train, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    before = json.loads((out / "ablation.json").read_text())
+    ablate(config, out)
+    after = json.loads((out / "ablation.json").read_text())
     assert after.pop("made_by")["versions"] == before.pop("made_by")["versions"] and after == before
 
 
-def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, config, monkeypatch):
-    asked = []
+def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(out, config, monkeypatch):
+    trained = []
 
     def fit(config, workdir, command):
-        asked.append((config.seed, Workdir(workdir).path.relative_to(place).as_posix()))
+        trained.append((config.seed, Workdir(workdir).path.relative_to(out).as_posix()))
         Workdir(workdir).path.mkdir(parents=True)
         (Workdir(workdir).path / "results.json").write_text('{"models": [{"step": 7}]}')
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(train, "fit", fit)
     with pytest.raises(Stopped, match="step 7") as raised:
-        ablate(config, place, seeds=(0, 2, 1))
-    assert raised.value.code == 75 and asked == [(2, f"{BASE}/seed2")]
+        ablate(config, out, seeds=(0, 2, 1))
+    assert raised.value.code == 75 and trained == [(2, f"{BASE}/seed2")]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(place, 
     ],
 )
 def test_user_errors_are_reported_before_training(vary, seeds, texts, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "fit", lambda *given, **named: pytest.fail("trained"))
+    monkeypatch.setattr(train, "fit", lambda *args, **kwargs: pytest.fail("trained"))
     with pytest.raises(ConfigError) as raised:
         ablate(config, tmp_path / "x", seeds, vary)
     for text in texts:
@@ -208,34 +210,34 @@ def test_mistakes_in_flags(arguments, text):
     check(programs.run("ablate", "--config=configs/ran.py", f"--vary={VARY[0]}", *arguments), 2, text)
 
 
-def test_another_ablation_in_the_folder_is_refused(place, config):
+def test_another_ablation_in_the_folder_is_refused(out, config):
     with pytest.raises(ConfigError, match=r"another ablation: --vary: .*shuffled.* -> .*none"):
-        ablate(config, place, vary=["model.gender_to_age=probs,none"])
+        ablate(config, out, vary=["model.gender_to_age=probs,none"])
     config.num_steps, config.optimizer.lr = 5, 0.1
     with pytest.raises(ConfigError, match=r"optimizer.lr: 0.005 -> 0.1; num_steps: 4 -> 5"):
-        ablate(config, place)
+        ablate(config, out)
     with pytest.raises(ConfigError, match="holds a run"):
-        ablate(config, place / BASE / "seed0")
-    (place.parent / "torn").mkdir()
-    (place.parent / "torn" / "ablation.json").write_text("{")
+        ablate(config, out / BASE / "seed0")
+    (out.parent / "torn").mkdir()
+    (out.parent / "torn" / "ablation.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
-        ablate(config, place.parent / "torn")
+        ablate(config, out.parent / "torn")
 
 
 def test_variants_differ_from_the_base_in_one_field_each(config):
-    given = ["optimizer.lr=0.01,0.002", "augment.flip=true,false", "model.name=ran56,resnet18,levi_hassner"]
-    base, *rest = variants.parse(config, given)
+    vary = ["optimizer.lr=0.01,0.002", "augment.flip=true,false", "model.name=ran56,resnet18,levi_hassner"]
+    base, *rest = variants.parse(config, vary)
     assert base.name == "optimizer.lr=0.01,augment.flip=true,model.name=ran56" == base.folder
     names = ["optimizer.lr=0.002", "augment.flip=false", "model.name=resnet18", "model.name=levi_hassner"]
     assert [variant.name for variant in rest] == names
     for variant in rest:
         ((field, value),) = variant.fields.items()
-        first, own = (dict(config_lib.flat(of.config)) for of in (base, variant))
+        first, own = (dict(config_lib.flat(v.config)) for v in (base, variant))
         assert own[field] == value and {name for name in own if own[name] != first[name]} == {field}
     assert variants.parse(config, ["init_from=,runs/a b"])[1].folder == "init_from=runs-a-b"
 
 
-def test_the_script_of_benchmarks_asks_for_variants_that_there_are():
+def test_the_ablation_script_uses_valid_variants():
     text = (programs.ROOT / "benchmarks" / "ablations.sh").read_text().replace("\\\n", "")
     commands = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("ablate ")]
     counts = {}
@@ -249,9 +251,9 @@ def test_the_script_of_benchmarks_asks_for_variants_that_there_are():
     assert counts == {"feed_attention": 3, "tasks": 3, "ensemble": 2, "real_feed": 2}
 
 
-def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):
-    ways = variants.parse(config, ["loss.age_weight=1,0", "loss.gender_weight=1,0"])
-    assert [way.heads for way in ways] == [("age", "gender"), ("gender",), ("age",)]
+def test_single_task_variants_are_compared_in_their_own_scores_only(config, monkeypatch):
+    tasks = variants.parse(config, ["loss.age_weight=1,0", "loss.gender_weight=1,0"])
+    assert [task.heads for task in tasks] == [("age", "gender"), ("gender",), ("age",)]
     rng = np.random.default_rng(0)
     probs = types.SimpleNamespace(age=rng.random((5, 12)), gender=rng.random((5, 2)))
     dataset = types.SimpleNamespace(
@@ -259,18 +261,18 @@ def test_one_task_is_compared_in_its_own_scores_alone(config, monkeypatch):
         indices=lambda split: np.arange(5),
         prepared=types.SimpleNamespace(group=np.arange(5)),
     )
-    found = comparison.results(ways, [[probs]] * 3, dataset, with_ensemble=False)
-    compared = [[name for name in NAMES if each[name] is not None] for each in found["differences"]]
+    result = comparison.results(tasks, [[probs]] * 3, dataset, with_ensemble=False)
+    compared = [[name for name in NAMES if each[name] is not None] for each in result["differences"]]
     assert compared == [["gender_accuracy"], ["age_accuracy", "aabd"]]
-    assert found["variants"][1]["age_accuracy"] is None and found["variants"][1]["by_seed"]["aabd"] is None
+    assert result["variants"][1]["age_accuracy"] is None and result["variants"][1]["by_seed"]["aabd"] is None
 
 
-def test_words_and_signs_of_a_difference():
-    found = {"difference": -0.012, "ci95": [-0.03, 0.01], "range": [-0.02, -0.0001]}
-    assert comparison._cells(found, "aabd") == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
-    assert comparison._cells(found, "age_accuracy") == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
-    found = {"difference": 0.012, "ci95": [-0.03, 0.04], "range": [-0.02, 0.03]}
-    assert comparison._cells(found, "age_accuracy") == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
+def test_wording_and_signs_of_a_difference():
+    result = {"difference": -0.012, "ci95": [-0.03, 0.01], "range": [-0.02, -0.0001]}
+    assert comparison._cells(result, "aabd") == ("better by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    assert comparison._cells(result, "age_accuracy") == ("worse by 0.012 [-0.010, 0.030]", "0.000 to 0.020")
+    result = {"difference": 0.012, "ci95": [-0.03, 0.04], "range": [-0.02, 0.03]}
+    assert comparison._cells(result, "age_accuracy") == ("better by 0.012 [-0.030, 0.040]", "-0.020 to 0.030")
     assert "another seed" in comparison.caution(1) and "so few" in comparison.caution(4)
     assert "few" not in comparison.caution(5)
 
@@ -284,11 +286,11 @@ def test_seconds_are_those_of_the_steps_that_were_not_repeated(tmp_path):
     assert finished_runs.seconds(run) == 5 * 16 / 8 + 5 * 16 / 16 + 2 * 16 / 32
 
 
-def test_damaged_answers_say_which_run_to_train_anew(place, config):
-    kept = (place / OTHER / "seed1" / "predictions.csv").read_text()
+def test_damaged_predictions_name_the_run_to_train_again(out, config):
+    original = (out / OTHER / "seed1" / "predictions.csv").read_text()
     try:
-        (place / OTHER / "seed1" / "predictions.csv").write_text(kept[: len(kept) // 2])
+        (out / OTHER / "seed1" / "predictions.csv").write_text(original[: len(original) // 2])
         with pytest.raises(DataError, match="delete .*shuffled/seed1"):
-            ablate(config, place)
+            ablate(config, out)
     finally:
-        (place / OTHER / "seed1" / "predictions.csv").write_text(kept)
+        (out / OTHER / "seed1" / "predictions.csv").write_text(original)

@@ -1,4 +1,4 @@
-"""Parts of a batch one after another, and activations computed again: the same step in less memory."""
+"""Gradient accumulation and rematerialisation: the same step in less memory."""
 
 import functools
 
@@ -44,8 +44,8 @@ def driver_of(model, devices=1, **options):
     return parallel.driver("shard_map", step, jax.devices()[:devices])
 
 
-def stepped(model, devices=1, **options):
-    """The state after one step."""
+def state_after_step(model, devices=1, **options):
+    """Return the state after one step."""
     driver = driver_of(model, devices, **options)
     state = driver.replicate(training.init_state(model, optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE))
     return jax.tree.map(np.array, driver.step(state, driver.split(BATCH)))
@@ -57,7 +57,7 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
 
 @pytest.mark.parametrize("devices, options", [(1, {}), (2, {"mixup": 0.3})], ids=["plain", "mixup, two devices"])
 def test_gradients_of_parts_average_to_that_of_the_batch(devices, options):
-    whole, split = stepped(Plain(), **options), stepped(Plain(), devices, accumulate=4, **options)
+    whole, split = state_after_step(Plain(), **options), state_after_step(Plain(), devices, accumulate=4, **options)
     assert_close((split.params, split.sums), (whole.params, whole.sums))
 
 
@@ -69,7 +69,7 @@ def test_batch_norm_sees_the_parts_in_turn():
     stats = state.batch_stats
     for part in np.split(data.normalize(BATCH.image), 2):
         stats = apply({"params": state.params, "batch_stats": stats}, part)["batch_stats"]
-    assert_close(stepped(model, accumulate=2).batch_stats, stats, rtol=1e-4)
+    assert_close(state_after_step(model, accumulate=2).batch_stats, stats, rtol=1e-4)
 
 
 def test_parts_draw_their_own_dropout():
@@ -99,16 +99,16 @@ class Deep(nn.Module):
         return Outputs(nn.Dense(12)(x.mean((1, 2))), nn.Dense(2)(x.mean((1, 2))))
 
 
-def test_recomputed_activations_give_the_same_step_and_products_are_kept():
+def test_rematerialisation_gives_the_same_step_without_repeating_convolutions():
     states, texts = [], []
     state = training.init_state(Deep(), optax.sgd(1.0), jax.random.key(0), tiny_training.SIZE)
     state = jax.tree.map(np.array, state)
     for remat in (False, True):
         driver = driver_of(Deep(), remat=remat)
-        placed = driver.replicate(state), driver.split(BATCH)
-        lowered = driver.step.lower(*placed)
+        inputs = driver.replicate(state), driver.split(BATCH)
+        lowered = driver.step.lower(*inputs)
         texts.append(lowered.as_text())
-        states.append(jax.tree.map(np.array, lowered.compile()(*placed)))
+        states.append(jax.tree.map(np.array, lowered.compile()(*inputs)))
     assert_close(*((state.params, state.sums) for state in states))
     assert [text.count("stablehlo.tanh") for text in texts] == [12, 24]
     assert len({text.count("stablehlo.convolution") for text in texts}) == 1

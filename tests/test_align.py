@@ -36,7 +36,7 @@ def test_chips_are_a_source_with_the_same_labels(source, tmp_path):
     np.testing.assert_array_equal(decode(after[name].data), chip)  # what a Predictor cuts out of the same picture
 
 
-def test_labels_of_a_csv_are_written_and_a_stopped_call_goes_on(source, tmp_path):
+def test_labels_of_a_csv_are_written_and_an_interrupted_call_resumes(source, tmp_path):
     files = sorted(source.glob("*.chip.jpg"))
     fairface = tmp_path / "fairface"
     (fairface / "train").mkdir(parents=True)

@@ -13,20 +13,20 @@ from agegender_jax.photos.alignment import Alignment
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
-def turned(degrees, scale=1.0, shift=(0.0, 0.0)):
+def rotation(degrees, scale=1.0, shift=(0.0, 0.0)):
     c, s = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
     return np.array([[c, -s, shift[0]], [s, c, shift[1]]])
 
 
-def moved(matrix, points):
+def transform(matrix, points):
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 @pytest.mark.parametrize("degrees", [-170, -30, 0, 5, 90])
 def test_similarity_is_recovered_exactly(degrees):
-    matrix = turned(degrees, 3.7, (40, -12))
+    matrix = rotation(degrees, 3.7, (40, -12))
     np.testing.assert_allclose(
-        alignment.similarity(alignment.TEMPLATE, moved(matrix, alignment.TEMPLATE)), matrix, atol=1e-9
+        alignment.similarity(alignment.TEMPLATE, transform(matrix, alignment.TEMPLATE)), matrix, atol=1e-9
     )
 
 
@@ -36,10 +36,12 @@ def test_similarity_is_the_least_squares_one_and_never_mirrors():
     best = alignment.similarity(points, target)
 
     def loss(matrix):
-        return ((moved(matrix, points) - target) ** 2).sum()
+        return ((transform(matrix, points) - target) ** 2).sum()
 
     for _ in range(20):
-        near = best + np.column_stack([*(turned(0, 0.02 * x)[:, :2] @ best[:, :2] for x in rng.normal(size=1)), [0, 0]])
+        near = best + np.column_stack(
+            [*(rotation(0, 0.02 * x)[:, :2] @ best[:, :2] for x in rng.normal(size=1)), [0, 0]]
+        )
         assert loss(best) <= loss(near)
     mirrored = alignment.similarity(points, points * [-1, 1])
     assert np.linalg.det(mirrored[:, :2]) >= 0
@@ -73,7 +75,7 @@ def test_outside_of_the_picture_a_chip_repeats_its_edge():
 
 
 def test_side_and_roll_are_those_of_the_face():
-    inverse = np.linalg.inv(np.vstack([turned(25, 50.0, (7, 9)), [0, 0, 1]]))[:2]
+    inverse = np.linalg.inv(np.vstack([rotation(25, 50.0, (7, 9)), [0, 0, 1]]))[:2]
     aligned = Alignment(inverse, np.zeros((5, 2)))
     assert aligned.side == pytest.approx(50) and aligned.roll == pytest.approx(25)
     np.testing.assert_allclose(aligned.corners()[0], [7, 9], atol=1e-9)
@@ -83,24 +85,24 @@ def test_side_and_roll_are_those_of_the_face():
 def test_a_face_in_a_photo_gives_the_chip_that_it_gives_alone(side, roll):
     alone = drawn_photos.face()
     photo = drawn_photos.paste(drawn_photos.background(480, 640), alone, (320, 240), side, roll)
-    (found,), (reference,) = detector.detect(photo), detector.detect(alone)
-    aligned, own = alignment.align(photo, found), alignment.align(alone, reference)
-    turn = turned(roll, side / 160)
-    expected = moved(turn, own.corners() - 80) + [320, 240]
+    (detection,), (reference,) = detector.detect(photo), detector.detect(alone)
+    aligned, own = alignment.align(photo, detection), alignment.align(alone, reference)
+    turn = rotation(roll, side / 160)
+    expected = transform(turn, own.corners() - 80) + [320, 240]
     error = np.sqrt(((aligned.corners() - expected) ** 2).sum(1)) / aligned.side
     assert error.max() < 0.11  # of the chip's side
     assert aligned.roll - own.roll == pytest.approx(roll, abs=6)
-    once = alignment.align(photo, found, ())
+    once = alignment.align(photo, detection, ())
     assert abs(once.roll - own.roll - roll) > abs(aligned.roll - own.roll - roll) or roll == 0
 
 
 def test_mirrored_crops_give_the_same_landmarks():
     face = drawn_photos.face()
-    (found,) = detector.detect(face)
-    matrix = alignment.similarity(found.landmarks, alignment.TEMPLATE)
+    (detection,) = detector.detect(face)
+    matrix = alignment.similarity(detection.landmarks, alignment.TEMPLATE)
     for crop in alignment.STEPS[1]:
         again = alignment._detect_again(face, matrix, *crop)
-        assert np.abs(again - found.landmarks).max() < 20  # pixels; the eyes are 55 apart
+        assert np.abs(again - detection.landmarks).max() < 20  # pixels; the eyes are 55 apart
     assert {crop[2] for crop in alignment.STEPS[1]} == {False, True}
 
 
@@ -157,16 +159,16 @@ def test_another_file_of_the_detector_is_refused(tmp_path, monkeypatch):
 
 
 def test_flags():
-    def raised(picture, aligned=None):
+    def flags_of(picture, aligned=None):
         return flags.flags(resize(picture, 64), picture.shape, aligned)
 
     face = drawn_photos.face()
-    assert raised(face) == []
-    assert raised(face[..., ::-1]) == ["channels_swapped?"]
+    assert flags_of(face) == []
+    assert flags_of(face[..., ::-1]) == ["channels_swapped?"]
     grey = np.repeat(face.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
-    assert raised(grey) == ["looks_grey"]
-    assert raised(face[60:90, 60:90]) == ["small_face"]
-    inverse = np.linalg.inv(np.vstack([turned(40, 100.0, (60, 10)), [0, 0, 1]]))[:2]
-    assert raised(face, Alignment(inverse, np.zeros((5, 2)))) == ["tilted"]
-    assert raised(face, Alignment(np.array([[0.01, 0, -0.5], [0, 0.01, 0.4]]), np.zeros((5, 2)))) == ["cut_off"]
-    assert raised(face, Alignment(np.array([[0.05, 0, -4.0], [0, 0.05, -4.0]]), np.zeros((5, 2)))) == ["small_face"]
+    assert flags_of(grey) == ["looks_grey"]
+    assert flags_of(face[60:90, 60:90]) == ["small_face"]
+    inverse = np.linalg.inv(np.vstack([rotation(40, 100.0, (60, 10)), [0, 0, 1]]))[:2]
+    assert flags_of(face, Alignment(inverse, np.zeros((5, 2)))) == ["tilted"]
+    assert flags_of(face, Alignment(np.array([[0.01, 0, -0.5], [0, 0.01, 0.4]]), np.zeros((5, 2)))) == ["cut_off"]
+    assert flags_of(face, Alignment(np.array([[0.05, 0, -4.0], [0, 0.05, -4.0]]), np.zeros((5, 2)))) == ["small_face"]

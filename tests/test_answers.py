@@ -1,4 +1,4 @@
-"""Intervals, unsure and over N keep what they promise on data like those of val."""
+"""Intervals, `unsure` and over N reach their promised rates on data like val's."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from agegender_jax.prediction.face import Picture
 from agegender_jax.structs import Probs
 
 
-def drawn(count, seed, spread=1.2, sharpness=1.0):
-    """Ages, genders and probabilities of an imperfect net: (Probs, age [N, 2], gender [N], years [N])."""
+def draw_predictions(count, seed, spread=1.2, sharpness=1.0):
+    """Return predictions and labels of an imperfect net: (Probs, age [N, 2], gender [N], years [N])."""
     rng = np.random.default_rng(seed)
     years = rng.integers(0, 100, count)
-    place = years / 10 - 0.5 + spread * rng.normal(size=count)
-    age = -sharpness * (np.arange(12) - place[:, None]) ** 2 / 2
+    position = years / 10 - 0.5 + spread * rng.normal(size=count)
+    age = -sharpness * (np.arange(12) - position[:, None]) ** 2 / 2
     gender = rng.integers(0, 2, count)
     margin = (2 * gender - 1) * 2.5 + 1.5 * rng.normal(size=count)
     female = 1 / (1 + np.exp(-2 * margin))
@@ -28,14 +28,14 @@ def drawn(count, seed, spread=1.2, sharpness=1.0):
 
 
 def grouped(age):
-    """FairFace's labels: all from 70 on are one group."""
+    """Return FairFace's labels, in which all ages from 70 on are one group."""
     return np.where(age[:, :1] >= 7, [7, 11], age)
 
 
 @pytest.mark.parametrize("sharpness", [0.2, 1.0, 4.0])  # under-confident to over-confident
 @pytest.mark.parametrize("merge", [False, True])
-def test_intervals_hold_the_true_group_as_often_as_promised(sharpness, merge):
-    val, test = drawn(4000, 0, sharpness=sharpness), drawn(4000, 1, sharpness=sharpness)
+def test_intervals_cover_the_true_group_as_often_as_promised(sharpness, merge):
+    val, test = draw_predictions(4000, 0, sharpness=sharpness), draw_predictions(4000, 1, sharpness=sharpness)
     ages = [grouped(part[1]) if merge else part[1] for part in (val, test)]
     start = calibration.open_group(ages[0])
     assert start == (7 if merge else None)
@@ -44,8 +44,8 @@ def test_intervals_hold_the_true_group_as_often_as_promised(sharpness, merge):
     for coverage in (0.5, 0.8, 0.9, 0.95):
         bounds = intervals.intervals(merged[1], rests[intervals.COVERAGES.index(coverage)])
         true = np.minimum(ages[1], merged[1].shape[1] - 1)
-        held = ((bounds[:, 0] <= true[:, 1]) & (true[:, 0] <= bounds[:, 1])).mean()
-        assert held > coverage - 0.02
+        covered = ((bounds[:, 0] <= true[:, 1]) & (true[:, 0] <= bounds[:, 1])).mean()
+        assert covered > coverage - 0.02
         assert (bounds[:, 0] <= merged[1].argmax(-1)).all() and (merged[1].argmax(-1) <= bounds[:, 1]).all()
     assert (np.diff(intervals.intervals(merged[1], rests[40])) < merged[1].shape[1] - 1).mean() > 0.9  # not everything
 
@@ -62,15 +62,15 @@ def test_sets_grow_to_the_more_probable_neighbour():
 
 
 def test_too_few_examples_give_no_quantile():
-    probs, age, *_ = drawn(9, 0)
+    probs, age, *_ = draw_predictions(9, 0)
     rests = intervals.quantiles(probs.age, age)
     assert rests[intervals.COVERAGES.index(0.9)] is not None
     assert rests[intervals.COVERAGES.index(0.91)] is None
 
 
 @pytest.mark.parametrize("max_error", [0.01, 0.05])
-def test_over_n_errs_as_seldom_as_promised(max_error):
-    val, test = drawn(4000, 0), drawn(8000, 1)
+def test_over_n_errs_at_most_as_often_as_promised(max_error):
+    val, test = draw_predictions(4000, 0), draw_predictions(8000, 1)
     table = over.thresholds(val[0].age, val[1], val[3])
     for years in (18, 25, 60):
         p, truth = over.probability(test[0].age, years), test[3] >= years
@@ -82,7 +82,7 @@ def test_over_n_errs_as_seldom_as_promised(max_error):
 
 
 def test_a_group_on_both_sides_of_n_counts_on_both():
-    probs, age, _, years = drawn(3000, 0)
+    probs, age, _, years = draw_predictions(3000, 0)
     exact = over.thresholds(probs.age, age, years)
     coarse = over.thresholds(probs.age, age, np.full(len(years), -1))
     for n, same in ((20, True), (18, False)):
@@ -92,7 +92,7 @@ def test_a_group_on_both_sides_of_n_counts_on_both():
 
 
 def test_few_examples_leave_over_n_undecided():
-    probs, age, _, years = drawn(60, 0)
+    probs, age, _, years = draw_predictions(60, 0)
     thresholds = over.row(over.thresholds(probs.age, age, years), 18, 0.001)
     assert thresholds == (None, None) and over.decide(0.99999, *thresholds) == "unsure"
     assert over.decide(0.9, 0.5, None) == "yes" and over.decide(0.1, None, 0.5) == "no"
@@ -106,7 +106,7 @@ def test_probability_of_an_age_is_even_inside_a_bucket():
 
 
 def test_unsure_leaves_the_promised_accuracy():
-    val, test = drawn(6000, 0), drawn(6000, 1)
+    val, test = draw_predictions(6000, 0), draw_predictions(6000, 1)
     fitted = calibration.fit(val[0], *val[1:], None)
     unsure = fitted["unsure"]
     confidence = test[0].gender.max(-1)
@@ -124,18 +124,18 @@ def test_equal_confidences_are_sure_or_unsure_together():
 
 
 def test_thresholds_of_very_confident_nets_are_not_rounded():
-    probs, age, gender, years = drawn(2000, 0)
+    probs, age, gender, years = draw_predictions(2000, 0)
     sharp = np.full((2000, 12), 1e-12)
     sharp[np.arange(2000), age[:, 0]] = 1 - 1e-8 * np.random.default_rng(0).random(2000)
     fitted = calibration.fit(Probs(sharp, probs.gender), age, gender, years, None)
     p = over.probability(sharp, 60)
     assert (p[years >= 60] < over.row(fitted["over"], 60, 0.05)[1]).mean() <= 0.05
-    held = intervals.intervals(sharp, fitted["rests"][40])
-    assert ((held[:, 0] <= age[:, 0]) & (age[:, 0] <= held[:, 1])).all()
+    covered = intervals.intervals(sharp, fitted["rests"][40])
+    assert ((covered[:, 0] <= age[:, 0]) & (age[:, 0] <= covered[:, 1])).all()
 
 
 def test_calibration_of_grouped_labels():
-    probs, age, gender, _ = drawn(500, 0)
+    probs, age, gender, _ = draw_predictions(500, 0)
     unknown = np.full(500, -1)
     images = np.random.default_rng(0).integers(90, 110, (500, 8, 8, 3), dtype=np.uint8)
     fitted = Calibration(**calibration.fit(probs, grouped(age), gender, unknown, None, images))
@@ -155,16 +155,16 @@ def answer(calibrated, probs, chips=None, coverage=0.9, ages=(), max_error=0.05)
 
 @pytest.fixture(scope="module")
 def calibrated():
-    probs, age, gender, years = drawn(3000, 0)
+    probs, age, gender, years = draw_predictions(3000, 0)
     images = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), dtype=np.uint8)
     return Calibration(**calibration.fit(probs, age, gender, years, None, images))
 
 
-def test_answers_hold_what_the_calibration_says(calibrated):
-    probs, _, gender, years = drawn(2000, 5)
+def test_answers_follow_the_calibration(calibrated):
+    probs, _, gender, years = draw_predictions(2000, 5)
     faces = answer(calibrated, probs, ages=(18,))
-    held = [low <= year <= high for (low, high), year in zip((f.age_interval for f in faces), years, strict=True)]
-    assert np.mean(held) > 0.88
+    covered = [low <= year <= high for (low, high), year in zip((f.age_interval for f in faces), years, strict=True)]
+    assert np.mean(covered) > 0.88
     sure = [f.gender == ("male", "female")[g] for f, g in zip(faces, gender, strict=True) if f.status == "ok"]
     assert 0.985 < np.mean(sure) and 1000 < len(sure) < 2000
     assert np.abs([f.age - year for f, year in zip(faces, years, strict=True)]).mean() < 12
@@ -180,7 +180,7 @@ def test_flags_of_answers(calibrated):
     assert child.flags == ("child",) and adult.flags == () and dark.flags == ("outside_training_range",)
 
 
-def test_without_a_calibration_intervals_hold_the_probability():
+def test_without_a_calibration_intervals_cover_the_probability():
     probs = Probs(np.array([[0.1, 0.5, 0.3, 0.1] + [0.0] * 8], np.float32), np.array([[0.45, 0.55]], np.float32))
     for coverage, bounds in ((0.5, (10, 19)), (0.7, (10, 29)), (0.85, (0, 29)), (0.95, (0, 39))):
         (face,) = answer(None, probs, coverage=coverage, ages=(18,))
@@ -189,7 +189,7 @@ def test_without_a_calibration_intervals_hold_the_probability():
 
 
 def test_the_open_group_is_one_answer():
-    probs, age, gender, _ = drawn(500, 0)
+    probs, age, gender, _ = draw_predictions(500, 0)
     fitted = Calibration(**calibration.fit(probs, grouped(age), gender, np.full(500, -1), None))
     spread = np.array([[0, 0, 0, 0, 0, 0, 0.3, 0.2, 0.2, 0.2, 0.1, 0]], np.float32)
     (face,) = answer(fitted, Probs(spread, np.array([[0.01, 0.99]], np.float32)))
@@ -199,6 +199,6 @@ def test_the_open_group_is_one_answer():
 
 
 @pytest.mark.parametrize("values", [(0.3, (), 0.01), (0.9, (), 0.0001), (0.9, (0,), 0.01)])
-def test_impossible_promises_are_refused(values):
+def test_impossible_settings_are_refused(values):
     with pytest.raises(ConfigError):
         Answerer(None, *values)

@@ -1,3 +1,5 @@
+"""Tar and zip archives: which members are read, and which archives are refused."""
+
 import errno
 import gzip
 import os
@@ -173,7 +175,7 @@ def test_a_damaged_gzip_checksum_is_seen(tmp_path):
 
 
 def linked(folder):
-    """A folder whose files are hard links, symbolic links of every kind, and one with a hole."""
+    """Return a folder whose files are hard links, symbolic links of every kind, and one with a hole."""
     (folder / "a").mkdir(parents=True)
     (folder / "b").mkdir()
     (folder / "a" / f"1_0_0_{DATE}").write_bytes(b"one")
@@ -212,7 +214,7 @@ def test_a_folder_with_links_and_its_archive_are_the_same_source(form, tmp_path)
     else:
         flags = {"tar": "cf", "tar.gz": "czf", "sparse.tar": "cSf"}[form]
         subprocess.run(["tar", flags, path, "-C", tmp_path, "faces"], check=True)
-    items, packed = ([(item.file, item.data) for item in sources.read(str(workdir))] for workdir in (folder, path))
+    items, packed = ([(item.file, item.data) for item in sources.read(str(source))] for source in (folder, path))
     assert packed == items and sum(data is not None for _, data in items) == 6
     assert {reason for reason in reasons(str(path)).values() if reason} == {
         listing.LINK_OUTSIDE,
@@ -221,7 +223,7 @@ def test_a_folder_with_links_and_its_archive_are_the_same_source(form, tmp_path)
 
 
 @pytest.mark.parametrize("form", ["tar", "tar.gz"])
-def test_archives_one_after_the_other_are_read_to_the_end(form, tmp_path):
+def test_concatenated_tar_archives_are_read_to_the_end(form, tmp_path):
     parts = []
     for i in range(3):
         (tmp_path / str(i)).mkdir()
@@ -234,7 +236,7 @@ def test_archives_one_after_the_other_are_read_to_the_end(form, tmp_path):
         list(sources.read(str(path)))
 
 
-def test_zips_one_after_the_other_are_refused(tmp_path):
+def test_concatenated_zip_archives_are_refused(tmp_path):
     whole = b""
     for i in range(2):
         (tmp_path / str(i)).mkdir()

@@ -187,9 +187,9 @@ def test_classes_are_counted_from_the_arrays():
     cross_entropy = metrics.losses(result.age, result.gender, age, gender)
     assert cross_entropy["loss_age"] == pytest.approx(sklearn_metrics.log_loss(first, result.age, labels=range(20)))
     years = 5 * first
-    of_bucket = metrics.bucket_years(age, years, num_buckets=20)
-    assert of_bucket == list(5.0 * np.arange(20))
-    (model,) = metrics.scored([result], [of_bucket], age, gender, years)
+    bucket_years = metrics.bucket_years(age, years, num_buckets=20)
+    assert bucket_years == list(5.0 * np.arange(20))
+    (model,) = metrics.scored([result], [bucket_years], age, gender, years)
     assert model["aabd"] == pytest.approx(sklearn_metrics.mean_absolute_error(first, bucket))
     assert model["gender_balanced_accuracy"] == pytest.approx(
         sklearn_metrics.balanced_accuracy_score(gender, predicted)
@@ -197,8 +197,8 @@ def test_classes_are_counted_from_the_arrays():
     kappa = sklearn_metrics.cohen_kappa_score(first, bucket, weights="quadratic", labels=range(20))
     assert model["age_kappa"] == pytest.approx(kappa)
     other = Probs(np.roll(result.age, 1, 0), np.roll(result.gender, 1, 0))
-    alone = metrics.scored([result, other], [of_bucket] * 2, age, gender, years)
-    (pair,) = metrics.paired([result, other], [of_bucket] * 2, [(0, 1)], age, gender, years)
+    alone = metrics.scored([result, other], [bucket_years] * 2, age, gender, years)
+    (pair,) = metrics.paired([result, other], [bucket_years] * 2, [(0, 1)], age, gender, years)
     for name in ("age_kappa", "gender_balanced_accuracy"):
         assert pair[name]["difference"] == pytest.approx(alone[0][name] - alone[1][name])
     groups = metrics.by_group(result.age, result.gender, age, gender, np.zeros(300, int), ["all"] * 300)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from test_explain import disturbed
+from test_explain import random_variable
 
 from agegender_jax import models
 from agegender_jax.models.agegender import AgeGenderNet
@@ -22,7 +22,7 @@ def net():
     body = ResidualAttentionNet((2,), channels=(32,), depths=(1,), final_units=0, stem_channels=8, width=0.25)
     model = AgeGenderNet(body, 12, gender_to_age="true")
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
-    return model, jax.tree_util.tree_map_with_path(disturbed, shapes)
+    return model, jax.tree_util.tree_map_with_path(random_variable, shapes)
 
 
 def test_the_figure_has_a_row_per_module(net):

@@ -1,4 +1,4 @@
-"""A made source whose every flaw is known, audited; and launch.audit as a user meets it."""
+"""The audit of a generated source with known flaws, and launch.audit as a user runs it."""
 
 import csv
 import importlib
@@ -45,8 +45,8 @@ def make_source(folder: Path) -> Path:
         save(folder, f"{name}_{DATE}.png", picture(0))
     for age in (30, 31):
         save(folder, f"a/{age}_1_2_{DATE}.png", picture(1))
-    for place in ("a", "b"):  # copied with its name
-        save(folder, f"{place}/50_1_2_{DATE}.png", picture(2))
+    for subfolder in ("a", "b"):  # copied with its name
+        save(folder, f"{subfolder}/50_1_2_{DATE}.png", picture(2))
     save(folder, f"a/60_0_0_{DATE}.png", picture(3))
     save(folder, f"a/62_1_0_{DATE}.jpg", picture(3), quality=60)
     save(folder, "a/61_3_20170109150557335.png", picture(4))
@@ -171,61 +171,61 @@ def test_label_noise_leaves_out_files_copied_with_their_names(result):
 def test_splits_keep_pairs_together_and_random_splits_do_not(faces, pairs, result):
     split = result["leakage"]["split"]
     assert split["across"] == {"exact": 0, "near": 0} and sum(split["sizes"].values()) == 14
-    torn, leaked, cases = 0, 0, list(itertools.permutations(range(14), 2))  # one file to test, one to val
+    separated, leaked, cases = 0, 0, list(itertools.permutations(range(14), 2))  # one file to test, one to val
     for test, val in cases:
         drawn = np.full(14, "train")
         drawn[test], drawn[val] = "test", "val"
-        torn += sum(drawn[i] != drawn[j] for i, j in pairs.all())
+        separated += sum(drawn[i] != drawn[j] for i, j in pairs.all())
         leaked += any(test in pair for pair in pairs.all())
     assert split["random"]["all"] == {
-        "pairs": pytest.approx(torn / len(cases)),
+        "pairs": pytest.approx(separated / len(cases)),
         "test_files": pytest.approx(leaked / len(cases)),
         "test": 1,
     }
-    assert split["random"]["exact"]["pairs"] == pytest.approx(torn / len(cases) * 5 / 6)
+    assert split["random"]["exact"]["pairs"] == pytest.approx(separated / len(cases) * 5 / 6)
 
 
 def test_expected_leakage_of_random_splits_against_sampled_ones():
     pairs = np.array([*itertools.combinations(range(4), 2), (10, 11), (20, 21)])
-    rng, torn, leaked = np.random.default_rng(0), [], []
+    rng, separated, leaked = np.random.default_rng(0), [], []
     for _ in range(4000):
         split = rng.permutation(np.repeat(["test", "val", "train"], [5, 5, 40]))
-        torn.append(audit.pairs_across(pairs, split))
+        separated.append(audit.pairs_across(pairs, split))
         across = pairs[split[pairs[:, 0]] != split[pairs[:, 1]]]
         leaked.append(len({i for i in across.ravel().tolist() if split[i] == "test"}))
     expected = audit.random_split(pairs, 50)
-    for name, drawn in (("pairs", torn), ("test_files", leaked)):
+    for name, drawn in (("pairs", separated), ("test_files", leaked)):
         assert expected[name] == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(4000))
 
 
 @pytest.fixture
 def run(tmp_path, faces):
-    """A run's folder as training leaves it, with a split of our choice."""
+    """A run's folder as training leaves it, with a chosen split."""
 
     def make(assignment):
-        place = Workdir(tmp_path / "run")
-        place.path.mkdir()
-        place.write_config(config.to_dict(config.default()))
-        place.write_faces(faces, assignment)
-        return place
+        workdir = Workdir(tmp_path / "run")
+        workdir.path.mkdir()
+        workdir.write_config(config.to_dict(config.default()))
+        workdir.write_faces(faces, assignment)
+        return workdir
 
     return make
 
 
 def test_a_run_that_leaks_is_detected(source, faces, pairs, run, tmp_path):
     assignment = np.where(np.arange(14) % 3 == 0, "test", "train")
-    place = run(assignment)
-    torn = [sum(assignment[i] != assignment[j] for i, j in kind) for kind in (pairs.exact, pairs.near)]
-    assert sum(torn) > 0
-    (run,) = inspect(source, tmp_path / "out", [str(place.path)])["leakage"]["runs"]
-    assert (run["workdir"], run["across"]) == (str(place.path), dict(zip(("exact", "near"), torn, strict=True)))
+    workdir = run(assignment)
+    separated = [sum(assignment[i] != assignment[j] for i, j in kind) for kind in (pairs.exact, pairs.near)]
+    assert sum(separated) > 0
+    (run,) = inspect(source, tmp_path / "out", [str(workdir.path)])["leakage"]["runs"]
+    assert (run["workdir"], run["across"]) == (str(workdir.path), dict(zip(("exact", "near"), separated, strict=True)))
     assert run["sizes"] == {"train": 9, "val": 0, "test": 5}
     seen = {int(i) for pair in pairs.all() for i in pair if "train" in assignment[pair]}
     seen |= set(np.flatnonzero(assignment == "train").tolist())
     own = splits.assign(faces.group, faces.content, 0)
     for name in ("train", "val", "test"):
-        places = np.flatnonzero(own == name).tolist()
-        assert run["seen"][name] == {"n": len(places), "seen": len(seen.intersection(places))}
+        rows = np.flatnonzero(own == name).tolist()
+        assert run["seen"][name] == {"n": len(rows), "seen": len(seen.intersection(rows))}
 
 
 def inspect(source, out, workdirs=(), split_seed=0):
@@ -246,7 +246,7 @@ def test_the_page_shows_every_group_and_is_self_contained(source, result):
 
 
 @pytest.mark.skipif(not find(), reason=MISSING)
-def test_a_browser_shows_it_on_a_phone_and_a_desk_by_day_and_night(source, result, tmp_path):
+def test_a_browser_shows_it_on_phone_and_desktop_in_light_and_dark(source, result, tmp_path):
     path = source.parent / "out" / "audit.html"
     with Browser(find(), tmp_path / "profile") as browser:
         for width, dark in ((360, False), (360, True), (1280, False), (1280, True)):

@@ -31,11 +31,11 @@ def draws(key, count, **bounds):
 
 
 def parts(key):
-    """The keys of flip, shift and colour."""
+    """Return the keys of flip, shift and colour."""
     return jax.random.split(key, 3)
 
 
-def test_nothing_asked_for_changes_nothing():
+def test_without_options_images_are_unchanged():
     np.testing.assert_array_equal(transformed(), IMAGES)
 
 
@@ -80,7 +80,7 @@ def mirrored(index, size):
 
 
 def resampled(image, key, flip, *, shift, crop, expand, aspect, rotation):
-    """The window's pixels one by one, for a window that leaves the image by less than its side."""
+    """Return the window's pixels one by one, for a window that leaves the image by less than its side."""
     area, ratio, angle, *position = draws(jax.random.fold_in(key, 1), 7, minval=-1.0)
     area = 1 - crop + (crop + expand) * (area + 1) / 2
     ratio = (1 + aspect) ** ratio
@@ -115,10 +115,10 @@ def resampled(image, key, flip, *, shift, crop, expand, aspect, rotation):
     ids=lambda fields: ",".join(fields),
 )
 def test_a_window_is_resampled_bilinearly(fields):
-    every = {"shift": 0.0, "crop": 0.0, "expand": 0.0, "aspect": 0.0, "rotation": 0.0} | fields
-    flip = every.pop("flip", False)
+    options = {"shift": 0.0, "crop": 0.0, "expand": 0.0, "aspect": 0.0, "rotation": 0.0} | fields
+    flip = options.pop("flip", False)
     expected = [
-        resampled(image, key, flip and bool(jax.random.bernoulli(parts(key)[0])), **every)
+        resampled(image, key, flip and bool(jax.random.bernoulli(parts(key)[0])), **options)
         for image, key in zip(IMAGES, KEYS, strict=True)
     ]
     np.testing.assert_allclose(transformed(**fields), expected, atol=0.02)
@@ -141,9 +141,9 @@ def test_grey_images_have_one_value_a_pixel():
         else image
         for image, key in zip(IMAGES.astype(np.float64), KEYS, strict=True)
     ]
-    got = transformed(grey=0.5)
-    np.testing.assert_allclose(got, expected, atol=1e-3)
-    assert 0 < (np.ptp(got, axis=-1).max((1, 2)) < 1e-3).sum() < COUNT
+    actual = transformed(grey=0.5)
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+    assert 0 < (np.ptp(actual, axis=-1).max((1, 2)) < 1e-3).sum() < COUNT
 
 
 def test_erasing_hides_one_rectangle_inside_the_image():

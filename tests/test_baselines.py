@@ -22,17 +22,17 @@ from agegender_jax.structs import Probs
 
 
 def test_every_system_has_a_valid_config(tmp_path):
-    found = command.check(systems.SYSTEMS, common.get_config("quick"), Workdir(tmp_path))
-    for config in found.values():
+    checked = command.check(systems.SYSTEMS, common.get_config("quick"), Workdir(tmp_path))
+    for config in checked.values():
         validate(config)
-    assert len(found) == len(systems.SYSTEMS)
-    assert {config.model.name for config in found.values()} >= set(models.systems())
+    assert len(checked) == len(systems.SYSTEMS)
+    assert {config.model.name for config in checked.values()} >= set(models.systems())
     cited = " ".join(system.cites for system in systems.SYSTEMS)
     assert all(f"[{n}]" in cited for n in (15, 16, 17, 18, 19, 20, 21, 22, 27))
-    assert found["elm"].init_from == str(tmp_path / "caffenet")
+    assert checked["elm"].init_from == str(tmp_path / "caffenet")
 
 
-def test_chosen_systems_bring_what_they_need():
+def test_chosen_systems_include_the_systems_that_they_need():
     assert [system.name for system in command.choose(["elm"])] == ["resnet18", "caffenet", "elm"]
     assert len(command.choose([])) == len(systems.SYSTEMS)
     with pytest.raises(ConfigError) as error:
@@ -135,7 +135,7 @@ def test_the_ensemble_has_intervals_sizes_and_speed(content):
     assert row["images_per_second"] == 50 and row["parameters"] == 20 and row["seconds"] > 0
 
 
-def test_the_page(content):
+def test_the_page_lists_scores_and_differences(content):
     text = page.render(content)
     assert "| resnet18 | this library | scratch | 10 |" in text and "| 100 | 0.750 [" in text
     assert "| plain_cnn | [27], 2019 |" in text and "|  |  | 0.800 [" in text  # without a score of age
@@ -160,13 +160,13 @@ def test_runs_to_compare_with_are_finished_and_of_the_same_split(tmp_path):
     assert "data.split_seed" in error.value.fix
 
 
-def test_progress_of_what_is_not_stepped_names_no_epoch(capsys):
+def test_progress_without_steps_names_no_epoch(capsys):
     with Progress() as progress:
         progress.row({"split": "val", "step": 1, "loss": 1.0, "age_accuracy": 0.5, "gender_accuracy": 1, "aabd": 0.5})
     assert capsys.readouterr().out.startswith("step 1  val")
 
 
-def test_what_solved_systems_refuse(tmp_path, monkeypatch):
+def test_configs_that_solved_systems_refuse(tmp_path, monkeypatch):
     config = configs_of("cnn_elm")
     with pytest.raises(ConfigError, match="the elm head needs a trained net"):
         train.fit(config, str(tmp_path / "run"), [])
@@ -263,9 +263,9 @@ def test_solved_systems_are_ordinary_runs(tmp_path):
 @pytest.mark.slow
 def test_two_systems_and_their_table(tmp_path):
     config = small_run.config(tmp_path)
-    found = command.baselines(config, str(tmp_path / "out"), ["region_sift_lda"], ["launch.baselines"])
-    assert [row["name"] for row in found["systems"]] == ["resnet18", "region_sift_lda"]
+    result = command.baselines(config, str(tmp_path / "out"), ["region_sift_lda"], ["launch.baselines"])
+    assert [row["name"] for row in result["systems"]] == ["resnet18", "region_sift_lda"]
     again = command.baselines(config, str(tmp_path / "out"), ["region_sift_lda"], ["launch.baselines"])
-    assert again["systems"] == found["systems"]
+    assert again["systems"] == result["systems"]
     text = (tmp_path / "out" / command.PAGE).read_text()
     assert "Paired differences to resnet18" in text and "| region_sift_lda | " in text

@@ -20,7 +20,7 @@ def mesh(count):
 
 
 def norm_and_gradients(norm, x, scale, bias, cotangent):
-    """y, gradients of x, scale and bias, and the running statistics after one batch."""
+    """Return y, gradients of x, scale and bias, and the running statistics after one batch."""
     variables = {"batch_stats": {"mean": jnp.full_like(bias, 0.5), "var": jnp.full_like(bias, 2.0)}}
 
     def f(x, scale, bias):
@@ -56,7 +56,7 @@ def test_names_and_shapes_are_those_of_flax():
 
 
 def split(f):
-    """f(x, scale, bias, cotangent) over four devices; gradients of parameters summed over them."""
+    """Return f(x, scale, bias, cotangent) over four devices; it sums the gradients of parameters over them."""
 
     def one(*args):
         y, dx, dscale, dbias, stats = f(*args)
@@ -81,8 +81,8 @@ def test_four_devices_normalise_as_one():
 def test_one_collective_forwards_and_one_backwards():
     ours = functools.partial(norm_and_gradients, layers.norm(True, jnp.float32, "data")())
     text = split(ours).lower(*batch()).as_text()
-    of_parameters = 2
-    assert text.count("stablehlo.all_gather") == 1 and text.count("stablehlo.all_reduce") == 1 + of_parameters
+    of_gradients = 2
+    assert text.count("stablehlo.all_gather") == 1 and text.count("stablehlo.all_reduce") == 1 + of_gradients
 
 
 def test_a_net_makes_two_collectives_for_each_normalisation():

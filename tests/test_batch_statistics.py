@@ -1,4 +1,4 @@
-"""BatchNorm statistics computed again: their values, which images they are of, and where training uses them."""
+"""Re-estimated BatchNorm statistics: their values, their images, and their use in training."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def state():
 
 
 def first_layer(params, images):
-    """The input of the first BatchNorm."""
+    """Return the input of the first BatchNorm."""
     kernel = params["backbone"]["conv0"]["kernel"]
     pad = ((1, 1), (1, 1))
     layout = ("NHWC", "HWIO", "NHWC")
@@ -50,7 +50,7 @@ def test_statistics_are_the_means_of_the_batches_means_and_variances(state):
 
 
 @pytest.mark.parametrize("averaged", [True, False])
-def test_the_evaluated_weights_get_those_of_train_images(state, averaged, monkeypatch):
+def test_the_evaluated_weights_get_statistics_of_train_images(state, averaged, monkeypatch):
     config = config_lib.default()
     config.batch_size, config.eval.bn_batches = 8, 2
     seen = {}
@@ -121,13 +121,13 @@ def saved_weights(run, step):
     return max(float(leaf.max()) for leaf in jax.tree.leaves(state["params"])), state["opt_state"]
 
 
-def test_training_saves_computes_them_and_saves_again_before_it_validates(config, steps, tmp_path):
+def test_training_saves_reestimates_and_saves_again_before_validation(config, steps, tmp_path):
     train.fit(config, str(tmp_path / "run"), ["test"])
     assert steps.seen == [3, 0.5, 4, 0.5]
     assert [saved_weights(tmp_path / "run", step)[0] for step in (3, 4)] == [0.5, 0.5]
 
 
-def test_a_stop_leaves_the_state_saved_and_the_next_start_computes_them(config, steps, tmp_path, monkeypatch):
+def test_after_a_stop_the_next_start_reestimates(config, steps, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train.fit(config, str(whole), ["test"])
     steps.seen.clear()

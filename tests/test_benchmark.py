@@ -1,4 +1,4 @@
-"""The benchmark's lines and its twin in PyTorch, all tiny: nothing here depends on the clock."""
+"""The benchmark's lines and its PyTorch side, on tiny nets: nothing here depends on the clock."""
 
 import importlib.util
 
@@ -33,7 +33,7 @@ def config(tmp_path_factory):
 
 
 @pytest.mark.parametrize("what", ["train", "evaluate", "input"])
-def test_the_line(what, config):
+def test_each_measurement_has_its_fields(what, config):
     check_line(what, throughput.measure(what, config, 3))
 
 
@@ -71,7 +71,7 @@ def test_nested_compilations_count_once():
         ([], ["--what is missing"]),
     ],
 )
-def test_mistakes(arguments, texts):
+def test_flag_errors(arguments, texts):
     check(programs.run("benchmark", "--config=configs/ran.py", *arguments), 2, *texts)
 
 
@@ -136,14 +136,14 @@ def test_the_same_answers_in_pytorch(name, feed):
 
     variables = jax.tree_util.tree_map_with_path(value, shapes)
     ours = jax.jit(lambda v: net.apply(v, images, train=False))(variables)
-    twin = torch_nets.build(name, num_age_classes=12, gender_to_age=feed, width=0.125, image_size=size).eval()
-    missing = twin.load_state_dict(state, strict=False)
+    torch_side = torch_nets.build(name, num_age_classes=12, gender_to_age=feed, width=0.125, image_size=size).eval()
+    missing = torch_side.load_state_dict(state, strict=False)
     assert not missing.unexpected_keys and all(key.endswith("num_batches_tracked") for key in missing.missing_keys)
     with torch.inference_mode():
-        age, gender = twin(torch.from_numpy(images).permute(0, 3, 1, 2))
+        age, gender = torch_side(torch.from_numpy(images).permute(0, 3, 1, 2))
     assert np.ptp(ours.age_logits) > 1e-3
-    for got, expected in ((ours.age_logits, age), (ours.gender_logits, gender)):
-        np.testing.assert_allclose(got, expected.numpy(), atol=1e-4 * np.abs(expected.numpy()).max())
+    for actual, expected in ((ours.age_logits, age), (ours.gender_logits, gender)):
+        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4 * np.abs(expected.numpy()).max())
 
 
 @needs_torch
@@ -169,7 +169,7 @@ for first, line in enumerate(sys.stdin):
 
 
 def test_in_turns_with_a_stand_in(config, monkeypatch, tmp_path):
-    """Another program in the place of torch_steps.py: what it says is kept beside what is measured here."""
+    """Another program replaces torch_steps.py; its output is reported beside the measurements made here."""
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "torch_steps.py").write_text(STAND_IN)
     monkeypatch.setattr(torch_process, "ROOT", tmp_path)
@@ -187,14 +187,14 @@ def test_in_turns_with_a_stand_in(config, monkeypatch, tmp_path):
         "compile_cached": False,
     }
     assert line["ratio_to_torch"] == pytest.approx(line["images_per_second"] / 16.0) and "note" not in line
-    with torch_process.Rival("train", config, 7, False) as twin:
+    with torch_process.TorchProcess("train", config, 7, False) as torch_side:
         for _ in range(7):
-            twin.run(1)
+            torch_side.run(1)
         with pytest.raises(torch_process.OutOfMemory, match="PyTorch fails: OutOfMemoryError: CUDA"):
-            twin.run(1)
+            torch_side.run(1)
 
 
-class Twin:
+class FakeTorch:
     """PyTorch's side with memory for so many calls; a step takes half a second."""
 
     def __init__(self, calls):
@@ -226,7 +226,7 @@ def on_a_gpu(config, monkeypatch):
 
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         monkeypatch.setattr(throughput, "PAUSE", 0.0)
-        monkeypatch.setattr(torch_process, "Rival", lambda *_: Twin(calls))
+        monkeypatch.setattr(torch_process, "TorchProcess", lambda *_: FakeTorch(calls))
         monkeypatch.setitem(throughput.STEPS, "train", lambda config: step)
         return throughput.in_turns("train", config, 10, None)
 
@@ -238,7 +238,7 @@ NO_MEMORY = "no more memory here: RESOURCE_EXHAUSTED: Out of memory allocating 9
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_no_memory_here_leaves_pytorchs_figures(on_a_gpu, steps):
+def test_out_of_memory_here_keeps_pytorchs_figures(on_a_gpu, steps):
     line = on_a_gpu(steps, ALL)
     assert line["note"] == NO_MEMORY and line["torch"]["images_per_second"] == 16.0
     nothing = ("images_per_second", "step_ms", "compile_s", "gflops_per_second", "ratio_to_torch")
@@ -248,14 +248,14 @@ def test_no_memory_here_leaves_pytorchs_figures(on_a_gpu, steps):
     assert campaign.summary(line) == NO_MEMORY
 
 
-def test_no_memory_here_after_some_blocks(on_a_gpu):
+def test_out_of_memory_here_after_some_blocks(on_a_gpu):
     line = on_a_gpu(timing.WARMUP + 2 * 3 + 1, ALL)
     assert line["note"] == NO_MEMORY and line["steps"] == 4
     assert line["ratio_to_torch"] == pytest.approx(line["images_per_second"] / 16.0)
 
 
 @pytest.mark.parametrize("calls", [2, 4])
-def test_no_memory_for_pytorch_beside_this_process(on_a_gpu, calls):
+def test_out_of_memory_in_pytorch_beside_this_process(on_a_gpu, calls):
     line = on_a_gpu(ALL, calls)
     assert line["torch"]["note"].startswith("measured before this process took memory; later PyTorch fails: CUDA out")
     assert line["steps"] == 10 and line["torch"]["images_per_second"] == 16.0 and "note" not in line
@@ -263,7 +263,7 @@ def test_no_memory_for_pytorch_beside_this_process(on_a_gpu, calls):
 
 
 @pytest.mark.parametrize("calls", [0, 1])
-def test_no_memory_for_pytorch_at_all(on_a_gpu, calls):
+def test_out_of_memory_in_pytorch_alone(on_a_gpu, calls):
     line = on_a_gpu(ALL, calls)
     assert line["steps"] == 10 and line["images_per_second"] > 0 and line["ratio_to_torch"] is None
     assert line["torch"]["images_per_second"] is None and line["torch"]["note"] == "PyTorch fails: CUDA out of memory"
@@ -277,7 +277,7 @@ def test_other_errors_are_not_reported_as_out_of_memory(on_a_gpu):
 
 
 @pytest.mark.parametrize(
-    "given, fraction",
+    "variables, fraction",
     [
         ({}, "0.95"),
         ({"XLA_CLIENT_MEM_FRACTION": "0.5"}, "0.5"),
@@ -285,19 +285,19 @@ def test_other_errors_are_not_reported_as_out_of_memory(on_a_gpu):
         ({"XLA_PYTHON_CLIENT_MEM_FRACTION": ""}, "0.95"),
     ],
 )
-def test_sharing_a_gpu(given, fraction):
-    environment = dict(given)
+def test_sharing_a_gpu(variables, fraction):
+    environment = dict(variables)
     shared_gpu.prepare(environment)
     assert environment.get("XLA_CLIENT_MEM_FRACTION") == fraction
-    assert environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and given.items() <= environment.items()
+    assert environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and variables.items() <= environment.items()
 
 
 @needs_torch
 @pytest.mark.slow
-def test_what_pytorch_refuses(config):
+def test_configs_that_the_pytorch_side_refuses(config):
     with pytest.raises(ConfigError, match="parameters in PyTorch, 12 here"):
-        torch_process.Rival("train", config, 12, False)
+        torch_process.TorchProcess("train", config, 12, False)
     other = ran.get_config()
     other.optimizer.name = "sgd"
     with pytest.raises(ConfigError, match="optimizer.name='adam'"):
-        torch_process.Rival("train", other, 12, False)
+        torch_process.TorchProcess("train", other, 12, False)

@@ -26,8 +26,8 @@ def fail(number):
 
 def test_a_lock_excludes_and_waiting_can_be_ended(tmp_path):
     path = tmp_path / "data"
-    with cache.locked(path) as alone:
-        assert alone
+    with cache.locked(path) as exclusive:
+        assert exclusive
         texts = []
 
         def stop(done, total, text):
@@ -38,8 +38,8 @@ def test_a_lock_excludes_and_waiting_can_be_ended(tmp_path):
         with pytest.raises(KeyboardInterrupt), cache.locked(path, stop):
             pass
         assert texts == ["waiting for another process that prepares the same images"] * 2
-    with cache.locked(path, stop) as alone:
-        assert alone
+    with cache.locked(path, stop) as exclusive:
+        assert exclusive
 
 
 def test_a_waiting_process_gets_the_lock(tmp_path, monkeypatch):
@@ -62,8 +62,8 @@ def test_a_waiting_process_gets_the_lock(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_file_systems_without_locks(tmp_path, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", fail(number))
-    with cache.locked(tmp_path / "data") as alone:
-        assert not alone
+    with cache.locked(tmp_path / "data") as exclusive:
+        assert not exclusive
 
 
 def test_other_errors_of_a_lock_are_errors(tmp_path, monkeypatch):
@@ -83,17 +83,17 @@ def test_the_lock_of_another_user_is_opened_for_reading(tmp_path, monkeypatch):
         return real(path, flags, mode)
 
     monkeypatch.setattr(os, "open", deny_writing)
-    with cache.locked(tmp_path / "data") as alone:
-        assert alone and modes == [os.O_RDWR, os.O_RDONLY]
+    with cache.locked(tmp_path / "data") as exclusive:
+        assert exclusive and modes == [os.O_RDWR, os.O_RDONLY]
     monkeypatch.setattr(os, "open", fail(errno.EACCES))  # its owner's umask is 077
-    with cache.locked(tmp_path / "data") as alone:
-        assert not alone
+    with cache.locked(tmp_path / "data") as exclusive:
+        assert not exclusive
 
 
-@pytest.mark.parametrize("has", ["", "EOPNOTSUPP", "EINVAL"])
-def test_systems_that_cannot_allocate(tmp_path, monkeypatch, has):
-    if has:
-        monkeypatch.setattr(os, "posix_fallocate", fail(getattr(errno, has)))
+@pytest.mark.parametrize("error_name", ["", "EOPNOTSUPP", "EINVAL"])
+def test_systems_that_cannot_allocate(tmp_path, monkeypatch, error_name):
+    if error_name:
+        monkeypatch.setattr(os, "posix_fallocate", fail(getattr(errno, error_name)))
     else:
         monkeypatch.delattr(os, "posix_fallocate")  # macOS
     array, path = cache.new_array(tmp_path / "a.npy", (3, 4))

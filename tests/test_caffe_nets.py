@@ -199,8 +199,8 @@ def test_caffes_first_convolution_sees_caffes_images(tmp_path, name, stem, head)
     x = (rgb - caffe_names.OUR_MEAN) / (1 if name == "levi_hassner" else caffe_names.OUR_STD)
     if name == "levi_hassner":
         x = rgb - caffe_names.OUR_MEAN  # the net multiplies by PIXEL_SCALE itself
-    found = convolve(x.astype(np.float32), kernel, (stride, stride), "VALID", dimension_numbers=layers.DIMENSIONS)
-    np.testing.assert_allclose(found + bias, theirs + stored[f"{layer}/1"], rtol=1e-3, atol=1e-2)
+    actual = convolve(x.astype(np.float32), kernel, (stride, stride), "VALID", dimension_numbers=layers.DIMENSIONS)
+    np.testing.assert_allclose(actual + bias, theirs + stored[f"{layer}/1"], rtol=1e-3, atol=1e-2)
 
 
 def test_caffes_dense_layers_read_their_maps_in_our_order(tmp_path):
@@ -231,9 +231,9 @@ def test_files_of_caffe_that_do_not_fit(tmp_path):
 
 
 def test_torchvisions_names_of_vgg16():
-    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    positions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     blocks = [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
-    names = dict(zip(blocks, (f"features.{i}" for i in places), strict=True))
+    names = dict(zip(blocks, (f"features.{i}" for i in positions), strict=True))
     names |= {"fc6": "classifier.0", "fc7": "classifier.3"}
     for ours, theirs in names.items():
         assert torchvision.name_of(f"params/backbone/{ours}/kernel") == f"{theirs}.weight"
@@ -269,8 +269,8 @@ def test_vgg16_in_pytorch(tmp_path):
     with torch.no_grad():
         maps = net.features(torch.from_numpy(images.transpose(0, 3, 1, 2)))
         expected = net.classifier[:5](net.avgpool(maps).flatten(1)).numpy()
-    found = jax.jit(ours.apply)({"params": params}, images)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    actual = jax.jit(ours.apply)({"params": params}, images)
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_rates_by_name():
@@ -284,8 +284,8 @@ def test_rates_by_name():
         updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
         return {name: float(leaf.ravel()[0]) / -0.5 for name, leaf in tree.named_leaves(updates).items()}
 
-    found = moved("*/bias:2,*_head/bias:20,backbone/fc7/kernel:0")
-    assert found == {"backbone/fc7/kernel": 0, "backbone/fc7/bias": 2, "age_head/bias": 20}
+    actual = moved("*/bias:2,*_head/bias:20,backbone/fc7/kernel:0")
+    assert actual == {"backbone/fc7/kernel": 0, "backbone/fc7/bias": 2, "age_head/bias": 20}
     assert set(moved("").values()) == {1.0}
     with pytest.raises(ConfigError, match="no parameter matches 'backbone/fc8/kernel'") as error:
         moved("backbone/fc8/kernel:2")

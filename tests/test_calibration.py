@@ -23,8 +23,8 @@ def softmax(logits):
     return exp / exp.sum(-1, keepdims=True)
 
 
-def drawn(count, temperature, num=12, seed=0):
-    """Logits, and labels drawn from softmax(logits / temperature)."""
+def draw_labels(count, temperature, num=12, seed=0):
+    """Return logits, and labels drawn from softmax(logits / temperature)."""
     rng = np.random.default_rng(seed)
     logits = 3 * rng.normal(size=(count, num))
     label = (softmax(logits / temperature).cumsum(1) > rng.random((count, 1))).argmax(1)
@@ -50,13 +50,13 @@ def scored(probs, right):
 
 
 def test_measures_agree_with_scikit_learn_and_a_loop():
-    logits, label = drawn(400, 2.0)
+    logits, label = draw_labels(400, 2.0)
     probs = softmax(logits)
     result = scored(probs, ages(label))
     assert result["nll"] == pytest.approx(sklearn_metrics.log_loss(label, probs, labels=range(12)))
     assert result["brier"] == pytest.approx(((probs - np.eye(12)[label]) ** 2).sum(1).mean())
     assert result["ece"] == pytest.approx(ece_by_loop(probs, ages(label)))
-    logits, label = drawn(400, 2.0, num=2)
+    logits, label = draw_labels(400, 2.0, num=2)
     probs = softmax(logits)
     result = scored(probs, metrics.right_genders(label))
     assert result["brier"] == pytest.approx(2 * sklearn_metrics.brier_score_loss(label, probs[:, 1]))
@@ -83,13 +83,15 @@ def test_bins_hold_their_upper_edge_and_all_examples():
 
 
 def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
-    logits, label = drawn(300, 2.0)
+    logits, label = draw_labels(300, 2.0)
     stages, right = {"before": softmax(logits), "after": softmax(logits / 2)}, ages(label)
     result = calibration.scored(stages, right)
     losses = {stage: -np.log(probs[np.arange(300), label]) for stage, probs in stages.items()}
-    for of, values in ((result["before"], losses["before"]), (result["after"], losses["after"])):
+    for stage_result, values in ((result["before"], losses["before"]), (result["after"], losses["after"])):
         by_scipy = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, random_state=1)
-        assert of["ci95"]["nll"] == pytest.approx([*by_scipy.confidence_interval], abs=0.25 * values.std() / 300**0.5)
+        assert stage_result["ci95"]["nll"] == pytest.approx(
+            [*by_scipy.confidence_interval], abs=0.25 * values.std() / 300**0.5
+        )
     rng = np.random.default_rng(5)
     redrawn = {"nll": [], "ece": []}
     for _ in range(400):
@@ -106,7 +108,7 @@ def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
 def test_a_known_temperature_is_fitted(temperature):
-    logits, label = drawn(20_000, temperature)
+    logits, label = draw_labels(20_000, temperature)
     assert calibration.fit_temperature(softmax(logits), ages(label)) == pytest.approx(temperature, rel=0.03)
     first = label - label % 3
     result = calibration.fit_temperature(softmax(logits), ages(first, first + 2))  # says less, but of the same
@@ -115,7 +117,7 @@ def test_a_known_temperature_is_fitted(temperature):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_temperature_never_worsens_nll_and_is_a_minimum(seed):
-    logits, label = drawn(50, 1.0, num=2, seed=seed)
+    logits, label = draw_labels(50, 1.0, num=2, seed=seed)
     probs, right = softmax(logits), metrics.right_genders(label)
     result = calibration.fit_temperature(probs, right)
 
@@ -134,7 +136,7 @@ def test_certain_answers_stay_inside_the_bounds():
 
 
 def test_calibrate_is_the_softmax_of_cooler_logits():
-    (age, _), (gender, _) = drawn(50, 1.0), drawn(50, 1.0, num=2)
+    (age, _), (gender, _) = draw_labels(50, 1.0), draw_labels(50, 1.0, num=2)
     probs = Probs(*(softmax(x).astype(np.float32) for x in (age, gender)))
     for calibrate in (ensemble.calibrate, jax.jit(ensemble.calibrate)):
         result = calibrate(probs, 2.0, 0.7)

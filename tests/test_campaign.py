@@ -59,8 +59,8 @@ def test_a_point_that_outlasts_its_turn(tmp_path):
     assert all(0 < timeout <= 150 for timeout in values)
 
 
-def test_what_is_not_kept(tmp_path, capsys):
-    """Neither what was not measured on the GPU nor what could not start; the points after that are measured."""
+def test_results_that_are_not_recorded(tmp_path, capsys):
+    """Points measured elsewhere or that could not start are left out; the points after them are measured."""
     path = tmp_path / "gpu.json"
 
     def run(point, timeout):
@@ -102,7 +102,7 @@ time.sleep(600)
 
 
 def test_nothing_outlives_a_point(tmp_path, monkeypatch):
-    """What its program has started ends too, for it would hold the GPU."""
+    """Processes that its program started end too; they would hold the GPU."""
     monkeypatch.setattr(campaign, "ROOT", tmp_path)
     (tmp_path / "parent.py").write_text(PARENT)
     values = tmp_path / "child"
@@ -127,7 +127,7 @@ def test_a_program_that_cannot_import(tmp_path, monkeypatch):
         campaign.run_apart(points.Point("lacking"), 100)
 
 
-def test_the_tables():
+def test_the_points_of_the_campaigns():
     train = [p for p in points.cpu_points() if p.flags.get("what") == "train"]
     assert len(train) == 18 and len({point.command for point in points.cpu_points()}) == 3 * 6 + 3 * 3 + 1
     assert train[0].command == (
@@ -227,7 +227,7 @@ def test_the_newest_trace(tmp_path):
     assert kernels.recorded(tmp_path) == ["b"]
 
 
-def test_what_layers_must_read_and_write():
+def test_gigabytes_that_layers_read_and_write():
     config = ran.get_config()
     config.update_from_flattened_dict(points.TINY)
     half = ran.get_config()

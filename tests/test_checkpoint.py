@@ -124,7 +124,7 @@ def names(checkpoints):
 
 @contextlib.contextmanager
 def unreadable(checkpoints, step, how):
-    """The manifest of a step cannot be read meanwhile: moved away, of a newer schema, or an error of the system."""
+    """Make the manifest of a step unreadable: moved away, of a newer schema, or an error of the system."""
     path = checkpoints.folder / str(step) / "manifest.json"
     if how in ("missing", "newer schema"):
         content = path.read_bytes()
@@ -186,7 +186,7 @@ def test_a_save_does_not_fail_where_older_steps_cannot_be_removed(saved, notices
     assert names(saved) == {"2", "3", "4", "5"} and "older checkpoints cannot be removed" in notices[0]
 
 
-def test_a_folder_that_is_gone_is_one_error(saved):
+def test_a_removed_folder_is_one_error(saved):
     shutil.rmtree(saved.folder.parent)
     for _ in range(2):
         with pytest.raises(CheckpointError, match="step 5 could not be saved: No such file"):
@@ -219,7 +219,7 @@ def test_another_model_is_named(saved):
         saved.restore_latest(make_state(0, shape=(5, 4)))
 
 
-def test_a_step_that_is_not_there(saved):
+def test_a_missing_step_is_an_error(saved):
     with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
         saved.restore(9, make_state(0))
 
@@ -274,7 +274,7 @@ def test_a_file_of_another_size_or_content_is_named(saved, change, reason):
         saved.restore(4, make_state(0))
 
 
-def test_leftovers_of_a_killed_save_are_swept(saved):
+def test_leftovers_of_a_killed_save_are_removed(saved):
     shutil.copytree(saved.folder / "4", saved.folder / "5.saving")
     shutil.copytree(saved.folder / "4", saved.folder / "4.backup")  # a person's own
     (saved.folder / "3").rename(saved.folder / "3.replaced")

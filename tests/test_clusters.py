@@ -1,4 +1,4 @@
-"""Intervals with groups of near-duplicates as units: as without, where all are alone; and right, where many are not."""
+"""Intervals with groups of near-duplicates as units: unchanged for groups of one, correct for larger groups."""
 
 import numpy as np
 import pytest
@@ -10,15 +10,15 @@ from agegender_jax.structs import Probs
 
 
 def scores(group, count=150):
-    """Everything that has an interval, for two models."""
+    """Return all results with intervals, for two models."""
     age, gender, years, probs = faces(count)
     other = faces(count, seed=5)[3]
-    models, of_bucket = [probs, other], [YEARS_OF_BUCKET] * 2
+    models, bucket_years = [probs, other], [YEARS_OF_BUCKET] * 2
     right = metrics.right_ages(age)
     first, second = (metrics.outcomes(p.age, p.gender, age, gender)["aabd"] for p in models)
     return {
-        "scored": metrics.scored(models, of_bucket, age, gender, years, group),
-        "paired": metrics.paired(models, of_bucket, [(0, 1)], age, gender, years, group),
+        "scored": metrics.scored(models, bucket_years, age, gender, years, group),
+        "paired": metrics.paired(models, bucket_years, [(0, 1)], age, gender, years, group),
         "groups": metrics.by_group(probs.age, probs.gender, age, gender, years % 5, ["all"] * count, group),
         "calibration": calibration.scored({"before": probs.age, "after": other.age}, right, group),
         "seeds": metrics.compare(np.stack([first, second]), np.stack([second, second]), group),
@@ -51,14 +51,14 @@ def clustered():
 
 
 def copies(group):
-    """Labels, and predictions of two models, which are equal within a group: age, gender, age_years, probs, probs."""
+    """Return labels and predictions of two models, equal within a group: age, gender, age_years, probs, probs."""
     age, gender, years, probs = faces(60)
     both = (probs, faces(60, seed=5)[3])
     return age[group], gender[group], years[group], *(Probs(p.age[group], p.gender[group]) for p in both)
 
 
 def by_groups(group, statistic):
-    """A statistic of the examples of drawn groups, for `plain`."""
+    """Return a statistic of the examples of drawn groups, for `plain`."""
     members = [np.flatnonzero(group == g) for g in np.unique(group)]
     return lambda drawn: statistic(np.concatenate([members[g] for g in drawn]))
 
@@ -109,7 +109,7 @@ def test_scores_of_some_examples_take_the_groups_of_those(clustered):
 
 
 def samples(trials, rate=0.7):
-    """Outcomes of 80 pictures, of which a third stand there two to six times, all copies alike."""
+    """Yield outcomes of 80 pictures, a third of which occur two to six times; copies have equal outcomes."""
     rng = np.random.default_rng(0)
     for _ in range(trials):
         sizes = np.where(rng.random(80) < 1 / 3, rng.integers(2, 7, 80), 1)
@@ -133,7 +133,7 @@ INTERVALS = {
 
 @pytest.mark.parametrize("kind", INTERVALS)
 def test_coverage_with_copies(kind):
-    """Per image the intervals promise too much; by groups they cover what they say."""
+    """Intervals per image are too narrow; intervals by groups have the nominal coverage."""
     interval, truth = INTERVALS[kind]
     assert coverage(lambda sample: interval(sample[1], sample[2], None), truth) < 0.88
     assert 0.915 <= coverage(lambda sample: interval(sample[1], sample[2], sample[0]), truth) <= 0.985
@@ -145,7 +145,9 @@ def test_wilson_by_groups():
     assert metrics.wilson(twice, np.repeat(np.arange(60), 2)) == pytest.approx(metrics.wilson(values))
     assert metrics.wilson(np.ones(40), np.arange(40) // 4) == pytest.approx(metrics.wilson(np.ones(10)))
     assert metrics.wilson(np.zeros(40), np.zeros(40, int)) == pytest.approx(metrics.wilson(np.zeros(1)))
-    different = np.random.default_rng(1).random(400) < 0.5  # a chain of 40 different people: they say almost as much
+    different = (
+        np.random.default_rng(1).random(400) < 0.5
+    )  # a chain of 40 different people: they carry almost as much information
     chained = np.concatenate([np.zeros(40, int), np.arange(1, 361)])
     low, high = metrics.wilson(different, chained)
     alone = metrics.wilson(different)

@@ -63,7 +63,7 @@ def test_no_folder_no_cache(config, tmp_path, monkeypatch):
     assert compile_cache.turn_on() is None
 
 
-def test_what_was_used_longest_ago_goes_first(tmp_path):
+def test_least_recently_used_programs_are_removed_first(tmp_path):
     for age, name in enumerate(("new", "middle", "old")):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
@@ -90,7 +90,7 @@ def test_the_next_start_loads_and_damage_only_costs_time(config, tmp_path):
     assert entries and damaged.returncode == 0 and damaged.stdout.split() == ["False"]
 
 
-def test_the_programs_turn_it_on(config, tmp_path):
+def test_the_programs_use_the_cache(config, tmp_path):
     arguments = ("--config=configs/resnet.py", f"--config.data.source={tmp_path / 'nothing'}")
     assert programs.start("train", *arguments, f"--workdir={tmp_path / 'run'}").returncode == 3
     assert list((tmp_path / "agegender_jax" / "compiled").iterdir())

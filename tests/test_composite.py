@@ -1,4 +1,4 @@
-"""The composite relevance rules: single layers by hand, whole nets by the account of their logits."""
+"""The composite relevance rules: single layers by hand, whole nets by the sum of their relevance."""
 
 import functools
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_explain import disturbed
+from test_explain import random_variable
 
 from agegender_jax import data, explain, models
 from agegender_jax.explain import composite, lrp
@@ -37,47 +37,47 @@ def test_alpha_beta_keeps_the_sum_and_sees_negative_inputs():
     convolve = functools.partial(composite._convolve, (1, 1), ((1, 1), (1, 1)), 1)
     z, pull = jax.vjp(lambda x: composite.alpha_beta(convolve, x, kernel, jnp.zeros(4), jnp.zeros(1)), x)
     relevance = jnp.float32(draw.standard_normal(z.shape))
-    found = np.asarray(x * pull(relevance / z)[0])
+    pixels = np.asarray(x * pull(relevance / z)[0])
     x, kernel, relevance = (np.asarray(array) for array in (x, kernel, relevance))
-    assert found.sum() == pytest.approx(float(relevance.sum()), rel=1e-3)
-    at = (0, 2, 3, 1)  # one input by the definition
+    assert pixels.sum() == pytest.approx(float(relevance.sum()), rel=1e-3)
+    index = (0, 2, 3, 1)  # one input by the definition
     expected = 0.0
     for i, j, o in np.ndindex(5, 5, 4):
         parts = np.zeros((3, 3, 3))
         for a, b, c in np.ndindex(3, 3, 3):
             if 0 <= i + a - 1 < 5 and 0 <= j + b - 1 < 5:
                 parts[a, b, c] = x[0, i + a - 1, j + b - 1, c] * kernel[a, b, c, o]
-        a, b = at[1] - i + 1, at[2] - j + 1
+        a, b = index[1] - i + 1, index[2] - j + 1
         if 0 <= a < 3 and 0 <= b < 3:
-            part, plus, minus = parts[a, b, at[3]], parts[parts > 0].sum(), parts[parts < 0].sum()
+            part, plus, minus = parts[a, b, index[3]], parts[parts > 0].sum(), parts[parts < 0].sum()
             expected += (2 * max(part, 0) / plus - min(part, 0) / minus) * float(relevance[0, i, j, o])
-    assert float(found[at]) == pytest.approx(expected, rel=1e-3)
+    assert float(pixels[index]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_flat_shares_among_the_real_inputs_of_a_window():
     relevance = jnp.ones((1, 1, 1, 1))
-    found = composite.flat(relevance, (1, 1, 2, 1), (1, 2, 1, 1), (1, 1), ((0, 0), (0, 0)))
-    np.testing.assert_allclose(found.ravel(), [0.5, 0.5])
+    shares = composite.flat(relevance, (1, 1, 2, 1), (1, 2, 1, 1), (1, 1), ((0, 0), (0, 0)))
+    np.testing.assert_allclose(shares.ravel(), [0.5, 0.5])
     relevance = jnp.float32(np.random.default_rng(0).standard_normal((2, 4, 4, 3)))
-    found = composite.flat(relevance, (2, 4, 4, 5), (3, 3, 5, 3), (1, 1), ((1, 1), (1, 1)))
-    np.testing.assert_allclose(found.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=1e-5)
+    shares = composite.flat(relevance, (2, 4, 4, 5), (3, 3, 5, 3), (1, 1), ((1, 1), (1, 1)))
+    np.testing.assert_allclose(shares.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=1e-5)
     corner = jnp.zeros((1, 4, 4, 1)).at[0, 0, 0, 0].set(1)
-    found = composite.flat(corner, (1, 4, 4, 1), (3, 3, 1, 1), (1, 1), ((1, 1), (1, 1)))
-    assert float(found.max()) == 1 / 4
+    shares = composite.flat(corner, (1, 4, 4, 1), (3, 3, 1, 1), (1, 1), ((1, 1), (1, 1)))
+    assert float(shares.max()) == 1 / 4
 
 
 @functools.cache
 def tiny(name):
     net = models.build(name, num_age_classes=5, width=1 / 64)
     shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), data.normalize(jnp.asarray(IMAGES)))
-    return net, jax.tree_util.tree_map_with_path(disturbed, shapes)
+    return net, jax.tree_util.tree_map_with_path(random_variable, shapes)
 
 
 @pytest.mark.parametrize(
     "name",
     ["levi_hassner", "vgg16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("caffenet", "googlenet"))],
 )
-def test_the_logit_is_accounted_for(name):
+def test_relevance_adds_up_to_the_logit(name):
     net, variables = tiny(name)
     result = explain.relevance(net, variables, IMAGES, "age", [1, 3], rule="composite")
     logits = net.apply(variables, data.normalize(IMAGES), train=False).age_logits

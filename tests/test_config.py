@@ -95,7 +95,7 @@ def test_every_number_has_a_range():
 
 
 @pytest.mark.parametrize(
-    "value, interval, words",
+    "value, interval, text",
     [
         (1, "[0, 1]", ""),
         (0, "[0, 1)", ""),
@@ -108,8 +108,8 @@ def test_every_number_has_a_range():
         (NAN, "(0, inf)", "above 0"),
     ],
 )
-def test_a_value_outside_an_interval_gives_its_bounds(value, interval, words):
-    assert config_lib.outside(value, interval) == words
+def test_a_value_outside_an_interval_gives_its_bounds(value, interval, text):
+    assert config_lib.outside(value, interval) == text
 
 
 def test_one_loss_weight_may_be_zero_but_not_both():

@@ -1,4 +1,4 @@
-"""What the demo answers about a photo, without its web page."""
+"""The demo's answers about a photo, without its web page."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def crowd():
 
 
 def pictures(html):
-    """The embedded pictures of HTML, uint8 RGB."""
+    """Return the embedded pictures of HTML, uint8 RGB."""
     encoded = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert len(encoded) == html.count("<img")
     return [np.array(Image.open(io.BytesIO(base64.b64decode(text)))) for text in encoded]
@@ -84,7 +84,7 @@ def test_compiling_reports_each_net(answerer):
 
 
 def example(size=8, **changed):
-    """A picture of one face with 8 and 16 pixels, and maps of a net with attention for `size`."""
+    """Return a picture of one face with 8 and 16 pixels, and maps of a net with attention for `size`."""
     sized = {side: np.full((side, side, 3), 100, np.uint8) for side in (8, 16)}
     fields = {
         "age": 30.0,
@@ -105,17 +105,17 @@ def example(size=8, **changed):
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_attention_and_attributions_are_over_the_face_that_the_net_saw(size):
+def test_attention_and_attributions_are_drawn_over_the_input_of_the_net(size):
     html = photo_answer.html(*example(size))
     titles = re.findall("<figcaption>(.*?)</figcaption>", html)
     assert titles == ["age 30-39: LRP", "gender male: Grad-CAM", "attention stage1_att1"]
     _, chip, lrp, grad_cam, attention = pictures(html)
-    first, last = (lrp[place].astype(int) for place in ((3, 3), (-4, -4)))
+    first, last = (lrp[pixel].astype(int) for pixel in ((3, 3), (-4, -4)))
     assert first[2] > first[0] + 50 and last[0] > last[2] + 50  # blue against the class, red for it
     assert np.ptp(chip) < 5 and np.ptp(attention) > 100 and np.ptp(grad_cam) > 100
 
 
-def test_doubts_are_said():
+def test_uncertainty_and_warnings_are_shown():
     html = photo_answer.html(*example(status="unsure", flags=("tilted", "child"), calibrated=False))
     assert "unsure</b>" in html and "the face is tilted; probably a child: gender is not reliable." in html
     assert "no thresholds from val" in html
@@ -123,7 +123,7 @@ def test_doubts_are_said():
     assert "unsure</b>" not in plain and "Warnings" not in plain and "no thresholds" not in plain
 
 
-def test_every_flag_has_words():
+def test_every_flag_has_a_warning():
     known = {flags.SMALL, flags.TILTED, flags.CUT_OFF, flags.GREY, flags.SWAPPED, answers.CHILD, answers.UNUSUAL}
     assert set(photo_answer.WARNINGS) == known
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not find(), reason=MISSING)]
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
 CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
-PLACE = ("127.0.0.1", 7863)
+ADDRESS = ("127.0.0.1", 7863)
 MAX_MB = 1
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"
 STORED = """(async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
@@ -44,7 +44,7 @@ def address(uploads, tmp_path_factory):
     answerer = PhotoAnswerer(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page.tempfile, "tempdir", str(uploads))
-        with page.served(answerer, *PLACE, MAX_MB) as address:
+        with page.served(answerer, *ADDRESS, MAX_MB) as address:
             yield address
         assert os.listdir(uploads) == []
 
@@ -84,7 +84,7 @@ class Page:
         return answer["result"].get("value")
 
     def wait(self, expression, seconds=30):
-        """The value of an expression once it is true."""
+        """Return the value of an expression once it is true."""
         end = time.monotonic() + seconds
         while not (value := self.value(expression)):
             assert time.monotonic() < end, (expression, self.value("document.body.innerText"))
@@ -101,14 +101,14 @@ class Page:
     def text(self, part):
         return self.wait(f"document.body.innerText.includes({part!r}) && document.body.innerText")
 
-    def shows(self, name):
-        """Keep a picture of the page where AGEGENDER_SHOTS names a folder."""
+    def save_screenshot(self, name):
+        """Save a screenshot of the page if AGEGENDER_SHOTS names a folder."""
         if folder := os.environ.get("AGEGENDER_SHOTS"):
             (pathlib.Path(folder) / f"{name}{self.width}.png").write_bytes(self.browser.screenshot(2400))
 
 
 def complaints(browser):
-    """Those of the console, without two that are Gradio's own."""
+    """Return the complaints of the console, except two that are Gradio's own."""
     return [text for text in browser.complaints() if "Method not implemented" not in text and "ERR_ABORTED" not in text]
 
 
@@ -118,14 +118,14 @@ def page(address, request, tmp_path_factory):
         yield Page(browser, address, request.param)
 
 
-def test_an_upload_is_answered_with_nothing_from_elsewhere(page, address, photos, uploads):
-    page.shows("start")
+def test_an_upload_is_answered_without_external_requests(page, address, photos, uploads):
+    page.save_screenshot("start")
     page.upload(photos / "crowd.jpg")
     text = page.text("Face 2")
     assert "2 faces" in text and "90 % interval" in text and "Grad-CAM" in text
     page.wait("[...document.images].length == 11 && [...document.images].every(i => i.naturalWidth > 0)")
     time.sleep(0.5)
-    page.shows("answer")
+    page.save_screenshot("answer")
     assert page.value("document.documentElement.scrollWidth") <= page.width
     assert page.value(
         "[...document.querySelectorAll('.photo_answer *')].every(e => e.getBoundingClientRect().right <= innerWidth)"
@@ -142,7 +142,7 @@ def test_an_upload_is_answered_with_nothing_from_elsewhere(page, address, photos
 def test_a_photo_without_an_answer_has_a_message(page, photos, uploads, name, message):
     page.upload(photos / name)
     text = page.text(message)
-    page.shows(name.partition(".")[0])
+    page.save_screenshot(name.partition(".")[0])
     assert "Traceback" not in text and "Error" not in text and "Face 1" not in text
     assert page.value("document.documentElement.scrollWidth") <= page.width
     assert files_in(uploads) == []
@@ -151,7 +151,7 @@ def test_a_photo_without_an_answer_has_a_message(page, photos, uploads, name, me
 def test_a_file_that_is_too_large_is_refused(page, photos, uploads):
     page.upload(photos / "large.png")
     page.text("maximum allowed size")
-    page.shows("large")
+    page.save_screenshot("large")
     assert files_in(uploads) == []
     page.browser.call("Page.reload")
     page.wait("!!document.querySelector('input[type=file]') && !document.body.innerText.includes('maximum allowed')")
@@ -163,14 +163,14 @@ def test_a_picture_of_the_camera_is_answered(page, uploads):
     page.wait("[...document.querySelectorAll('video')].some(v => v.videoWidth > 0)")
     page.click("document.querySelector('[aria-label=\"capture photo\"]')")
     page.text("No face was found")  # Chromium's camera shows a pattern
-    page.shows("camera")
+    page.save_screenshot("camera")
     assert files_in(uploads) == []
 
 
 def test_an_address_in_use_is_an_error(address):
     from agegender_jax.run.demo import page
 
-    with pytest.raises(ConfigError, match="cannot be listened at"), page.served(lambda content: "", *PLACE, MAX_MB):
+    with pytest.raises(ConfigError, match="cannot be listened at"), page.served(lambda content: "", *ADDRESS, MAX_MB):
         pass
 
 
@@ -210,5 +210,5 @@ def test_the_command_serves_until_ctrl_c(tmp_path):
         assert process.returncode == 0 and "Traceback" not in rest, rest
     finally:
         process.kill()
-    left = [path for path in (tmp_path / "temporary").rglob("*") if "agegender-demo" in str(path)]
-    assert left == []
+    remaining = [path for path in (tmp_path / "temporary").rglob("*") if "agegender-demo" in str(path)]
+    assert remaining == []

@@ -39,8 +39,8 @@ def variables(state):
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def assert_close(got, want):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), got, want)
+def assert_close(actual, expected):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), actual, expected)
 
 
 def test_average_of_parameters_and_statistics_follows_its_formula(states):

@@ -1,4 +1,4 @@
-"""The evaluation command in process: which runs it takes, which images it scores, and what it does not replace."""
+"""The evaluation command in this process: its runs, its images, and the results that it does not replace."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def inspect(config, out):
 
 
 def untrained(path):
-    """A workdir with the default config and nothing else."""
+    """Return a workdir with the default config and nothing else."""
     path.mkdir(parents=True)
     Workdir(path).write_config(config_lib.to_dict(config_lib.default()))
     return path
@@ -167,7 +167,7 @@ def test_no_command_writes_into_the_folder_of_a_run(run, config, tmp_path, where
     assert {path.relative_to(run): path.stat().st_mtime_ns for path in run.rglob("*")} == names
 
 
-def test_a_run_that_has_just_begun_is_not_written_into(tmp_path):
+def test_no_command_writes_into_a_run_that_has_just_started(tmp_path):
     with Workdir(tmp_path / "run"), pytest.raises(ConfigError, match="must not lie in the folder of a run"):
         make_out(tmp_path / "run")
     make_out(tmp_path / "reports" / "new")
@@ -243,7 +243,7 @@ def test_an_empty_split_is_refused(config, run, tmp_path):
         evaluate(run, out=tmp_path / "out", source=str(tmp_path / "few"), split="test")
 
 
-def test_results_say_what_was_scored(run, tmp_path):
+def test_evaluation_repeats_the_results_of_training(run, tmp_path):
     evaluate(run, out=tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     own = json.loads((run / "results.json").read_text())

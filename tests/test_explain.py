@@ -28,7 +28,7 @@ BACKBONES = {
 }
 
 
-def disturbed(path, leaf, seed=1):
+def random_variable(path, leaf, seed=1):
     """Return a weight unlike any initial one: BatchNorm's shifts and statistics, biases and heads are not trivial."""
     rng = np.random.default_rng([seed, sum(map(ord, jax.tree_util.keystr(path)))])
     name = path[-1].key
@@ -42,7 +42,7 @@ def disturbed(path, leaf, seed=1):
 def tiny(name, feed="probs", age_hidden=0):
     net = models.AgeGenderNet(BACKBONES[name], 5, feed, age_hidden)
     shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), data.normalize(jnp.asarray(IMAGES)))
-    return net, jax.tree_util.tree_map_with_path(disturbed, shapes)
+    return net, jax.tree_util.tree_map_with_path(random_variable, shapes)
 
 
 @functools.cache
@@ -55,13 +55,13 @@ def outputs(name, feed="probs", age_hidden=0):
 
 
 def enlarged(maps, corners=True):
-    """[B, h, w] linearly to the pictures' size, corners aligned, or else pixels."""
+    """Resize [B, h, w] linearly to the pictures' size, with corners aligned, or else pixels."""
     sides = zip(maps.shape[1:], IMAGES.shape[1:3], strict=True)
     if corners:
-        at = [np.linspace(0, n - 1, out) for n, out in sides]
+        positions = [np.linspace(0, n - 1, out) for n, out in sides]
     else:
-        at = [np.clip((np.arange(out) + 0.5) * n / out - 0.5, 0, n - 1) for n, out in sides]
-    return np.stack([ndimage.map_coordinates(m, np.meshgrid(*at, indexing="ij"), order=1) for m in maps])
+        positions = [np.clip((np.arange(out) + 0.5) * n / out - 0.5, 0, n - 1) for n, out in sides]
+    return np.stack([ndimage.map_coordinates(m, np.meshgrid(*positions, indexing="ij"), order=1) for m in maps])
 
 
 def test_attention_maps_are_the_masks_at_the_pictures_size():

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_explain import disturbed
+from test_explain import random_variable
 
 from agegender_jax import data, explain, models, report, synthetic
 from agegender_jax.explain import faithfulness, localisation, maps, sanity, scoring
@@ -54,8 +54,8 @@ def test_areas_by_hand(faces):
 def test_a_perfect_map_beats_the_controls(faces):
     images, perfect = faces
     images = (images * np.array([1, 0.9, 0.8])[:, None, None, None]).astype(np.uint8)  # equal areas have no interval
-    drawn = maps.Maps(None, TARGETS, (), {head: {"perfect": perfect} for head in TARGETS}, {})
-    rows = scoring.areas(Toy(), {}, images, drawn)["age"]
+    computed = maps.Maps(None, TARGETS, (), {head: {"perfect": perfect} for head in TARGETS}, {})
+    rows = scoring.areas(Toy(), {}, images, computed)["age"]
     assert list(rows) == ["perfect", "random", "blob"]
     row = scoring.faithfulness_scores(rows, "perfect")
     for control in scoring.CONTROLS:
@@ -79,8 +79,8 @@ def test_order_of_cells_for_any_image_size():
 def test_area_and_controls():
     assert faithfulness.area(np.linspace(0, 1, 17)[None] ** 1) == pytest.approx([0.5])
     blob = faithfulness.blob((2, 40, 40))
-    centre, aside = blob[0, 19:21, 19:21].mean(), blob[0, 19:21, 29:31].mean()  # a quarter of the side away
-    assert aside / centre == pytest.approx(np.exp(-0.5), rel=1e-2)
+    centre, offset = blob[0, 19:21, 19:21].mean(), blob[0, 19:21, 29:31].mean()  # a quarter of the side away
+    assert offset / centre == pytest.approx(np.exp(-0.5), rel=1e-2)
     noise = faithfulness.random_maps(1, (2, 40, 40))
     assert not np.array_equal(noise[0], noise[1]) and np.array_equal(noise, faithfulness.random_maps(1, (2, 40, 40)))
 
@@ -123,7 +123,7 @@ def net(request):
     net = models.AgeGenderNet(SMALL[request.param], 12)
     images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros(images.shape), train=False))
-    variables = jax.device_put(jax.tree_util.tree_map_with_path(disturbed, shapes), jax.local_devices()[0])
+    variables = jax.device_put(jax.tree_util.tree_map_with_path(random_variable, shapes), jax.local_devices()[0])
     return net, variables, images
 
 
@@ -155,10 +155,12 @@ def test_likeness_is_the_size_of_the_rank_correlation():
 def test_a_map_that_is_only_inverted_fails(faces, monkeypatch):
     before = np.random.default_rng(0).random((3, SIZE, SIZE))  # no sign, as Grad-CAM
     after = np.stack([before[0], 1 - before[1], before[2]])  # +1, -1, +1 would cancel
-    drawn, again = (maps.Maps(None, TARGETS, (), {head: {"map": m} for head in TARGETS}, {}) for m in (before, after))
+    computed, again = (
+        maps.Maps(None, TARGETS, (), {head: {"map": m} for head in TARGETS}, {}) for m in (before, after)
+    )
     monkeypatch.setattr(sanity, "randomised", lambda *_: [("all", {})])
     monkeypatch.setattr(sanity, "compute_maps", lambda *_, **__: again)
-    row = scoring.score(Toy(), {}, faces[0], drawn, None)["age"]["maps"]["map"]
+    row = scoring.score(Toy(), {}, faces[0], computed, None)["age"]["maps"]["map"]
     assert row["sanity"]["last"] == pytest.approx(1) and not row["sanity"]["passes"]
 
 
@@ -174,10 +176,10 @@ def test_intervals_of_scores_take_copies_as_one_image(monkeypatch):
         monkeypatch.setattr(scoring, "areas", lambda *_: {"age": jax.tree.map(repeat, areas)})
         levels_by_name = {"map": {"all": tuple(map(repeat, levels))}}
         monkeypatch.setattr(sanity, "similarities", lambda *_: {"age": levels_by_name})
-        made = maps.Maps(None, {"age": np.zeros(8 * copies, int)}, (), {"age": {"map": repeat(drawn)}}, {})
+        computed = maps.Maps(None, {"age": np.zeros(8 * copies, int)}, (), {"age": {"map": repeat(drawn)}}, {})
         masks = [{"age": mask} for mask in repeat(cover)]
         images = np.zeros((8 * copies, SIZE, SIZE, 3), np.uint8)
-        row = scoring.score(None, {}, images, made, masks, group=group)["age"]["maps"]["map"]
+        row = scoring.score(None, {}, images, computed, masks, group=group)["age"]["maps"]["map"]
         paths = jax.tree_util.tree_flatten_with_path(row)[0]
         return {jax.tree_util.keystr(path): value for path, value in paths if "ci95" in jax.tree_util.keystr(path)}
 
@@ -191,11 +193,11 @@ def test_all_scores_of_a_net(net, monkeypatch):
     monkeypatch.setattr(scoring, "RANDOM_SEEDS", 1)
     net, variables, images = net
     methods = ["grad_cam", "lrp"]
-    drawn = maps.compute_maps(net, variables, images, methods=methods)
+    computed = maps.compute_maps(net, variables, images, methods=methods)
     half = np.zeros((SIZE, SIZE), np.float32)
     half[:, : SIZE // 2] = 1
-    scores = scoring.score(net, variables, images, drawn, [{"age": half, "gender": half}] * 3)
-    attention = [f"attention_{module.name}" for module in drawn.attention]
+    scores = scoring.score(net, variables, images, computed, [{"age": half, "gender": half}] * 3)
+    attention = [f"attention_{module.name}" for module in computed.attention]
     assert attention == ["attention_stage1_att1"]
     for head in explain.HEADS:
         rows = scores[head]["maps"]

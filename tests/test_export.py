@@ -22,7 +22,7 @@ SIZE = 32
 
 
 def member(name, views="none", temperatures=(1.0, 1.0), size=SIZE, width=0.125):
-    """A net with random weights; statistics of BatchNorm too are not those of a new net."""
+    """Return a net with random weights; its BatchNorm statistics are random too."""
     config = default()
     config.model.update(name=name, width=width)
     config.data.image_size, config.eval.views = size, views
@@ -135,7 +135,7 @@ def test_a_batch_of_any_size(exported, images, expected):
         np.testing.assert_allclose(gender, expected.gender[:count], atol=2e-6)
 
 
-def test_a_file_that_answers_otherwise_is_an_error(exported, images, expected):
+def test_a_file_with_other_predictions_is_an_error(exported, images, expected):
     other = expected.replace(age=expected.age[::-1])
     with pytest.raises(CheckpointError, match="differ by up to 0"):
         export._difference("onnx", exported / "default.onnx", images, other)
@@ -176,10 +176,10 @@ def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):
 def test_other_nets_as_onnx(name, tmp_path):
     part = member(name, size=64)
     images = export.drawn_faces(64, 3)
-    want = jax.jit(program.function([part]))(images)
+    expected = jax.jit(program.function([part]))(images)
     session = pytest.importorskip("onnxruntime").InferenceSession(formats.onnx([part], name))
-    for got, value in zip(session.run(["age", "gender"], {"images": images}), want, strict=True):
-        np.testing.assert_allclose(got, value, atol=1e-5)
+    for actual, value in zip(session.run(["age", "gender"], {"images": images}), expected, strict=True):
+        np.testing.assert_allclose(actual, value, atol=1e-5)
 
 
 def test_absent_converter(monkeypatch, folder):

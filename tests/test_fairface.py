@@ -86,7 +86,7 @@ def test_a_csv_as_the_source_contains_the_files_that_it_lists(tmp_path):
 
 
 LABELS = [("50-59", 5), ("0-2", 0), ("3-9", 0), ("more than 70", 7), ("10-19", 1), ("20-29", 2)]
-WRITTEN = {
+DIALECTS = {
     "quoted": ('"' + FAIRFACE.replace(",", '","').replace("\n", '"\n"'))[:-1].encode(),
     "CRLF": FAIRFACE.replace("\n", "\r\n").encode(),
     "old Mac": FAIRFACE.replace("\n", "\r").encode(),
@@ -97,8 +97,8 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
-def test_csvs_as_programs_write_them(text, tmp_path):
+@pytest.mark.parametrize("text", DIALECTS.values(), ids=DIALECTS)
+def test_csv_dialects(text, tmp_path):
     files = {f"train/{i}.jpg": b"" for i in range(1, 7)}
     items = list(sources.read(write("folder", tmp_path, files | {"labels.csv": text})))
     assert [(item.label.age_text, item.label.age_first) for item in items] == LABELS
@@ -151,7 +151,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("age", DAMAGED)
-def test_ages_that_a_spreadsheet_has_changed_are_an_error_with_the_right_advice(age, tmp_path):
+def test_ages_that_a_spreadsheet_has_changed_are_an_error_with_a_fix(age, tmp_path):
     folder = tmp_path / "source"
     synthetic.write_faces(folder, 12, seed=0, size=32)
     names = [path.name for path in folder.iterdir()]

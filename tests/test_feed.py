@@ -1,4 +1,4 @@
-"""What the age head gets to know of gender, and the refusal to take controls for predictors."""
+"""The gender feed of the age head, and controls, which are refused as predictors."""
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ from agegender_jax.structs import Batch
 LOGITS = jnp.array([[0.0, 1.0], [2.0, 0.5], [-1.0, 3.0]])
 PROBS = np.asarray(nn.softmax(LOGITS))
 GENDER = jnp.array([0, 0, 1])
-FED = {
+EXPECTED = {
     "probs": PROBS,
     "none": np.zeros((3, 0)),
     "logits": LOGITS,
@@ -33,24 +33,24 @@ class Mean(nn.Module):
 
 
 def test_every_feed_has_a_case():
-    assert set(FED) == set(models.FEEDS)
+    assert set(EXPECTED) == set(models.FEEDS)
 
 
-@pytest.mark.parametrize("kind", FED)
-def test_values(kind):
-    np.testing.assert_allclose(feed(kind, LOGITS, GENDER), FED[kind], atol=1e-6)
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_feed_values(kind):
+    np.testing.assert_allclose(feed(kind, LOGITS, GENDER), EXPECTED[kind], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", FED)
-def test_gradients(kind):
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_feed_gradients(kind):
     weight = jnp.array([[1.0, -2.0], [0.5, 3.0], [2.0, 1.0]])
 
-    def pulled(f):
+    def gradient(f):
         return np.asarray(jax.grad(lambda logits: (f(logits) * weight[:, : f(logits).shape[1]]).sum())(LOGITS))
 
-    through = pulled(nn.softmax)
+    through = gradient(nn.softmax)
     expected = {"probs": through, "hard": through, "logits": weight}.get(kind, np.zeros((3, 2)))
-    np.testing.assert_allclose(pulled(lambda logits: feed(kind, logits, GENDER)), expected, atol=1e-6)
+    np.testing.assert_allclose(gradient(lambda logits: feed(kind, logits, GENDER)), expected, atol=1e-6)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def net_and_variables(kind):
     return net, jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(1), x.shape), variables)
 
 
-@pytest.mark.parametrize("kind", FED)
+@pytest.mark.parametrize("kind", EXPECTED)
 def test_the_age_head_sees_the_feed_and_gender_does_not_change(kind, images):
     net, variables = net_and_variables(kind)
     outputs = net.apply(variables, jnp.float32(images), train=False, gender=jnp.array([0, 1, 1, 0]))
@@ -89,7 +89,7 @@ def test_controls_are_no_predictors(images):
     assert np.abs(a.age - b.age).max() > 1e-3 and (a.gender == b.gender).all()
 
 
-def test_what_a_control_needs_is_said(images):
+def test_missing_inputs_of_controls_are_errors(images):
     net, variables = net_and_variables("true")
     with pytest.raises(ValueError, match="true gender"):
         net.apply(variables, jnp.float32(images), train=False)

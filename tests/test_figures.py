@@ -17,7 +17,7 @@ N = 200
 
 
 @pytest.fixture(scope="module")
-def shown():
+def content():
     return everything(N)
 
 
@@ -38,12 +38,12 @@ def test_figures_without_content_are_left_out():
     assert set(report.draw(examples, people, results, runs)) == {"curves.png"}
 
 
-def test_ages_count_every_image_once(shown):
-    *_, people = shown
+def test_ages_count_every_image_once(content):
+    *_, people = content
     by_years, by_group = distributions.ages(people).axes
     last = people.years.max()
-    wanted = [np.bincount(people.years[people.gender == g], minlength=last + 1) for g in (0, 1)]
-    assert heights(by_years) == [*wanted[0], *wanted[1]]
+    expected = [np.bincount(people.years[people.gender == g], minlength=last + 1) for g in (0, 1)]
+    assert heights(by_years) == [*expected[0], *expected[1]]
     buckets = np.unique(people.age[:, 0])
     assert heights(by_group) == [
         ((people.age[:, 0] == b) & (people.gender == g)).sum() for g in (0, 1) for b in buckets
@@ -51,8 +51,8 @@ def test_ages_count_every_image_once(shown):
     assert texts(by_group)[0] == "{0}\n({0})".format((people.age[:, 0] == buckets[0]).sum())
 
 
-def test_ages_without_years_are_drawn_by_group(shown):
-    *_, people = shown
+def test_ages_without_years_are_drawn_by_group(content):
+    *_, people = content
     ranges = np.array([[2, 2], [7, 11]])[people.gender]
     grouped = report.Population("faces", np.full(N, -1), ranges, people.gender, np.arange(N) < 50)
     (axis,) = distributions.ages(grouped).axes
@@ -61,17 +61,17 @@ def test_ages_without_years_are_drawn_by_group(shown):
     assert texts(axis)[0] == f"{men}\n({(people.gender[:50] == 0).sum()})"
 
 
-def test_scores_are_shares_of_the_true_class(shown):
-    _, _, examples, _ = shown
+def test_scores_are_shares_of_the_true_class(content):
+    _, _, examples, _ = content
     (axis,) = distributions.scores(examples).axes
     filled = [patch for patch in axis.patches if hasattr(patch, "get_height")]
     female = examples.probs.gender[examples.gender == 1, 1]
-    wanted = np.histogram(female, np.linspace(0, 1, 26))[0] / len(female)
-    np.testing.assert_allclose([bar.get_height() for bar in filled][25:50], wanted)
+    expected = np.histogram(female, np.linspace(0, 1, 26))[0] / len(female)
+    np.testing.assert_allclose([bar.get_height() for bar in filled][25:50], expected)
 
 
-def test_expected_age_and_its_errors(shown):
-    _, _, examples, _ = shown
+def test_expected_age_and_its_errors(content):
+    _, _, examples, _ = content
     figure = years.expected_age(examples)
     left, right = figure.axes[:2]
     assert left.collections[0].get_array().sum() == N
@@ -84,8 +84,8 @@ def test_expected_age_and_its_errors(shown):
     assert right.get_xticklabels()[0].get_text() == f"0-17\nn = {minors.sum()}"
 
 
-def test_expected_age_needs_years(shown):
-    _, _, examples, _ = shown
+def test_expected_age_needs_years(content):
+    _, _, examples, _ = content
     without = report.Examples("x", examples.probs, np.full(N, -1), examples.age, examples.gender, examples.picture)
     assert years.expected_age(without) is None
 
@@ -98,8 +98,8 @@ def test_confusion_shows_counts_and_shares_of_occurring_classes():
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["0-9  (n = 4)", "20-29  (n = 10)"]
 
 
-def test_reliability_draws_the_bins_of_the_results(shown):
-    results, *_ = shown
+def test_reliability_draws_the_bins_of_the_results(content):
+    results, *_ = content
     top = calibration.reliability(results["models"][-1]).axes[0]
     bins = [row for row in results["models"][-1]["calibration"]["age"]["reliability"]["before"] if row["n"]]
     before = top.lines[1]
@@ -109,8 +109,8 @@ def test_reliability_draws_the_bins_of_the_results(shown):
     assert calibration.reliability({"name": "ran"}) is None
 
 
-def test_small_groups_are_hollow(shown):
-    results, *_ = shown
+def test_small_groups_are_hollow(content):
+    results, *_ = content
     axis = groups.groups(results).axes[0]
     points = [line for line in axis.lines if len(line.get_xdata()) == 1]
     rows = [row for kind in ("gender", "race", "age") for row in results["groups"][kind].values()]
@@ -119,26 +119,26 @@ def test_small_groups_are_hollow(shown):
     assert axis.get_yticklabels()[0].get_text() == f"gender male  (n = {rows[0]['n']})"
 
 
-def test_curves_ring_the_scored_step(shown):
-    _, runs, *_ = shown
+def test_curves_ring_the_scored_step(content):
+    _, runs, *_ = content
     loss = curves.curves(runs[:1]).axes[0]
     train, val, ring = loss.lines
     assert list(ring.get_xdata()) == [7.0] and ring.get_ydata()[0] == val.get_ydata()[-1] == runs[0].rows[-1]["loss"]
     assert train.get_ydata()[0] == runs[0].rows[0]["loss"]
 
 
-def test_mistakes_are_the_most_confident(shown):
-    _, _, examples, _ = shown
+def test_mistakes_are_the_most_confident(content):
+    _, _, examples, _ = content
     wrong = np.flatnonzero(examples.probs.gender.argmax(1) != examples.gender)
     sure = examples.probs.gender.max(1)[wrong]
     labels = texts(faces.mistakes(examples).axes[0])
     start = labels.index(f"gender: 8 most confident of {len(wrong)} errors, n = {N}")
-    wanted = [f"({p:.3f})" for p in sorted(sure, reverse=True)[:8]]
-    assert [labels[k].split()[-1] for k in range(start + 1, start + 17, 2)] == wanted
+    expected = [f"({p:.3f})" for p in sorted(sure, reverse=True)[:8]]
+    assert [labels[k].split()[-1] for k in range(start + 1, start + 17, 2)] == expected
 
 
-def test_samples_highlight_wrong_predictions(shown):
-    _, _, examples, _ = shown
+def test_samples_highlight_wrong_predictions(content):
+    _, _, examples, _ = content
     chosen = evenly_spaced(N, faces.SAMPLES)
     bucket, answer = examples.probs.age.argmax(1), examples.probs.gender.argmax(1)
     wrong = (bucket[chosen] != examples.age[chosen, 0]) | (answer[chosen] != examples.gender[chosen])

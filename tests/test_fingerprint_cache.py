@@ -20,7 +20,7 @@ def faces(tmp_path):
 
 @pytest.fixture
 def read(monkeypatch):
-    """Counts how often a source is read; every file counts as settled."""
+    """Record the calls that read a source; every file counts as settled."""
     calls = []
     whole = sources.read
     monkeypatch.setattr(sources, "read", lambda *args: calls.append(args) or whole(*args))
@@ -53,7 +53,7 @@ def test_an_unchanged_source_is_not_read_again(form, faces, tmp_path, read):
 
 
 def rewrite(faces):
-    """Another byte in a file whose size and time of change stay."""
+    """Change a byte of a file, but neither its size nor its time of change."""
     path = min(faces.iterdir())
     status, data = path.stat(), bytearray(path.read_bytes())
     data[-3] ^= 1
@@ -186,8 +186,8 @@ def test_bad_files_are_refused_without_reading_again(faces, tmp_path, read):
 
 def test_the_order_of_a_folder_does_not_matter(faces, tmp_path, read, monkeypatch):
     prepare.prepare(str(faces), str(tmp_path / "cache"))
-    listed = listing.list_folder
-    monkeypatch.setattr(listing, "list_folder", lambda root: listed(root)[::-1])
+    list_folder = listing.list_folder
+    monkeypatch.setattr(listing, "list_folder", lambda root: list_folder(root)[::-1])
     prepare.prepare(str(faces), str(tmp_path / "cache"))
     assert len(read) == 1
 

@@ -38,8 +38,10 @@ def test_cells_hold_every_face_once():
     bands = ["0-17", "18-29", "30-44", "45-59", "60+"]
     assert names == sorted(set(names), key=lambda n: (bands.index(n[0]), GENDERS.index(n[1]), RACES.index(n[2])))
     cell = next(c for c in cells if (c["age"], c["gender"], c["race"]) == ("30-44", "male", "Black"))
-    of = (years >= 30) & (years <= 44) & (examples[3] == 0) & (race == 1)
-    assert cell["n"] == of.sum() and cell["aabd"] == pytest.approx(metrics.scores(*(x[of] for x in examples))["aabd"])
+    members = (years >= 30) & (years <= 44) & (examples[3] == 0) & (race == 1)
+    assert cell["n"] == members.sum() and cell["aabd"] == pytest.approx(
+        metrics.scores(*(x[members] for x in examples))["aabd"]
+    )
 
 
 def test_an_interval_is_left_out_where_all_are_equally_wrong():

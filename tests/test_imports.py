@@ -71,15 +71,15 @@ PREDICTOR = "agegender_jax.prediction.predictor.Predictor"
 
 
 def imports():
-    """(path, dotted name) of every import in the library and its commands; `from a import b` gives a.b."""
+    """Yield (path, dotted name) of every import in the library and its commands; `from a import b` gives a.b."""
     for top in ("agegender_jax", "launch", "configs"):
         for path in sorted((ROOT / top).rglob("*.py")):
-            place = path.relative_to(ROOT)
+            relative = path.relative_to(ROOT)
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
-                    yield from ((place, alias.name) for alias in node.names)
+                    yield from ((relative, alias.name) for alias in node.names)
                 elif isinstance(node, ast.ImportFrom):
-                    yield from ((place, "." * node.level + f"{node.module}.{alias.name}") for alias in node.names)
+                    yield from ((relative, "." * node.level + f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def package(path):
@@ -87,7 +87,7 @@ def package(path):
 
 
 def allowed(path, name):
-    """Whether a file of the library may import `name`."""
+    """Return whether a file of the library may import `name`."""
     first, *rest = name.split(".")
     if package(path) == "__init__":  # nothing that needs jax, so that --help is quick
         return name in ("importlib", "typing.TYPE_CHECKING", "typing.Any", "agegender_jax.loading.load", PREDICTOR)
@@ -105,7 +105,7 @@ def test_packages_import_from_lower_levels_only():
     assert [f"{path} imports {name}" for path, name in library if not allowed(path, name)] == []
 
 
-def test_dependencies_are_imported_in_their_own_place():
+def test_dependencies_are_imported_only_where_listed():
     violations = [
         f"{path} imports {name}"
         for path, name in imports()

@@ -1,4 +1,4 @@
-"""Weights to start from: files with torchvision's names, other runs, and everything that can be wrong with them."""
+"""Initial weights: files with torchvision's names, other runs, and their errors."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def two_heads(name="resnet18", **options):
 
 
 def state_dict(name="resnet18"):
-    """Random arrays as torchvision would save them, for a thousand classes."""
+    """Return random arrays as torchvision would save them, for a thousand classes."""
     rng = np.random.default_rng(0)
     state = {}
     for path, leaf in tree.named_leaves(shapes_of(models.classifier(name, num_classes=1000, width=WIDTH))).items():
@@ -149,7 +149,7 @@ def test_names_of_data_parallel_are_understood(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, initial.load(wrapped, two_heads()), plain)
 
 
-def test_what_cannot_be_read_is_refused(tmp_path):
+def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"no archive")
     (tmp_path / "w.safetensors").write_bytes(b"\xff" * 100)
     for name in ("w.npz", "w.safetensors"):
@@ -171,7 +171,7 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("torch")), reason="torch is installed")
-def test_without_torch_the_pip_line_is_said(tmp_path):
+def test_without_torch_the_error_names_the_pip_command(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"")
     with pytest.raises(ConfigError, match="pip install torch"):
         initial.load(str(tmp_path / "w.pth"), two_heads())
@@ -200,7 +200,7 @@ def test_a_run_to_start_from(tmp_path):
         initial.load(str(tmp_path), two_heads())
 
 
-def test_training_starts_from_a_run_and_knows_what_it_has_seen(tmp_path, capsys):
+def test_training_from_a_run_inherits_its_images(tmp_path, capsys):
     synthetic.write_faces(tmp_path / "faces", 60, seed=0, size=32)
     config = default()
     config.model.update(name="levi_hassner", width=WIDTH)

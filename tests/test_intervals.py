@@ -20,7 +20,7 @@ YEARS_OF_BUCKET = list(10 * np.arange(12) + 4.0)
 
 
 def plain(count, statistic, seed=1):
-    """2,000 redraws in a loop; `statistic` of their indices."""
+    """Return the interval of `statistic(indices)` over redraws in a loop."""
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -28,13 +28,13 @@ def plain(count, statistic, seed=1):
     return np.nanquantile(result, [0.025, 0.975])
 
 
-def near(got, want):
-    """Both ends within a tenth of the interval's width: the redraws are others."""
-    np.testing.assert_allclose(got, want, atol=0.1 * (want[1] - want[0]))
+def near(actual, expected):
+    """Assert that both ends agree within a tenth of the interval's width; the redraws differ."""
+    np.testing.assert_allclose(actual, expected, atol=0.1 * (expected[1] - expected[0]))
 
 
 def faces(count, seed=0):
-    """Labels, and answers that know something of them, ties included: age, gender, age_years, probs."""
+    """Return labels, and predictions that correlate with them, with ties: age, gender, age_years, probs."""
     rng = np.random.default_rng(seed)
     years, gender = rng.integers(0, 100, count), rng.integers(0, 2, count)
     bucket = years // 10
@@ -46,8 +46,8 @@ def faces(count, seed=0):
     return np.stack([bucket, bucket], 1), gender, years, probs
 
 
-def one(probs, age, gender, years, of_bucket=YEARS_OF_BUCKET):
-    return metrics.scored([probs], [of_bucket], age, gender, years)[0]
+def one(probs, age, gender, years, bucket_years=YEARS_OF_BUCKET):
+    return metrics.scored([probs], [bucket_years], age, gender, years)[0]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ from agegender_jax import metrics
 rng = np.random.default_rng(0)
 years, gender = rng.integers(0, 100, 101), rng.integers(0, 2, 101)
 probs = types.SimpleNamespace(age=rng.dirichlet(np.ones(12), 101), gender=rng.dirichlet(np.ones(2), 101))
-age, of_bucket = np.stack([years // 10] * 2, 1), 10 * np.arange(12) + 4.1
-print(json.dumps(metrics.scored([probs] * 3, [of_bucket] * 3, age, gender, years)))
+age, bucket_years = np.stack([years // 10] * 2, 1), 10 * np.arange(12) + 4.1
+print(json.dumps(metrics.scored([probs] * 3, [bucket_years] * 3, age, gender, years)))
 """
 
 
@@ -164,13 +164,13 @@ def test_intervals_are_plain_resampling():
         assert 0 <= low < high <= 1
 
 
-def test_pairs_differ_by_what_the_models_differ_and_intervals_are_paired():
+def test_paired_differences_are_those_of_the_models_and_intervals_are_paired():
     age, gender, years, probs = faces(200)
     other = faces(200, seed=5)[3]
     mixed = Probs((3 * probs.age + other.age) / 4, (3 * probs.gender + other.gender) / 4)
-    models, of_bucket = [probs, mixed, probs], [YEARS_OF_BUCKET] * 3
-    alone = metrics.scored(models, of_bucket, age, gender, years)
-    pairs = metrics.paired(models, of_bucket, [(0, 1), (0, 2)], age, gender, years)
+    models, bucket_years = [probs, mixed, probs], [YEARS_OF_BUCKET] * 3
+    alone = metrics.scored(models, bucket_years, age, gender, years)
+    pairs = metrics.paired(models, bucket_years, [(0, 1), (0, 2)], age, gender, years)
     assert set(pairs[0]) == set(metrics.COMPARED)
     for name in metrics.COMPARED:
         assert pairs[0][name]["difference"] == pytest.approx(alone[0][name] - alone[1][name])
@@ -200,7 +200,7 @@ def test_without_years_everything_in_years_is_none():
     age, gender, years, probs = faces(80)
     in_years = {"age_mae", "cs5", "minors_as_adults"}
     unlabelled = one(probs, age, gender, np.full(80, -1))
-    unknown = one(probs, age, gender, years, of_bucket=None)
+    unknown = one(probs, age, gender, years, bucket_years=None)
     for result in (unlabelled, unknown):
         assert {name for name in result["ci95"] if result[name] is None} == in_years
         assert {name for name, interval in result["ci95"].items() if interval is None} == in_years
@@ -237,7 +237,7 @@ def test_one_gender_one_face_or_none():
     )
 
 
-def test_redraws_that_say_nothing_are_left_out():
+def test_undefined_redraws_are_left_out():
     ((value, interval),) = metrics.auc([np.array([0.1, 0.9])], np.array([False, True]))  # half of them lack a gender
     assert (value, interval) == (1.0, [1.0, 1.0])
 

@@ -35,7 +35,7 @@ def draw_images(keys, images):
 
 
 def observed(num_devices, seed=0):
-    """Return what images [STEPS, COUNT] and dropout [STEPS, num_devices] drew."""
+    """Return the draws of images [STEPS, COUNT] and of dropout [STEPS, num_devices]."""
     model, tx = AgeGenderNet(Observer(), 12), optax.sgd(0.0)
     key = jax.random.key(seed)
     step = functools.partial(training.train_step, model=model, tx=tx, key=key, prepare_images=draw_images)

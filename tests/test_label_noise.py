@@ -12,12 +12,12 @@ PICTURES = 20000
 
 
 def labelled(p: np.ndarray, times: int, rng) -> np.ndarray:
-    """Labels [N, times], each drawn independently from its picture's distribution p [N, K]."""
+    """Return labels [N, times], each drawn independently from its picture's distribution p [N, K]."""
     return (rng.random((len(p), times, 1)) > p.cumsum(1)[:, None, :-1]).sum(-1)
 
 
 def pairs_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first and second label of every pair, and the picture that it is of."""
+    """Return the first and second label of every pair, and its picture."""
     i, j = np.triu_indices(labels.shape[1], 1)
     return labels[:, i].ravel(), labels[:, j].ravel(), np.repeat(np.arange(len(labels)), len(i))
 
@@ -75,11 +75,11 @@ def test_the_interval_is_wilsons_over_pictures_not_pairs():
 
 def test_the_interval_covers():
     """Of 300 small audits nearly all intervals hold the true rate."""
-    rng, held = np.random.default_rng(3), 0
+    rng, covered = np.random.default_rng(3), 0
     for _ in range(300):
         low, high = label_noise.accuracy_ceiling(rng.random(80) < 0.18, np.arange(80), 2)["ci95"]
-        held += low <= 0.18 <= high
-    assert held >= 0.92 * 300
+        covered += low <= 0.18 <= high
+    assert covered >= 0.92 * 300
 
 
 @pytest.mark.parametrize("noise", ["always", "rare"])
@@ -106,7 +106,7 @@ def test_pairs_without_years_are_left_out():
     assert result["ci95"] is None and result["floor_ci95"] is None
 
 
-def test_without_pairs_nothing_is_said():
+def test_without_pairs_all_values_are_none():
     none = np.zeros(0, int)
     assert set(label_noise.accuracy_ceiling(none, none, 2).values()) == {0, None}
     assert set(label_noise.distance_floor(np.full(2, np.nan), np.arange(2)).values()) == {0, None}

@@ -20,7 +20,7 @@ CONVOLUTIONS = (layers.conv_general, lax.conv_general_dilated)
 
 
 def operations(lowered):
-    """The convolutions and products of a lowered program, in order."""
+    """Return the convolutions and products of a lowered program, in order."""
     return re.findall(r"stablehlo\.(convolution|dot_general)", lowered.as_text())
 
 
@@ -139,8 +139,8 @@ def value_and_gradients(convolve, stride, x, w, cotangent):
     return out, *pullback(cotangent)
 
 
-def drawn(kind):
-    """x, w, a gradient of the output, and the stride."""
+def draw_arrays(kind):
+    """Return x, w, a gradient of the output, and the stride."""
     height, width, channels, kernel, stride, features = KINDS[kind]
     rng, out = np.random.default_rng(0), (-(-height // stride), -(-width // stride))
     shapes = (4, height, width, channels), (kernel, kernel, channels, features), (4, *out, features)
@@ -150,19 +150,19 @@ def drawn(kind):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_convolutions_are_as_exact_as_by_lax(kind, dtype):
-    given, stride = drawn(kind)
-    given = [jnp.asarray(a, dtype) for a in given]
+    arrays, stride = draw_arrays(kind)
+    arrays = [jnp.asarray(a, dtype) for a in arrays]
     with jax.enable_x64(True):
-        exact = value_and_gradients(lax.conv_general_dilated, stride, *(np.asarray(a, np.float64) for a in given))
-    ours, theirs = (value_and_gradients(f, stride, *given) for f in (layers.conv_general, lax.conv_general_dilated))
+        exact = value_and_gradients(lax.conv_general_dilated, stride, *(np.asarray(a, np.float64) for a in arrays))
+    ours, theirs = (value_and_gradients(f, stride, *arrays) for f in (layers.conv_general, lax.conv_general_dilated))
     for a, b, c in zip(ours, theirs, map(np.asarray, exact), strict=True):
         assert a.dtype == b.dtype == dtype and c.dtype == np.float64
         ours_off, theirs_off, size = (np.square(d).mean() ** 0.5 for d in (np.float64(a) - c, np.float64(b) - c, c))
         assert ours_off <= 1.25 * theirs_off + 1e-6 * size
 
 
-def test_the_same_as_compiled_for_users():
-    """The other tests compile in a hurry."""
+def test_exactness_at_xlas_default_optimisation_level():
+    """The other tests compile without optimisation."""
     some = "float32 and (special or exact and not (stem or pixel or 1x1))"
     command = (sys.executable, "-m", "pytest", "--noconftest", "-o", "addopts=", "-p", "no:cacheprovider")
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -173,19 +173,19 @@ def test_the_same_as_compiled_for_users():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nan_and_inf_are_never_hidden(kind, value):
-    given, stride = drawn(kind)
-    for i, array in enumerate(given):
+    arrays, stride = draw_arrays(kind)
+    for i, array in enumerate(arrays):
         batch_or_row = 0 if i == 1 else 1
-        for place in {(batch_or_row, 0, 0, 1), (batch_or_row, array.shape[1] // 2, array.shape[2] // 2, 1)}:
+        for index in {(batch_or_row, 0, 0, 1), (batch_or_row, array.shape[1] // 2, array.shape[2] // 2, 1)}:
             bad, marked = array.copy(), np.zeros_like(array)
-            bad[place], marked[place] = value, 1
-            args = [bad if i == j else a for j, a in enumerate(given)]
-            ones = [marked if i == j else np.ones_like(a) for j, a in enumerate(given)]
-            found = value_and_gradients(layers.conv_general, stride, *args)
-            entered = value_and_gradients(lax.conv_general_dilated, stride, *ones)
+            bad[index], marked[index] = value, 1
+            args = [bad if i == j else a for j, a in enumerate(arrays)]
+            ones = [marked if i == j else np.ones_like(a) for j, a in enumerate(arrays)]
+            actual = value_and_gradients(layers.conv_general, stride, *args)
+            counts = value_and_gradients(lax.conv_general_dilated, stride, *ones)
             used = (0, 1), (1, 2), (0, 2)  # by the value, by the gradients of x and w
-            for a, count, of in zip(found, entered, used, strict=True):
-                assert (~np.isfinite(a))[np.asarray(count) > 0.5].all() if i in of else np.isfinite(a).all()
+            for a, count, inputs in zip(actual, counts, used, strict=True):
+                assert (~np.isfinite(a))[np.asarray(count) > 0.5].all() if i in inputs else np.isfinite(a).all()
 
 
 @pytest.mark.parametrize(
@@ -196,12 +196,12 @@ def test_convolutions_differentiated_by_products_are_lax_convolutions(height, wi
     x = jax.random.normal(keys[0], (4, height, width, channels))
     w = jax.random.normal(keys[1], (kernel, kernel, channels, 40))
     dx, dw = jax.random.normal(keys[2], x.shape), jax.random.normal(keys[3], w.shape)
-    given = {"padding": ((1, kernel // 2), (kernel // 2, 0)), "dimension_numbers": NAMES}
+    options = {"padding": ((1, kernel // 2), (kernel // 2, 0)), "dimension_numbers": NAMES}
     nan = x.at[0, 2, 3, 2].set(jnp.nan)
 
     def results(convolve):
         def f(x, w):
-            return convolve(x, w, (stride, stride), **given)
+            return convolve(x, w, (stride, stride), **options)
 
         parts = value_and_grad(lambda x: f(x, w), x), value_and_grad(lambda w: f(x, w), w)
         with_nan = f(nan, w), value_and_grad(lambda x: f(x, w), nan)  # it reaches the windows over it and no others
@@ -277,9 +277,9 @@ def test_grouped_and_one_dimensional_flax_convolutions():
 
 def test_a_wide_stem_stays_whole_without_a_gradient():
     x, w = jax.ShapeDtypeStruct((8, 32, 32, 3), np.float32), jax.ShapeDtypeStruct((7, 7, 3, 32), np.float32)
-    given = ((2, 2), ((3, 3), (3, 3)))
+    window = ((2, 2), ((3, 3), (3, 3)))
     names = {"dimension_numbers": NAMES}
-    lowered = jax.jit(lambda x, w: layers.conv_general(x, w, *given, **names)).lower(x, w)
+    lowered = jax.jit(lambda x, w: layers.conv_general(x, w, *window, **names)).lower(x, w)
     assert lowered.as_text().count("stablehlo.convolution") == 1
 
 
@@ -292,9 +292,9 @@ def test_resize_keeps_both_ends_of_a_ramp():
 @pytest.mark.parametrize("size, out", [(6, 12), (6, 13), (12, 25), (3, 7), (2, 5), (7, 14)])
 def test_resize_is_linear_interpolation(size, out):
     x = np.random.default_rng(0).standard_normal((1, size, size, 1)).astype(np.float32)
-    places = np.linspace(0, size - 1, out)
-    rows = np.stack([np.interp(places, np.arange(size), column) for column in x[0, :, :, 0].T], 1)
-    expected = np.stack([np.interp(places, np.arange(size), row) for row in rows])
+    positions = np.linspace(0, size - 1, out)
+    rows = np.stack([np.interp(positions, np.arange(size), column) for column in x[0, :, :, 0].T], 1)
+    expected = np.stack([np.interp(positions, np.arange(size), row) for row in rows])
     np.testing.assert_allclose(layers.resize_align_corners(x, (out, out))[0, :, :, 0], expected, atol=1e-5)
 
 
@@ -317,11 +317,11 @@ def test_resize_in_bfloat16_rounds_once(shape, out):
     x, cotangent = (jax.random.normal(jax.random.key(0), (2, *s, 16), jnp.bfloat16) for s in (shape, out))
     value, pullback = jax.vjp(resize, x)
     matrices = [weights(*sizes) for sizes in zip(shape, out, strict=True)]
-    for found, given, equation in (
+    for actual, array, equation in (
         (value, x, "yh,xw,bhwc->byxc"),
         (*pullback(cotangent), cotangent, "yh,xw,byxc->bhwc"),
     ):
-        exact = np.einsum(equation, *matrices, np.asarray(given, np.float64))
+        exact = np.einsum(equation, *matrices, np.asarray(array, np.float64))
         half_ulp = 2.0 ** (np.frexp(exact)[1] - 9)  # 8 digits
-        assert found.dtype == jnp.bfloat16
-        assert (np.abs(np.asarray(found, np.float64) - exact) <= half_ulp + 1e-6).all()
+        assert actual.dtype == jnp.bfloat16
+        assert (np.abs(np.asarray(actual, np.float64) - exact) <= half_ulp + 1e-6).all()

@@ -1,4 +1,4 @@
-"""Which images a run has seen, decided from its splits.csv and inherited.csv alone."""
+"""Which images a run has seen, according to its splits.csv and inherited.csv."""
 
 import types
 
@@ -60,10 +60,10 @@ def test_copies_are_found_in_another_source_and_test_images_are_not(run):
 
 
 def impostor(monkeypatch, bits):
-    """Another picture whose hash is as near to picture 0's as a hash of other people may be."""
-    near, of = flip_bits(near_duplicates.dhash(smooth(0)), bits), near_duplicates.dhash
+    """Return another picture, whose hash differs from picture 0's in `bits` bits."""
+    near, dhash = flip_bits(near_duplicates.dhash(smooth(0)), bits), near_duplicates.dhash
     other = smooth(9)
-    monkeypatch.setattr(near_duplicates, "dhash", lambda image: near if image is other else of(image))
+    monkeypatch.setattr(near_duplicates, "dhash", lambda image: near if image is other else dhash(image))
     return other
 
 

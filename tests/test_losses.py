@@ -62,8 +62,8 @@ def test_the_loss_of_years_spreads_the_target_over_the_neighbouring_buckets():
             shares = [high - low for low, high in zip(cdf, cdf[1:], strict=False)]
             whole = -sum(share * log for share, log in zip(shares, LOG_PROBS, strict=True))
             expected.append(whole if year >= 0 else loop_loss("ce", first, last))
-        got = losses.age_loss(logits, age, kind="years", spread=spread, years=jnp.array(years))
-        np.testing.assert_allclose(got, expected, rtol=1e-5)
+        actual = losses.age_loss(logits, age, kind="years", spread=spread, years=jnp.array(years))
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
     with pytest.raises(ValueError, match="needs the ages in years"):
         losses.age_loss(LOGITS, age[:1], kind="years")
 
@@ -90,15 +90,15 @@ def test_one_bucket_is_the_cross_entropy():
 
 
 def test_an_open_group_counts_its_summed_probability():
-    want = -np.log(np.exp(LOG_PROBS[2:]).sum())
-    np.testing.assert_allclose(losses.age_loss(LOGITS, jnp.array([[2, 3]])), [want], rtol=1e-6)
+    expected = -np.log(np.exp(LOG_PROBS[2:]).sum())
+    np.testing.assert_allclose(losses.age_loss(LOGITS, jnp.array([[2, 3]])), [expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_label_smoothing_mixes_with_the_uniform_distribution(smoothing):
-    want = -(1 - smoothing) * LOG_PROBS[1] - smoothing * LOG_PROBS.mean()
-    np.testing.assert_allclose(losses.age_loss(LOGITS, jnp.array([[1, 1]]), smoothing), [want], rtol=1e-6)
-    np.testing.assert_allclose(losses.gender_loss(LOGITS, jnp.array([1]), smoothing), [want], rtol=1e-6)
+    expected = -(1 - smoothing) * LOG_PROBS[1] - smoothing * LOG_PROBS.mean()
+    np.testing.assert_allclose(losses.age_loss(LOGITS, jnp.array([[1, 1]]), smoothing), [expected], rtol=1e-6)
+    np.testing.assert_allclose(losses.gender_loss(LOGITS, jnp.array([1]), smoothing), [expected], rtol=1e-6)
 
 
 def test_extreme_logits_stay_finite():

@@ -54,5 +54,5 @@ def test_training_resuming_and_evaluation(lowest, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TESTS)
-def test_tests_pass(lowest, name):
+def test_suites_pass_with_the_lowest_versions(lowest, name):
     run(lowest, "-m", "pytest", "-x", "-p", "no:cacheprovider", f"tests/{name}.py")

@@ -1,4 +1,4 @@
-"""Constant answers with hand-computed scores."""
+"""Scores of constant predictions, computed by hand."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from agegender_jax.data import pipeline
 from agegender_jax.structs import Outputs, Probs
 
 
-def answers(buckets, genders):
+def predictions(buckets, genders):
     return np.eye(12, dtype=np.float32)[buckets], np.eye(2, dtype=np.float32)[genders]
 
 
@@ -21,13 +21,13 @@ def labels(firsts, lasts=None):
 
 def test_scores_by_hand():
     age, gender = labels([2, 2, 5, 0]), np.array([0, 1, 1, 1])
-    result = metrics.scores(*answers([2, 3, 1, 0], [0, 1, 0, 1]), age, gender)
+    result = metrics.scores(*predictions([2, 3, 1, 0], [0, 1, 0, 1]), age, gender)
     assert result == {"age_accuracy": 0.5, "gender_accuracy": 0.75, "aabd": (0 + 1 + 4 + 0) / 4}
 
 
 def test_open_group_counts_nothing_inside_and_the_distance_to_its_first_bucket_else():
     age = labels([7, 7, 7], [11, 11, 11])
-    result = metrics.scores(*answers([7, 11, 5], [0, 0, 0]), age, np.zeros(3, int))
+    result = metrics.scores(*predictions([7, 11, 5], [0, 0, 0]), age, np.zeros(3, int))
     assert result["age_accuracy"] == pytest.approx(2 / 3) and result["aabd"] == pytest.approx(2 / 3)
 
 
@@ -58,7 +58,7 @@ def test_agrees_with_scikit_learn():
     ],
 )
 def test_collapse_alarm(buckets, genders, half_done, heads):
-    probs = answers(np.array(buckets), np.array(genders))
+    probs = predictions(np.array(buckets), np.array(genders))
     gender = np.tile([0, 1], 50)
     assert metrics.collapsed(*probs, labels(np.arange(100) % 12), gender, half_done) == heads
 
@@ -79,7 +79,7 @@ def test_nothing_to_score_is_none_and_no_warning():
 
 def test_shapes_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match=r"age must be int \[N, 2\] where N = 2, got int64 \[1, 2\]"):
-        metrics.scores(*answers([1, 2], [0, 1]), labels([1]), np.array([0]))
+        metrics.scores(*predictions([1, 2], [0, 1]), labels([1]), np.array([0]))
 
 
 class Constant(nn.Module):
@@ -113,7 +113,7 @@ def test_the_ensemble_averages_its_members():
 
 def test_confusion_has_all_examples_and_the_right_ones_on_the_diagonal():
     age, gender = labels([2, 2, 3, 7, 7], [2, 2, 3, 7, 11]), np.array([0, 1, 1, 1, 0])
-    arguments = (*answers([2, 4, 3, 6, 9], [0, 0, 1, 1, 1]), age, gender)
+    arguments = (*predictions([2, 4, 3, 6, 9], [0, 0, 1, 1, 1]), age, gender)
     counts, result = metrics.confusion(*arguments), metrics.scores(*arguments)
     assert np.argwhere(counts["age"]).tolist() == [[2, 2], [2, 4], [3, 3], [7, 6], [9, 9]]
     np.testing.assert_array_equal(counts["gender"], [[1, 1], [1, 2]])
@@ -124,14 +124,14 @@ def test_confusion_has_all_examples_and_the_right_ones_on_the_diagonal():
 @pytest.mark.parametrize("wrong, stuck", [(8, False), (9, True), (11, True), (12, False)])
 def test_an_accuracy_within_a_hundredth_of_the_majority_rate_is_a_collapse(wrong, stuck):
     gender = np.repeat([0, 1], [90, 10])
-    probs = answers(np.arange(100) % 10, np.concatenate([1 - gender[:wrong], gender[wrong:]]))
+    probs = predictions(np.arange(100) % 10, np.concatenate([1 - gender[:wrong], gender[wrong:]]))
     age = labels(np.arange(100) % 10)
     assert metrics.collapsed(*probs, age, gender, half_done=True) == ["gender"] * stuck
     assert metrics.collapsed(*probs, age, gender, half_done=False) == []
 
 
 def test_labels_of_one_class_raise_no_alarm():
-    probs = answers(np.full(50, 2), np.full(50, 1))
+    probs = predictions(np.full(50, 2), np.full(50, 1))
     assert metrics.collapsed(*probs, labels(np.full(50, 2)), np.full(50, 1), half_done=True) == []
 
 

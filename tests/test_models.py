@@ -262,13 +262,13 @@ def test_maps_of_attention56(size):
     net = models.backbone("ran56", width=0.125).clone(t=1)  # one unit in each trunk, which keeps the map
 
     def maps(images):
-        _, kept = net.init_with_output(jax.random.key(0), images, capture_intermediates=True, train=False)
-        return kept["intermediates"]
+        _, state = net.init_with_output(jax.random.key(0), images, capture_intermediates=True, train=False)
+        return state["intermediates"]
 
-    kept = jax.eval_shape(maps, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    state = jax.eval_shape(maps, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
 
     def side(*names):
-        return functools.reduce(lambda place, name: place[name], names, kept)["__call__"][0].shape[1]
+        return functools.reduce(lambda node, name: node[name], names, state)["__call__"][0].shape[1]
 
     masks = [[side(f"stage{i}_att1", "mask", f"down{k}_1") for k in range(1, 5 - i)] for i in (1, 2, 3)]
     assert (side("stage1_res"), *map(tuple, masks), side("final_res3")) == MAPS[size]
@@ -322,7 +322,7 @@ def test_three_kinds_of_attention():
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_spatial_attention_makes_nothing_of_a_constant_map(size):
+def test_spatial_attention_of_a_constant_map_is_one_half(size):
     x = jnp.broadcast_to(jnp.array([0.1, 1 / 3, 17.7, -2e3]), (1, size, size, 4))
     weight = jax.random.normal(jax.random.key(0), x.shape)
     np.testing.assert_allclose(ATTENTION["spatial"](x), 0.5, atol=0.02)
@@ -353,8 +353,8 @@ def test_every_leaf_gets_a_gradient(name):
     @jax.jit
     def gradients(params):
         def loss(params):
-            given, keys = {**variables, "params": params}, {"dropout": jax.random.key(2)}
-            outputs, _ = net.apply(given, images, train=True, mutable=["batch_stats"], rngs=keys)
+            inputs, keys = {**variables, "params": params}, {"dropout": jax.random.key(2)}
+            outputs, _ = net.apply(inputs, images, train=True, mutable=["batch_stats"], rngs=keys)
             return jnp.square(outputs.age_logits - 1).sum() + jnp.square(outputs.gender_logits - 1).sum()
 
         return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(params))

@@ -1,4 +1,4 @@
-"""The list of the mutation run fits the library: each change applies to its file, and its tests are there."""
+"""The list of the mutation run fits the library: each change applies to its file, and its tests exist."""
 
 import programs
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tests.mutations.changes import CHANGES
 
 
-def test_there_are_enough_changes_with_names_of_their_own():
+def test_there_are_enough_changes_with_unique_names():
     assert len({change.name for change in CHANGES}) == len(CHANGES) >= 60
 
 

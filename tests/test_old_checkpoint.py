@@ -36,7 +36,7 @@ def test_a_checkpoint_of_version_0_1_0_predicts_as_it_did(workdir):
     np.testing.assert_allclose(probs.gender, GENDER, atol=2e-6)
 
 
-def test_a_run_of_version_0_1_0_resumes_with_the_statistics_that_its_average_was_evaluated_with(workdir):
+def test_a_resumed_run_of_version_0_1_0_has_the_statistics_of_its_average(workdir):
     _, variables, old = agegender_jax.load(workdir)
     config = default()
     config.update(old)

@@ -6,8 +6,8 @@ import pytest
 from agegender_jax import metrics
 
 
-def by_hand(values, resamples=4000):
-    """The crossed bootstrap as its docstring describes it."""
+def bootstrap_by_loop(values, resamples=4000):
+    """Return the interval of the crossed bootstrap, drawn one by one."""
     rng, (seeds, images) = np.random.default_rng(1), values.shape
     means = []
     for _ in range(resamples):
@@ -20,7 +20,7 @@ def by_hand(values, resamples=4000):
 def test_the_interval_is_that_of_a_loop(seeds, images):
     rng = np.random.default_rng(seeds)
     values = rng.integers(-2, 3, (1, images)) + rng.integers(-1, 2, (seeds, images)) + np.arange(seeds)[:, None]
-    low, high = by_hand(values)
+    low, high = bootstrap_by_loop(values)
     np.testing.assert_allclose(metrics.crossed_bootstrap(values), [low, high], atol=0.06 * (high - low))
 
 
@@ -51,7 +51,7 @@ def test_coverage(world, least, most):
     assert least <= covered(*world) <= most
 
 
-def test_resampling_images_alone_would_promise_too_much():
+def test_intervals_from_resampled_images_alone_are_too_narrow():
     """Six seeds as one long row, as if every image of every seed were a new one."""
     result = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(200, 6, 100, 0.3, 0.5)]
     assert np.mean([low <= 0 <= high for low, high in result]) < 0.7

@@ -64,7 +64,7 @@ def test_the_page_is_self_contained(whole):
     assert 'style="max-width: 752px"' in text  # no figure is blown up
 
 
-def test_its_numbers_are_those_of_the_results(whole):
+def test_numbers_of_the_page_are_those_of_the_results(whole):
     text, results, _ = whole
     for model in results["models"]:
         for name in ("age_accuracy", "gender_accuracy", "aabd", "cs5", "gender_auc"):
@@ -155,8 +155,8 @@ def test_licence_of_training_data_and_initial_weights():
     assert "subject to their licence" in page_of()  # trained on synthetic faces, evaluated on others
     results, runs, *_ = everything(24)
     assert "subject to their licence" not in report.page(results, {}, runs)
-    begun = dataclasses.replace(runs[0], config=runs[0].config | {"init_from": "resnet18.pth"})
-    assert "subject to their licence" in report.page(results, {}, [begun, runs[1]])
+    initialised = dataclasses.replace(runs[0], config=runs[0].config | {"init_from": "resnet18.pth"})
+    assert "subject to their licence" in report.page(results, {}, [initialised, runs[1]])
 
 
 def test_figures_are_embedded_in_the_smaller_format():

@@ -1,4 +1,4 @@
-"""Large pages: a program of ours on the CPU starts again once, as it was called; nothing else is restarted."""
+"""Large pages: a program of this library on a CPU restarts once, as it was called; other programs do not."""
 
 import os
 import subprocess
@@ -9,18 +9,18 @@ import pytest
 
 from agegender_jax.run.host import interpreter, large_pages
 
-OURS = ["python", "-X", "dev", "-m", "launch.train", "--config=a b"]
+COMMAND_LINE = ["python", "-X", "dev", "-m", "launch.train", "--config=a b"]
 
 
 @pytest.fixture
 def calls(tmp_path):
-    """The calls of os.execv, on a system that offers large pages, in a program of ours without a GPU."""
+    """The calls of os.execv, on a system that offers large pages, in a program of this library without a GPU."""
     monkeypatch, calls, kernel = pytest.MonkeyPatch(), [], tmp_path / "enabled"
     kernel.write_text("always [madvise] never")
     monkeypatch.setattr(large_pages, "KERNEL", kernel)
     monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
     monkeypatch.setattr(os, "execv", lambda *call: calls.append((*call, dict(os.environ))))
-    monkeypatch.setattr(sys, "orig_argv", OURS)
+    monkeypatch.setattr(sys, "orig_argv", COMMAND_LINE)
     monkeypatch.setattr(sys, "executable", "/somewhere/python")
     monkeypatch.setattr(sys, "gettrace", lambda: None)  # the tests may run under coverage
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
@@ -35,7 +35,7 @@ def calls(tmp_path):
 def test_the_program_starts_again_as_it_was_called(calls, monkeypatch):
     assert large_pages.use_large() is None
     ((path, argv, environment),) = calls
-    assert path == "/somewhere/python" and argv == ["/somewhere/python", *OURS[1:]]
+    assert path == "/somewhere/python" and argv == ["/somewhere/python", *COMMAND_LINE[1:]]
     assert environment["GLIBC_TUNABLES"] == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
     for name in ("GLIBC_TUNABLES", large_pages.RESTARTED):
         monkeypatch.setenv(name, environment[name])
@@ -110,7 +110,7 @@ def test_the_users_choice_is_respected(calls, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["always madvise [never]", None])
-def test_a_kernel_without_them_is_left_alone(calls, text):
+def test_kernels_without_large_pages_are_left_alone(calls, text):
     large_pages.KERNEL.write_text(text) if text else large_pages.KERNEL.unlink()
     assert large_pages.use_large() is None and not calls
 

@@ -60,14 +60,14 @@ def test_the_job_takes_the_same_step_on_many_devices_as_on_one(net, num_devices)
     start, one, _ = job(net, 1)
     many = job(net, num_devices)[1]
     assert one.batch_stats
-    for got, expected, before in zip(*(jax.tree.leaves(s.batch_stats) for s in (many, one, start)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    for actual, expected, before in zip(*(jax.tree.leaves(s.batch_stats) for s in (many, one, start)), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
         assert (expected != before).any()
     updates = jax.tree.map(np.subtract, one.params, start.params)
     largest = max(np.abs(update).max() for update in jax.tree.leaves(updates))
     assert largest > 1e-3
-    for got, expected in zip(*(jax.tree.leaves(s.params) for s in (many, one)), strict=True):
-        np.testing.assert_allclose(got, expected, atol=2e-3 * largest)  # a ReLU may change sides
+    for actual, expected in zip(*(jax.tree.leaves(s.params) for s in (many, one)), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=2e-3 * largest)  # a ReLU may change sides
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), many.sums, one.sums)
 
 
@@ -110,10 +110,10 @@ def test_two_processes_train_like_one():
         result = json.loads(output.splitlines()[-1])
         np.testing.assert_allclose(result["shard_map"], losses, rtol=1e-4)
         assert result["pmap"] == result["shard_map"][: len(result["pmap"])]
-        assert result["gathered"] == ["first", "second"] and result["shared"] == {"of": 0}
+        assert result["gathered"] == ["first", "second"] and result["shared"] == {"process": 0}
         assert result["broadcast"] == [[1.0, -0.0, 2.5], [7]] and result["largest"] == 130
         assert result["failed"] == ["DataError: what (process 1)", "PeerReportedError: 3"][i]
-        np.testing.assert_allclose(result["probs"], answers(None), rtol=1e-5)
+        np.testing.assert_allclose(result["probs"], predictions(None), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", parallel.NAMES)
@@ -125,9 +125,9 @@ def test_a_driver_uses_the_devices_that_it_is_called_with(name):
 
 
 @pytest.mark.parametrize("num_devices", [2, 8])
-def test_many_devices_answer_like_one(num_devices):
-    np.testing.assert_allclose(answers(jax.devices()[:num_devices]), answers(None), rtol=1e-5)
+def test_many_devices_predict_like_one(num_devices):
+    np.testing.assert_allclose(predictions(jax.devices()[:num_devices]), predictions(None), rtol=1e-5)
 
 
-def answers(devices):
-    return tiny_training.answers(devices).age.tolist()
+def predictions(devices):
+    return tiny_training.predict(devices).age.tolist()

@@ -1,4 +1,4 @@
-"""Programs lowered for a GPU hold plain operations wherever they are made, and compute what the CPU's do.
+"""Programs lowered for a GPU hold plain operations on any machine, and compute the same values as the CPU's.
 
 An exported program for CUDA also runs on CPU where the check of the platform is switched off.
 """
@@ -25,7 +25,7 @@ def exported(f, platform, *args):
 
 
 def count(program, *names):
-    """How often a program runs each operation; layers of one shape share a function that is called several times."""
+    """Count how often a program runs each operation; layers of one shape call a shared function several times."""
     functions = {}
     for text in re.split(r"\bfunc\.func (?:public |private )?@", program.mlir_module())[1:]:
         name, _, body = text.partition("(")
@@ -40,7 +40,7 @@ def count(program, *names):
 
 
 def forward(name, **options):
-    """A net's inference, and the shapes of its variables and of four images of 64 pixels."""
+    """Return a net's inference, and the shapes of its variables and of four images of 64 pixels."""
     net = models.build(name, num_age_classes=12, **options)
     images = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), images)
@@ -88,8 +88,8 @@ def test_both_kinds_of_layers_agree(size):
     assert_close(*(program.call(x, w) for program in both))
 
 
-def assert_close(got, expected):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+def assert_close(actual, expected):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * np.abs(b).max())
 
 
@@ -103,10 +103,10 @@ def test_layers_under_vmap(axes):
         return jnp.square(layers.caffe_max_pool(y)).sum()
 
     args = [a[0] if axis is None else a for a, axis in zip((x, w), axes, strict=True)]
-    got = jax.jit(jax.vmap(jax.grad(f, (0, 1)), axes))(*args)
+    actual = jax.jit(jax.vmap(jax.grad(f, (0, 1)), axes))(*args)
     for i in range(2):
         one = [a if axis is None else a[i] for a, axis in zip(args, axes, strict=True)]
-        assert_close(jax.tree.map(lambda g, i=i: g[i], got), jax.jit(jax.grad(f, (0, 1)))(*one))
+        assert_close(jax.tree.map(lambda g, i=i: g[i], actual), jax.jit(jax.grad(f, (0, 1)))(*one))
 
 
 def test_gradients_of_a_net_for_cuda_are_those_for_cpu():

@@ -1,4 +1,4 @@
-"""agegender predict: every picture gets its rows, whatever is in the folder, and a stopped call goes on."""
+"""agegender predict: every picture of any folder gets its rows, and an interrupted call resumes."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ HOSTILE = ("=cmd|' /C calc'!A0.png", "<img src=x onerror=alert(1)>.png", "\x1b[2
 
 
 def bomb(png):
-    """A PNG whose header claims 200,000 x 200,000 pixels."""
+    """Return a PNG whose header claims 200,000 x 200,000 pixels."""
     header = png[12:16] + (200_000).to_bytes(4, "big") * 2 + png[24:29]
     return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
 
@@ -71,14 +71,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def shipped(tmp_path_factory):
-    place = small_weights.write(tmp_path_factory.mktemp("weights"))
+    path = small_weights.write(tmp_path_factory.mktemp("weights"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "FOLDER", place)
-        yield place
+        patch.setattr(weights, "FOLDER", path)
+        yield path
 
 
 def run(paths, out, **options):
-    """Rows of predictions.jsonl by the end of their file's name, and the summary."""
+    """Return the rows of predictions.jsonl by file, and the summary."""
     summary = predict([str(path) for path in paths], workdirs=[], out=str(out), **options)
     rows = {}
     for line in (out / "predictions.jsonl").read_text().splitlines():
@@ -141,7 +141,7 @@ def test_hostile_names_do_no_harm(answered):
     assert row_files.cell("=1+1") == "'=1+1" and row_files.cell([1.5, 2]) == "1.5 2"
 
 
-def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+def test_an_interrupted_call_resumes(folder, tmp_path, monkeypatch):
     names = ["one.png", "crowd.png", "none.png", "sub/deeper/jpeg.JPG"]
     whole, _ = run([folder / name for name in names], tmp_path / "whole")
     lines = (tmp_path / "whole" / "predictions.jsonl").read_bytes().splitlines(keepends=True)
@@ -161,7 +161,7 @@ def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, monkeypatch):
         run([folder / "one.png"], resumed, coverage=0.5)
 
 
-def test_a_changed_picture_is_answered_again(folder, tmp_path, capsys):
+def test_a_changed_picture_is_predicted_again(folder, tmp_path, capsys):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes((folder / "none.png").read_bytes())
     first, _ = run([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
@@ -177,7 +177,7 @@ def test_a_changed_picture_is_answered_again(folder, tmp_path, capsys):
     assert summary["answered_before"] == 2 and summary["pictures_per_second"] == 0
 
 
-def test_answers_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path, monkeypatch):
+def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path, monkeypatch):
     def write(**boxes):
         (tmp_path / "boxes.json").write_text(json.dumps({str(folder / "one.png"): [[*boxes.values(), 40, 40]]}))
 
@@ -200,7 +200,7 @@ def test_answers_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path
         run([folder / "one.png"], tmp_path / "out", weights="two")
 
 
-def test_nets_without_thresholds_say_so(folder, shipped, tmp_path, capsys):
+def test_nets_without_thresholds_warn(folder, shipped, tmp_path, capsys):
     card = json.loads((shipped / "one.json").read_text())
     (tmp_path / "one.json").write_text(json.dumps(card | {"calibration": None}))
     (tmp_path / "one.safetensors").write_bytes((shipped / "one.safetensors").read_bytes())
@@ -217,8 +217,8 @@ def test_archives_globs_and_lists_give_the_same_rows(folder, tmp_path, monkeypat
     paths = [tmp_path / "a.tar.gz", tmp_path / "b.zip", f"{folder}/[o]*.png", "-", folder / "crowd.png"]
     rows, summary = run(paths, tmp_path / "out")
     assert summary["statuses"]["unreadable"] == 1 and rows["absent.png"][0]["reason"] == "no such file"
-    ones = [rows[f"{place}/one.png"] for place in (tmp_path / "a.tar.gz", tmp_path / "b.zip", folder)]
-    crowds = [rows[f"{place}/crowd.png"] for place in (tmp_path / "a.tar.gz", tmp_path / "b.zip", folder)]
+    ones = [rows[f"{source}/one.png"] for source in (tmp_path / "a.tar.gz", tmp_path / "b.zip", folder)]
+    crowds = [rows[f"{source}/crowd.png"] for source in (tmp_path / "a.tar.gz", tmp_path / "b.zip", folder)]
     for parts in (ones, crowds):
         values = np.array([[[row["p_female"], row["age_years"]] for row in part] for part in parts])
         np.testing.assert_allclose(values, values[:1].repeat(3, 0), atol=1e-3)
@@ -280,7 +280,7 @@ def test_user_errors(folder, tmp_path):
     assert len((tmp_path / "strict" / "predictions.jsonl").read_text().splitlines()) == 2
 
 
-def test_the_command_without_weights_says_how_to_get_them(folder, tmp_path, monkeypatch):
+def test_missing_weights_are_an_error_with_a_fix(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     with pytest.raises(ConfigError, match=r"ships no weights[\s\S]*launch.train"):
         run([folder / "one.png"], tmp_path / "out")

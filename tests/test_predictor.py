@@ -168,26 +168,26 @@ def test_bad_arguments_are_refused(shipped):
         Predictor("runs/absent")
 
 
-def test_runs_answer_with_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsys, photo):
+def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsys, photo):
     monkeypatch.setattr(calibration, "ENOUGH", 20)
     config = tiny_runs.make_config(tmp_path, 260)
-    places = [
+    workdirs = [
         str(tiny_runs.make_run(tmp_path / "runs" / name, config, seed=seed, test=not seed))
         for seed, name in enumerate(("ran", "resnet"))
     ]
-    own = Predictor(places[0])
+    own = Predictor(workdirs[0])
     stored = json.loads((tmp_path / "runs" / "ran" / "answers.json").read_text())
     assert own.calibration.n == stored["ensembles"]["ran"]["answers"]["n"] >= 20 and own(photo)[0].calibrated
-    assert Predictor(*places).calibration is None
+    assert Predictor(*workdirs).calibration is None
     stale = stored | {"ensembles": {"ran": stored["ensembles"]["ran"] | {"checkpoints": ["0" * 64]}}}
     (tmp_path / "runs" / "ran" / "answers.json").write_text(json.dumps(stale))
-    assert Predictor(places[0]).calibration is None  # fitted on another checkpoint
-    calibrate.calibrate(places, out=str(tmp_path / "weights"))
-    both, exported = Predictor(*places), Predictor(weights_dir=tmp_path / "weights")
-    copy = shutil.copytree(places[1], tmp_path / "copy" / "resnet")
+    assert Predictor(workdirs[0]).calibration is None  # fitted on another checkpoint
+    calibrate.calibrate(workdirs, out=str(tmp_path / "weights"))
+    both, exported = Predictor(*workdirs), Predictor(weights_dir=tmp_path / "weights")
+    copy = shutil.copytree(workdirs[1], tmp_path / "copy" / "resnet")
     other = tiny_runs.make_run(tmp_path / "other" / "resnet", config, seed=2, test=False)
-    assert Predictor(places[0], copy).calibration == both.calibration  # the same checkpoint elsewhere
-    assert Predictor(places[0], other).calibration is None  # of the same name and step
+    assert Predictor(workdirs[0], copy).calibration == both.calibration  # the same checkpoint elsewhere
+    assert Predictor(workdirs[0], other).calibration is None  # of the same name and step
     assert both.calibration.n == own.calibration.n and exported.calibration == both.calibration
     answers = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
     np.testing.assert_allclose(*answers, atol=0.02)  # float16

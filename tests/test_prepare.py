@@ -29,7 +29,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture
 def built(monkeypatch):
-    """Counts how often data are prepared anew."""
+    """Record each new preparation of data."""
     calls = []
     write = builder.write
     monkeypatch.setattr(builder, "write", lambda *args: calls.append(1) or write(*args))
@@ -63,7 +63,7 @@ def test_an_archive_of_the_files_is_the_same_source(faces, tmp_path):
     np.testing.assert_array_equal(splits.assign(a.group, a.content, 0), splits.assign(b.group, b.content, 0))
 
 
-def test_images_are_kept_verbatim_in_array_record_files(faces, tmp_path):
+def test_images_are_stored_verbatim_in_array_record_files(faces, tmp_path):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     for i in (0, 17, 39):
         assert prepared.encoded(i) == (faces / prepared.file[i]).read_bytes()

@@ -36,8 +36,8 @@ def arguments(tmp_path_factory):
     )
 
 
-def signalled(number, which, workdir, step=5):
-    """For `programs.together`: the signal to process `which` once a line of `step` or later is logged."""
+def send_signal_at(number, which, workdir, step=5):
+    """Return a function for `during` that sends the signal to process `which` once `step` or a later one is logged."""
 
     def act(started):
         deadline = time.monotonic() + 200
@@ -51,13 +51,13 @@ def signalled(number, which, workdir, step=5):
 
 def assert_same_run(two, one):
     """Lines, weights and predictions of two workdirs, to rounding; everything in `two` was written once."""
-    got, expected = programs.lasting(two), programs.lasting(one)
-    assert [(row["step"], row["split"]) for row in got] == [(row["step"], row["split"]) for row in expected]
-    np.testing.assert_allclose([row["loss"] for row in got], [row["loss"] for row in expected], rtol=1e-4)
-    (a, _, step), (b, _, _) = (load_variables(place / "checkpoints", "latest") for place in (two, one))
+    actual, expected = programs.reproducible_rows(two), programs.reproducible_rows(one)
+    assert [(row["step"], row["split"]) for row in actual] == [(row["step"], row["split"]) for row in expected]
+    np.testing.assert_allclose([row["loss"] for row in actual], [row["loss"] for row in expected], rtol=1e-4)
+    (a, _, step), (b, _, _) = (load_variables(workdir / "checkpoints", "latest") for workdir in (two, one))
     assert step == expected[-1]["step"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), a, b)
-    a, b = (list(csv.reader((place / "predictions.csv").read_text().splitlines())) for place in (two, one))
+    a, b = (list(csv.reader((workdir / "predictions.csv").read_text().splitlines())) for workdir in (two, one))
     assert [row[:3] for row in a] == [row[:3] for row in b] and len(a) == 25
     a, b = (np.array([row[5:] for row in rows[1:]], float) for rows in (a, b))
     np.testing.assert_allclose(a, b, atol=1e-4)
@@ -69,12 +69,12 @@ def assert_same_run(two, one):
 def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
     command = (*arguments, f"--workdir={two}")
-    codes, messages, errors = programs.together(*command, meanwhile=signalled(signal.SIGTERM, 1, two))
+    codes, messages, errors = programs.run_two_processes(*command, during=send_signal_at(signal.SIGTERM, 1, two))
     assert codes == [75, 75] and messages[1] == ""
     assert "stopped at step " in errors[0] and "after saving" in errors[0] and "stopped at" not in errors[1], errors
     step = max(int(path.name) for path in (two / "checkpoints").iterdir())
     assert step % 4 == 0 and f"stopped at step {step} after" in errors[0]
-    codes, messages, errors = programs.together(*command, "--config.log.figures=True")
+    codes, messages, errors = programs.run_two_processes(*command, "--config.log.figures=True")
     assert codes == [0, 0] and errors == ("", "") and messages[1] == "", errors
     assert f"resumed at step {step} of 36" in messages[0] and "test split of faces, 24 images" in messages[0]
     starts = json.loads((two / "run.json").read_text())["starts"]
@@ -89,7 +89,7 @@ def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path
 def test_an_error_in_one_process_ends_both(arguments, tmp_path):
     workdir = tmp_path / "run"
     own = ((), ("--config.data.source=/nowhere",))
-    codes, messages, errors = programs.together(*arguments, f"--workdir={workdir}", own=own)
+    codes, messages, errors = programs.run_two_processes(*arguments, f"--workdir={workdir}", own=own)
     assert codes == [3, 3] and errors[1] == messages[1] == ""
     what, where, fix = errors[0].splitlines()
     assert what == "error: no such data source: /nowhere (process 1)"
@@ -158,15 +158,17 @@ def test_the_environment_of_a_cluster(variables, starts, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *place, **how: calls.append((place, how)))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: calls.append((args, kwargs)))
     launching.join(None, None, None, 300)
-    assert len(calls) == starts and all(place == () and "cluster_detection_method" not in how for place, how in calls)
+    assert len(calls) == starts and all(
+        args == () and "cluster_detection_method" not in kwargs for args, kwargs in calls
+    )
     launching.join("n1:1", 2, 1, 300)
     assert calls[-1][0] == ("n1:1", 2, 1) and calls[-1][1]["cluster_detection_method"] == "deactivate"
 
 
 def test_an_error_of_jax_is_reported_in_three_lines(monkeypatch):
-    def fail(*place, **how):
+    def fail(*args, **kwargs):
         raise RuntimeError("no route\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
@@ -201,12 +203,12 @@ def test_a_residual_net_through_ctrl_c_in_both_processes(arguments, driver, tmp_
     two, one = tmp_path / "two", tmp_path / "one"
 
     def both(started):
-        signalled(signal.SIGINT, 0, two)(started)
+        send_signal_at(signal.SIGINT, 0, two)(started)
         started[1].send_signal(signal.SIGINT)
 
-    codes, _, errors = programs.together(*arguments, *changed, f"--workdir={two}", meanwhile=both)
+    codes, _, errors = programs.run_two_processes(*arguments, *changed, f"--workdir={two}", during=both)
     assert codes == [130, 130] and "stopped at step" in errors[0], errors
-    codes, _, errors = programs.together(*arguments, *changed, f"--workdir={two}")
+    codes, _, errors = programs.run_two_processes(*arguments, *changed, f"--workdir={two}")
     assert codes == [0, 0], errors
     assert programs.run("train", *arguments, *changed, f"--workdir={one}", devices=2).returncode == 0
     assert_same_run(two, one)
@@ -223,7 +225,7 @@ def test_both_processes_stop_while_data_are_prepared(arguments, tmp_path):
         for process in started:
             process.send_signal(signal.SIGTERM)
 
-    codes, _, errors = programs.together(*arguments, f"--workdir={tmp_path / 'run'}", own=own, meanwhile=both)
+    codes, _, errors = programs.run_two_processes(*arguments, f"--workdir={tmp_path / 'run'}", own=own, during=both)
     assert codes == [75, 75] and "stopped while drawing faces" in errors[0] and "Traceback" not in "".join(errors)
 
 
@@ -232,11 +234,11 @@ def test_both_processes_stop_while_data_are_prepared(arguments, tmp_path):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_other_and_the_run_resumes(arguments, victim, tmp_path):
     workdir = tmp_path / "run"
-    dies = signalled(signal.SIGKILL, victim, workdir)
-    begun = time.monotonic()
-    codes, _, _ = programs.together(*arguments, f"--workdir={workdir}", meanwhile=dies)
+    kill = send_signal_at(signal.SIGKILL, victim, workdir)
+    start = time.monotonic()
+    codes, _, _ = programs.run_two_processes(*arguments, f"--workdir={workdir}", during=kill)
     assert codes[victim] == -signal.SIGKILL and codes[1 - victim] not in (0, 75), codes
-    print(f"process {1 - victim} ended with {codes[1 - victim]}, {time.monotonic() - begun:.0f} s after the start")
+    print(f"process {1 - victim} ended with {codes[1 - victim]}, {time.monotonic() - start:.0f} s after the start")
     assert programs.run("train", *arguments, f"--workdir={workdir}").returncode == 0  # one process, one device
     steps = [row["step"] for row in programs.rows(workdir) if row["split"] == "train"]
     assert steps == sorted(set(steps)) and steps[-1] == 36
@@ -248,7 +250,7 @@ def test_user_errors_are_reported_by_process_0(arguments, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
 
     def fails(code, *texts, own=((), ()), changes=()):
-        codes, _, errors = programs.together(*arguments, workdir, *changes, own=own)
+        codes, _, errors = programs.run_two_processes(*arguments, workdir, *changes, own=own)
         assert codes == [code, code] and errors[1] == "" and len(errors[0].splitlines()) == 3, errors
         for text in texts:
             assert text in errors[0], errors[0]
@@ -267,6 +269,6 @@ def test_user_errors_are_reported_by_process_0(arguments, tmp_path):
 def test_slurm_needs_no_flags(arguments, tmp_path):
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     tasks = [job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
-    codes, _, errors = programs.together(*arguments, f"--workdir={tmp_path / 'run'}", environments=tasks)
+    codes, _, errors = programs.run_two_processes(*arguments, f"--workdir={tmp_path / 'run'}", environments=tasks)
     assert codes == [0, 0], errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"]["processes"] == 2

@@ -1,4 +1,4 @@
-"""What a person sees of a run where stdout is no terminal; tests/test_launch.py looks at one that is."""
+"""Progress where stdout is no terminal; tests/test_launch.py tests a terminal."""
 
 import time
 
@@ -33,7 +33,7 @@ def test_plain_lines(capsys):
     ]
 
 
-def test_what_is_left_leaves_compilation_out(capsys, monkeypatch):
+def test_the_eta_leaves_compilation_out(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     progress = Progress()
@@ -50,8 +50,8 @@ def test_names_are_no_markup(capsys):
     table.add_column("model")
     table.add_row("ran [red]2[/red]")
     Progress().show(table)
-    shown = capsys.readouterr().out
-    assert "[red]1" in shown and "ran [red]2[/red]" in shown
+    output = capsys.readouterr().out
+    assert "[red]1" in output and "ran [red]2[/red]" in output
 
 
 def test_preparation_reports_progress(capsys):

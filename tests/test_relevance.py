@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_explain import BACKBONES, IMAGES, disturbed, outputs, tiny
+from test_explain import BACKBONES, IMAGES, outputs, random_variable, tiny
 
 from agegender_jax import explain
 from agegender_jax.explain import lrp
@@ -119,7 +119,7 @@ def test_units_against_the_rule_in_matrix_form(name, epsilon):
     module, rng = UNITS[name], np.random.default_rng(0)
     x = rng.standard_normal((2, 5, 6, 16)).astype(np.float32)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
-    variables = jax.tree_util.tree_map_with_path(disturbed, {k: shapes[k] for k in ("params", "batch_stats")})
+    variables = jax.tree_util.tree_map_with_path(random_variable, {k: shapes[k] for k in ("params", "batch_stats")})
     out = jax.jit(lambda: module.apply(variables, x, train=False))()
     out, mask = out if name == "attention" else (out, np.zeros(2))
     weigh = rng.standard_normal(out.shape[1:])

@@ -78,7 +78,7 @@ def test_texts_that_are_not_sources(spec):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def fake_generator(monkeypatch):
     """A generator that counts its calls and writes its `style` into each file."""
     generator = types.SimpleNamespace(calls=[], style=b"plain")
 
@@ -93,29 +93,29 @@ def drawn(monkeypatch):
     return generator
 
 
-def test_synthetic_faces_are_generated_once_for_each_version(drawn, tmp_path):
+def test_synthetic_faces_are_generated_once_for_each_version(fake_generator, tmp_path):
     for _ in range(2):
         assert len(list(sources.read("synthetic:40", tmp_path / "cache"))) == 40
-    assert drawn.calls.count(40) == 1
+    assert fake_generator.calls.count(40) == 1
     (folder,) = sources.resolve("synthetic:40", tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
-    drawn.style = b"better"
+    fake_generator.style = b"better"
     assert {item.data for item in sources.read("synthetic:40", tmp_path / "cache")} == {b"better"}
     assert sources.resolve("synthetic", tmp_path / "cache")[0].name.startswith("synthetic-3000-")
 
 
-def test_an_interrupted_generation_leaves_nothing(drawn, tmp_path, monkeypatch):
+def test_an_interrupted_generation_leaves_nothing(fake_generator, tmp_path, monkeypatch):
     def broken(folder, num, seed, size, progress):
         (Path(folder) / "1.jpg").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(drawn, "write_faces", broken)
+    monkeypatch.setattr(fake_generator, "write_faces", broken)
     with pytest.raises(KeyboardInterrupt):
         sources.resolve("synthetic", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_cache_folder(drawn, tmp_path, monkeypatch):
+def test_the_cache_folder(fake_generator, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert resolve.cache_folder() == tmp_path / "agegender_jax"
     assert sources.resolve("synthetic:3", "")[0].parent == tmp_path / "agegender_jax"

@@ -1,4 +1,4 @@
-"""A run that is killed and stopped ends bit for bit as one that was left alone."""
+"""A run that is killed and stopped ends bit for bit as an undisturbed one."""
 
 import re
 
@@ -41,10 +41,10 @@ def test_interrupted_runs_end_bit_identical(arguments, undisturbed, tmp_path):
     assert re.search(r"^stopped at step \d+ after saving; the same command resumes$", errors, re.MULTILINE), errors
     done = programs.run("train", *arguments, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    assert programs.lasting(workdir) == programs.lasting(undisturbed)
-    got, want = (load_variables(place / "checkpoints", "latest") for place in (workdir, undisturbed))
-    assert got[2] == want[2] == 28
-    jax.tree.map(np.testing.assert_array_equal, got[0], want[0])
+    assert programs.reproducible_rows(workdir) == programs.reproducible_rows(undisturbed)
+    actual, expected = (load_variables(path / "checkpoints", "latest") for path in (workdir, undisturbed))
+    assert actual[2] == expected[2] == 28
+    jax.tree.map(np.testing.assert_array_equal, actual[0], expected[0])
     assert (workdir / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
 
 
@@ -55,8 +55,8 @@ def test_metrics_have_every_step_once(undisturbed):
     assert [row["step"] for row in rows if row["split"] == "val"] == [6, 12, 18, 24, 28]
     for row in rows:
         assert {"epoch", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy"} <= set(row)
-        of_split = {"train": {"lr", "images_per_second", "data_wait"}, "val": {"aabd", "collapsed"}}
-        assert of_split[row["split"]] <= set(row)
+        fields = {"train": {"lr", "images_per_second", "data_wait"}, "val": {"aabd", "collapsed"}}
+        assert fields[row["split"]] <= set(row)
 
 
 def test_the_same_command_on_a_finished_run_does_nothing(arguments, undisturbed):

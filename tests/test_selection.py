@@ -73,11 +73,11 @@ def test_copies_of_held_out_images_do_not_train(alone, joined):
 
 
 def test_excluded_files_leave_the_train_split_alone(folder, alone, tmp_path):
-    listed = [sorted(names(alone, split))[0] for split in ("train", "val", "test")]
+    excluded = [sorted(names(alone, split))[0] for split in ("train", "val", "test")]
     path = tmp_path / "exclude.csv"
-    path.write_text("file,reason\n" + "".join(f"{name},why\n" for name in listed))
+    path.write_text("file,reason\n" + "".join(f"{name},why\n" for name in excluded))
     faces = dataset(folder, exclude=str(path))
-    assert names(alone, "train") - names(faces, "train") == {listed[0]}
+    assert names(alone, "train") - names(faces, "train") == {excluded[0]}
     assert names(faces, "val") == names(alone, "val") and names(faces, "test") == names(alone, "test")
 
 

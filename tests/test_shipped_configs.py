@@ -12,7 +12,7 @@ CONFIGS = [pytest.param(*c[:2], marks=() if c[:2] in FAST else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name, variant", CONFIGS)
-def test_the_step_keeps_the_shapes_of_the_state_and_predictions_have_theirs(name, variant):
+def test_shapes_of_the_step_and_of_predictions(name, variant):
     config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
     state, after, probs = small_nets.trace(config)
     assert jax.tree.structure(after) == jax.tree.structure(state)

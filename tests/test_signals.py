@@ -60,12 +60,12 @@ def test_a_process_with_an_unsaved_step_leaves_at_the_second_signal_only():
 
 def test_a_process_leaves_once_the_step_is_saved():
     with start("stop.trained = 2; threading.Timer(1.5, stop.mark_saved, [2]).start()") as process:
-        begun = time.monotonic()
+        started = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 75 and time.monotonic() - begun > 1
+        assert process.wait(20) == 75 and time.monotonic() - started > 1
 
 
-def test_the_process_of_somebody_else_is_interrupted_but_not_ended():
+def test_a_process_of_another_program_is_interrupted_but_not_ended():
     with start(owns=False) as process:
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -115,7 +115,7 @@ def undisturbed(config, tmp_path_factory):
 
 
 class Signals:
-    """Sends SIGTERM where a phase is reached for the first time."""
+    """Send SIGTERM when a phase is reached for the first time."""
 
     def __init__(self, monkeypatch):
         self.phase = None
@@ -179,7 +179,7 @@ def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, undisturb
         phase = f"predicting the {split} split"
         assert f"stopped while {phase}" in signals.stop(phase, train.fit, config, str(workdir), [])
     train.fit(config, str(workdir), [])
-    assert programs.lasting(workdir) == programs.lasting(undisturbed)
+    assert programs.reproducible_rows(workdir) == programs.reproducible_rows(undisturbed)
     assert (workdir / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "6"]
 

@@ -1,4 +1,4 @@
-"""What keeps the start-up short: few kernels, traces that layers share, and zeros that nobody compiles."""
+"""Start-up time: few kernels, traces shared by layers, and zeros that are not compiled."""
 
 import functools
 import gc
@@ -53,12 +53,12 @@ def test_adam_starts_as_in_optax_without_compiling(monkeypatch):
         patch.setattr(jnp, "zeros_like", record)
         state = init(params)
     assert compiled == []
-    want = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(lambda step: 0.1)).init(params)
-    assert jax.tree.structure(state) == jax.tree.structure(want)
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(want), strict=True):
+    expected = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(lambda step: 0.1)).init(params)
+    assert jax.tree.structure(state) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         assert isinstance(a, jax.Array) and a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-    assert jax.tree.map(jnp.shape, jax.eval_shape(init, params)) == jax.tree.map(jnp.shape, want)
+    assert jax.tree.map(jnp.shape, jax.eval_shape(init, params)) == jax.tree.map(jnp.shape, expected)
 
 
 def test_the_step_is_traced_without_garbage_collection():

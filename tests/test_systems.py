@@ -82,11 +82,11 @@ def test_equal_scores_are_the_uniform_control_and_unattended_patches_do_not_coun
     net, variables, images = attention_net()
     params = jax.tree.map(jnp.asarray, variables["params"])
     params["where_grid"] = jax.tree.map(jnp.zeros_like, params["where_grid"])
-    found, (g,) = net.apply({"params": params}, images, train=False, method="attend")
+    features, (g,) = net.apply({"params": params}, images, train=False, method="attend")
     uniform = {"params": {name: leaf for name, leaf in params.items() if name != "where_grid"}}
     expected, _ = net.clone(patches="uniform").apply(uniform, images, train=False, method="attend")
     np.testing.assert_array_equal(g, np.float32(1 / 9))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(features, expected, rtol=1e-5)
 
 
 def test_patches_of_the_grid_are_the_image():
@@ -142,11 +142,11 @@ def test_a_patch_is_mirrored_with_its_location():
     assert 16 < len(mirrored) < 48
     points = np.array(local_dnn.POINTS["five"][0])
     for rows, xs in ((left_to_right, points[:, 0]), (mirrored, 1 - points[:, 0])):
-        place = (rows[:, -2] + 1) / 2
-        assert (np.abs(place[:, None] - xs).min(1) <= 0.0551).all()
+        location = (rows[:, -2] + 1) / 2
+        assert (np.abs(location[:, None] - xs).min(1) <= 0.0551).all()
 
 
-def test_the_answer_of_the_local_net_is_a_mean_of_posteriors():
+def test_the_prediction_of_the_local_net_is_a_mean_of_posteriors():
     net = models.build("local_dnn", num_age_classes=12, gender_to_age="none")
     images = data.normalize(DRAW.integers(0, 256, (2, 40, 40, 3)).astype(np.uint8))
     variables = initializers.init(net, jax.random.key(0), jax.ShapeDtypeStruct(images.shape, jnp.float32))
@@ -197,7 +197,7 @@ def test_sift_is_opencvs():
 
 @functools.cache
 def problem(seed=0):
-    """Descriptors of 120 and 40 examples in which gender and age show, and their labels."""
+    """Return descriptors of 120 and 40 examples that depend on gender and age, and their labels."""
     draw = np.random.default_rng(seed)
     targets, descriptors = {}, []
     for split, count in (("train", 120), ("val", 40)):
@@ -312,8 +312,8 @@ def test_random_units_do_not_depend_on_the_scale_of_the_features():
 
 
 def test_open_age_groups_are_right_in_each_bucket():
-    found = elm.one_hot(np.array([[1, 3], [2, 2]]), np.array([0, 1]), 4)
-    np.testing.assert_array_equal(found, [[1, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 0]])
+    actual = elm.one_hot(np.array([[1, 3], [2, 2]]), np.array([0, 1]), 4)
+    np.testing.assert_array_equal(actual, [[1, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 0]])
 
 
 def test_factors_fit_probabilities():
@@ -371,8 +371,8 @@ def test_gradients_of_the_frequency_critic_stay_in_their_nets():
         return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(variables["params"]))
 
     def gradients(weights, key=0):
-        found = sizes_of_gradients(jnp.array(weights), jax.random.key(key))
-        return {name: max(float(size) for size in jax.tree.leaves(found[name])) for name in found}
+        gradient_sizes = sizes_of_gradients(jnp.array(weights), jax.random.key(key))
+        return {name: max(float(size) for size in jax.tree.leaves(gradient_sizes[name])) for name in gradient_sizes}
 
     penalty = gradients([1.0, 0.0])
     assert all(size > 0 for size in penalty.values()), penalty

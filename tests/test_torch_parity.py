@@ -1,6 +1,6 @@
 """ResNets against PyTorch on the same random weights: forward, and gradients in training mode.
 
-Where PyTorch is installed every entry is compared, elsewhere samples that it once gave (tests/torch_parity.py).
+Where PyTorch is installed every entry is compared, elsewhere stored samples of its output (tests/torch_parity.py).
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ def to_theirs(array):
 
 
 def ours(name, dtype):
-    """Logits at inference in float32; logits in training and gradients, in PyTorch's names and layout, in float64."""
+    """Return logits at inference in float32; or, in float64, logits in training and gradients by PyTorch's names."""
     net = models.classifier(name, num_classes=torch_parity.CLASSES, dtype=dtype)
     images, labels = torch_parity.batch()
     images = images.transpose(0, 2, 3, 1).astype(dtype)
@@ -49,8 +49,8 @@ def ours(name, dtype):
     return training, {torchvision.name_of(n): to_theirs(np.asarray(g)) for n, g in named.items()}
 
 
-def close(got, expected, **options):
-    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max(), rtol=0, **options)
+def close(actual, expected, **options):
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max(), rtol=0, **options)
 
 
 NETS = [
@@ -60,7 +60,7 @@ NETS = [
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_resnets_answer_and_learn_as_in_pytorch(name):
+def test_resnets_predict_and_learn_as_in_pytorch(name):
     with jax.enable_x64(True):
         training, gradients = ours(name, "float64")
     golden = json.loads(torch_parity.GOLDEN.read_text())[name]

@@ -47,11 +47,11 @@ def test_a_window_of_the_whole_image_is_the_image():
     images = torch.from_numpy(faces().prepared.images(32))
     torch.testing.assert_close(torch_recipe.resample(images, group), images.float(), atol=0.02, rtol=0)
     mirrored = torch_recipe.resample(images, group | {"flip": True})
-    ways = [
+    matches = [
         [torch.allclose(out, image.float(), atol=0.02) for image in (own, own.flip(1))]
         for out, own in zip(mirrored, images, strict=True)
     ]
-    assert all(sum(way) == 1 for way in ways) and 0 < sum(way[0] for way in ways) < 40
+    assert all(sum(match) == 1 for match in matches) and 0 < sum(match[0] for match in matches) < 40
 
 
 def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):

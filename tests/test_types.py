@@ -1,4 +1,4 @@
-"""The annotations are right, and tell users the types of the public functions: mypy with pyproject.toml's settings."""
+"""The annotations are right and give users the types of the public functions: mypy with pyproject.toml's settings."""
 
 import subprocess
 import sys

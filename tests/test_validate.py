@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 import pytest
-from test_calibration import drawn, softmax
+from test_calibration import draw_labels, softmax
 
 from agegender_jax import ensemble, metrics, models, training
 from agegender_jax.checkpoint import Checkpoints
@@ -24,7 +24,7 @@ def predictions(age_logits, gender_logits):
 @pytest.fixture(scope="module")
 def val():
     """Labels, an accurate net that is four times too confident, and a vaguer one that is calibrated."""
-    (age_logits, age), (gender_logits, gender) = drawn(COUNT, 1.0), drawn(COUNT, 1.0, num=2)
+    (age_logits, age), (gender_logits, gender) = draw_labels(COUNT, 1.0), draw_labels(COUNT, 1.0, num=2)
     rng = np.random.default_rng(1)
     vague = [
         softmax(logits + 2 * rng.normal(size=logits.shape)).clip(1e-3) ** 0.5 for logits in (age_logits, gender_logits)

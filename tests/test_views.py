@@ -37,12 +37,12 @@ def test_views_are_the_image_mirrored_and_shifted():
     assert result[0].dtype == np.uint8
 
 
-def test_the_choices_of_the_config_are_these():
+def test_the_choices_of_the_config_are_the_views():
     assert config_lib.CHOICES["eval.views"] == tuple(VIEWS)
 
 
 class Corner(nn.Module):
-    """Logits from the upper left pixel, so that every view gives others."""
+    """Logits from the upper left pixel, so that every view gives different ones."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -66,7 +66,7 @@ def test_probabilities_are_averaged_over_the_views(devices):
 @pytest.mark.parametrize(
     "fields, calls, used", [({}, None, "none"), ({"views": "flip"}, None, "flip"), ({}, "flip", "flip")]
 )
-def test_a_run_is_predicted_with_its_own_views_unless_others_are_asked_for(fields, calls, used, monkeypatch):
+def test_a_run_is_predicted_with_its_own_views_unless_others_are_requested(fields, calls, used, monkeypatch):
     seen = []
     config = {"model": {}, "data": {"image_size": 32}, "eval": {"batch_size": 2} | fields}
     trained = (None, {"params": {}}, config, 7)

@@ -1,4 +1,4 @@
-"""Folders of runs with random weights, made in seconds: what follows the steps of a training needs no step."""
+"""Workdirs of runs with random weights, made in seconds, for tests of what follows the training steps."""
 
 import pathlib
 

@@ -1,7 +1,7 @@
 """Five steps of SGD on random images, in this process or, as a program, as one of several processes.
 
-python tests/tiny_training.py ADDRESS NUM_PROCESSES PROCESS_ID prints as JSON the losses of both drivers, the answers of
-all devices, and what the processes tell each other.
+python tests/tiny_training.py ADDRESS NUM_PROCESSES PROCESS_ID prints as JSON the losses of both drivers, the
+predictions of all devices, and the values that the processes exchange.
 """
 
 import functools
@@ -33,7 +33,7 @@ def prepare_images(keys, images):
 
 
 def batches():
-    """The same global batches everywhere; each process keeps its own rows."""
+    """Yield the same global batches in every process, each of which takes its own rows."""
     rng = np.random.default_rng(0)
     share = BATCH // jax.process_count()
     rows = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -85,8 +85,8 @@ def train(driver_name, devices, steps=STEPS):
     return np.diff(sums)
 
 
-def answers(devices):
-    """Probabilities for 19 images in batches of 8, five of the last one padding."""
+def predict(devices):
+    """Return probabilities for 19 images in batches of 8, five of the last one padding."""
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (19, SIZE, SIZE, 3), dtype=np.uint8)
     labels = np.zeros(19, np.int32)
@@ -98,7 +98,7 @@ def answers(devices):
 
 
 def failing():
-    """What a DataError of process 1 becomes."""
+    """Return the error that a DataError of process 1 becomes in this process."""
     try:
         with processes.report_errors_once(), processes.sync_errors():
             if not processes.is_main():
@@ -111,18 +111,18 @@ def failing():
 
 def main(address, num_processes, process_id):
     jax.distributed.initialize(address, int(num_processes), int(process_id))
-    found = {name: train(name, jax.devices(), n).tolist() for name, n in (("shard_map", STEPS), ("pmap", 2))}
-    found["probs"] = answers(jax.devices()).age.tolist()
+    result = {name: train(name, jax.devices(), n).tolist() for name, n in (("shard_map", STEPS), ("pmap", 2))}
+    result["probs"] = predict(jax.devices()).age.tolist()
     first = processes.is_main()
-    found["gathered"] = processes.gather_texts("first" if first else "second")
-    found["shared"] = processes.broadcast_value({"of": jax.process_index()})
-    mine = (np.array([1, -0.0, 2.5], np.float32), np.array([7], np.int32))
-    found["broadcast"] = [x.tolist() for x in processes.broadcast(mine if first else processes.zeros(mine))]
+    result["gathered"] = processes.gather_texts("first" if first else "second")
+    result["shared"] = processes.broadcast_value({"process": jax.process_index()})
+    values = (np.array([1, -0.0, 2.5], np.float32), np.array([7], np.int32))
+    result["broadcast"] = [x.tolist() for x in processes.broadcast(values if first else processes.zeros(values))]
     with processes.sync_errors() as agreed:
         agreed.value = 75 if first else 130
-    found["largest"] = agreed.value
-    found["failed"] = failing()
-    print(json.dumps(found), flush=True)
+    result["largest"] = agreed.value
+    result["failed"] = failing()
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

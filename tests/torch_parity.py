@@ -1,4 +1,4 @@
-"""What the ResNets of benchmarks/torch_nets.py answer and learn on random weights.
+"""Outputs and gradients of the ResNets of benchmarks/torch_nets.py with random weights.
 
 `python -m tests.torch_parity` writes tests/torch_golden.json, which the tests compare with where PyTorch is missing
 (`pip install torch`; written with 2.13.0 on CPU).
@@ -19,13 +19,13 @@ GOLDEN = pathlib.Path(__file__).with_name("torch_golden.json")
 
 
 def batch():
-    """Images float64 [B, 3, S, S] and labels int [B]."""
+    """Return images float64 [B, 3, S, S] and labels int [B]."""
     draw = np.random.RandomState(0)
     return draw.standard_normal((BATCH, 3, SIZE, SIZE)), draw.randint(0, CLASSES, BATCH)
 
 
 def random_value(name, shape):
-    """The same weights for the same name everywhere; kernels keep the variance, statistics are positive."""
+    """Return the same weights for the same name everywhere; kernels keep the variance, statistics are positive."""
     draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     if len(shape) > 1:
         draw *= np.sqrt(2 / np.prod(shape[1:]))
@@ -37,14 +37,14 @@ def random_value(name, shape):
 
 
 def samples(array):
-    """What the golden file keeps of an array: its largest magnitude and three entries."""
+    """Return what the golden file stores of an array: its largest magnitude and three entries."""
     flat = np.asarray(array).ravel()
-    places = np.random.RandomState(len(flat)).randint(0, len(flat), 3)
-    return [float(f"{value:.9g}") for value in (np.abs(flat).max(), *flat[places])]
+    positions = np.random.RandomState(len(flat)).randint(0, len(flat), 3)
+    return [float(f"{value:.9g}") for value in (np.abs(flat).max(), *flat[positions])]
 
 
 def build(name):
-    """The PyTorch net with random weights."""
+    """Return the PyTorch net with random weights."""
     import torch
     from torch import nn
 
@@ -59,7 +59,7 @@ def build(name):
 
 
 def run(net):
-    """Logits at inference [B, C], logits in training, and the gradient of the mean cross-entropy by name."""
+    """Return logits at inference [B, C], logits in training, and the gradient of the mean cross-entropy by name."""
     import torch
 
     images, labels = (torch.from_numpy(x) for x in batch())
@@ -71,15 +71,15 @@ def run(net):
 
 
 def main():
-    found = {}
+    result = {}
     for name in NETS:
         inference, training, gradients = run(build(name))
-        found[name] = {
+        result[name] = {
             "inference": inference.tolist(),
             "training": training.tolist(),
             "gradients": {n: samples(g) for n, g in gradients.items()},
         }
-    GOLDEN.write_text(json.dumps(found, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+    GOLDEN.write_text(json.dumps(result, separators=(",", ":")).replace('},"', '},\n"') + "\n")
 
 
 if __name__ == "__main__":

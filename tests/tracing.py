@@ -1,4 +1,4 @@
-"""Finds the numbers of a text that are not in any file."""
+"""Find the numbers of a text that are not in any file."""
 
 import re
 

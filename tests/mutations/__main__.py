@@ -3,8 +3,8 @@
 python -m tests.mutations --out=mutations.jsonl [--only=TEXT]
 
 Each change of changes.py is made alone in a copy of the tree, where the tests listed with it run until one fails. The
-same command continues an interrupted run; a line of --out holds until the change, its tests or the changed file
-differ. After that, the test that caught the change before runs first. The exit code is 0 if at least 90 % of the
+same command continues an interrupted run; a line of --out is valid until the change, its tests or the changed
+file differ. After that, the test that caught the change before runs first. The exit code is 0 if at least 90 % of the
 changes are caught. All of them take one to two hours on two cores.
 """
 
@@ -31,9 +31,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="results, one JSON line a change")
     parser.add_argument("--only", default="", help="regular expression: run the changes whose FILE: NAME matches")
-    given = parser.parse_args()
-    changes = [change for change in CHANGES if re.search(given.only, f"{change.file}: {change.name}")]
-    results = known(given.out)
+    args = parser.parse_args()
+    changes = [change for change in CHANGES if re.search(args.only, f"{change.file}: {change.name}")]
+    results = read_results(args.out)
     earlier = {result["name"]: result["by"] for result in results.values()}
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         tree = copy_tree(pathlib.Path(folder))
@@ -54,27 +54,27 @@ def main() -> int:
                 "by": failure,
                 "seconds": round(time.monotonic() - started),
             }
-            with open(given.out, "a") as file:
+            with open(args.out, "a") as file:
                 file.write(json.dumps({"key": key} | results[key]) + "\n")
             print(row(results[key]), flush=True)
     return summarise([results[identity(change)] for change in changes])
 
 
-def known(path: pathlib.Path) -> dict[str, dict]:
-    """The results of an earlier run, by the identity of the change."""
+def read_results(path: pathlib.Path) -> dict[str, dict]:
+    """Return the results of an earlier run, by the identity of the change."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {line.pop("key"): line for line in map(json.loads, lines)}
 
 
 def identity(change: Change) -> str:
-    """A hash of the change, the file that it is made in and the tests that it runs."""
+    """Return a hash of the change, its file and its tests."""
     files = [change.file, *(f"tests/{test.partition(' ')[0]}.py" for test in change.tests)]
     texts = [change.name, change.old, change.new, *change.tests, *((ROOT / file).read_text() for file in files)]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def copy_tree(folder: pathlib.Path) -> pathlib.Path:
-    """Copy the working tree's files, as far as git knows them."""
+    """Copy the files of the working tree that git tracks."""
     names = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).is_file():
