@@ -4,7 +4,7 @@ import pytest
 from source_files import DATE, FORMS, reasons, write
 
 from agegender_jax import synthetic
-from agegender_jax.data import sources
+from agegender_jax.data import csv_labels, sources
 from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import DataError
 
@@ -65,7 +65,7 @@ def test_fairface_rows_without_a_usable_label(tmp_path):
         "4.jpg": "unknown age group '' in line 5 of the CSV",
         "5.jpg": "listed twice in a CSV, with different labels",
         "6.jpg": "name has 1 of the 4 parts age_gender_race_date",
-        "7.jpg": sources.NOT_THERE,
+        "7.jpg": csv_labels.NOT_THERE,
         "../secret.jpg": "its path in the CSV leads outside the source",
         "/etc/secret.jpg": "its path in the CSV leads outside the source",
     }

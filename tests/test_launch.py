@@ -365,7 +365,7 @@ def test_evaluate_members_of_different_sources(base):
         results[group][field] = "another"
         (other / f"{name}.json").write_text(json.dumps(results))
     done = programs.run("evaluate", f"--workdir={base / 'run'}", f"--workdir={other}", f"--out={base / 'out'}")
-    check(done, 2, "the members were trained on different sources: ", "another", "say with --source")
+    check(done, 2, "the members were trained on different sources: ", "another", "with --source")
 
 
 def test_evaluate_checkpoint_of_another_step(base):

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import arguments, image_constants
 
 if TYPE_CHECKING:  # the listing of sources does not need jax
     import jax
 
 Images = TypeVar("Images", "jax.Array", np.ndarray)
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+IMAGENET_MEAN = np.array(image_constants.IMAGENET_MEAN, np.float32)
+IMAGENET_STD = np.array(image_constants.IMAGENET_STD, np.float32)
 
 
 def normalize(images: Images) -> Images:

@@ -5,13 +5,12 @@ lists have its labels, all others those of their UTKFace names.
 """
 
 import contextlib
-import csv
 import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from agegender_jax.data import archives, cache, fairface, listing
+from agegender_jax.data import archives, cache, csv_labels, listing
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.listing import Entry, State
 from agegender_jax.data.resolve import resolve, resolve_existing, source_name, source_names
@@ -20,9 +19,6 @@ from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
 
 __all__ = ["Item", "left_out", "read", "resolve", "source_name", "states"]
-
-
-NOT_THERE = "listed in the CSV, but there is no such image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +72,7 @@ def states(
                 entries = listing.list_folder(path)
             else:
                 entries = [Entry("", state=State.of(path.stat()))]
-                entries += _list_csv(path)[0] if listing.is_csv(path.name) else []
+                entries += csv_labels.read_csv(path)[0] if listing.is_csv(path.name) else []
         yield from ((f"{where}/{entry.path}", entry.state or str(entry.reason)) for entry in entries)
 
 
@@ -96,9 +92,9 @@ def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None) -> It
 
 
 def _read_one(path: Path, progress: Progress | None) -> Iterator[Item]:
-    with _open(path) as (listed, labels, problem):
-        images = [entry for entry in listed if listing.is_image(entry.path)]
-        images += _missing(labels, {entry.path for entry in images})
+    with _open(path) as (entries, labels, problem):
+        images = [entry for entry in entries if listing.is_image(entry.path)]
+        images += csv_labels.missing_images(labels, {entry.path for entry in images})
         if not images:
             skipped = "; ".join(f"{name} is {reason}" for name, reason in _left_out(path)[:3])
             fix = f"name a folder or archive of UTKFace images ({skipped or 'links to folders are not followed'})"
@@ -117,14 +113,14 @@ def _open(path: Path) -> Iterator[tuple[list[Entry], dict[str, Label | str], str
     with contextlib.ExitStack() as stack:
         with _data_errors(path):
             if path.is_dir():
-                listed = listing.list_folder(path)
-                labels, problem = _csv_labels(path, listed)
+                entries = listing.list_folder(path)
+                labels, problem = csv_labels.labels_of_csvs(path, entries)
             elif listing.is_csv(path.name):
-                (listed, labels), problem = _list_csv(path), ""
+                (entries, labels), problem = csv_labels.read_csv(path), ""
             else:
-                listed = stack.enter_context(archives.open_archive(path))
-                labels, problem = _csv_labels(path, listed)
-        yield listed, labels, problem
+                entries = stack.enter_context(archives.open_archive(path))
+                labels, problem = csv_labels.labels_of_csvs(path, entries)
+        yield entries, labels, problem
 
 
 @contextlib.contextmanager
@@ -136,62 +132,6 @@ def _data_errors(path: Path) -> Iterator[None]:
         if getattr(error, "errno", None) in cache.FULL:
             raise
         raise DataError(f"the data source cannot be read: {error}", str(path), "repair it, or name another") from error
-
-
-def _list_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
-    """Return the files that a CSV lists, and their labels."""
-    real = path.resolve()
-    entry, problem = listing.file_entry(real.parent, real.name), ""
-    labels: dict[str, Label | str] = {}
-    try:
-        _add_labels(labels, entry, path)
-    except fairface.NotFairFace as error:
-        problem = f": {error}"
-    if not labels:
-        raise DataError(
-            f"no FairFace rows in the CSV{problem}", str(path), "its first line is file,age,gender,race,..."
-        )
-    return listing.file_entries(path.parent, [file for file in labels if listing.is_image(file)]), labels
-
-
-def _csv_labels(root: Path, listed: list[Entry]) -> tuple[dict[str, Label | str], str]:
-    """Return the labels of a source's CSVs, and why the first CSV without labels has none."""
-    labels: dict[str, Label | str] = {}
-    problems = []
-    for entry in listed:
-        if listing.is_csv(entry.path):
-            try:
-                _add_labels(labels, entry, root / entry.path, entry.path.rpartition("/")[0])
-            except fairface.NotFairFace as error:
-                problems.append(f"{entry.path}: {error}")
-    return labels, problems[0] if problems else ""
-
-
-def _add_labels(labels: dict[str, Label | str], entry: Entry, where: Path, folder: str = "") -> None:
-    """Add a CSV's labels to `labels`; `folder` contains the CSV inside the source.
-
-    Raises:
-      DataError: a row cannot be read.
-      NotFairFace: it has no labels.
-    """
-    if entry.read is None:
-        raise fairface.NotFairFace(entry.reason)
-    try:
-        for path, label in fairface.parse_csv(entry.read(), folder):
-            if labels.setdefault(path, label) != label:
-                labels[path] = "listed twice in a CSV, with different labels"
-    except csv.Error as error:
-        raise DataError(
-            f"the CSV cannot be read: {error}", str(where), "repair that line, or take the original"
-        ) from error
-
-
-def _missing(labels: dict[str, Label | str], present: set[str]) -> list[Entry]:
-    return [
-        Entry(path, reason=label if isinstance(label, str) else NOT_THERE)
-        for path, label in labels.items()
-        if path not in present
-    ]
 
 
 def _shared_folder(paths: list[str]) -> str:

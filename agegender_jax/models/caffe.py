@@ -1,6 +1,5 @@
 """What CaffeNet, VGG-16 and GoogLeNet share: layers with a bias and a ReLU, Caffe's average pooling, initial values."""
 
-import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -50,5 +49,5 @@ def average_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
 
 def _real_pixels(size: int, window: int, stride: int) -> np.ndarray:
     """Return how many pixels of a line each window covers."""
-    count = max(1, math.ceil((size - window) / stride) + 1)
-    return np.minimum(np.arange(count) * stride + window, size) - np.arange(count) * stride
+    start = stride * np.arange(layers.caffe_windows(size, window, stride))
+    return np.minimum(start + window, size) - start

@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax.image_constants import IMAGENET_MEAN
 from agegender_jax.models import levi_hassner
 
 MEAN = np.array([123.68, 116.779, 103.939])  # RGB, of the ImageNet images that BVLC's nets were trained on
-OUR_MEAN, OUR_STD = 255 * np.array([0.485, 0.456, 0.406]), np.array(levi_hassner.PIXEL_SCALE)  # of data.normalize
+OUR_MEAN, OUR_STD = 255 * np.array(IMAGENET_MEAN), np.array(levi_hassner.PIXEL_SCALE)  # of data.normalize
 STEM = {"conv1": "conv1/7x7_s2", "conv2_reduce": "conv2/3x3_reduce", "conv2": "conv2/3x3"}
 HEADS = ("fc8", "loss")
 

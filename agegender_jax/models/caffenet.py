@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import caffe, layers
+from agegender_jax.models.backbones import Backbone
 
 CONVOLUTIONS = (
     # units, kernel, stride, padding, groups, bias, pooled, local response normalisation
@@ -35,7 +36,7 @@ FULL = (4096, 4096)
 DROPOUT = 0.5
 
 
-class CaffeNet(nn.Module):
+class CaffeNet(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F], fc7; F = 4096 at width 1.
 
     In training it needs a key named "dropout".
@@ -51,13 +52,8 @@ class CaffeNet(nn.Module):
     initial: str = "he"
     dtype: Any = jnp.float32
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and (), for there are no attention modules."""
-        layers.check_images(images)
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
         x = images.astype(self.dtype)
         paper = self.initial == "paper"
         for n, (units, kernel, stride, pad, groups, bias, pooled, normalised) in enumerate(CONVOLUTIONS, 1):
@@ -79,4 +75,4 @@ class CaffeNet(nn.Module):
         init = caffe.normal(self.initial, 0.005)
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
         x = caffe.dense_stack(x, full, first=6, init=init, bias=float(paper), **options)
-        return x.astype(jnp.float32), ()
+        return x.astype(jnp.float32)

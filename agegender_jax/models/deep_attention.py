@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax.models import caffe, initializers, layers
+from agegender_jax.models.backbones import Backbone, Masks
 
 WHERE = (16, 32, 64, 64)
 WHAT = (16, 32, 64)
@@ -28,7 +29,7 @@ UNITS = 128  # of the dense layers
 PATCHES = ("attended", "uniform", "none")
 
 
-class DeepAttention(nn.Module):
+class DeepAttention(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 128 at width 1.
 
     Attributes:
@@ -47,12 +48,9 @@ class DeepAttention(nn.Module):
     width: float = 1.0
     dtype: Any = jnp.float32
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and the grid g [B, k, k, 1], or () where no patch is seen."""
+    def attend(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, Masks]:
+        """Return features [B, F] and the grid g [B, k, k, 1], or () where no patch is seen."""
         layers.check_images(images)
         k, small = self.grid, images if self.low == 1 else caffe.average_pool(images, self.low, self.low)
         maps = self._trunk(small, WHERE, "where")
@@ -65,9 +63,9 @@ class DeepAttention(nn.Module):
             g = nn.softmax(scores.reshape(-1, k * k))
         else:
             g = jnp.full((images.shape[0], k * k), 1 / k**2, jnp.float32)
-        seen = cut(images, k, self.patch)  # [B, k k, p, p, 3]
-        what = self._trunk(seen.reshape(-1, *seen.shape[2:]), WHAT, "what").mean((1, 2), dtype=jnp.float32)
-        what = (g[:, :, None] * what.reshape(*seen.shape[:2], -1)).sum(1)
+        pixels = cut(images, k, self.patch)  # [B, k k, p, p, 3]
+        what = self._trunk(pixels.reshape(-1, *pixels.shape[2:]), WHAT, "what").mean((1, 2), dtype=jnp.float32)
+        what = (g[:, :, None] * what.reshape(*pixels.shape[:2], -1)).sum(1)
         features = self._dense(jnp.concatenate([where.astype(jnp.float32), what], -1), "join_fc")
         return features.astype(jnp.float32), (g.reshape(-1, k, k, 1),)
 

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from agegender_jax.image_constants import LUMA
 from agegender_jax.models import initializers, layers
-from agegender_jax.models.grey import LUMA, MEAN
+from agegender_jax.models.grey import PIXEL_MEAN
 from agegender_jax.models.levi_hassner import PIXEL_SCALE
 from agegender_jax.models.resnet import ResNet
 from agegender_jax.structs import Outputs
@@ -64,7 +65,7 @@ class Generator(nn.Module):
         for n, units in enumerate((128, 64, 32, 3), 1):
             x = _conv(units, 3, 1, f"conv{n}")(x.repeat(2, 1).repeat(2, 2))
             x = nn.relu(x) if n < 4 else nn.tanh(x)
-        return (127.5 * (x + 1) - MEAN[None, None, None]) / np.asarray(PIXEL_SCALE, np.float32)[None, None, None]
+        return (127.5 * (x + 1) - PIXEL_MEAN[None, None, None]) / np.asarray(PIXEL_SCALE, np.float32)[None, None, None]
 
 
 class Critic(nn.Module):
@@ -172,7 +173,7 @@ def _label_loss(judged: Sequence[jax.Array], labels: Sequence[jax.Array]) -> jax
 
 def _grey(images: jax.Array) -> jax.Array:
     """Return grey values over 64, [B, H, W], of normalised images."""
-    weights = np.asarray(PIXEL_SCALE, np.float32) * LUMA / 64
+    weights = np.asarray(PIXEL_SCALE, np.float32) * np.asarray(LUMA, np.float32) / 64
     return (images * weights[None, None, None]).sum(-1)
 
 

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import caffe, initializers, layers
+from agegender_jax.models.backbones import Backbone
 
 INCEPTION = {
     # 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj
@@ -87,7 +88,7 @@ class Inception(nn.Module):
         )
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 1024 at width 1.
 
     In training it needs a key named "dropout".
@@ -103,16 +104,12 @@ class GoogLeNet(nn.Module):
     initial: str = "he"
     dtype: Any = jnp.float32
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and (), for there are no attention modules."""
-        return self.branches(images, train=train, auxiliary=False)[0], ()
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        return self.branches(images, train=train, auxiliary=False)[0]
 
     @nn.compact
     def branches(self, images, *, train: bool, auxiliary: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F], and those of the auxiliary branches, each [B, G]; () unless `auxiliary`."""
+        """Return features [B, F], and those of the auxiliary branches, each [B, G]; () unless `auxiliary`."""
         layers.check_images(images)
 
         def conv(x, units, kernel, stride=1, *, name, first=False):
@@ -124,16 +121,16 @@ class GoogLeNet(nn.Module):
         x = layers.local_response_norm(layers.caffe_max_pool(x))
         x = conv(conv(x, 64, 1, name="conv2_reduce"), 192, 3, name="conv2")
         x = layers.caffe_max_pool(layers.local_response_norm(x))
-        found = []
+        auxiliary_features = []
         for name, full in INCEPTION.items():
             units = tuple(layers.scaled(count, self.width) for count in full)
             x = Inception(units, self.initial, self.dtype, name=f"inception_{name}")(x)
             if auxiliary and name in AUXILIARY:
                 branch = conv(caffe.average_pool(x, 5, 3), AUXILIARY_UNITS[0], 1, name=f"{AUXILIARY[name]}_conv")
-                found.append(self._auxiliary_dense(branch, AUXILIARY[name], train))
+                auxiliary_features.append(self._auxiliary_dense(branch, AUXILIARY[name], train))
             x = layers.caffe_max_pool(x) if name in POOLED else x
         features = x.mean((1, 2), dtype=jnp.float32)
-        return nn.Dropout(DROPOUT, deterministic=not train)(features), tuple(found)
+        return nn.Dropout(DROPOUT, deterministic=not train)(features), tuple(auxiliary_features)
 
     def _auxiliary_dense(self, x, name: str, train: bool):
         units, bias = layers.scaled(AUXILIARY_UNITS[1], self.width), PAPER_BIAS * (self.initial == "paper")

@@ -174,8 +174,12 @@ def caffe_max_pool(x, window: int = 3):
 
 def caffe_padding(size: int, window: int, stride: int) -> int:
     """Return the pixels to add at the end of a line so that Caffe's windows, ceil mode, lie within it."""
-    out = max(1, math.ceil((size - window) / stride) + 1)
-    return max(0, (out - 1) * stride + window - size)
+    return max(0, (caffe_windows(size, window, stride) - 1) * stride + window - size)
+
+
+def caffe_windows(size: int, window: int, stride: int) -> int:
+    """Return how many windows Caffe's pooling, ceil mode, has along a line."""
+    return max(1, math.ceil((size - window) / stride) + 1)
 
 
 def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):

@@ -23,7 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from agegender_jax.image_constants import IMAGENET_STD
 from agegender_jax.models import initializers, layers
+from agegender_jax.models.backbones import Backbone
 
 CONVOLUTIONS = (
     # units, kernel, stride, padding, bias, local response normalisation
@@ -33,10 +35,12 @@ CONVOLUTIONS = (
 )
 FULL = (512, 512)
 DROPOUT = 0.5
-PIXEL_SCALE = (255 * 0.229, 255 * 0.224, 255 * 0.225)  # undoes data.normalize's division by 255 and its deviations
+PIXEL_SCALE = tuple(
+    255 * deviation for deviation in IMAGENET_STD
+)  # undoes data.normalize's division by 255 and its deviations
 
 
-class LeviHassner(nn.Module):
+class LeviHassner(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F], fc7; F = 512 at width 1.
 
     In training it needs a key named "dropout".
@@ -49,13 +53,8 @@ class LeviHassner(nn.Module):
     width: float = 1.0
     dtype: Any = jnp.float32
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and (), for there are no attention modules."""
-        layers.check_images(images)
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
         x, init = (images * np.array([[[PIXEL_SCALE]]], np.float32)).astype(self.dtype), initializers.normal(0.01)
         for n, (units, kernel, stride, pad, bias, normalised) in enumerate(CONVOLUTIONS, 1):
             units = layers.scaled(units, self.width)
@@ -69,4 +68,4 @@ class LeviHassner(nn.Module):
                 nn.Dense(units, dtype=self.dtype, kernel_init=init, bias_init=nn.initializers.ones, name=f"fc{n}")(x)
             )
             x = nn.Dropout(DROPOUT, deterministic=not train)(x)
-        return x.astype(jnp.float32), ()
+        return x.astype(jnp.float32)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from agegender_jax.image_constants import LANDMARKS
 from agegender_jax.models import initializers, layers
 from agegender_jax.models.grey import grey
 from agegender_jax.structs import Outputs
@@ -29,7 +30,7 @@ SIZE, EDGE_SIZE, JITTER = 100, 48, 5
 UNITS, DROPOUT = (512, 512), 0.3
 POINTS = {
     # fractions (x, y) of the chip; side of a patch in pixels of 100; how many times it is averaged down
-    "five": (((0.277, 0.297), (0.691, 0.297), (0.478, 0.528), (0.305, 0.675), (0.677, 0.670)), 24, 1),
+    "five": (LANDMARKS, 24, 1),
     "nine": (tuple((x, y) for y in (0.25, 0.5, 0.75) for x in (0.25, 0.5, 0.75)), 50, 2),
 }
 OFFSETS = ((0, 0), (-JITTER, 0), (JITTER, 0), (0, -JITTER), (0, JITTER))
@@ -96,9 +97,9 @@ class LocalDNN(nn.Module):
         image = jnp.where(mirrored[..., None], image[..., ::-1], image)
         point = jnp.asarray(points, jnp.float32)[jax.random.randint(keys[1], (count,), 0, len(points))]
         x, y = point[:, :1], point[:, 1:]
-        place = jnp.concatenate([jnp.where(mirrored, 1 - x, x), y], -1)
+        location = jnp.concatenate([jnp.where(mirrored, 1 - x, x), y], -1)
         jitter = jax.random.randint(keys[2], (count, 2), -JITTER, JITTER + 1)
-        centre = jnp.round(place * SIZE).astype(jnp.int32) + jitter
+        centre = jnp.round(location * SIZE).astype(jnp.int32) + jitter
         padded = jnp.pad(image, ((0, 0), (SIZE // 2, SIZE // 2), (SIZE // 2, SIZE // 2)), mode="edge")
 
         def one(image, centre):
@@ -110,8 +111,8 @@ class LocalDNN(nn.Module):
 
 def all_patches(image: jax.Array, points: str) -> jax.Array:
     """Return the inputs of all landmarks at all offsets: [B, SIZE, SIZE] -> [B, P, D]."""
-    places, side, down = POINTS[points]
-    centres = np.round(np.array(places) * SIZE).astype(int)[:, None] + np.array(OFFSETS)
+    positions, side, down = POINTS[points]
+    centres = np.round(np.array(positions) * SIZE).astype(int)[:, None] + np.array(OFFSETS)
     centres = centres.reshape(-1, 2)  # [P, (x, y)]
     line = np.arange(side) - side // 2
     rows, columns = (np.clip(centres[:, axis, None] + line, 0, SIZE - 1) for axis in (1, 0))
@@ -119,14 +120,14 @@ def all_patches(image: jax.Array, points: str) -> jax.Array:
     return _inputs(patches, jnp.asarray(centres / SIZE, jnp.float32)[None], down)
 
 
-def _inputs(patches: jax.Array, places: jax.Array, down: int) -> jax.Array:
+def _inputs(patches: jax.Array, locations: jax.Array, down: int) -> jax.Array:
     """Return patches [B, P, s, s], contrast normalised, and locations [1 or B, P, 2] in [-1, 1] as [B, P, D]."""
     batch, count, side = patches.shape[:3]
     if down > 1:
         patches = patches.reshape(batch, count, side // down, down, side // down, down).mean((3, 5))
     flat = patches.reshape(batch, count, -1)
     flat = (flat - flat.mean(-1, keepdims=True)) / (flat.std(-1, keepdims=True) + 5)
-    return jnp.concatenate([flat, jnp.broadcast_to(2 * places - 1, (batch, count, 2))], -1)
+    return jnp.concatenate([flat, jnp.broadcast_to(2 * locations - 1, (batch, count, 2))], -1)
 
 
 def edge_map(image: jax.Array) -> jax.Array:

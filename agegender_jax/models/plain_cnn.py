@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import initializers, layers
+from agegender_jax.models.backbones import Backbone
 
 UNITS = (32, 64, 128, 256)
 DROPOUT = 0.5
 
 
-class PlainCNN(nn.Module):
+class PlainCNN(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 256 at width 1.
 
     In training it needs a key named "dropout".
@@ -31,17 +32,12 @@ class PlainCNN(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and (), for there are no attention modules."""
-        layers.check_images(images)
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
         norm = layers.norm(train, self.dtype, self.axis_name)
         x, init = images.astype(self.dtype), initializers.scaled_normal("in")
         for n, units in enumerate(UNITS, 1):
             x = layers.conv(layers.scaled(units, self.width), 3, init=init, dtype=self.dtype, name=f"conv{n}")(x)
             x = layers.caffe_max_pool(nn.relu(norm(name=f"bn{n}")(x)), window=2)
         features = x.mean((1, 2), dtype=jnp.float32)
-        return nn.Dropout(DROPOUT, deterministic=not train)(features), ()
+        return nn.Dropout(DROPOUT, deterministic=not train)(features)

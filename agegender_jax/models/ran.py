@@ -25,7 +25,6 @@ The CIFAR nets (section 4.1) have no published files; this is what their depth 3
 Submodule names are the checkpoint format.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -33,35 +32,10 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import initializers, layers
+from agegender_jax.models.attention import ATTENTION, LEARNING
+from agegender_jax.models.backbones import Backbone, Masks
 
 INIT = initializers.scaled_normal("in")  # MSRA, section 4.1 of arXiv 1704.06904
-
-
-def mixed(x):
-    """Sigmoid of every channel and position (equation 4)."""
-    return nn.sigmoid(x)
-
-
-def channel(x):
-    """Every position's channels divided by their norm (equation 5): in [-1, 1], not in (0, 1)."""
-    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
-
-
-def spatial(x):
-    """Every channel's map standardised, then a sigmoid (equation 6). A constant map, a 1x1 one too, gives 0.5.
-
-    The variance gets BatchNorm's epsilon, far above the rounding noise of constant maps.
-    """
-    centred = x - x.mean((1, 2), keepdims=True)
-    return nn.sigmoid(centred * jax.lax.rsqrt(jnp.square(centred).mean((1, 2), keepdims=True) + 1e-5))
-
-
-ATTENTION = {"mixed": mixed, "channel": channel, "spatial": spatial}
-LEARNING: dict[str, Callable | None] = {
-    "residual": lambda mask, trunk: (1 + mask) * trunk,  # equation 3
-    "naive": lambda mask, trunk: mask * trunk,  # equation 1
-    "none": None,  # H = T(u): no attention, no mask branch
-}
 
 
 class PreActUnit(nn.Module):
@@ -182,7 +156,7 @@ class AttentionModule(nn.Module):
         return units(combine(mask.astype(trunk.dtype), trunk), "post", self.p), mask
 
 
-class ResidualAttentionNet(nn.Module):
+class ResidualAttentionNet(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F is the last channels times the width.
 
     Attributes:
@@ -220,12 +194,9 @@ class ResidualAttentionNet(nn.Module):
     axis_name: str | None = None
     stochastic_depth: float = 0.0
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and one soft mask [B, h, w, C] for each attention module; none where learning is "none"."""
+    def attend(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, Masks]:
+        """Return features [B, F] and a soft mask [B, h, w, C] of each attention module; () if learning is "none"."""
         layers.check_images(images)
         shared: dict[str, Any] = {"width": self.width, "dtype": self.dtype, "axis_name": self.axis_name}
         kinds: dict[str, Any] = {

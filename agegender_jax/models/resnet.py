@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import initializers, layers
+from agegender_jax.models.backbones import Backbone
 
 INIT = initializers.scaled_normal("out")  # torchvision's kaiming_normal, fan_out
 
@@ -61,7 +62,7 @@ class Block(nn.Module):
         return nn.relu(x + layers.drop_branch(y, self.drop, train))
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 512, or 2048 with bottlenecks.
 
     Attributes:
@@ -82,13 +83,8 @@ class ResNet(nn.Module):
     axis_name: str | None = None
     stochastic_depth: float = 0.0
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and (), for there are no attention modules."""
-        layers.check_images(images)
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
         norm = layers.norm(train, self.dtype, self.axis_name)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = layers.conv(layers.scaled(64, self.width), kernel, stride, init=INIT, dtype=self.dtype, name="conv1")(
@@ -110,4 +106,4 @@ class ResNet(nn.Module):
                     drop=next(rates),
                     name=f"layer{i + 1}_{b}",
                 )(x, train=train)
-        return x.astype(jnp.float32).mean((1, 2)), ()
+        return x.astype(jnp.float32).mean((1, 2))

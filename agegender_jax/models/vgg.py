@@ -22,13 +22,14 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import caffe, initializers, layers
+from agegender_jax.models.backbones import Backbone
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 FULL = (4096, 4096)
 DROPOUT = 0.5
 
 
-class VGG(nn.Module):
+class VGG(Backbone):
     """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F], fc7; F = 4096 at width 1.
 
     In training it needs a key named "dropout".
@@ -41,13 +42,8 @@ class VGG(nn.Module):
     width: float = 1.0
     dtype: Any = jnp.float32
 
-    def __call__(self, images, *, train: bool = False):
-        return self.attend(images, train=train)[0]
-
     @nn.compact
-    def attend(self, images, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Features [B, F] and (), for there are no attention modules."""
-        layers.check_images(images)
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
         x, init = images.astype(self.dtype), initializers.scaled_normal("in")
         for b, block in enumerate(BLOCKS, 1):
             for n, units in enumerate(block, 1):
@@ -57,4 +53,4 @@ class VGG(nn.Module):
         full = [layers.scaled(count, self.width) for count in FULL]
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
         x = caffe.dense_stack(x, full, first=6, init=init, bias=0.0, **options)
-        return x.astype(jnp.float32), ()
+        return x.astype(jnp.float32)

@@ -1,7 +1,6 @@
-"""Aligned chips: a similarity moves five landmarks of a face to their places in the chip.
+"""Aligned chips: a similarity moves five landmarks of a face to their positions in the chip.
 
-Training and photos use the same chips. The places are medians over 600 chips of UTKFace, which are aligned by 68
-landmarks of dlib.
+Training and photos use the same chips.
 """
 
 import dataclasses
@@ -9,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agegender_jax.image_constants import LANDMARKS
 from agegender_jax.photos.detector import Detection, detect_once
 
 CHIP_SIZE = 112  # pixels: about as many as a FairFace picture of 128 has under a chip
-TEMPLATE = np.array([[0.277, 0.297], [0.691, 0.297], [0.478, 0.528], [0.305, 0.675], [0.677, 0.670]])  # of the side
+TEMPLATE = np.array(LANDMARKS)  # float64 [5, 2], x and y in fractions of the side
 # Crops in which the face is detected again: their side and that of the chip in the middle, in pixels; mirrored or not.
 # Each step averages the landmarks of its crops. benchmarks/alignment.py compares with other plans.
 STEPS = (

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax.image_constants import LUMA
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction import intervals, over
 from agegender_jax.structs import Probs
@@ -124,7 +125,7 @@ def middles(open_from: int | None) -> list[float]:
 
 def brightness_and_contrast(chips: np.ndarray) -> np.ndarray:
     """Return float64 [N, 2], mean and standard deviation of the luma of chips, uint8 [N, S, S, 3]."""
-    luma = np.asarray(chips, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+    luma = np.asarray(chips, np.float32) @ np.array(LUMA, np.float32)
     return np.stack([luma.mean((1, 2)), luma.std((1, 2))], -1).astype(np.float64)
 
 

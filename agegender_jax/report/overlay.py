@@ -15,13 +15,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from agegender_jax import metrics
+from agegender_jax.image_constants import LUMA
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report import formatting
 from agegender_jax.report.figures.style import png
 from agegender_jax.sampling import evenly_spaced
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 SIDE = 2.0  # inches of a picture
 GRID_FACES = 6
 FLAT = 1e-4  # a mask that varies less counts as constant and is not drawn

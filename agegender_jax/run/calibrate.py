@@ -16,11 +16,11 @@ from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import calibration
 from agegender_jax.run.answers import fit, write
 from agegender_jax.run.dataset import Dataset, load_dataset
-from agegender_jax.run.evaluate import data_config
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.members import member_names, read_runs
 from agegender_jax.run.predict_members import predict_member
+from agegender_jax.run.scored_images import data_config
 from agegender_jax.run.workdir import Workdir, make_out
 
 

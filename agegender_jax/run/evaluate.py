@@ -4,18 +4,16 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from agegender_jax import config as config_lib
 from agegender_jax import files, models
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import explain_evaluation, leaks
-from agegender_jax.run.dataset import Dataset, load_dataset
+from agegender_jax.run import explain_evaluation
+from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.members import member_names, read_runs
 from agegender_jax.run.predict_members import predict_member
+from agegender_jax.run.scored_images import check_leak, choose_split, data_config, without_leaked
 from agegender_jax.run.workdir import Workdir, check_replaces, make_out, output
 from agegender_jax.run.write_results import write_results
 
@@ -118,43 +116,6 @@ def check_no_control(run: Workdir, config: dict) -> None:
         )
 
 
-def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | None):
-    """Return the first member's config with the source to score.
-
-    One source may have several paths, for example a folder and its tar.
-
-    Raises:
-      ConfigError: no source is named, and the members were trained on different ones.
-    """
-    sources = {config["data"]["source"] for config in configs}
-    if source is None and len(sources) > 1 and len({_fingerprint(run) for run in runs}) > 1:
-        raise ConfigError(
-            f"the members were trained on different sources: {', '.join(sorted(sources))}",
-            "--source",
-            "say with --source which images to score",
-        )
-    config = config_lib.default()
-    config.data.update(configs[0]["data"])
-    config.data.update(train_on="", exclude="")  # the test split of `data.source` does not depend on them
-    if source is not None:
-        config.data.source = source
-    return config
-
-
-def choose_split(
-    runs: Sequence[Workdir], configs: Sequence[dict], source: str | None, dataset: Dataset, progress: Progress
-) -> str:
-    """Return "all" for a source that is no member's own, which is then scored whole, else "test"."""
-    trained_on = {_fingerprint(run) for run in runs}
-    if source is None or dataset.prepared.fingerprint in trained_on or source in [c["data"]["source"] for c in configs]:
-        return "test"
-    progress.note(
-        f"{dataset.prepared.name} is not the source of any member: all of its images are scored; "
-        "--split=test scores a tenth of them"
-    )
-    return "all"
-
-
 def check_out(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: str) -> None:
     """Raise ConfigError where the folder has results of other members, another split or another source."""
 
@@ -171,39 +132,3 @@ def check_out(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: st
         return f"{members} on the {earlier['split']} split of {earlier['source'].get('name')}"
 
     check_replaces(folder / "results.json", is_same, describe)
-
-
-def check_leak(run: Workdir, dataset: Dataset, split: str) -> None:
-    """Raise DataError where the member has seen an image to score, or a near-duplicate of it."""
-    leaked = leaks.find(run, dataset, split)
-    if len(leaked):
-        raise DataError(
-            f"{len(leaked)} of {len(dataset.indices(split))} images, or near-duplicates of them, were trained or "
-            f"validated on, for example {dataset.prepared.file[leaked[0]]}",
-            str(run.splits),
-            "leave them out with --exclude_leaked, or score them with --allow_leak; the results record either",
-        )
-
-
-def without_leaked(runs: Sequence[Workdir], dataset: Dataset, split: str, progress: Progress) -> tuple[Dataset, int]:
-    """Return the dataset without the images of a split that a member has seen, and their number."""
-    leaked = functools.reduce(np.union1d, (leaks.find(run, dataset, split) for run in runs)).astype(int)
-    count = len(dataset.indices(split))
-    if len(leaked) == count:
-        raise DataError(
-            f"all {count} images, or near-duplicates of them, were trained or validated on",
-            dataset.prepared.name,
-            "score other images",
-        )
-    if len(leaked):
-        progress.note(
-            f"{len(leaked)} of {count} images are left out: they, or near-duplicates of them, were trained or "
-            "validated on"
-        )
-    return dataset.without(leaked), len(leaked)
-
-
-def _fingerprint(run: Workdir) -> str:
-    """Return that of the source that a run was trained on; where run.json does not say, one that no other run has."""
-    source = (run.read_run() or {}).get("source")
-    return (source.get("fingerprint") if isinstance(source, dict) else None) or str(run.path)

@@ -1,8 +1,6 @@
-"""Weights in this package: <name>.json, a card, and <name>.safetensors, read only if its SHA-256 is the card's."""
+"""Weights in this package: <name>.json, a card, and <name>.safetensors, whose SHA-256 must be the card's."""
 
-import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,37 +9,23 @@ import numpy as np
 
 from agegender_jax import files
 from agegender_jax.errors import CheckpointError, ConfigError, UserError
+from agegender_jax.weights import cards
+from agegender_jax.weights.cards import Card, card_config
+
+__all__ = [
+    "DEFAULT",
+    "FOLDER",
+    "Card",
+    "card",
+    "card_config",
+    "load",
+    "names",
+    "write",
+    "write_ensemble",
+]
 
 FOLDER = Path(__file__).parent
 DEFAULT = "default"
-SCHEMA = 1
-TEMPERATURES = 1e-3, 1e3
-CHIP_SIZES = 16, 1024  # pixels
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What is known about weights. Unknown fields of the JSON are in `about`.
-
-    Attributes:
-      name: of the files.
-      members: names of the weights of an ensemble; None for those of one net.
-      calibration: fields of `prediction.calibration.Calibration`.
-      config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}} of the net; {} of an ensemble.
-      sha256: of the .safetensors file; "" of an ensemble.
-      temperatures: of age and gender.
-      chip_size: side of the aligned chips that it was trained on.
-      about: training data, licence, split, scores, command.
-    """
-
-    name: str
-    members: tuple[str, ...] | None
-    calibration: dict[str, Any] | None
-    config: dict[str, Any]
-    sha256: str
-    temperatures: tuple[float, float]
-    chip_size: int
-    about: dict[str, Any]
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -66,39 +50,7 @@ def card(name: str, folder: Path | None = None) -> Card:
             if known
             else "train nets (python -m launch.train) and name their runs: --workdir=runs/ran, Predictor('runs/ran')",
         )
-    try:
-        fields = json.loads((folder / f"{name}.json").read_bytes())
-        if fields.pop("schema") != SCHEMA:
-            raise ValueError("of another version")
-        age, gender = fields.pop("temperatures", (1.0, 1.0))
-        members = fields.pop("members", None)
-        return _checked(
-            Card(
-                name=name,
-                members=None if members is None else tuple(members),
-                calibration=fields.pop("calibration"),
-                config=fields.pop("config", {}),
-                sha256=fields.pop("sha256", ""),
-                temperatures=(float(age), float(gender)),
-                chip_size=int(fields.pop("chip_size")),
-                about=fields,
-            )
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"the card of the weights is damaged: {error}", str(folder / f"{name}.json"), "install the package again"
-        ) from error
-
-
-def _checked(card: Card) -> Card:
-    """Return the card; raise ValueError for values that no net can have, as in a file from elsewhere."""
-    if not all(TEMPERATURES[0] <= value <= TEMPERATURES[1] for value in card.temperatures):
-        raise ValueError(f"temperatures {card.temperatures}")
-    if not CHIP_SIZES[0] <= card.chip_size <= CHIP_SIZES[1]:
-        raise ValueError(f"chip_size {card.chip_size}")
-    if card.members is not None and not card.members:
-        raise ValueError("an ensemble without members")
-    return card
+    return cards.read(folder / f"{name}.json")
 
 
 def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
@@ -160,15 +112,6 @@ def _variable_shapes(card: Card, path: Path) -> Any:
         ) from error
 
 
-def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a run's config that a card holds."""
-    return {
-        "model": dict(config["model"]),
-        "data": {"image_size": config["data"]["image_size"]},
-        "eval": {"views": config.get("eval", {}).get("views", "none")},
-    }
-
-
 def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], storage: str = "float16") -> Path:
     """Write weights with their card, and return the path of the card.
 
@@ -188,18 +131,12 @@ def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], st
         raise CheckpointError(f"{bad[0]} has numbers that {storage} cannot hold", name, "use other weights")
     content = save(arrays)
     files.replace(folder / f"{name}.safetensors", content)
-    card = {"schema": SCHEMA, "sha256": hashlib.sha256(content).hexdigest(), "storage": storage, **fields}
-    _write_card(folder / f"{name}.json", card)
+    fields = {"sha256": hashlib.sha256(content).hexdigest(), "storage": storage, **fields}
+    cards.write(folder / f"{name}.json", fields)
     return folder / f"{name}.json"
 
 
 def write_ensemble(folder: Path, name: str, fields: Mapping[str, Any]) -> Path:
     """Write the card of an ensemble: "members", "chip_size" and "calibration" of `fields`, and return its path."""
-    _write_card(folder / f"{name}.json", {"schema": SCHEMA, **fields})
+    cards.write(folder / f"{name}.json", fields)
     return folder / f"{name}.json"
-
-
-def _write_card(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write JSON with a line for each field."""
-    lines = ",\n".join(f"{json.dumps(name)}: {files.to_json(value)}" for name, value in fields.items())
-    files.replace(path, f"{{\n{lines}\n}}\n")

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from agegender_jax.image_constants import LUMA
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 
 SIDE = 150  # pixels
@@ -35,6 +36,6 @@ def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labe
 
 def overlay(face: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the grey picture tinted by a mask in [0, 1], [h, w]: uint8 [h, w, 3]."""
-    grey = face @ np.array([0.299, 0.587, 0.114])
+    grey = face @ np.array(LUMA)
     colours = 255 * matplotlib.colormaps["viridis"](mask)[..., :3]
     return ((1 - STRENGTH) * grey[..., None] + STRENGTH * colours).round().astype(np.uint8)

@@ -1,0 +1,79 @@
+"""The labels of a source's FairFace CSVs by path, and the files that a CSV lists.
+
+A label is replaced by a text, the reason, where the CSV's row cannot be used.
+"""
+
+import csv
+from pathlib import Path
+
+from agegender_jax.data import fairface, listing
+from agegender_jax.data.listing import Entry
+from agegender_jax.errors import DataError
+from agegender_jax.labels import Label
+
+NOT_THERE = "listed in the CSV, but there is no such image"
+
+
+def read_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
+    """Return the files that a CSV lists, and their labels.
+
+    Raises:
+      DataError: the CSV has no labels, or a row that cannot be read.
+    """
+    real = path.resolve()
+    entry, problem = listing.file_entry(real.parent, real.name), ""
+    labels: dict[str, Label | str] = {}
+    try:
+        _add_labels(labels, entry, path)
+    except fairface.NotFairFace as error:
+        problem = f": {error}"
+    if not labels:
+        raise DataError(
+            f"no FairFace rows in the CSV{problem}", str(path), "its first line is file,age,gender,race,..."
+        )
+    return listing.file_entries(path.parent, [file for file in labels if listing.is_image(file)]), labels
+
+
+def labels_of_csvs(root: Path, entries: list[Entry]) -> tuple[dict[str, Label | str], str]:
+    """Return the labels of a source's CSVs, and why the first CSV without labels has none; "" if all have some.
+
+    Raises:
+      DataError: a row cannot be read.
+    """
+    labels: dict[str, Label | str] = {}
+    problems = []
+    for entry in entries:
+        if listing.is_csv(entry.path):
+            try:
+                _add_labels(labels, entry, root / entry.path, entry.path.rpartition("/")[0])
+            except fairface.NotFairFace as error:
+                problems.append(f"{entry.path}: {error}")
+    return labels, problems[0] if problems else ""
+
+
+def _add_labels(labels: dict[str, Label | str], entry: Entry, where: Path, folder: str = "") -> None:
+    """Add a CSV's labels to `labels`; `folder` contains the CSV inside the source.
+
+    Raises:
+      DataError: a row cannot be read.
+      NotFairFace: it has no labels.
+    """
+    if entry.read is None:
+        raise fairface.NotFairFace(entry.reason)
+    try:
+        for path, label in fairface.parse_csv(entry.read(), folder):
+            if labels.setdefault(path, label) != label:
+                labels[path] = "listed twice in a CSV, with different labels"
+    except csv.Error as error:
+        raise DataError(
+            f"the CSV cannot be read: {error}", str(where), "repair that line, or use the original file"
+        ) from error
+
+
+def missing_images(labels: dict[str, Label | str], present: set[str]) -> list[Entry]:
+    """Return an unusable entry for each path that has a label or reason but is not in `present`."""
+    return [
+        Entry(path, reason=label if isinstance(label, str) else NOT_THERE)
+        for path, label in labels.items()
+        if path not in present
+    ]

@@ -1,0 +1,211 @@
+"""Nets from their names and options."""
+
+import dataclasses
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.models.agegender import FEEDS, AgeGenderNet, Classifier
+from agegender_jax.models.attention import ATTENTION, LEARNING
+from agegender_jax.models.caffe import INITIAL
+from agegender_jax.models.deep_attention import PATCHES
+from agegender_jax.models.elm import ELMNet
+from agegender_jax.models.frequency_critic import FrequencyCritic
+from agegender_jax.models.local_dnn import POINTS, LocalDNN
+from agegender_jax.models.nets import BACKBONES, SYSTEMS
+from agegender_jax.models.region_sift import CLASSIFIERS, RegionSift
+
+HEADS = ("softmax", "elm", "ridge")
+SOLVED = ("elm", "ridge")  # heads that `run.solve` fits
+
+
+def backbone(
+    name: str,
+    *,
+    width: float = 1.0,
+    stem: str = "default",
+    attention: str = "mixed",
+    learning: str = "residual",
+    stochastic_depth: float = 0.0,
+    initial: str = "default",
+    grid: int = 3,
+    patch: int = 40,
+    low: int = 2,
+    patches: str = "attended",
+    dtype: str = "float32",
+    axis_name: str | None = None,
+) -> nn.Module:
+    """Return a module without heads: images float32 [B, H, W, 3] -> features float32 [B, F].
+
+    Args:
+      name: one of `list()`.
+      width: channel multiplier; channels are multiples of 8.
+      stem: "imagenet" (7x7/2 and pooling), "small" (3x3/1: maps four times as wide, about 16 times the work), or
+        "default": small for the CIFAR nets, imagenet for the others.
+      attention: "mixed", "channel" or "spatial", of Residual Attention Networks.
+      learning: "residual" for (1 + mask) * trunk, "naive" for mask * trunk, "none" for the trunk alone, without mask
+        branches, of Residual Attention Networks.
+      stochastic_depth: rate at which the last residual branch is left out in training, of ResNets and Residual
+        Attention Networks; see `layers.drop_rates` for the other branches.
+      initial: "paper" or "he", the initial weights of CaffeNet and GoogLeNet; "default" is "he" there, and the only
+        choice of the other nets.
+      grid, patch, low, patches: of `deep_attention`, see there.
+      dtype: "float32" or "bfloat16", of the convolutions.
+      axis_name: the mapped axis over which BatchNorm is synchronised in training.
+
+    Raises:
+      ValueError: unknown name or option, an impossible width or dtype, or an option that this net does not have.
+    """
+    if not 0 < width < float("inf") or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"width must be above 0 and dtype floating, got {width!r} and {dtype!r}")
+    kind, table = BACKBONES[_known("net", name, BACKBONES)]
+    _known("stem", stem, ("default", "imagenet", "small"))
+    _known("attention", attention, ATTENTION)
+    _known("learning", learning, LEARNING)
+    _known("initial", initial, INITIAL)
+    _known("patches", patches, PATCHES)
+    fields: dict[str, Any] = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
+    fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
+    fields |= {"grid": grid, "patch": patch, "low": low, "patches": patches}
+    if stem != "default":
+        fields["stem"] = stem
+    if initial != "default":
+        fields["initial"] = initial
+    has = {field.name for field in dataclasses.fields(kind)}
+    usual_values = {
+        "stem": "imagenet",
+        "attention": "mixed",
+        "learning": "residual",
+        "stochastic_depth": 0,
+        "initial": None,
+        **{"grid": 3, "patch": 40, "low": 2, "patches": "attended"},
+    }
+    for option, usual in usual_values.items():
+        if option not in has and fields.get(option, usual) != usual:
+            raise ValueError(f"{name} has no {option} to choose")
+    return kind(**{key: value for key, value in fields.items() if key in has})
+
+
+def build(
+    name: str,
+    *,
+    num_age_classes: int,
+    gender_to_age: str = "probs",
+    age_hidden: int = 0,
+    dropout: float = 0.0,
+    width: float = 1.0,
+    stem: str = "default",
+    attention: str = "mixed",
+    learning: str = "residual",
+    stochastic_depth: float = 0.0,
+    initial: str = "default",
+    grid: int = 3,
+    patch: int = 40,
+    low: int = 2,
+    patches: str = "attended",
+    dtype: str = "float32",
+    head: str = "softmax",
+    elm_hidden: int = 1000,
+    points: str = "five",
+    edges: bool = True,
+    classifier: str = "layered",
+    support: int = 0,
+    axis_name: str | None = None,
+) -> AgeGenderNet | ELMNet | LocalDNN | RegionSift | FrequencyCritic:
+    """Return the net with both heads; see `AgeGenderNet` and `backbone` for the arguments.
+
+    Args:
+      name: one of `list()` or `systems()`.
+      head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads that are solved (`run.solve`).
+      elm_hidden: random units of "elm".
+      points, edges: of `LocalDNN`.
+      classifier, support: of `RegionSift`.
+
+    Raises:
+      ValueError: unknown name, feed or option, or an option that this system does not have.
+    """
+    _known("gender_to_age", gender_to_age, FEEDS)
+    _known("head", head, HEADS)
+    _known("points", points, POINTS)
+    _known("classifier", classifier, CLASSIFIERS)
+    own: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
+        "points": (points, "five", ("local_dnn",)),
+        "edges": (edges, True, ("local_dnn",)),
+        "classifier": (classifier, "layered", ("region_sift",)),
+        "support": (support, 0, ("region_sift",)),
+    }
+    for option, (value, usual, owners) in own.items():
+        if value != usual and name not in owners:
+            raise ValueError(f"{name} has no {option} to choose")
+    if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
+        system = name if name in SYSTEMS else f"the {head} head"
+        raise ValueError(f"{system} has gender_to_age='none', age_hidden=0 and dropout=0 alone")
+    of_backbone: dict[str, Any] = {
+        "width": width,
+        "stem": stem,
+        "attention": attention,
+        "learning": learning,
+        "stochastic_depth": stochastic_depth,
+        "initial": initial,
+        "grid": grid,
+        "patch": patch,
+        "low": low,
+        "patches": patches,
+        "dtype": dtype,
+    }
+    if name in SYSTEMS:
+        usual = inspect.signature(backbone).parameters
+        others = [option for option, value in of_backbone.items() if value != usual[option].default]
+        if others or head != "softmax":
+            raise ValueError(
+                f"{name} has no options of other nets: leave width, stem, dtype, head, ... at their defaults"
+            )
+        options = {option: value for option, (value, _, owners) in own.items() if name in owners}
+        if name == "frequency_critic":
+            options["axis_name"] = axis_name
+        return SYSTEMS[name](num_age_classes=num_age_classes, **options)
+    body = backbone(name, **of_backbone, axis_name=axis_name)
+    if head == "elm":
+        return ELMNet(body, num_age_classes, elm_hidden)
+    return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden, dropout)
+
+
+def classifier(
+    name: str, *, num_classes: int, width: float = 1.0, stem: str = "default", dtype: str = "float32"
+) -> Classifier:
+    """Return the net with one head, as it was published; see `backbone` for the other arguments."""
+    return Classifier(backbone(name, width=width, stem=stem, dtype=dtype), num_classes)
+
+
+def feed_of(net: nn.Module) -> str:
+    """Return the `gender_to_age` of a net; "none" for a module without that attribute."""
+    return getattr(net, "gender_to_age", "none")
+
+
+def _known(what: str, name: str, known: Collection[str]) -> str:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return name
+
+
+def from_config(fields: Mapping[str, Any], axis_name: str | None = None) -> Any:
+    """Return the net of a config's `model` group, with the 12 age buckets of this library.
+
+    Args:
+      fields: `config.model`, a ConfigDict or a plain dict: `name` and keyword arguments of `build`.
+      axis_name: mapped axis over which BatchNorm averages its statistics; None for none.
+
+    Raises:
+      ConfigError: an option that this net does not have.
+    """
+    options = {name: fields[name] for name in fields}
+    try:
+        return build(options.pop("name"), num_age_classes=NUM_AGE_BUCKETS, axis_name=axis_name, **options)
+    except ValueError as error:
+        fix = "leave that field at its default, or use another net"
+        raise ConfigError(str(error), "--config.model", fix) from error

@@ -1,0 +1,97 @@
+"""Cards of weights: what is known about a net or an ensemble, as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agegender_jax import files
+from agegender_jax.errors import CheckpointError
+
+SCHEMA = 1
+TEMPERATURES = 1e-3, 1e3
+CHIP_SIZES = 16, 1024  # pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What is known about weights. Unknown fields of the JSON are in `about`.
+
+    Attributes:
+      name: of the files.
+      members: names of the weights of an ensemble; None for those of one net.
+      calibration: fields of `prediction.calibration.Calibration`.
+      config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}} of the net; {} of an ensemble.
+      sha256: of the .safetensors file; "" of an ensemble.
+      temperatures: of age and gender.
+      chip_size: side of the aligned chips that it was trained on.
+      about: training data, licence, split, scores, command.
+    """
+
+    name: str
+    members: tuple[str, ...] | None
+    calibration: dict[str, Any] | None
+    config: dict[str, Any]
+    sha256: str
+    temperatures: tuple[float, float]
+    chip_size: int
+    about: dict[str, Any]
+
+
+def read(path: Path) -> Card:
+    """Return the card of a JSON file.
+
+    Raises:
+      CheckpointError: the card is damaged.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+        if fields.pop("schema") != SCHEMA:
+            raise ValueError("of another version")
+        age, gender = fields.pop("temperatures", (1.0, 1.0))
+        members = fields.pop("members", None)
+        return _checked(
+            Card(
+                name=path.stem,
+                members=None if members is None else tuple(members),
+                calibration=fields.pop("calibration"),
+                config=fields.pop("config", {}),
+                sha256=fields.pop("sha256", ""),
+                temperatures=(float(age), float(gender)),
+                chip_size=int(fields.pop("chip_size")),
+                about=fields,
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"the card of the weights is damaged: {error}", str(path), "install the package again"
+        ) from error
+
+
+def _checked(card: Card) -> Card:
+    """Return the card; raise ValueError for values that no net can have, as in a file from elsewhere."""
+    if not all(TEMPERATURES[0] <= value <= TEMPERATURES[1] for value in card.temperatures):
+        raise ValueError(f"temperatures {card.temperatures}")
+    if not CHIP_SIZES[0] <= card.chip_size <= CHIP_SIZES[1]:
+        raise ValueError(f"chip_size {card.chip_size}")
+    if card.members is not None and not card.members:
+        raise ValueError("an ensemble without members")
+    return card
+
+
+def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a run's config that a card holds."""
+    return {
+        "model": dict(config["model"]),
+        "data": {"image_size": config["data"]["image_size"]},
+        "eval": {"views": config.get("eval", {}).get("views", "none")},
+    }
+
+
+def write(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write a card: its fields and the schema, with a line for each field."""
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {files.to_json(value)}" for name, value in {"schema": SCHEMA, **fields}.items()
+    )
+    files.replace(path, f"{{\n{lines}\n}}\n")
