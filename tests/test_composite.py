@@ -113,7 +113,8 @@ def test_the_methods_that_a_system_has():
     solved = models.build("resnet18", **options, head="elm")
     assert explain.methods_of(local) == ("integrated_gradients",)
     assert explain.methods_of(solved) == explain.methods_of(patches) == ("grad_cam", "integrated_gradients")
-    assert explain.methods_of(models.build("resnet18", **options)) == explain.METHODS
+    assert explain.methods_of(models.build("resnet18", **options)) == explain.METHODS[:3]
+    assert explain.methods_of(models.build("caffenet", **options)) == (*explain.METHODS[:3], explain.COMPOSITE)
     for net in (patches, local):
         with pytest.raises(ValueError, match="no relevance rules for a (DeepAttention|LocalDNN)"):
             explain.relevance(net, {}, IMAGES, "age")

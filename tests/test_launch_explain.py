@@ -195,7 +195,7 @@ def test_the_scores_get_the_groups_of_their_images(monkeypatch):
     monkeypatch.setattr(
         explain_evaluation.loading, "load_checkpoint", lambda *_: (None, None, {"data": {"image_size": 32}}, 1)
     )
-    monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: None)
+    monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: types.SimpleNamespace(relevance={}))
     monkeypatch.setattr(explain_evaluation.scoring, "score", lambda *arguments: seen.append(arguments) or {})
     monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *_: b"")
     run = types.SimpleNamespace(path=None)
@@ -208,7 +208,7 @@ def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
     """Random maps of a net with two attention modules."""
     rng = np.random.default_rng(0)
     probs = Probs(rng.dirichlet(np.ones(12), count), rng.dirichlet(np.ones(2), count))
-    attributions = {m: rng.normal(size=(count, size, size)) for m in explain.METHODS}
+    attributions = {m: rng.normal(size=(count, size, size)) for m in explain.METHODS[:3]}
     attributions["grad_cam"] = np.abs(attributions["grad_cam"])
     masks = rng.random((count, size, size))
     attention = [
@@ -241,6 +241,27 @@ def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
         assert len(boxes) in (18, 14)
         assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_the_relevance_of_several_nets_in_one_figure(monkeypatch):
+    """The composite rules are drawn where a net has them; each net's pictures have its own size."""
+    figures, panels = [], []
+    monkeypatch.setattr(overlay, "png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr(overlay, "draw", lambda rows: panels.append(rows))
+    both, one = example_maps(), example_maps(size=48)
+    both.attributions["age"]["lrp_composite"] = both.attributions["age"]["lrp"] + 1
+    for made, methods in ((both, ("lrp", "lrp_composite")), (one, ("lrp",))):
+        made.relevance["age"] = dict.fromkeys(methods)
+    nets = {
+        "vgg16": (np.zeros((2, 32, 32, 3), np.uint8), both),
+        "resnet18": (np.ones((2, 48, 48, 3), np.uint8), one),
+    }
+    overlay.relevance_grid(nets, "age", ["female 0-9", "male 20-29"])
+    ((faces, first, second),) = panels
+    assert [panel.title for panel in faces] == ["female 0-9", "male 20-29"] and faces[0].picture.shape == (48, 48, 3)
+    assert all(panel.title.startswith("vgg16\n") for panel in first)
+    np.testing.assert_array_equal(first[1].values, both.attributions["age"]["lrp_composite"][1])
+    np.testing.assert_array_equal(second[1].values, one.attributions["age"]["lrp"][1])
 
 
 def test_a_constant_mask_is_labelled_as_such():

@@ -16,7 +16,10 @@ WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for 
 WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")
 METHOD = flags.DEFINE_multi_enum(
-    "method", ["grad_cam"], ["grad_cam", "integrated_gradients", "lrp"], "Attribution; repeat for several."
+    "method",
+    ["grad_cam"],
+    ["grad_cam", "integrated_gradients", "lrp", "lrp_composite"],
+    "Attribution; repeat for several.",
 )
 SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
 COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that hold the age.", 0.5, 0.99)

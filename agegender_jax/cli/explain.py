@@ -14,7 +14,7 @@ from agegender_jax.cli import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for several nets.")
 METHOD = flags.DEFINE_multi_string(
-    "method", [], "grad_cam, integrated_gradients or lrp; repeat for several. Default: all."
+    "method", [], "grad_cam, integrated_gradients, lrp or lrp_composite; repeat for several. Default: all of a net."
 )
 HEAD = flags.DEFINE_enum("head", "both", ["age", "gender", "both"], "Which predictions to explain.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")

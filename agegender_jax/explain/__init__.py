@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from agegender_jax.explain import decision
+from agegender_jax.explain import composite, decision
 from agegender_jax.explain.attention import AttentionMaps, attention
 from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.grad_cam import grad_cam
@@ -13,8 +13,10 @@ from agegender_jax.explain.integrated import Integrated, integrated
 from agegender_jax.explain.lrp import Relevance, relevance
 
 __all__ = [
+    "COMPOSITE",
     "HEADS",
     "METHODS",
+    "RULES",
     "AttentionMaps",
     "Integrated",
     "Relevance",
@@ -25,14 +27,21 @@ __all__ = [
     "relevance",
 ]
 
-METHODS = ("grad_cam", "integrated_gradients", "lrp")
+COMPOSITE = "lrp_composite"
+RULES = {"lrp": "epsilon", COMPOSITE: "composite"}  # of `relevance`
+METHODS = ("grad_cam", "integrated_gradients", "lrp", COMPOSITE)
 
 
 def methods_of(net: nn.Module) -> tuple[str, ...]:
-    """Return those of METHODS that a net has: without a backbone, integrated gradients alone; see `has_lrp`."""
+    """Return those of METHODS that a net has.
+
+    Without a backbone it has integrated gradients alone; `has_lrp` and `composite.has_rules` say which have the others.
+    """
     if not hasattr(net, "backbone"):
         return METHODS[1:2]
-    return METHODS if decision.has_lrp(net) else METHODS[:2]
+    if not decision.has_lrp(net):
+        return METHODS[:2]
+    return METHODS if composite.has_rules(net) else METHODS[:3]
 
 
 def attribute(
@@ -45,6 +54,7 @@ def attribute(
     | grad_cam             | weighted sum of the last convolutional maps (`grad_cam`)    | >= 0   |
     | integrated_gradients | shares of the logit's rise from the mean colour (`integrated`) | signed |
     | lrp                  | shares of the logit, epsilon rule (`relevance`)             | signed |
+    | lrp_composite        | the same by the rules of [18], for Caffe's nets alone       | signed |
 
     The map of an image does not depend on the rest of the batch. A method is compiled once per net, head and shape.
 
@@ -62,6 +72,6 @@ def attribute(
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if method == "integrated_gradients":
         return integrated(net, variables, images, head, target).pixels
-    if method == "lrp":
-        return relevance(net, variables, images, head, target).pixels
+    if method in RULES:
+        return relevance(net, variables, images, head, target, rule=RULES[method]).pixels
     return grad_cam(net, head, variables, images, decision.check_targets(net, images, head, target))

@@ -44,6 +44,11 @@ FLAT: dict[type[nn.Module], tuple[tuple[str, ...], int]] = {
 }
 
 
+def has_rules(net: nn.Module) -> bool:
+    """Whether the net's backbone is one of FLAT."""
+    return type(net.backbone) in FLAT
+
+
 def propagate(net: nn.Module, variables: Any, x: jax.Array, head: str, target: jax.Array) -> tuple[jax.Array, ...]:
     """Return (logit [B], relevance of x [B, H, W, 3], absorbed [B], feed [B]) of a class's logit.
 
@@ -53,7 +58,7 @@ def propagate(net: nn.Module, variables: Any, x: jax.Array, head: str, target: j
     Raises:
       ValueError: the backbone is not one of FLAT.
     """
-    if type(net.backbone) not in FLAT:
+    if not has_rules(net):
         known = ", ".join(kind.__name__ for kind in FLAT)
         raise ValueError(f"the composite rules are for {known}, not for a {type(net.backbone).__name__}")
     names, window = FLAT[type(net.backbone)]

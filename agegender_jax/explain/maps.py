@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from agegender_jax import ensemble
-from agegender_jax.explain import METHODS, attention, attribute, methods_of, relevance
+from agegender_jax.explain import METHODS, RULES, attention, attribute, methods_of, relevance
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.lrp import Relevance
@@ -32,14 +32,14 @@ class Maps:
       targets: head -> int [N], the explained classes.
       attention: one entry per module, with arrays [N, ...].
       attributions: head -> method -> float32 [N, H, W].
-      relevance: head -> decomposition of the logit, if "lrp" is among the methods.
+      relevance: head -> method -> decomposition of the logit, for the methods of RULES.
     """
 
     probs: Probs
     targets: dict[str, np.ndarray]
     attention: tuple[AttentionMaps, ...]
     attributions: dict[str, dict[str, np.ndarray]]
-    relevance: dict[str, Relevance]
+    relevance: dict[str, dict[str, Relevance]]
 
     def for_head(self, head: str) -> dict[str, np.ndarray]:
         """Return the maps to score for a head: method or attention_<module> -> [N, H, W] in [-1, 1].
@@ -79,11 +79,18 @@ def compute_maps(
         if targets is None:
             targets = {head: np.asarray(getattr(probs, head)).argmax(-1) for head in heads}
         targets = {head: targets[head] for head in heads}
-        logits = {h: relevance(net, variables, images, h, targets[h]) for h in heads if "lrp" in methods}
+        logits = {
+            head: {
+                method: relevance(net, variables, images, head, targets[head], rule=RULES[method])
+                for method in methods
+                if method in RULES
+            }
+            for head in heads
+        }
         attributions = {
             head: {
-                method: logits[head].pixels
-                if method == "lrp"
+                method: logits[head][method].pixels
+                if method in RULES
                 else attribute(method, net, variables, images, head, targets[head])
                 for method in methods
             }

@@ -47,8 +47,8 @@ def score(
         for name, levels in randomised[head].items():
             rows[name]["sanity"] = sanity_scores(levels, None if group is None else group[sanity.rows(len(images))])
         scores[head] = {"maps": rows}
-        if head in maps.relevance:
-            scores[head]["lrp_account"] = relevance_shares(maps.relevance[head])
+        for method, relevance in maps.relevance.get(head, {}).items():
+            scores[head][f"{method}_account"] = relevance_shares(relevance)
     return scores
 
 

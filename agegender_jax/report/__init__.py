@@ -4,7 +4,7 @@ import importlib
 
 from agegender_jax.report.card import card
 from agegender_jax.report.examples import Examples, Population
-from agegender_jax.report.explanations import Explained, explanations
+from agegender_jax.report.explanations import Explained, explanations, relevance_figure
 from agegender_jax.report.formatting import better_by, compared
 from agegender_jax.report.page import is_figure, page
 from agegender_jax.report.runs import Run, command_line
@@ -26,6 +26,8 @@ __all__ = [
     "overlays",
     "page",
     "png",
+    "relevance_figure",
+    "relevance_grid",
 ]
 _LAZY = {  # name: module that needs matplotlib
     "attention": "figures",
@@ -33,6 +35,7 @@ _LAZY = {  # name: module that needs matplotlib
     "explanation_grid": "overlay",
     "overlays": "overlay",
     "png": "figures",
+    "relevance_grid": "overlay",
 }
 
 

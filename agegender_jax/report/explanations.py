@@ -45,6 +45,13 @@ def explanations(results: dict) -> dict:
         "(blue). Grad-CAM has no sign. Each map has its own scale."
         for name in results["members"]
     }
+    with_lrp = [name for name, heads in results["members"].items() if "lrp_account" in heads["age"]]
+    if len(with_lrp) > 1:
+        figures |= {
+            relevance_figure(head): f"The same pictures, and the relevance of their pixels to the {head} that each net "
+            "predicts: by the composite rules of Lapuschkin et al. 2017 for their nets, by the epsilon rule for others."
+            for head in ("age", "gender")
+        }
     text = [
         f"{results['n']} evenly spaced images of the split; 95 % intervals by bootstrap over groups of "
         "near-duplicates. Deletion replaces the cells of the picture by its mean colour, in the order of the map; "
@@ -82,6 +89,11 @@ def explanations(results: dict) -> dict:
     }
 
 
+def relevance_figure(head: str) -> str:
+    """Return the file name of the figure with the relevance of all nets."""
+    return f"relevance_{head}.png"
+
+
 def _maps(results: dict) -> Iterator[tuple[str, str, str, dict]]:
     for net, heads in results["members"].items():
         for head in ("age", "gender"):
@@ -91,9 +103,11 @@ def _maps(results: dict) -> Iterator[tuple[str, str, str, dict]]:
 
 def _conservation(results: dict) -> str:
     accounts = {
-        f"{net}, {head}": heads[head]["lrp_account"]
+        f"{net}, {head}{': composite' if method == 'lrp_composite' else ''}": heads[head][f"{method}_account"]
         for net, heads in results["members"].items()
         for head in ("age", "gender")
+        for method in ("lrp", "lrp_composite")
+        if f"{method}_account" in heads[head]
     }
     parts = [f"{name} {account['error']:.1%} (at most {account['worst']:.1%})" for name, account in accounts.items()]
     return f"Conservation error of LRP, mean magnitude relative to that of the logit: {'; '.join(parts)}."

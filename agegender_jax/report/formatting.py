@@ -16,7 +16,13 @@ SCORES = {  # name in the results: (heading, meaning, format)
     "gender_auc": ("gender AUC", "area under ROC of P(female)", ".3f"),
     "minors_as_adults": ("minors as adults", "share of under-18s whose expected age is 18 or more", ".3f"),
 }
-MAPS = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients", "lrp": "LRP", "blob": "centred blob"}
+MAPS = {
+    "grad_cam": "Grad-CAM",
+    "integrated_gradients": "integrated gradients",
+    "lrp": "LRP",
+    "lrp_composite": "LRP, composite",
+    "blob": "centred blob",
+}
 MAIN = ("age_accuracy", "gender_accuracy", "aabd")
 LESS_IS_BETTER = ("aabd", "age_mae", "minors_as_adults")
 

@@ -5,7 +5,8 @@ or by brightness if the map has no sign. A mask is scaled from its lowest to its
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -86,6 +87,26 @@ def explanation_grid(images: np.ndarray, maps, age: np.ndarray, gender: np.ndarr
             for method, values in attributions.items():
                 title = f"{formatting.map_name(method)}\n{prediction}"
                 rows[-1].append(Panel(images[i], title, values[i], scale(method)))
+    return png(draw(rows))
+
+
+def relevance_grid(nets: Mapping[str, tuple[np.ndarray, Any]], head: str, labels: Sequence[str]) -> bytes:
+    """Return a PNG of GRID_FACES evenly spaced pictures, and below them one row per net: its relevance of a head.
+
+    The last of a net's methods of LRP is drawn: the composite rules where it has them, else the epsilon rule.
+
+    Args:
+      nets: name -> pictures, uint8 RGB [N, H, W, 3], at the net's size, and explain.maps.Maps of them, with LRP.
+      labels: [N], one for each picture.
+    """
+    chosen = evenly_spaced(len(labels), GRID_FACES)
+    largest = max((images for images, _ in nets.values()), key=lambda images: images.shape[1])
+    rows = [[Panel(largest[i], labels[i]) for i in chosen]]
+    for name, (images, maps) in nets.items():
+        method = list(maps.relevance[head])[-1]
+        probs, targets = getattr(maps.probs, head), maps.targets[head]
+        titles = {i: f"{CLASSES[head][targets[i]]}, p = {probs[i, targets[i]]:.2f}" for i in chosen}
+        rows.append([Panel(images[i], f"{name}\n{titles[i]}", maps.attributions[head][method][i]) for i in chosen])
     return png(draw(rows))
 
 

@@ -129,10 +129,9 @@ def _prediction(maps: Maps, areas: dict | None, head: str, i: int) -> dict:
     """Return class, probabilities, LRP's decomposition of the logit and the areas of the maps for photo i."""
     probs, target = getattr(maps.probs, head)[i], int(maps.targets[head][i])
     prediction = {"class": CLASSES[head][target], "probability": probs[target], "probabilities": probs}
-    if head in maps.relevance:
-        relevance = maps.relevance[head]
+    for method, relevance in maps.relevance.get(head, {}).items():
         parts = {name: getattr(relevance, name)[i] for name in ("logit", "absorbed", "feed", "error")}
-        prediction["lrp"] = {"pixels": relevance.pixels[i].sum(), **parts}
+        prediction[method] = {"pixels": relevance.pixels[i].sum(), **parts}
     if areas is not None:
         prediction["areas"] = {name: {k: v[i] for k, v in kinds.items()} for name, kinds in areas[head].items()}
     return prediction

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agegender_jax import loading, models, report
+from agegender_jax import loading, metrics, models, report
 from agegender_jax.errors import ConfigError
-from agegender_jax.explain import localisation, scoring
+from agegender_jax.explain import HEADS, localisation, scoring
 from agegender_jax.explain.maps import compute_maps
+from agegender_jax.labels import GENDERS
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
@@ -27,7 +28,7 @@ def explain(
     """Score the maps of every run's net on at most `count` evenly spaced images of a split."""
     rows = dataset.indices(split)
     rows = rows[evenly_spaced(len(rows), count)]
-    members, figures = {}, {}
+    members, figures, relevance = {}, {}, {}
     for run, name in zip(runs, names, strict=True):
         start = time.perf_counter()
         net, variables, config, _ = loading.load_checkpoint(run.path, checkpoint, progress.warn)
@@ -43,6 +44,12 @@ def explain(
         members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}
         labels = dataset.prepared.age[rows], dataset.prepared.gender[rows]
         figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, *labels)
+        if any(maps.relevance.values()):
+            relevance[name] = images, maps
+    if len(relevance) > 1:
+        texts = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in zip(*labels, strict=True)]
+        for head in HEADS:
+            figures[report.relevance_figure(head)] = report.relevance_grid(relevance, head, texts)
     return report.Explained({"n": len(rows), "members": members}, figures)
 
 
