@@ -1,5 +1,6 @@
-"""Paths that users type, files that are replaced atomically, and JSON without NaN."""
+"""Paths that users type, files that are replaced atomically, and JSON without NaN, with a digest of its own."""
 
+import hashlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ from typing import Any
 
 from agegender_jax.errors import ConfigError
 
+DIGEST = "digest"  # field of sealed JSON
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -70,6 +72,22 @@ def printable(text: str) -> str:
 def to_json(value: Any, indent: int | None = None) -> str:
     """Return ASCII JSON of dicts, sequences, NumPy and JAX scalars and arrays; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def seal(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of JSON with a SHA-256 of the others, by which `check_seal` detects damage."""
+    return {**fields, DIGEST: _digest(fields)}
+
+
+def check_seal(fields: dict[str, Any]) -> None:
+    """Raise ValueError if sealed fields are not what they were; those of older files, without a digest, pass."""
+    if DIGEST in fields and fields[DIGEST] != _digest(fields):
+        raise ValueError("its digest is of another content")
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    others = {name: value for name, value in fields.items() if name != DIGEST}
+    return hashlib.sha256(json.dumps(_plain(others), sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import scipy.stats
 import tiny_runs
 from sklearn import metrics as sklearn_metrics
 
-from agegender_jax import ensemble, metrics
+from agegender_jax import ensemble, files, metrics
 from agegender_jax.errors import CheckpointError
 from agegender_jax.metrics import calibration
 from agegender_jax.run import evaluate as evaluate_command
@@ -172,7 +172,7 @@ def probabilities(folder):
 
 def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path):
     fitted = load(run / "calibration.json")
-    assert set(fitted) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years"}
+    assert set(fitted) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years", "digest"}
     splits = [line.split(",")[:2] for line in (run / "splits.csv").read_text().splitlines()[1:]]
     assert fitted["n"] == sum(split == "val" for _, split in splits) >= 30 and fitted["step"] == 2
     years = [int(file.split("_")[0]) for file, split in splits if split == "train"]
@@ -217,14 +217,14 @@ def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run,
 def test_damaged_calibration_is_refused(run, tmp_path, text):
     broken = shutil.copytree(run, tmp_path / "run")
     fitted = load(run / "calibration.json")
-    (broken / "calibration.json").write_text(text or json.dumps(fitted | {"bucket_years": [1, None]}))
+    (broken / "calibration.json").write_text(text or json.dumps(files.seal(fitted | {"bucket_years": [1, None]})))
     with pytest.raises(CheckpointError, match="calibration.json of the workdir is damaged"):
         evaluate(broken, tmp_path / "out")
 
 
 def test_temperatures_of_another_step_are_reported(run, tmp_path, capsys):
     other = shutil.copytree(run, tmp_path / "run")
-    (other / "calibration.json").write_text(json.dumps(load(run / "calibration.json") | {"step": 1}))
+    (other / "calibration.json").write_text(json.dumps(files.seal(load(run / "calibration.json") | {"step": 1})))
     assert evaluate(other, tmp_path / "out")["calibrated"] is True
     assert "were fitted at step 1, its predictions are of step 2" in capsys.readouterr().out
 

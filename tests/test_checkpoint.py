@@ -89,11 +89,20 @@ def damage(folder, how):
         (folder / "state" / "_METADATA").unlink()
     elif how == "manifest gone":
         (folder / "manifest.json").unlink()
+    elif how in MANIFEST_BITS:
+        path = folder / "manifest.json"
+        before, after = MANIFEST_BITS[how]
+        assert path.read_bytes().count(before) == 1
+        path.write_bytes(path.read_bytes().replace(before, after))
     else:
         (folder / "manifest.json").write_text("{")
 
 
-DAMAGES = ["flipped bit", "truncated", "file gone", "marker gone", "manifest gone", "manifest torn"]
+MANIFEST_BITS = {
+    "manifest with another schema": (b'"schema": 1', b'"schema": 3'),
+    "manifest with another loss": (b'"val_loss": 4', b'"val_loss": 0'),
+}
+DAMAGES = ["flipped bit", "truncated", "file gone", "marker gone", "manifest gone", "manifest torn", *MANIFEST_BITS]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -103,7 +112,7 @@ def test_restore_skips_and_renames_a_damaged_step(saved, notices, how):
     assert step == 3 and len(notices) == 2 and "checkpoint 4 is not used" in notices[0]
     assert_equal(state, make_state(3))
     assert "4.unreadable" in notices[1] and names(saved) == {"2", "3", "4.unreadable"}
-    saved.save(4, make_state(4), CONFIG)
+    saved.save(4, make_state(4), CONFIG, {"val_loss": 4.0})
     saved.finish()
     damage(saved.folder / "4", how)
     assert saved.restore_latest(make_state(0))[1] == 3

@@ -11,7 +11,7 @@ import tiny_runs
 from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import audit, explain, members, train
+from agegender_jax.run import audit, explain, members, scored_images, train
 from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.workdir import Workdir, make_out
 
@@ -52,6 +52,15 @@ def test_a_run_named_twice_is_refused(tmp_path, monkeypatch):
             members.read_runs([str(first), str(second), same])
         assert caught.value.where == f"--workdir={same}"
     assert len(members.read_runs([str(first), "b"])[0]) == 2
+
+
+def test_the_config_of_a_stranger_names_no_folder_to_write_to(run, config, tmp_path):
+    own = members.read_config(Workdir(run))
+    assert scored_images.data_config([Workdir(run)], [own], None).data.cache_dir == config.data.cache_dir
+    (tmp_path / "cache").mkdir()
+    for place in (tmp_path / "cache", tmp_path / "absent"):
+        theirs = own | {"data": own["data"] | {"cache_dir": str(place)}}
+        assert scored_images.data_config([Workdir(run)], [theirs], None).data.cache_dir == ""
 
 
 def test_names_are_unique_and_not_the_ensembles():

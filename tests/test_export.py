@@ -102,6 +102,18 @@ def _hide(folder, module):
     (folder / module / "__init__.py").write_text("raise ImportError('hidden')")
 
 
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
+def test_a_damaged_file_is_not_loaded(exported, images, expected, kind, tmp_path):
+    path = tmp_path / f"default{export.FORMATS[kind]}"
+    content = bytearray((exported / path.name).read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    for name in (f"{path.name}.sha256", f"load_{kind}.py"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    with pytest.raises(CheckpointError, match="is damaged: its SHA-256"):
+        export._difference(kind, path, images, expected)
+
+
 def test_loaders_have_ten_lines(exported):
     for path in exported.glob("load_*.py"):
         lines = [line for line in path.read_text().split('"""', 2)[2].splitlines() if line.strip()]

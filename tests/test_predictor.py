@@ -17,7 +17,7 @@ import tiny_runs
 from PIL import Image
 
 import agegender_jax
-from agegender_jax import ensemble, weights
+from agegender_jax import ensemble, files, weights
 from agegender_jax.data import parallel_map
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.prediction import calibration
@@ -137,10 +137,11 @@ def test_impossible_cards_of_others_are_refused(shipped, tmp_path):
     def refuses(message, fields, content=content):
         (tmp_path / "own.safetensors").write_bytes(content)
         own = card | {"sha256": hashlib.sha256(content).hexdigest()} | fields
-        (tmp_path / "own.json").write_text(json.dumps(own))
+        (tmp_path / "own.json").write_text(json.dumps(own if "digest" in fields else files.seal(own)))
         with pytest.raises(CheckpointError, match=message):
             Predictor(weights="own", weights_dir=tmp_path)
 
+    refuses("its digest is of another content", {"digest": "0" * 64})
     for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}):
         refuses("card of the weights is damaged", fields)
     parts = ({}, {"data": {}}, {"data": {"image_size": "x"}}, {"data": {"image_size": 32}, "eval": {"views": "all"}})
@@ -180,7 +181,7 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsy
     assert own.calibration.n == stored["ensembles"]["ran"]["answers"]["n"] >= 20 and own(photo)[0].calibrated
     assert Predictor(*workdirs).calibration is None
     stale = stored | {"ensembles": {"ran": stored["ensembles"]["ran"] | {"checkpoints": ["0" * 64]}}}
-    (tmp_path / "runs" / "ran" / "answers.json").write_text(json.dumps(stale))
+    (tmp_path / "runs" / "ran" / "answers.json").write_text(json.dumps(files.seal(stale)))
     assert Predictor(workdirs[0]).calibration is None  # fitted on another checkpoint
     calibrate.calibrate(workdirs, out=str(tmp_path / "weights"))
     both, exported = Predictor(*workdirs), Predictor(weights_dir=tmp_path / "weights")

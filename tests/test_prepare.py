@@ -85,7 +85,20 @@ def test_damaged_data_are_made_again(faces, tmp_path, built, damage):
     assert len(prepare.prepare(str(faces), str(tmp_path)).file) == 40 and len(built) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"not an array"])
+@pytest.mark.parametrize("name", ["*.array_record*", "index.npz", "bad.json", "dataset_info.json", "checksums.json"])
+def test_a_flipped_bit_is_seen_at_the_next_start(faces, tmp_path, built, name):
+    prepared = prepare.prepare(str(faces), str(tmp_path))
+    (path,) = prepared.folder.rglob(name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    notes = []
+    again = prepare.prepare(str(faces), str(tmp_path), progress=lambda done, total, text: notes.append(text))
+    assert len(built) == 2 and any("prepared data are damaged" in text for text in notes)
+    assert [again.encoded(i) for i in range(40)] == [(faces / file).read_bytes() for file in again.file]
+
+
+@pytest.mark.parametrize("damage", [b"", b"not an array", "a bit", "no checksum"])
 def test_decoded_images_are_cached_and_made_again_when_damaged(faces, tmp_path, damage):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     images = np.array(prepared.images(32))
@@ -93,6 +106,11 @@ def test_decoded_images_are_cached_and_made_again_when_damaged(faces, tmp_path, 
     path = prepared.folder / "images_32.npy"
     data = path.read_bytes()
     path.unlink()  # its pages are in memory still
+    if damage == "no checksum":
+        path.with_name("images_32.npy.crc32").unlink()
+        damage = data
+    elif damage == "a bit":
+        damage = data[:-1] + bytes([data[-1] ^ 1])
     path.write_bytes(damage or data[:-1000])
     prepared = prepare.prepare(str(faces), str(tmp_path))
     np.testing.assert_array_equal(prepared.images(32), images)

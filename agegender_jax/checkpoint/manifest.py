@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: size and sha256 of each of its files, written last, checked first.
+"""The manifest of a checkpoint: size and sha256 of each file, sealed by a digest; written last, checked first.
 
 Orbax commits a save atomically but keeps no checksum of array data: a flipped bit restores silently and a
 deleted marker file goes unnoticed. A step without a good manifest does not exist here.
@@ -41,12 +41,16 @@ def write(folder: Path, step: int, metrics: dict | None) -> None:
         "metrics": metrics,
         "files": entries,
     }
-    files.replace(folder / NAME, files.to_json(record, indent=1))
+    _write(folder, record)
 
 
 def set_metrics(folder: Path, metrics: dict) -> None:
     """Replace the metrics in the manifest of a step's folder."""
-    files.replace(folder / NAME, files.to_json(read(folder) | {"metrics": metrics}, indent=1))
+    _write(folder, read(folder) | {"metrics": metrics})
+
+
+def _write(folder: Path, record: dict) -> None:
+    files.replace(folder / NAME, files.to_json(files.seal(record), indent=1))
 
 
 def digest(folder: Path) -> str:
@@ -71,6 +75,10 @@ def read(folder: Path) -> dict:
         raise BadCheckpoint(f"{NAME} is damaged") from None
     if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise BadCheckpoint(f"{NAME} is damaged")
+    try:
+        files.check_seal(record)
+    except ValueError as error:
+        raise BadCheckpoint(f"{NAME} is damaged: {error}") from None
     if record["schema"] != SCHEMA:
         raise OtherSchema(f"{NAME} is of schema {record['schema']}, written by version {record.get('version')}")
     if str(record.get("step")) != folder.name:

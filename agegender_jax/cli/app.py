@@ -79,9 +79,14 @@ def prepare_jax(compilation_cache: bool = True) -> None:
 
 
 def import_jax() -> None:
-    """Import jax; raise ConfigError where it refuses a setting of the environment."""
+    """Import jax; raise ConfigError where it refuses a setting of the environment.
+
+    Its cache of compiled programs is compressed by zlib, even where zstandard is installed: zlib's checksum tells a
+    damaged program, which would end the process.
+    """
     try:
-        import jax  # noqa: F401
+        with interpreter.without_modules("zstandard", "compression.zstd"):
+            import jax  # noqa: F401
     except (ValueError, TypeError) as error:  # jax checks its variables when it is imported
         names = [name for name in sorted(os.environ) if name.startswith("JAX_")]
         raise ConfigError(

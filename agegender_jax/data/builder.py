@@ -14,7 +14,7 @@ from agegender_jax.data import cache, near_duplicates
 
 TEXTS = ("file", "content", "sha256", "age_text", "race_text")
 READER_THREADS = 64  # of array_record, once per process; it hangs if one of them cannot be started
-VERSION = "2.0.0"  # of the fields and of the split rule
+VERSION = "2.1.0"  # of the files, their fields and the split rule
 NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
 
 

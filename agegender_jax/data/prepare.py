@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import cache, fairface, fingerprint_cache, near_duplicates, resolve, sources, splits
+from agegender_jax.data import cache, checksums, fairface, fingerprint_cache, near_duplicates, resolve, sources, splits
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.data.prepared import Prepared
 from agegender_jax.errors import DataError, UserError
-from agegender_jax.files import replace, to_json
+from agegender_jax.files import expand, replace, to_json
 
 OnBad = Callable[[list[tuple[str, str]]], str]
 INDEX, BAD = "index.npz", "bad.json"
@@ -88,6 +89,13 @@ def prepare(
         left_out=left_out,
         **columns,
     )
+
+
+def prepared_in(cache_dir: str, fingerprint: str) -> bool:
+    """Return whether a folder holds prepared data of a source, of any version of this library."""
+    if not cache_dir or not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        return False
+    return any(expand(cache_dir, "data.cache_dir").glob(f"{fingerprint[:16]}-*"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +208,7 @@ def _build(
     builder.write(folder, examples())
     _write_index(folder / INDEX, builder.read(folder))
     replace(folder / BAD, to_json(sorted(bad)))
+    checksums.write(folder)
 
 
 def _examine(file: _File, data: bytes) -> dict | str:
@@ -255,6 +264,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str
     """Return the records of a prepared folder, their columns, and the bad files."""
     from agegender_jax.data import builder
 
+    checksums.check(folder)
     records = builder.read(folder)
     with np.load(folder / INDEX) as stored:
         columns = {key.removeprefix("column_"): stored[key] for key in stored.files}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import cache
+from agegender_jax.data import cache, checksums
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import decode, resize
 from agegender_jax.data.parallel_map import parallel_map
@@ -106,6 +106,7 @@ class Prepared:
                         if progress:
                             progress(i + 1, shape[0], f"resizing to {shape[1]} pixels")
                     cache.replace_array(out, temporary, path)
+                    checksums.write_of(path)
                 finally:
                     temporary.unlink(missing_ok=True)
             return np.load(path, mmap_mode="r")
@@ -124,7 +125,9 @@ class Prepared:
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the memory-mapped array in `path`; None where it is not a whole array of this shape."""
+    """Return the memory-mapped array in `path`; None unless it is what was written, and of this shape."""
+    if not checksums.is_good(path):
+        return None
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, EOFError, ValueError):

@@ -111,9 +111,10 @@ def ensemble_key(places: Sequence[str | Path]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
+        files.check_seal(content)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, TypeError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name} is damaged", str(path), "delete it; training's command again fits it anew")

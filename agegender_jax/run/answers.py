@@ -39,9 +39,11 @@ def write(run: Workdir, members: Sequence[Member], fitted: dict[str, Any], workd
     """Write answers.json of a run: its own answers, or those of an ensemble that it is the first of."""
     path = run.path / ANSWERS
     try:
-        ensembles = dict(json.loads(path.read_bytes())["ensembles"])
+        earlier = json.loads(path.read_bytes())
+        files.check_seal(earlier)
+        ensembles = dict(earlier["ensembles"])
     except (OSError, ValueError, LookupError, TypeError):
         ensembles = {}
     digests = [checkpoint_digest(path, member.step) for path, member in zip(workdirs, members, strict=True)]
     ensembles[ensemble_key(workdirs)] = {"checkpoints": digests, "answers": fitted}
-    files.replace(path, files.to_json({"schema": 1, "ensembles": ensembles}) + "\n")
+    files.replace(path, files.to_json(files.seal({"schema": 1, "ensembles": ensembles})) + "\n")

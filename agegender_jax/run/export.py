@@ -106,10 +106,12 @@ def _write(kind: str, predictor: Predictor, folder: Path, platforms: Sequence[st
     path = folder / f"{predictor.name}{FORMATS[kind]}"
     if kind == "safetensors":
         _write_tensors(predictor, folder)
-    elif kind == "onnx":
-        files.replace(path, formats.onnx(predictor.members, predictor.name))
     else:
-        files.replace(path, formats.stablehlo(predictor.members, platforms))
+        onnx = kind == "onnx"
+        members = predictor.members
+        content = formats.onnx(members, predictor.name) if onnx else formats.stablehlo(members, platforms)
+        files.replace(path, content)
+        files.replace(folder / f"{path.name}.sha256", f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
     files.replace(folder / loaders.name(kind), loaders.content(kind))
     return path
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agegender_jax import config as config_lib
+from agegender_jax.data.prepare import prepared_in
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
@@ -31,6 +32,8 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
     config = config_lib.default()
     config.data.update(configs[0]["data"])
     config.data.update(train_on="", exclude="")  # the test split of `data.source` does not depend on them
+    if not prepared_in(config.data.cache_dir, _fingerprint(runs[0])):
+        config.data.cache_dir = ""  # the config of a stranger's run names no folder to write to
     if source is not None:
         config.data.source = source
     return config

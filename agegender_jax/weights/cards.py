@@ -47,6 +47,8 @@ def read(path: Path) -> Card:
     """
     try:
         fields = json.loads(path.read_bytes())
+        files.check_seal(fields)
+        fields.pop(files.DIGEST, None)
         if fields.pop("schema") != SCHEMA:
             raise ValueError("of another version")
         age, gender = fields.pop("temperatures", (1.0, 1.0))
@@ -90,8 +92,7 @@ def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write a card: its fields and the schema, with a line for each field."""
-    lines = ",\n".join(
-        f"{json.dumps(name)}: {files.to_json(value)}" for name, value in {"schema": SCHEMA, **fields}.items()
-    )
+    """Write a card: its fields, the schema and a digest of them, with a line for each field."""
+    sealed = files.seal({"schema": SCHEMA, **fields})
+    lines = ",\n".join(f"{json.dumps(name)}: {files.to_json(value)}" for name, value in sealed.items())
     files.replace(path, f"{{\n{lines}\n}}\n")

@@ -1,10 +1,12 @@
 """How this Python process was started, and on which devices jax will compute; imports no jax."""
 
+import contextlib
 import importlib.util
 import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")  # NVIDIA, AMD, TPU
@@ -64,6 +66,19 @@ def is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+@contextlib.contextmanager
+def without_modules(*names: str) -> Iterator[None]:
+    """Let modules that are not imported yet look absent to what is imported meanwhile."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name, name) is None:
+                del sys.modules[name]
 
 
 def settle_streams() -> None:

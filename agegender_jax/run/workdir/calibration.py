@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from agegender_jax import metrics
+from agegender_jax import files, metrics
 from agegender_jax.errors import CheckpointError
 from agegender_jax.evaluation import Member
 from agegender_jax.labels import NUM_AGE_BUCKETS
@@ -36,7 +36,7 @@ def fit(member: Member, dataset: Dataset) -> dict:
 
 
 def write(run: Workdir, calibration: dict) -> None:
-    write_json(run.calibration, calibration)
+    write_json(run.calibration, files.seal(calibration))
 
 
 def read(run: Workdir) -> dict | None:
@@ -47,11 +47,12 @@ def read(run: Workdir) -> dict | None:
     """
     try:
         calibration = json.loads(run.calibration.read_bytes())
+        files.check_seal(calibration)
         if _usable(calibration):
             return calibration
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, TypeError, RecursionError):
         pass
     raise CheckpointError(
         "calibration.json of the workdir is damaged",
