@@ -1,9 +1,9 @@
-"""Fit the intervals and thresholds of answers about photos on the val split of trained nets.
+"""Fit the intervals and thresholds of predictions for photos on the val split of trained nets.
 
 python -m launch.calibrate --workdir=runs/ran --workdir=runs/resnet [--weights_out=DIR --name=default --about=FILE.json]
 
-A training does this for its own net. Several nets that answer together need this command once: it writes answers.json
-to the first workdir. --weights_out also writes the nets as weights with their cards, which agegender predict takes with
+A training does this for its own net. An ensemble needs this command once: it writes answers.json to the first
+workdir. --weights_out also writes the nets as weights with their cards, which agegender predict takes with
 --weights_dir=DIR.
 """
 
@@ -12,9 +12,9 @@ from absl import flags
 from agegender_jax.cli import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble.")
-SOURCE = flags.DEFINE_string("source", None, "Images of the runs, where they are not where they were.")
+SOURCE = flags.DEFINE_string("source", None, "The runs' images, if they have moved.")
 WEIGHTS_OUT = flags.DEFINE_string("weights_out", None, "Folder for weights and cards.")
-NAME = flags.DEFINE_string("name", "default", "Of the ensemble's card, or of the files of one net.")
+NAME = flags.DEFINE_string("name", "default", "Name of the ensemble's card, or of the files of one net.")
 ABOUT = flags.DEFINE_string("about", None, "JSON file with further fields of the cards: licence, scores.")
 
 EXTRA = "train"

@@ -27,7 +27,7 @@ def define_config() -> flags.FlagHolder:
 
 
 class ConfigFile(flags.ArgumentParser):
-    """Parses `NAME[:VARIANTS]` or `FILE[:VARIANTS]`. Any error in it becomes a ConfigError that names it."""
+    """Parse `NAME[:VARIANTS]` or `FILE[:VARIANTS]`. Any error in it becomes a ConfigError that names it."""
 
     def parse(self, argument: str) -> ConfigDict:
         name, colon, variants = argument.partition(":")

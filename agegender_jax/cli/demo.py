@@ -1,10 +1,10 @@
-"""Answer about photos on a local web page.
+"""Predict the age and gender of faces in photos on a local web page.
 
 agegender demo [--workdir=RUN …] [--weights=NAME] [--method=grad_cam] [--port=7860]
 
-A photo or a picture of the camera goes in. Boxes, ages with intervals, genders and warnings come out, with attention
-maps and attributions over each face. The page works without a network, and no picture is stored. Only this machine can
-open it unless --host says otherwise. Ctrl-C ends it.
+Choose a photo, or take one with the camera. The page shows boxes, ages with intervals, genders and warnings, and
+attention maps and attributions over each face. It works without a network, and no picture is stored. Only this machine
+can open it unless --host says otherwise. Ctrl-C ends it.
 Age is apparent age, gender is perceived gender; either may be wrong for any single person.
 """
 
@@ -23,7 +23,7 @@ METHOD = flags.DEFINE_multi_enum(
 )
 SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
 COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that hold the age.", 0.5, 0.99)
-HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at. 0.0.0.0: every machine of the network may ask.")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at. 0.0.0.0: open to the whole network.")
 PORT = flags.DEFINE_integer("port", 7860, "Port to listen at.", 1, 65535)
 MAX_MB = flags.DEFINE_integer("max_mb", 20, "Largest file of a photo in MB.", 1, 1000)
 

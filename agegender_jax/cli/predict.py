@@ -1,4 +1,4 @@
-"""Answer with age and gender of every face in photos, offline.
+"""Predict the age and gender of every face in photos, offline.
 
 agegender predict PATH… [--out=DIR] [--workdir=RUN …] [--annotate] [--gallery] [--over=18,25 --max_error=0.01]
 

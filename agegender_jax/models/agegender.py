@@ -9,12 +9,12 @@ from agegender_jax.models import initializers
 from agegender_jax.structs import Outputs
 
 FEEDS = ("probs", "none", "logits", "stop_gradient", "hard", "true", "shuffled")
-CONTROLS = ("true", "shuffled")  # they measure what the feed is worth, and predict nothing
+CONTROLS = ("true", "shuffled")  # controls of experiments, which cannot predict
 HEAD_INIT = initializers.normal(0.01)  # the paper is silent; small, so that both losses start at log(classes)
 
 
 def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:
-    """What the age head gets to know of gender, float32 [B, 2], or [B, 0].
+    """Return the input of the age head about gender, float32 [B, 2], or [B, 0].
 
     | kind          | the feed                                                                              |
     |---------------|---------------------------------------------------------------------------------------|
@@ -66,10 +66,10 @@ class AgeGenderNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool, gender: jax.Array | None = None) -> Outputs:
-        """images float32 [B, H, W, 3] (see data.normalize) -> Outputs, logits in float32.
+        """Return Outputs, with float32 logits, of images float32 [B, H, W, 3] (see data.normalize).
 
         Args:
-          gender: int [B], labels, which the feed "true" alone looks at.
+          gender: int [B], labels, used by the feed "true" only.
 
         Raises:
           ValueError: the feed is "true" without `gender`, or "shuffled" with one image only.
@@ -114,6 +114,6 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """images float32 [B, H, W, 3] -> logits float32 [B, num_classes]."""
+        """Return logits float32 [B, num_classes] of images float32 [B, H, W, 3]."""
         features, _ = self.backbone.attend(images, train=train)
         return nn.Dense(self.num_classes, kernel_init=HEAD_INIT, name="head")(features)

@@ -1,4 +1,4 @@
-"""What all backbones share: the calls, and the check of the images."""
+"""The base class of all backbones: their calls, and the check of the images."""
 
 import flax.linen as nn
 import jax

@@ -34,8 +34,8 @@ class BatchNorm(nn.BatchNorm):
             y = (x - _wide(mean.value)) * _wide(lax.rsqrt(var.value + self.epsilon) * scale) + _wide(bias)
             return y.astype(self.dtype)
         axis_name = self.axis_name if self.axis_name and lax.axis_size(self.axis_name) > 1 else None
-        y, *of_batch = normalise(x, scale, bias, self.epsilon, axis_name)
-        for running, value in zip((mean, var), of_batch, strict=True):
+        y, *batch_statistics = normalise(x, scale, bias, self.epsilon, axis_name)
+        for running, value in zip((mean, var), batch_statistics, strict=True):
             running.value = self.momentum * running.value + (1 - self.momentum) * value
         return y.astype(self.dtype)
 
@@ -66,8 +66,8 @@ def _backward(epsilon, axis_name, residuals, cotangents):
     sums = jnp.stack([dy.sum(AXES), (dy * centred).sum(AXES)])
     total = sums if axis_name is None else lax.psum(sums, axis_name)
     count = centred.size // centred.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
-    of_mean, of_variance = _wide(total[0] / count), _wide(total[1] * jnp.square(rstd) / count)
-    dx = _wide(rstd * scale) * (dy - of_mean - centred * of_variance)
+    through_mean, through_variance = _wide(total[0] / count), _wide(total[1] * jnp.square(rstd) / count)
+    dx = _wide(rstd * scale) * (dy - through_mean - centred * through_variance)
     return dx, (sums[1] * rstd).astype(scale.dtype), sums[0].astype(scale.dtype)
 
 

@@ -1,4 +1,4 @@
-"""What CaffeNet, VGG-16 and GoogLeNet share: layers with a bias and a ReLU, Caffe's average pooling, initial values."""
+"""Parts of CaffeNet, VGG-16 and GoogLeNet: layers with a bias and a ReLU, Caffe's average pooling, initial values."""
 
 from collections.abc import Sequence
 

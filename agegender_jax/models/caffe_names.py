@@ -34,12 +34,12 @@ HEADS = ("fc8", "loss")
 
 
 def are_names(stored: Iterable[str]) -> bool:
-    """Whether the arrays of a file have Caffe's names."""
+    """Return whether the arrays of a file have Caffe's names."""
     return all(re.search(r"/[01]$", name) for name in stored)
 
 
 def known(paths: Iterable[str]) -> bool:
-    """Whether these are the leaves of one of Caffe's nets: Levi and Hassner's, CaffeNet, VGG-16, GoogLeNet."""
+    """Return whether these are the leaves of one of Caffe's nets: Levi and Hassner's, CaffeNet, VGG-16, GoogLeNet."""
     return any(re.search(r"/(fc7|inception_5b/conv1x1)/kernel$", path) for path in paths)
 
 
@@ -55,16 +55,16 @@ def name_of(path: str, paths: Iterable[str]) -> str:
     return f"{'fc8' if module == 'head' else module}/{int(leaf == 'bias')}"
 
 
-def to_ours(stored: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_ours(stored: Mapping[str, np.ndarray], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the arrays of a file by our names and in our layouts, the first convolution for our images.
 
     Args:
       stored: arrays by Caffe's names.
-      wanted: the net's leaves by our names, as arrays or shapes.
+      leaves: the net's leaves by our names, as arrays or shapes.
     """
     arrays = {}
-    for path, leaf in wanted.items():
-        name = name_of(path, wanted)
+    for path, leaf in leaves.items():
+        name = name_of(path, leaves)
         if name in stored:
             value = np.asarray(stored[name])
             if value.ndim == 1 or leaf.ndim == 1:
@@ -73,23 +73,23 @@ def to_ours(stored: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict
                 arrays[path] = value.transpose(2, 3, 1, 0)
             else:
                 maps = value.reshape(value.shape[-2:])
-                arrays[path] = flattened(maps, channels_before(path, wanted))
-    first = next((path for path in wanted if re.search(r"/conv1(_1)?/kernel$", path)), "")
+                arrays[path] = flattened(maps, channels_before(path, leaves))
+    first = next((path for path in leaves if re.search(r"/conv1(_1)?/kernel$", path)), "")
     bias = first.replace("kernel", "bias")
     if first in arrays and bias in arrays:
         rgb = arrays[first][:, :, ::-1].astype(np.float64)
-        scale = np.ones(3) if _scales_pixels(wanted) else OUR_STD
+        scale = np.ones(3) if _scales_pixels(leaves) else OUR_STD
         arrays[bias] = (arrays[bias] + (rgb.sum((0, 1)) * (OUR_MEAN - MEAN)[:, None]).sum(0)).astype(np.float32)
         arrays[first] = (rgb * scale[:, None]).astype(np.float32)
     return arrays
 
 
-def channels_before(path: str, wanted: Mapping[str, Any]) -> int:
+def channels_before(path: str, leaves: Mapping[str, Any]) -> int:
     """Return the channels of the map that a dense layer flattens; 0 where it reads a vector."""
     last = {"fc6": r"/conv(5|5_3|3)/kernel$", "auxiliary1_fc": r"/auxiliary1_conv/kernel$"}
     last["auxiliary2_fc"] = last["auxiliary1_fc"].replace("1", "2")
     pattern = last.get(path.split("/")[-2])
-    convolutions = [leaf for name, leaf in wanted.items() if pattern and re.search(pattern, name)]
+    convolutions = [array for name, array in leaves.items() if pattern and re.search(pattern, name)]
     return convolutions[-1].shape[-1] if convolutions else 0
 
 
@@ -103,8 +103,8 @@ def flattened(weights: np.ndarray, channels: int) -> np.ndarray:
     return weights.reshape(-1, channels, side, side).transpose(2, 3, 1, 0).reshape(weights.shape[::-1])
 
 
-def _scales_pixels(wanted: Mapping[str, Any]) -> bool:
-    """Whether the net multiplies its images by PIXEL_SCALE itself, which that of Levi and Hassner alone does."""
-    return any(path.endswith("/fc6/kernel") for path in wanted) and not any(
-        re.search(r"/conv5(_3)?/kernel$", path) for path in wanted
+def _scales_pixels(leaves: Mapping[str, Any]) -> bool:
+    """Return whether the net multiplies its images by PIXEL_SCALE itself; only Levi and Hassner's does."""
+    return any(path.endswith("/fc6/kernel") for path in leaves) and not any(
+        re.search(r"/conv5(_3)?/kernel$", path) for path in leaves
     )

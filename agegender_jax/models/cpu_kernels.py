@@ -1,4 +1,4 @@
-"""What XLA's CPU backend does slowly, written so that it does it quickly.
+"""Fast CPU versions of operations that XLA's CPU backend runs slowly.
 
 Every function here has a plain counterpart in `lax` with the same result up to rounding, and `layers` takes it on CPU
 only. One difference remains: padded zeros that a product multiplies with inf or NaN may make more, or fewer, of the
@@ -88,7 +88,7 @@ def conv_of_small_maps(x, kernel, strides, padding):
 
 @functools.cache
 def _patches_matrix(height, width, window, strides, padding) -> np.ndarray:
-    """Return zeros and ones [h, w, kh, kw, H, W]: which pixel of the map each place of each window lies on, if any."""
+    """Return zeros and ones [h, w, kh, kw, H, W]: the pixel of the map, if any, under each position of each window."""
     (top, bottom), (left, right) = padding
     out_h = (height + top + bottom - window[0]) // strides[0] + 1
     out_w = (width + left + right - window[1]) // strides[1] + 1
@@ -109,7 +109,7 @@ def conv_by_matmul(x, kernel, strides, padding):
 
 
 def _side_by_side(x, axis, count, stride):
-    """Return x with the channels of `count` neighbours along an axis in one place, for places `stride` apart.
+    """Return x with the channels of `count` neighbours along an axis at one position, for positions `stride` apart.
 
     Along one axis after the other, a window of 7x7 takes 14 slices instead of 49, each a kernel to compile.
     """

@@ -37,5 +37,5 @@ class ELMNet(nn.Module):
         return Outputs(logits[:, 2:], logits[:, :2], attention)
 
     def hidden_units(self, features: jax.Array) -> jax.Array:
-        """H [B, L] of features [B, F], whose standardisation is part of W and b."""
+        """Return H [B, L] of features [B, F], whose standardisation is part of W and b."""
         return nn.sigmoid(self.random(features))

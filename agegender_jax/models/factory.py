@@ -145,7 +145,7 @@ def build(
     if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
         system = name if name in SYSTEMS else f"the {head} head"
         raise ValueError(f"{system} has gender_to_age='none', age_hidden=0 and dropout=0 alone")
-    of_backbone: dict[str, Any] = {
+    backbone_options: dict[str, Any] = {
         "width": width,
         "stem": stem,
         "attention": attention,
@@ -160,7 +160,7 @@ def build(
     }
     if name in SYSTEMS:
         usual = inspect.signature(backbone).parameters
-        others = [option for option, value in of_backbone.items() if value != usual[option].default]
+        others = [option for option, value in backbone_options.items() if value != usual[option].default]
         if others or head != "softmax":
             raise ValueError(
                 f"{name} has no options of other nets: leave width, stem, dtype, head, ... at their defaults"
@@ -169,7 +169,7 @@ def build(
         if name == "frequency_critic":
             options["axis_name"] = axis_name
         return SYSTEMS[name](num_age_classes=num_age_classes, **options)
-    body = backbone(name, **of_backbone, axis_name=axis_name)
+    body = backbone(name, **backbone_options, axis_name=axis_name)
     if head == "elm":
         return ELMNet(body, num_age_classes, elm_hidden)
     return AgeGenderNet(body, num_age_classes, gender_to_age, age_hidden, dropout)

@@ -1,9 +1,9 @@
 """A classifier trained beside a conditional generator with critics of spatial frequencies, after Lee et al. 2018
 ("Age and gender recognition with a spatial frequency critic", ICIP; [20] of arXiv 2010.03791).
 
-Certain: an encoder-generator makes faces of a wanted age and gender; a critic looks at the bands of spatial frequency
-that show them; the discriminator also classifies, its two tasks trained alternately. Not known: layers, losses,
-weights, bands. Chosen, at 64 pixels:
+The paper states: an encoder-generator makes faces of a requested age and gender; a critic looks at the bands of spatial
+frequency that show them; the discriminator also classifies, its two tasks trained alternately. Not published: layers,
+losses, weights, bands. Chosen here, at 64 pixels:
 
 | net                        | layers                                                                         |
 |----------------------------|--------------------------------------------------------------------------------|
@@ -15,7 +15,7 @@ weights, bands. Chosen, at 64 pixels:
 
 The ordinary training step trains all of it at once: `Outputs.penalty` has the losses of the generator, in which the
 other nets' parameters are constants, and of discriminator and critics, in which generated images are. In a step only
-one head, drawn, learns from real images. The answer is the discriminator's.
+one head, drawn, learns from real images. The prediction is the discriminator's.
 """
 
 from collections.abc import Sequence
@@ -130,18 +130,18 @@ class FrequencyCritic(nn.Module):
         faces = jax.image.resize(images, (len(images), SIZE, SIZE, 3), "linear")
         labels = (age, gender)
         changed = jnp.arange(len(images)) % 2 == 0  # half of the batch gets its neighbour's labels
-        wanted = tuple(jnp.where(changed, jnp.roll(label, 1), label) for label in labels)
+        target = tuple(jnp.where(changed, jnp.roll(label, 1), label) for label in labels)
         code = self.encoder(faces)
-        fake = self.generator(code, self._one_hot(wanted))
+        fake = self.generator(code, self._one_hot(target))
         same = self.generator(code, self._one_hot(labels))
-        still = lax.stop_gradient(fake)
-        judged = self._judge(still)
-        loss = nn.relu(1 - real).mean() + nn.relu(1 + judged[2]).mean() + LABELS * _label_loss(judged, wanted)
+        constant_fake = lax.stop_gradient(fake)
+        judged = self._judge(constant_fake)
+        loss = nn.relu(1 - real).mean() + nn.relu(1 + judged[2]).mean() + LABELS * _label_loss(judged, target)
         for critic in (self.age_critic, self.gender_critic):
-            loss += nn.relu(1 - critic(faces)).mean() + nn.relu(1 + critic(still)).mean()
+            loss += nn.relu(1 - critic(faces)).mean() + nn.relu(1 + critic(constant_fake)).mean()
             loss -= _frozen(critic, fake).mean()
         judged = self._judge(fake, frozen=True)
-        generator = -judged[2].mean() + LABELS * _label_loss(judged, wanted)
+        generator = -judged[2].mean() + LABELS * _label_loss(judged, target)
         return loss + generator + RECONSTRUCTION * jnp.abs(faces - same).mean()
 
     def _judge(self, images, frozen: bool = False):
@@ -186,8 +186,8 @@ def band_mask(size: int, low: float, high: float) -> np.ndarray:
     radius = np.hypot(y[:, None], x[None])
 
     def above(edge: float) -> np.ndarray:
-        place = np.clip((radius - edge + EDGE) / (2 * EDGE), 0, 1)
-        return (1 - np.cos(np.pi * place)) / 2 if edge else np.ones_like(radius)
+        position = np.clip((radius - edge + EDGE) / (2 * EDGE), 0, 1)
+        return (1 - np.cos(np.pi * position)) / 2 if edge else np.ones_like(radius)
 
     return (above(low) - above(high)).astype(np.float32)
 

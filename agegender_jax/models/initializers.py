@@ -92,20 +92,20 @@ def init(net: nn.Module, key: jax.Array, images: jax.ShapeDtypeStruct) -> Any:
     def others(key):
         with _postpone() as draws:
             leaves, tree = jax.tree.flatten(net.init(key, zeros(), train=False))
-        place = {id(leaf): i for i, leaf in enumerate(leaves)}
+        index = {id(leaf): i for i, leaf in enumerate(leaves)}
         for draw in draws:
-            deviations[place[id(draw.zeros)]] = draw.deviation, draw.zeros.shape
+            deviations[index[id(draw.zeros)]] = draw.deviation, draw.zeros.shape
         keys = jnp.stack([jax.random.key_data(draw.key) for draw in draws]) if draws else ()
         return jax.tree.unflatten(tree, [None if i in deviations else leaf for i, leaf in enumerate(leaves)]), keys
 
-    rest, keys = _run_what_is_needed(others, key)
+    rest, keys = _evaluate_needed(others, key)
     leaves, tree = jax.tree.flatten(rest, is_leaf=lambda leaf: leaf is None)
     for key_data, (i, (deviation, shape)) in zip(np.asarray(keys), deviations.items(), strict=True):
         leaves[i] = _standard_normal(key_data, shape) * deviation
     return jax.tree.map(jnp.asarray, jax.tree.unflatten(tree, leaves))
 
 
-def _run_what_is_needed(f: Callable, *args: Any) -> Any:
+def _evaluate_needed(f: Callable, *args: Any) -> Any:
     """Return f(*args), operation by operation, without those on which no result depends: the net's own."""
     traced, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
     needed, used = dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
@@ -116,7 +116,7 @@ def _run_what_is_needed(f: Callable, *args: Any) -> Any:
 def _standard_normal(key_data: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
     """Return what `jax.random.normal` returns for this key, up to rounding.
 
-    The bits of entry i are a hash of the key and of i (`jax_threefry_partitionable`), so each block stands alone.
+    The bits of entry i are a hash of the key and of i (`jax_threefry_partitionable`), so blocks are independent.
     """
     count = math.prod(shape)
     blocks = [_block(key_data, np.uint32(start)) for start in range(0, count, BLOCK)]

@@ -126,7 +126,7 @@ def norm(train: bool, dtype, axis_name=None):
 
 
 def drop_branch(x, rate: float, train: bool):
-    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382): in training, leave out an example's residual branch.
+    """Leave out an example's residual branch in training: stochastic depth (Huang et al. 2016, arXiv 1603.09382).
 
     Called inside a compact module; needs a key named "dropout" where `rate` is above 0. What remains is divided by
     1 - rate.
@@ -135,7 +135,7 @@ def drop_branch(x, rate: float, train: bool):
 
 
 def drop_rates(last: float, count: int) -> list[float]:
-    """Rates of `count` residual branches, rising linearly to that of the last (section 3 of arXiv 1603.09382)."""
+    """Return the rates of residual branches, rising linearly to that of the last (arXiv 1603.09382, section 3)."""
     return [last * (i + 1) / count for i in range(count)]
 
 

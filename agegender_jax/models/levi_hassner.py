@@ -35,9 +35,7 @@ CONVOLUTIONS = (
 )
 FULL = (512, 512)
 DROPOUT = 0.5
-PIXEL_SCALE = tuple(
-    255 * deviation for deviation in IMAGENET_STD
-)  # undoes data.normalize's division by 255 and its deviations
+PIXEL_SCALE = tuple(255 * deviation for deviation in IMAGENET_STD)  # undoes the divisions of data.normalize
 
 
 class LeviHassner(Backbone):

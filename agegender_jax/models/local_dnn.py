@@ -1,9 +1,9 @@
 """Dense nets on patches at landmarks and on an edge map, after Zhang and Xu 2018 (landmark-guided local deep neural
 networks, [22] of arXiv 2010.03791) and Mansanet et al. 2016, whose local net it makes cheaper.
 
-Certain: patches at facial landmarks train a local net; a holistic edge map of the whole image trains a second one;
-both answer together. In the local net an image's answer sums the posteriors of its patches, and a patch's location is
-an input. Not known: sizes, landmarks, edge detector, weights. Chosen:
+The paper states: patches at facial landmarks train a local net; a holistic edge map of the whole image trains a second
+one; their predictions are combined. The local net sums the posteriors of an image's patches, and a patch's location is
+an input. Not published: sizes, landmarks, edge detector, weights. Chosen here:
 
 | part  | input                                                            | layers             |
 |-------|------------------------------------------------------------------|--------------------|
@@ -13,7 +13,7 @@ an input. Not known: sizes, landmarks, edge detector, weights. Chosen:
 
 In training a step sees one patch of an image, at a random landmark with a jitter of JITTER pixels, mirrored with its
 location for half of the images. Prediction: the mean posterior over all landmarks and five offsets, then the mean of
-that and of the edge net's. Landmarks are where the alignment of the chips puts them.
+that and of the edge net's. The landmarks are `image_constants.LANDMARKS`.
 """
 
 import flax.linen as nn

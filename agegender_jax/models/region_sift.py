@@ -1,7 +1,8 @@
 """SIFT of facial regions with support vector machines, after Kim et al. 2018 ([21] of arXiv 2010.03791).
 
-Certain: sub-regions of an aligned face, SIFT in each; PCA and LDA; a layered SVM: gender first, then an age classifier
-for that gender. Not known: regions, sizes, dimensions, kernels. Chosen, on grey chips of 200 pixels:
+The paper states: sub-regions of an aligned face, SIFT in each; PCA and LDA; a layered SVM: gender first, then an age
+classifier for that gender. Not published: regions, sizes, dimensions, kernels. Chosen here, on grey chips of 200
+pixels:
 
     descriptors   9 regions x 4x4 points, upright, windows of 48 pixels, RootSIFT: 144 x 128 numbers
     PCA           to COMPONENTS, scaled to a mean squared norm of 1
@@ -141,13 +142,13 @@ def _orientations(images: jax.Array) -> jax.Array:
 def _lines():
     """Return the distinct rows and columns of the cells' centres, and which of them each point has: [144, 4] each."""
     offsets = CELL * (np.arange(4) - 1.5)
-    lines, places = [], []
+    lines, indices = [], []
     for axis in (1, 0):
         centres = np.round(POINTS[:, axis, None] + offsets, 4)
         distinct, where = np.unique(centres, return_inverse=True)
         lines.append(distinct)
-        places.append(where.reshape(centres.shape))
-    return *lines, *places
+        indices.append(where.reshape(centres.shape))
+    return *lines, *indices
 
 
 def _windows(lines: np.ndarray) -> np.ndarray:
@@ -157,6 +158,6 @@ def _windows(lines: np.ndarray) -> np.ndarray:
 
 
 def _cell_weights() -> np.ndarray:
-    place = np.arange(4) - 1.5
-    squares = np.array([[a**2 + b**2 for b in place] for a in place])
+    positions = np.arange(4) - 1.5
+    squares = np.array([[a**2 + b**2 for b in positions] for a in positions])
     return np.exp(-squares / 8).astype(np.float32)

@@ -34,12 +34,12 @@ IGNORED = re.compile(r"\.num_batches_tracked$")  # a counter that no net here ha
 
 
 def known(paths: Iterable[str]) -> bool:
-    """Whether these are the leaves of a ResNet or of VGG-16."""
+    """Return whether these are the leaves of a ResNet or of VGG-16."""
     return any("/layer1_0/" in path or "/conv5_3/" in path for path in paths)
 
 
 def name_of(path: str) -> str:
-    """`layer2.0.downsample.1.weight` for `params/backbone/layer2_0/downsample_bn/scale`."""
+    """Return `layer2.0.downsample.1.weight` for `params/backbone/layer2_0/downsample_bn/scale`."""
     *parts, leaf = path.split("/")[1:]
     module = ".".join(part for part in parts if part != "backbone")
     if module in VGG:
@@ -50,19 +50,19 @@ def name_of(path: str) -> str:
 
 
 def to_ours(value: np.ndarray) -> np.ndarray:
-    """A weight in this library's layout: OIHW to HWIO, OI to IO, vectors as they are."""
+    """Return a weight in this library's layout: OIHW to HWIO, OI to IO, vectors as they are."""
     return {4: lambda: value.transpose(2, 3, 1, 0), 2: lambda: value.T}.get(value.ndim, lambda: value)()
 
 
-def all_to_ours(stored: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def all_to_ours(stored: Mapping[str, np.ndarray], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the arrays of a file by our names, in this library's layouts.
 
     Args:
       stored: arrays by torchvision's names.
-      wanted: the net's leaves by our names, as arrays or shapes.
+      leaves: the net's leaves by our names, as arrays or shapes.
     """
-    arrays = {path: to_ours(stored[name_of(path)]) for path in wanted if name_of(path) in stored}
+    arrays = {path: to_ours(stored[name_of(path)]) for path in leaves if name_of(path) in stored}
     for path in arrays:
-        if channels := caffe_names.channels_before(path, wanted) if path.endswith("/fc6/kernel") else 0:
+        if channels := caffe_names.channels_before(path, leaves) if path.endswith("/fc6/kernel") else 0:
             arrays[path] = caffe_names.flattened(stored[name_of(path)], channels)
     return arrays

@@ -124,11 +124,13 @@ def _detect_again(image: np.ndarray, matrix: np.ndarray, size: int, side: int, m
     return _invert(to_crop, points[list(_SWAPPED)] if mirrored else points)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int, around: tuple[int, int, int] | None = None) -> np.ndarray:
+def warp(
+    image: np.ndarray, matrix: np.ndarray, size: int, border_colour: tuple[int, int, int] | None = None
+) -> np.ndarray:
     """Return [size, size, 3] by bilinear interpolation; `matrix` maps pixels of the picture to pixels of the result.
 
-    Outside the picture is the colour `around`, or its edge, repeated. Of a picture longer than _LONGEST only every
-    second pixel is used, or fewer.
+    Pixels outside the picture have `border_colour`, or repeat its edge if that is None. Of a picture longer than
+    _LONGEST only every second pixel is used, or fewer.
     """
     import cv2
 
@@ -136,9 +138,9 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, around: tuple[int, in
         image, matrix = image[::step, ::step], matrix * (step, step, 1)
     centred = matrix.copy()  # OpenCV's pixel i has its middle at i
     centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    border = cv2.BORDER_REPLICATE if around is None else cv2.BORDER_CONSTANT
+    border = cv2.BORDER_REPLICATE if border_colour is None else cv2.BORDER_CONSTANT
     return cv2.warpAffine(
-        image, centred, (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=around or ()
+        image, centred, (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=border_colour or ()
     )
 
 

@@ -71,8 +71,8 @@ def _chip(image: np.ndarray, detection: Detection, sizes: list[int], chip_size: 
     aligned = alignment.align(image, detection)
     chip = alignment.chip(image, aligned, chip_size)
     sized = {size: resize(chip, size) for size in sizes}
-    raised = flags(chip, image.shape, aligned)
-    return Chip(detection.box, detection.score if scored else None, aligned.landmarks, raised, sized)
+    warnings = flags(chip, image.shape, aligned)
+    return Chip(detection.box, detection.score if scored else None, aligned.landmarks, warnings, sized)
 
 
 def _from_box(box: Sequence[float]) -> Detection:

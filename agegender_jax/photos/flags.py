@@ -1,4 +1,4 @@
-"""Warnings about a face that its pixels and its place in the picture give. docs/predict.md has their measured rates."""
+"""Warnings about a face, from its pixels and its position in the picture. docs/predict.md has their measured rates."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from agegender_jax.photos.alignment import Alignment
 
 SMALL, TILTED, CUT_OFF, GREY, SWAPPED = "small_face", "tilted", "cut_off", "looks_grey", "channels_swapped?"
 LEAST_SIDE = 40  # pixels of the picture under a chip's side
-MOST_ROLL = 20  # degrees; of a face turned by 45 often only 25 are seen
+MOST_ROLL = 20  # degrees; a face turned by 45 is often measured as 25
 MOST_OUTSIDE = 0.25  # of the chip's area
 GREY_CHROMA = 2.5  # mean of the largest minus the smallest channel
 SWAPPED_TINT = -0.01  # (red - blue) / (red + green + blue) in the middle of the face: skin is above
@@ -14,25 +14,25 @@ _GRID = 24  # points a side
 
 
 def flags(chip: np.ndarray, shape: tuple[int, ...], alignment: Alignment | None) -> list[str]:
-    """Return the names of what may make the answer for a chip worse.
+    """Return the names of the problems that may make a chip's prediction worse.
 
     Args:
       chip: uint8 RGB [S, S, 3].
       shape: of the picture, [H, W, 3].
       alignment: of the face in it; None where the chip is the whole picture.
     """
-    raised = []
+    warnings = []
     if (min(shape[:2]) if alignment is None else alignment.side) < LEAST_SIDE:
-        raised.append(SMALL)
+        warnings.append(SMALL)
     if alignment is not None and abs(alignment.roll) > MOST_ROLL:
-        raised.append(TILTED)
+        warnings.append(TILTED)
     if alignment is not None and outside(alignment, shape) > MOST_OUTSIDE:
-        raised.append(CUT_OFF)
+        warnings.append(CUT_OFF)
     if chroma(chip) < GREY_CHROMA:
-        raised.append(GREY)
+        warnings.append(GREY)
     elif tint(chip) < SWAPPED_TINT:
-        raised.append(SWAPPED)
-    return raised
+        warnings.append(SWAPPED)
+    return warnings
 
 
 def outside(alignment: Alignment, shape: tuple[int, ...]) -> float:

@@ -1,1 +1,1 @@
-"""From photos to answers: trained nets on aligned faces, with calibrated ages, genders and doubts."""
+"""Predictions for photos: trained nets on aligned faces, with calibrated ages, genders and uncertainty."""

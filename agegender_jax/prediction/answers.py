@@ -1,4 +1,4 @@
-"""From probabilities and a calibration to the answer about a face."""
+"""The prediction for a face, from the nets' probabilities and a calibration."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ P_CHILD = 0.3  # probability of an age below that of `Calibration.child` from wh
 
 
 class Answerer:
-    """Turns probabilities into answers.
+    """Turn probabilities into predictions.
 
     Args:
       calibration: of the nets; None where none was fitted: intervals then hold `coverage` of the probability, nothing
@@ -28,7 +28,7 @@ class Answerer:
       coverage, over, max_error: see `Predictor`.
 
     Raises:
-      ConfigError: impossible values, or ages that the nets' labels do not tell apart.
+      ConfigError: impossible values, or ages that the nets' labels do not distinguish.
     """
 
     def __init__(self, calibration: Calibration | None, coverage: float, ages: tuple[int, ...], max_error: float):
@@ -50,7 +50,7 @@ class Answerer:
         self.adult = calibration.child["below"] if calibration else calibrations.CHILD
 
     def answer(self, picture: Picture, chips: list[Chip], probs: Probs, size: int) -> Picture:
-        """Return the picture with the answers for its chips.
+        """Return the picture with the predictions for its chips.
 
         Args:
           probs: of these chips, numpy.

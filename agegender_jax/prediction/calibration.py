@@ -1,4 +1,4 @@
-"""What the val split says about the doubts of nets: JSON that calibration.json and the cards of weights hold."""
+"""Thresholds for the uncertainty of nets, fitted on val, as JSON in calibration.json and in the cards of weights."""
 
 import dataclasses
 from typing import Any
@@ -19,7 +19,7 @@ _OUTER = 0.1, 99.9  # percentiles of brightness and contrast
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Thresholds of nets that answer together.
+    """Thresholds of the nets of an ensemble, or of one net.
 
     Attributes:
       n: examples of val.

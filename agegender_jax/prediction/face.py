@@ -1,4 +1,4 @@
-"""Answers about faces and pictures."""
+"""Predictions for faces and pictures."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ STATUSES = (OK, UNSURE, NO_FACE, UNREADABLE)
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """The answer about a face: apparent age and perceived gender.
+    """The prediction for a face: apparent age and perceived gender.
 
     Attributes:
       age: years.
@@ -29,9 +29,9 @@ class Face:
       flags: warnings, see docs/predict.md.
       status: "ok", or "unsure" where the probability of the gender is below that of `calibration.CONFIDENT` accuracy.
       over: {years: {"p": probability, "decision": "yes", "no" or "unsure"}}.
-      calibrated: whether thresholds fitted on val were at hand.
+      calibrated: whether thresholds fitted on val were available.
       picture: name of the picture.
-      sized: side -> uint8 RGB [side, side, 3], what the nets of that input saw.
+      sized: side -> uint8 RGB [side, side, 3], the input of the nets with that side.
     """
 
     age: float
@@ -53,12 +53,12 @@ class Face:
 
     @property
     def chip(self) -> np.ndarray:
-        """What the net with the largest input saw, uint8 RGB [S, S, 3]."""
+        """The input of the net with the largest one, uint8 RGB [S, S, 3]."""
         return self.sized[max(self.sized)]
 
     @property
     def confidence(self) -> float:
-        """The probability of the gender that was answered."""
+        """The probability of the predicted gender, 0.5 to 1."""
         return max(self.p_female, 1 - self.p_female)
 
 
@@ -71,7 +71,7 @@ class Picture:
       status: "ok", "no_face" or "unreadable".
       reason: why it is unreadable; "" elsewhere.
       faces: from left to right.
-      preview: uint8 RGB with a longest side of at most `previews`, where they were asked for; else None.
+      preview: uint8 RGB with a longest side of at most `previews`, where previews were requested; else None.
       scale: of the preview's pixels to the picture's.
     """
 

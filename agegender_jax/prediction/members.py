@@ -1,4 +1,4 @@
-"""The nets that answer: from the folders of runs, or from weights of the package."""
+"""The nets of a predictor: from the folders of runs, or from weights of the package."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ CALIBRATION, ANSWERS = "calibration.json", "answers.json"  # in the folder of a 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A net with what belongs to its answers.
+    """A net with its weights, its config and its temperatures.
 
     Attributes:
       name: of the run's folder, or of the weights.
@@ -46,17 +46,17 @@ class Member:
 
 
 def from_runs(
-    places: Sequence[str | Path], checkpoint: str | int = "best"
+    workdirs: Sequence[str | Path], checkpoint: str | int = "best"
 ) -> tuple[list[Member], dict[str, Any] | None]:
-    """Return the nets of runs, and the calibration of their common answers: the first run's, where it is theirs.
+    """Return the nets of runs, and their ensemble's calibration: the first run's, where it is for these checkpoints.
 
     Raises:
       CheckpointError: a run has no usable checkpoint.
       ConfigError: a net whose age head is fed the true gender predicts nothing.
     """
     members = []
-    for place in places:
-        folder = files.expand(place, str(place))
+    for workdir in workdirs:
+        folder = files.expand(workdir, str(workdir))
         if not folder.is_dir():
             raise CheckpointError("there is no run in the workdir", str(folder), "train first, or name another run")
         model, variables, config, step = loading.load_checkpoint(folder, checkpoint)
@@ -67,13 +67,14 @@ def from_runs(
         digest = loading.checkpoint_digest(folder, step)
         name = folder.resolve().name
         members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
-    own = _read(files.expand(places[0], str(places[0])) / ANSWERS).get("ensembles", {}).get(ensemble_key(places), {})
-    same = own.get("checkpoints") == [member.digest for member in members]
-    return members, own.get("answers") if same else None
+    ensembles = _read(files.expand(workdirs[0], str(workdirs[0])) / ANSWERS).get("ensembles", {})
+    fitted = ensembles.get(ensemble_key(workdirs), {})
+    same = fitted.get("checkpoints") == [member.digest for member in members]
+    return members, fitted.get("answers") if same else None
 
 
 def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict[str, Any] | None, list[Card]]:
-    """Return the nets of shipped weights, the calibration of their common answers, and their cards.
+    """Return the nets of shipped weights, their ensemble's calibration, and their cards.
 
     Raises:
       ConfigError: there are no weights of that name.
@@ -103,9 +104,9 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
         ) from error
 
 
-def ensemble_key(places: Sequence[str | Path]) -> str:
+def ensemble_key(workdirs: Sequence[str | Path]) -> str:
     """Return the name of an ensemble of runs in answers.json of its first: names of the folders, in order."""
-    return "+".join(files.expand(place, str(place)).resolve().name for place in places)
+    return "+".join(files.expand(workdir, str(workdir)).resolve().name for workdir in workdirs)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -54,9 +54,9 @@ def decide(p: float, yes: float | None, no: float | None) -> str:
 
 def row(table: dict[str, Any], years: int, max_error: float) -> tuple[float | None, float | None]:
     """Return the thresholds of yes and no for the largest of ERRORS that is at most `max_error`."""
-    place = max(i for i, error in enumerate(ERRORS) if error <= max_error + 1e-12)
+    column = max(i for i, error in enumerate(ERRORS) if error <= max_error + 1e-12)
     index = AGES.index(years)
-    return table[YES][index][place], table[NO][index][place]
+    return table[YES][index][column], table[NO][index][column]
 
 
 def _at(values: np.ndarray, rank: int) -> float | None:

@@ -23,7 +23,7 @@ def is_one(source: Any) -> bool:
 
 
 def name_of(source: Any, index: int) -> str:
-    """Return the path of a file, or a name with the picture's place among its like."""
+    """Return the path of a file, or a name with the picture's number."""
     return str(source) if isinstance(source, str | Path) else f"picture {index}"
 
 

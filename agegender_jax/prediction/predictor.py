@@ -1,4 +1,4 @@
-"""Predictor: photos in, answers about their faces out."""
+"""The predictor of photos: it finds the faces and predicts their age and gender."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,14 +17,14 @@ from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.structs import Batch, Probs
 from agegender_jax.weights import DEFAULT
 
-_WAITING = 16  # pictures with too few faces for a batch, before they are answered all the same
+_WAITING = 16  # pictures without enough faces for a batch, after which a partial batch is computed
 
 
 class Predictor:
-    """Finds the faces of photos, and answers with age and gender.
+    """Find the faces of photos and predict their age and gender.
 
     `Predictor()` uses the weights of this package, `Predictor("runs/ran", "runs/resnet")` the nets of runs; several
-    answer as an ensemble. Faces that are ready before a batch is full wait for it, for a few pictures at most; batches
+    form an ensemble. Faces that are ready before a batch is full wait for it, for a few pictures at most; batches
     are padded, so that one program is compiled.
 
     Args:
@@ -94,7 +94,7 @@ class Predictor:
         return list(picture.faces)
 
     def pictures(self, sources: Iterable[Any], previews: int = 0) -> Iterator[Picture]:
-        """Yield a Picture for each source, in order; none of them ends the work.
+        """Yield a Picture for each source, in order; none of them raises an error.
 
         Args:
           sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes.
@@ -142,7 +142,7 @@ class Predictor:
             yield Batch(image=padded, age=None, gender=None, mask=mask.astype(np.float32))
 
     def _look(self, name: str, source: Any, previews: int) -> tuple[Picture, list[Chip]]:
-        """Return a picture without answers, and its chips; runs in threads."""
+        """Return a picture without predictions, and its chips; runs in threads."""
         boxes = None
         if isinstance(source, WithBoxes):
             source, boxes = source.source, source.boxes
@@ -153,21 +153,21 @@ class Predictor:
         chips = faces.find(
             image, self.sizes, kind=self.detector, score=self.score, boxes=boxes, chip_size=self.chip_size
         )
-        shown, scale = pictures.preview(image, previews) if previews else (None, 1.0)
-        return Picture(name, OK if chips else NO_FACE, "", (), shown, scale), chips
+        preview, scale = pictures.preview(image, previews) if previews else (None, 1.0)
+        return Picture(name, OK if chips else NO_FACE, "", (), preview, scale), chips
 
     def _answer(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
-        chips = [chip for _, found in waiting for chip in found]
-        if not chips:
+        batch = [chip for _, chips in waiting for chip in chips]
+        if not batch:
             yield from (picture for picture, _ in waiting)
             return
-        probs = self.probs({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
+        probs = self.probs({size: np.stack([chip.sized[size] for chip in batch]) for size in self.sizes})
         start = 0
-        for picture, found in waiting:
-            rows = slice(start, start + len(found))
-            start += len(found)
+        for picture, chips in waiting:
+            rows = slice(start, start + len(chips))
+            start += len(chips)
             part = Probs(probs.age[rows], probs.gender[rows])
-            yield self.answerer.answer(picture, found, part, max(self.sizes))
+            yield self.answerer.answer(picture, chips, part, max(self.sizes))
 
 
 class WithBoxes:

@@ -76,10 +76,10 @@ def _align(picture: PictureFile, source: Any, folder: Path, size: int, score: fl
     stem = f"{CHIPS}/{file_name(picture.name)}"
     for i, chip in enumerate(chips):
         (folder / f"{stem}-{i}.png").write_bytes(png(chip.sized[size]))
-    left = len(chips)  # of an earlier call, when the picture had more faces
-    while (folder / f"{stem}-{left}.png").exists():
-        (folder / f"{stem}-{left}.png").unlink()
-        left += 1
+    number = len(chips)  # of an earlier call, when the picture had more faces
+    while (folder / f"{stem}-{number}.png").exists():
+        (folder / f"{stem}-{number}.png").unlink()
+        number += 1
     aligned = row | {"status": ALIGNED, "faces": len(chips)}
     return [
         aligned

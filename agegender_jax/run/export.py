@@ -151,12 +151,12 @@ def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> flo
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise CheckpointError(f"the file cannot be loaded: {reason}", str(path), "report this, with your versions")
         with np.load(outputs) as answers:
-            found = float(max(np.abs(answers[head] - getattr(expected, head)).max() for head in ("age", "gender")))
-    if not found <= LIMIT:
+            difference = float(max(np.abs(answers[head] - getattr(expected, head)).max() for head in ("age", "gender")))
+    if not difference <= LIMIT:
         raise CheckpointError(
-            f"the file's probabilities differ by up to {found:.2g}", str(path), "do not use it; report this"
+            f"the file's probabilities differ by up to {difference:.2g}", str(path), "do not use it; report this"
         )
-    return found
+    return difference
 
 
 def _bytes(path: Path) -> int:

@@ -97,13 +97,13 @@ def _near(prepared, where: np.ndarray, seen: Images, confirm: bool) -> np.ndarra
     return i
 
 
-def _read(path: Path, wanted: Callable[[dict], bool] = lambda row: True) -> Images:
+def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Images:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file, restval="")
             if "dhash" not in (reader.fieldnames or ()):
                 raise KeyError("dhash")
-            rows = [row for row in reader if wanted(row)]
+            rows = [row for row in reader if is_kept(row)]
         texts = {name: np.array([row.get(name, "") for row in rows], str) for name in ("file", "split", "sha256")}
         thumbnails = [row.get("thumbnail", "") for row in rows]
         return Images(

@@ -78,8 +78,8 @@ def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
     """Raise ConfigError where --out lies in a folder of pictures, or below `**`: its pictures would be read later."""
     for argument in arguments:
-        place = Path(argument.partition("**")[0] or ".").expanduser()
-        if argument != "-" and place.is_dir() and folder.is_relative_to(place.resolve()):
+        base = Path(argument.partition("**")[0] or ".").expanduser()
+        if argument != "-" and base.is_dir() and folder.is_relative_to(base.resolve()):
             raise ConfigError("--out is inside a folder of pictures", f"{folder} in {argument}", "name another --out")
 
 

@@ -50,13 +50,13 @@ def predict(
     gallery: bool = False,
     strict: bool = False,
 ) -> dict[str, Any]:
-    """Answer for every face of the pictures that `arguments` name, write the files to `out`, and return the summary.
+    """Predict for every face of the pictures that `arguments` name, write the files to `out`, and return the summary.
 
     The same call continues an interrupted one: pictures that have their rows and did not change are not read again.
 
     Args:
       arguments: see `picture_files.open_pictures`.
-      workdirs: runs that answer together; the weights of this package if empty.
+      workdirs: runs of an ensemble; the weights of this package if empty.
       boxes: JSON file of the faces' boxes, see `picture_files.read_boxes`.
       annotate: write copies of the pictures with boxes and answers.
       gallery: write a page of all faces.
@@ -69,12 +69,12 @@ def predict(
     with contextlib.ExitStack() as stack:
         pictures = stack.enter_context(open_pictures(arguments))
         progress = stack.enter_context(Progress(stop=stack.enter_context(stop_flag())))
-        known = read_boxes(boxes) if boxes else None
-        if detector == photo_faces.YUNET or known is not None:
+        known_boxes = read_boxes(boxes) if boxes else None
+        if detector == photo_faces.YUNET or known_boxes is not None:
             yunet.model_bytes()  # its absence is reported before nets are loaded
             yunet.use_one_thread()
-        if known is not None:
-            _check_boxes(known, str(boxes), pictures)
+        if known_boxes is not None:
+            _check_boxes(known_boxes, str(boxes), pictures)
         options = {"detector": detector, "score": score, "coverage": coverage, "over": over, "max_error": max_error}
         nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint}
         predictor = Predictor(*workdirs, **nets, batch_size=batch_size, **options)
@@ -83,13 +83,13 @@ def predict(
             check_outside(folder, arguments)
         make_out(folder)
         stack.enter_context(hold(folder))
-        settings = {"schema": 1, **_nets(predictor), **options, "boxes": known and _digest(known)}
+        settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
         keep_settings(folder / SETTINGS, settings | {"gallery": gallery, "annotate": annotate}, "answers")
         began = time.monotonic()
         states = {picture.name: picture.state for picture in pictures}
         with RowFiles(folder, STEM, prediction_rows.columns(over), states) as rows:
             waiting = [picture for picture in pictures if picture.name not in rows.done]
-            for i, picture in enumerate(predictor.pictures(_sources(waiting, known), PREVIEW if annotate else 0)):
+            for i, picture in enumerate(predictor.pictures(_sources(waiting, known_boxes), PREVIEW if annotate else 0)):
                 if gallery:
                     _append(folder / THUMBNAILS, report_gallery.thumbnails(picture))
                 if annotate and picture.faces:
@@ -117,7 +117,7 @@ def _sources(waiting: list[PictureFile], boxes: dict[str, list[list[float]]] | N
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:
-    """Return what the answers depend on: names and digests of the nets, and the digest of their thresholds."""
+    """Return what the predictions depend on: names and digests of the nets, and the digest of their thresholds."""
     digests = [member.digest for member in predictor.members]
     return {"weights": predictor.name, "nets": digests, "thresholds": _digest(predictor.fields)}
 
@@ -126,9 +126,9 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(files.to_json(value).encode()).hexdigest()
 
 
-def _check_boxes(known: dict[str, Any], path: str, pictures: Sequence[PictureFile]) -> None:
+def _check_boxes(boxes: dict[str, Any], path: str, pictures: Sequence[PictureFile]) -> None:
     """Raise ConfigError if no picture has boxes: their names are others."""
-    if pictures and not any(picture.name in known for picture in pictures):
+    if pictures and not any(picture.name in boxes for picture in pictures):
         raise ConfigError(
             f"the boxes are of other pictures: none is of {pictures[0].name}",
             path,

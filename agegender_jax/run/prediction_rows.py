@@ -1,4 +1,4 @@
-"""The rows of answers: one for each face, or one that says why a picture has none."""
+"""The rows of predictions: one for each face, or one with the reason why a picture has none."""
 
 from collections.abc import Sequence
 from typing import Any

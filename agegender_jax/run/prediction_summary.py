@@ -1,4 +1,4 @@
-"""What a call of predict prints and counts: the answers about a single picture, and summary.json."""
+"""The summary of a call of predict: printed predictions for a single picture, counts, and summary.json."""
 
 import collections
 import itertools
@@ -34,8 +34,8 @@ def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> No
             progress.note(f"{files.printable(name)}: {row['reason'] or 'no face'}")
         else:
             x, y, width, height = row["box"]
-            place = f"at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}"
-            progress.note(f"{files.printable(name)}: {answer(row, over)}, {place}")
+            text = f"at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}"
+            progress.note(f"{files.printable(name)}: {answer(row, over)}, {text}")
 
 
 def write(folder: Path, before: int, new: int, seconds: float) -> dict[str, Any]:

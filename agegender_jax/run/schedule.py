@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 class Schedule:
-    """Decides for each step of a run, in order, whether it is evaluated and saved."""
+    """Decide for each step of a run, in order, whether it is evaluated and saved."""
 
     def __init__(self, config: ConfigDict, steps_per_epoch: int, num_steps: int, start: int):
         self.num_steps, self.saved, self.save_every = num_steps, start, config.checkpoint.every_steps

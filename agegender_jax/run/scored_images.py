@@ -84,6 +84,6 @@ def without_leaked(runs: Sequence[Workdir], dataset: Dataset, split: str, progre
 
 
 def _fingerprint(run: Workdir) -> str:
-    """Return that of the source that a run was trained on; where run.json does not say, one that no other run has."""
+    """Return the fingerprint of a run's source; the run's path where run.json has none, as no other run has that."""
     source = (run.read_run() or {}).get("source")
     return (source.get("fingerprint") if isinstance(source, dict) else None) or str(run.path)

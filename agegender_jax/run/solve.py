@@ -39,7 +39,7 @@ FIT = "fit.json"
 
 
 def is_solved(config: ConfigDict) -> bool:
-    """Whether a config's net is solved and not trained by steps."""
+    """Return whether a config's net is solved and not trained by steps."""
     return config.model.name == "region_sift" or config.model.head in models.SOLVED
 
 

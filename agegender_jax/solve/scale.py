@@ -25,8 +25,8 @@ def factor(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     def loss(log_a: float) -> float:
         return cross_entropy(np.exp(log_a) * scores, targets)
 
-    found = minimize_scalar(loss, bounds=FACTORS, method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x)), float(found.fun)
+    result = minimize_scalar(loss, bounds=FACTORS, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(result.x)), float(result.fun)
 
 
 def line(scores: np.ndarray, gender: np.ndarray) -> tuple[float, float]:

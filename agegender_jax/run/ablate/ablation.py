@@ -93,14 +93,14 @@ def _train(
     stop: StopFlag,
 ) -> None:
     """Train the runs that are not finished; stop between runs after a signal."""
-    trained, begun = 0, time.monotonic()
+    trained, started = 0, time.monotonic()
     todo = sum(not finished_runs.is_finished(run) for run in runs.values())
     for i, ((name, seed), run) in enumerate(runs.items(), 1):
         text = f"run {i} of {len(runs)}: {name}, seed {seed}"
         if finished_runs.is_finished(run):
             progress.note(f"{text}: finished before")
         else:
-            minutes = (time.monotonic() - begun) / 60 / max(trained, 1) * (todo - trained)
+            minutes = (time.monotonic() - started) / 60 / max(trained, 1) * (todo - trained)
             progress.note(f"{text}; about {minutes:.0f} minutes left" if trained else text)
             config = copy.deepcopy(configs[name])
             config.seed = seed

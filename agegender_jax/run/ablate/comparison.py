@@ -42,9 +42,9 @@ def results(
         pairs += [(len(variants), i) for i in range(len(variants))]
     outcomes = [_outcomes(probs, row["heads"], dataset) for probs, row in zip(predictions, rows, strict=True)]
     for row, values in zip(rows, outcomes, strict=True):
-        row |= {name: None if of is None else metrics.mean(of) for name, of in values.items()}
+        row |= {name: None if seeds is None else metrics.mean(seeds) for name, seeds in values.items()}
         row["by_seed"] = {
-            name: None if of is None else [metrics.mean(seed) for seed in of] for name, of in values.items()
+            name: None if seeds is None else [metrics.mean(seed) for seed in seeds] for name, seeds in values.items()
         }
     group = dataset.prepared.group[dataset.indices("test")]
     differences = [
@@ -87,13 +87,13 @@ def caution(seeds: int) -> str:
 
 
 def _table(difference: dict, a: dict, b: dict) -> Table:
-    shown = Table(title=f"{_label(a)} against {_label(b)}", title_justify="left")
+    table = Table(title=f"{_label(a)} against {_label(b)}", title_justify="left")
     for heading in ("score", "first", "second", "the first is, with 95 % interval", "over the seeds"):
-        shown.add_column(heading, justify="left" if heading == "score" else "right")
+        table.add_column(heading, justify="left" if heading == "score" else "right")
     for name, text in (("age_accuracy", "age accuracy"), ("gender_accuracy", "gender accuracy"), ("aabd", "AABD")):
         cells = ("not trained in both", "") if difference[name] is None else _cells(difference[name], name)
-        shown.add_row(text, *("n/a" if row[name] is None else f"{row[name]:.3f}" for row in (a, b)), *cells)
-    return shown
+        table.add_row(text, *("n/a" if row[name] is None else f"{row[name]:.3f}" for row in (a, b)), *cells)
+    return table
 
 
 def _listed(seeds: Sequence[int]) -> str:

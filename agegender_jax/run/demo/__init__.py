@@ -1,4 +1,4 @@
-"""The demo command: a local web page that answers about photos."""
+"""The demo command: a local web page that predicts for photos."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From the bytes of a photo to the answer as HTML."""
+"""The predictions for a photo, as HTML."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,10 +15,10 @@ EXPLAINED = 6  # faces of a photo that get maps
 
 
 class PhotoAnswerer:
-    """Answers about photos, and shows what the nets looked at.
+    """Predict for photos, and explain the predictions.
 
     Args:
-      predictor: with a batch size of 1, so that few faces take no longer than they need.
+      predictor: with a batch size of 1, so that padding costs no time.
       methods: attributions, of explain.METHODS; those that a net lacks are left out.
     """
 

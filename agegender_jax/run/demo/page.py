@@ -16,7 +16,7 @@ from agegender_jax.report import photo_answer
 
 TITLE = "Age and gender of faces"
 ABOUT = f"""# {TITLE}
-Choose a photo or take one. It is answered on the machine that this page comes from, and not stored."""
+Choose a photo or take one. It is processed on the machine that serves this page, and not stored."""
 NOTHING = "The answer appears here."
 EXPIRED = "The upload has expired; choose the photo again."
 FONTS = ["system-ui", "sans-serif"]
@@ -29,7 +29,7 @@ footer { display: none !important; }
 .source-selection button svg { width: 24px !important; height: 24px !important; margin: auto; }
 """
 WAITING = 16  # photos in the queue; more are refused
-KEPT = 60  # seconds after which an upload that was not answered is deleted
+EXPIRE_AFTER = 60  # seconds after which an upload that was not answered is deleted
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
         except FileNotFoundError:
             return photo_answer.message(EXPIRED), gradio.update(value=None)
 
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(EXPIRE_AFTER, EXPIRE_AFTER)) as page:
         gradio.Markdown(ABOUT)
         with gradio.Row():
             with gradio.Column(scale=2, min_width=300):
@@ -98,14 +98,14 @@ def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
                     label="Photo", sources=["upload", "webcam"], type="filepath", height=300, placeholder=CHOOSE
                 )
             with gradio.Column(scale=3, min_width=300):
-                shown = gradio.HTML(photo_answer.message(NOTHING))
+                output = gradio.HTML(photo_answer.message(NOTHING))
         photo.input(
             respond,
             photo,
-            [shown, photo],
-            preprocess=False,  # Gradio's reports a file that is no picture as a fault
+            [output, photo],
+            preprocess=False,  # Gradio's own reports a file that is no picture as an internal error
             api_visibility="private",
-            show_progress_on=shown,
+            show_progress_on=output,
         )
     return page.queue(max_size=WAITING)
 
@@ -129,7 +129,7 @@ def _take(name: Any, folder: Path) -> bytes:
 
 @contextlib.contextmanager
 def _environment(folder: str) -> Iterator[None]:
-    """Gradio's settings that have no argument: the folder of uploads, and no proxy to reach its own server."""
+    """Set Gradio's settings that have no argument: the folder of uploads, and no proxy to reach its own server."""
     settings = {"GRADIO_TEMP_DIR": folder, "NO_PROXY": "*", "no_proxy": "*"}
     earlier = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)

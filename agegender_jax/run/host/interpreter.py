@@ -15,12 +15,12 @@ GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "j
 
 
 def owns_process() -> bool:
-    """Return whether the process was started as one of our programs and runs nothing else.
+    """Return whether the process was started as one of this package's programs and runs nothing else.
 
     False under a debugger, coverage, IPython, runpy or a test runner: such a process must not be replaced or ended.
     """
     traced = sys.gettrace() is not None or sys.getprofile() is not None
-    return not traced and not sys.flags.interactive and _is_ours(*_target(sys.orig_argv[1:]))
+    return not traced and not sys.flags.interactive and _is_own_program(*_target(sys.orig_argv[1:]))
 
 
 def uses_cpu() -> bool:
@@ -50,13 +50,9 @@ def _target(arguments: list[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _is_ours(kind: str, name: str) -> bool:
+def _is_own_program(kind: str, name: str) -> bool:
     if kind == "m":
-        return name.startswith(("launch.", "benchmarks.")) or name in (
-            "agegender_jax",
-            "agegender_jax.cli",
-            "agegender_jax.cli.__main__",
-        )
+        return name.startswith(("launch.", "benchmarks.")) or name in MODULES
     return kind == "" and Path(name).name in ("agegender", "agegender.exe")
 
 
@@ -92,7 +88,7 @@ def settle_streams() -> None:
 
 
 def settle_environment() -> None:
-    """Remove settings of other programs from the environment that would end one of ours; for a process of our own."""
+    """Remove settings of other programs from the environment that would end this one; for a process that we own."""
     os.environ["MPLBACKEND"] = "agg"
     for name in ("MATPLOTLIBRC", "MPLSTYLE"):
         os.environ.pop(name, None)

@@ -19,10 +19,10 @@ def use_large() -> str | None:
     process starts. It is removed from the environment again, so that no child process inherits it.
 
     Nothing is restarted where GLIBC_TUNABLES already names `glibc.malloc.hugetlb`, where jax will compute on another
-    device than the CPU, or where the process is not ours (`interpreter.owns_process`).
+    device than the CPU, or where we do not own the process (`interpreter.owns_process`).
 
     Returns:
-      A line that says how to get large pages, where they would help and the process is not ours; else None.
+      A line that says how to get large pages, where they would help and we do not own the process; else None.
     """
     if RESTARTED in os.environ:
         _set_or_remove("GLIBC_TUNABLES", os.environ.pop(RESTARTED))

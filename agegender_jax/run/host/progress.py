@@ -28,7 +28,7 @@ class StatusBars(Bars):
 
 
 class Progress:
-    """All that a job prints on stdout. Once nobody reads it (`| head`) it prints nothing more.
+    """All that a job prints on stdout. Once the pipe is closed (`| head`) it prints nothing more.
 
     Args:
       silent: print nothing; for all processes of a run but process 0.
@@ -43,7 +43,7 @@ class Progress:
         self._task: Any = None
         self._prepared_at, self._prepared_text = 0.0, ""
         self._epochs, self._steps_per_epoch = 0.0, 1
-        self._begun: tuple[float, int] | None = None  # when the first step was dispatched, and its number
+        self._started: tuple[float, int] | None = None  # when the first step was dispatched, and its number
 
     def __enter__(self) -> "Progress":
         if self.terminal:
@@ -90,15 +90,15 @@ class Progress:
     def start(self, step: int, num_steps: int, steps_per_epoch: int) -> None:
         """Show that training begins after `step` of `num_steps` steps."""
         self._epochs, self._steps_per_epoch = num_steps / steps_per_epoch, steps_per_epoch
-        self._num_steps, self._begun = num_steps, None
+        self._num_steps, self._started = num_steps, None
         self._line(f"training: {num_steps} steps, {steps_per_epoch} an epoch; compiling the step")
         if self._bars is not None:
             self._new_task(self._epoch(step), num_steps, completed=step)
 
     def step(self, step: int) -> None:
         """Show that a step was dispatched. The time left is estimated from the first one on, which was compiled."""
-        if self._begun is None:
-            self._begun = time.monotonic(), step
+        if self._started is None:
+            self._started = time.monotonic(), step
         if self._bars is not None:
             self._do(self._bars.update, self._task, completed=step, description=self._epoch(step))
 
@@ -121,10 +121,10 @@ class Progress:
         return f"epoch {step / self._steps_per_epoch:.2f}/{self._epochs:.2f}"
 
     def _eta(self, step: int) -> list[str]:
-        begun, first = self._begun or (0.0, step)
+        started, first = self._started or (0.0, step)
         if step <= first:
             return []
-        seconds = int((time.monotonic() - begun) / (step - first) * (self._num_steps - step))
+        seconds = int((time.monotonic() - started) / (step - first) * (self._num_steps - step))
         return [f"ETA {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"]
 
     def _new_task(self, text: str, total: int, completed: int = 0) -> None:

@@ -24,8 +24,8 @@ class StopFlag:
 
     The main thread polls the flag. Python runs its signal handlers only between bytecodes, which a compilation can
     put off by a minute, so a thread watches the bytes that the interpreter's own handler writes. It sets the flag,
-    and where the process is ours it ends it: at the second signal, and where nothing is unsaved `grace` seconds after
-    the first. In somebody else's process, a notebook for example, the second signal raises KeyboardInterrupt instead.
+    and ends the process if `owns_process`: at the second signal, and where nothing is unsaved `grace` seconds after
+    the first. In another program's process, such as a notebook's, the second signal raises KeyboardInterrupt instead.
     Outside the main thread, where Python allows no handlers, entering has no effect.
 
     Args:

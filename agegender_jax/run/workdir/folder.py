@@ -120,7 +120,7 @@ class Workdir:
             note(f"WARNING: {warning}")
 
     def restore_start(self, config: Any, command: Sequence[str], prepared: Any, assignment: Sequence[str]) -> None:
-        """Write those files of `write_start` again that were taken away during the run."""
+        """Write those files of `write_start` again that were removed during the run."""
         if not self.config.exists():
             self.write_config(config_lib.to_dict(config))
         if not self.run.exists():
