@@ -55,7 +55,7 @@ class Stopped(Exception):
     """Stopped by a signal with everything saved; the same command resumes.
 
     Args:
-      code: 75 (SIGTERM) or 130 (Ctrl-C).
+      code: 75 (SIGTERM, SIGHUP) or 130 (Ctrl-C).
       step: the training step that was saved; None outside the training loop.
       doing: what was stopped, where there is no step.
     """

@@ -1,5 +1,6 @@
 """Paths that users type, files that are replaced atomically, and JSON without NaN, with a digest of its own."""
 
+import errno
 import hashlib
 import json
 import math
@@ -11,6 +12,7 @@ from typing import Any
 from agegender_jax.errors import ConfigError
 
 DIGEST = "digest"  # field of sealed JSON
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of a file system without
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 

@@ -1,6 +1,6 @@
 """Run programs in forked children of one helper process that has imported their modules; each start is seconds shorter.
 
-As a program it is that helper: a line of JSON on stdin for each child, its exit code on stdout.
+As a program it is that helper: a line of JSON on stdin for each request, a line of JSON on stdout for each reply.
 """
 
 import atexit
@@ -9,10 +9,12 @@ import json
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,22 +24,71 @@ _helper: subprocess.Popen | None = None
 
 def run(argv, cwd, env, timeout):
     """Run `launch.NAME` as argv = [python, "-m", "launch.NAME", ...] says, as subprocess.run with captured output."""
-    helper = _start_helper()
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [os.path.join(folder, name) for name in ("stdout", "stderr")]
+    child = start(argv, cwd, env)
+    try:
+        code = child.wait(timeout)
+    finally:
+        child.kill()
+    return subprocess.CompletedProcess(argv, code, *child.outputs())
+
+
+def start(argv, cwd, env, stdout=None):
+    """Start the program, as `run` does, and return its Child; its process is a real one, to be signalled or killed."""
+    return Child(argv, cwd, env, stdout)
+
+
+class Child:
+    """A forked program.
+
+    Args:
+      stdout: path that it writes to, instead of a file of its own.
+
+    Attributes:
+      pid: of its process; it stays taken until `wait` has returned.
+      code: exit code, or minus the signal's number; None before the end was waited for.
+    """
+
+    def __init__(self, argv, cwd, env, stdout=None):
+        self.argv, self.code = argv, None
+        self._folder = tempfile.TemporaryDirectory()
+        outputs = [str(stdout or pathlib.Path(self._folder.name, "stdout")), os.path.join(self._folder.name, "stderr")]
         request = {"module": argv[2], "argv": argv[3:], "cwd": str(cwd), "env": dict(env), "outputs": outputs}
-        timer = threading.Timer(timeout, helper.kill)
-        timer.start()
-        try:
-            helper.stdin.write(json.dumps(request) + "\n")
-            helper.stdin.flush()
-            code = int(helper.stdout.readline())
-        except ValueError:  # the helper was killed
-            raise subprocess.TimeoutExpired(argv, timeout) from None
-        finally:
-            timer.cancel()
-        stdout, stderr = (pathlib.Path(path).read_text() for path in outputs)
-    return subprocess.CompletedProcess(argv, code, stdout, stderr)
+        self._helper = _start_helper()
+        self.pid = self._ask({"fork": request})
+
+    def wait(self, timeout):
+        """Return the exit code; raise subprocess.TimeoutExpired if the program runs on."""
+        if self.code is None:
+            self.code = self._ask({"wait": self.pid, "timeout": timeout})
+        if self.code is None:
+            raise subprocess.TimeoutExpired(self.argv, timeout)
+        return self.code
+
+    def poll(self):
+        """Return the exit code, None while the program runs."""
+        if self.code is None:
+            self.code = self._ask({"wait": self.pid, "timeout": 0})
+        return self.code
+
+    def send_signal(self, number):
+        """Send a signal, unless the end was waited for."""
+        if self.code is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        """Kill the program if it still runs, and wait for its end."""
+        self.send_signal(signal.SIGKILL)
+        self.wait(60)
+
+    def outputs(self):
+        """Return what was written so far to stdout and stderr."""
+        paths = (pathlib.Path(self._folder.name, name) for name in ("stdout", "stderr"))
+        return [path.read_text() if path.exists() else "" for path in paths]
+
+    def _ask(self, request):
+        self._helper.stdin.write(json.dumps(request) + "\n")
+        self._helper.stdin.flush()
+        return json.loads(self._helper.stdout.readline())
 
 
 def _start_helper():
@@ -64,6 +115,7 @@ def _child(module, argv, cwd, env, outputs):
         os.environ.clear()
         os.environ.update(env)
         sys.argv = [str(ROOT / f"{module.replace('.', '/')}.py"), *argv]
+        sys.orig_argv = [sys.executable, "-m", module, *argv]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as exit_:
@@ -77,6 +129,18 @@ def _child(module, argv, cwd, env, outputs):
         os._exit(code)
 
 
+def _wait(pid, timeout):
+    """Return the exit code, or None if the process still runs after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.005)
+
+
 def main():
     sys.path.insert(0, str(ROOT))
     for name in IMPORTED:
@@ -84,12 +148,17 @@ def main():
     assert not sys.modules["jax._src.xla_bridge"].backends_are_initialized()  # their threads do not survive a fork
     replies = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            os.close(0)
-            os.open(os.devnull, os.O_RDONLY)
-            _child(**json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=replies, flush=True)
+        request = json.loads(line)
+        if "fork" in request:
+            reply = os.fork()
+            if not reply:
+                os.close(0)
+                os.open(os.devnull, os.O_RDONLY)
+                os.setsid()  # no signal of a terminal reaches it
+                _child(**request["fork"])
+        else:
+            reply = _wait(request["wait"], request["timeout"])
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def start(then="pass", owns=True):
     return process
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_process_with_nothing_unsaved_leaves_after_the_grace(number, code):
     with start() as process:
         process.send_signal(number)
@@ -87,6 +87,17 @@ def test_handlers_are_put_back_and_shared():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     with stop_flag() as another:
         assert another is not outer and another.code is None
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopFlag() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.code is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_outside_the_main_thread_nothing_changes():

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from agegender_jax.errors import ConfigError, DataError, UserError
-from agegender_jax.files import sync
+from agegender_jax.files import NO_LOCKS, sync
 
 Progress = Callable[[int, int, str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT)
 POLL_S = 0.1  # between two tries to take a lock
 OTHER_FOLDER = "choose a folder that you can write: --config.data.cache_dir=DIR (launch.audit: --cache_dir=DIR)"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NO_ALLOCATION = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -82,7 +81,7 @@ def _lock(handle: int, progress: Progress | None) -> bool:
                 progress(0, 1, "waiting for another process that prepares the same images")
             time.sleep(POLL_S)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 return False
             raise
 

@@ -116,9 +116,16 @@ def describe(row: dict) -> str:
 
 
 def table(rows: dict[str, dict]) -> str:
-    """Return the results as a Markdown table; docs/reliability.md has it."""
+    """Return the results as a Markdown table, one row for all variants of a point; docs/reliability.md has it."""
+    groups: dict[str, list[dict]] = {}
+    for name, row in rows.items():
+        groups.setdefault(name.partition("[")[0], []).append(row)
     lines = ["| point | fault and promise | as promised |", "|---|---|---|"]
-    lines += [f"| `{name}` | {row['what']} | {describe(row)} |" for name, row in rows.items()]
+    for name, group in groups.items():
+        trials, failures = (sum(row[key] for row in group) for key in ("trials", "failures"))
+        total = {"trials": trials, "failures": failures}
+        skipped = {row["skipped"]: "" for row in group if "skipped" in row}
+        lines.append(f"| `{name}` | {group[0]['what']} | {'; '.join([describe(total)] * (trials > 0) + [*skipped])} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first signal requests a stop after saving, the second ends the process at once."""
+"""SIGTERM, SIGHUP and Ctrl-C: the first signal requests a stop after saving, the second ends the process at once."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from agegender_jax.errors import Stopped
 
-CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
+CODES = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 GRACE = 5.0  # seconds for the main thread to stop by itself where nothing would be lost
 REPEAT = 1.0  # seconds in which a second signal counts as the first: schedulers signal both launcher and task
 SHOW_CURSOR = b"\x1b[?25h"  # progress bars hide it
@@ -20,13 +20,14 @@ _active: "StopFlag | None" = None
 
 
 class StopFlag:
-    """While entered, `code` is None until a signal requests a stop, then 75 (SIGTERM) or 130 (Ctrl-C).
+    """While entered, `code` is None until a signal requests a stop, then 75 (SIGTERM, SIGHUP) or 130 (Ctrl-C).
 
     The main thread polls the flag. Python runs its signal handlers only between bytecodes, which a compilation can
     put off by a minute, so a thread watches the bytes that the interpreter's own handler writes. It sets the flag,
     and ends the process if `owns_process`: at the second signal, and where nothing is unsaved `grace` seconds after
     the first. In another program's process, such as a notebook's, the second signal raises KeyboardInterrupt instead.
-    Outside the main thread, where Python allows no handlers, entering has no effect.
+    Outside the main thread, where Python allows no handlers, entering has no effect. A SIGHUP that is ignored, as under
+    nohup, stays ignored.
 
     Args:
       owns_process: whether the process may be ended.
@@ -50,7 +51,8 @@ class StopFlag:
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, self._handle) for number in CODES}
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        self._previous = {number: signal.signal(number, self._handle) for number in CODES.keys() - ignored}
         threading.Thread(target=self._watch, args=(self._read,), daemon=True).start()
         return self
 

@@ -1,11 +1,8 @@
 """The folder of a run: its lock and its files."""
 
 import csv
-import fcntl
 import io
 import json
-import os
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +11,13 @@ from agegender_jax import config as config_lib
 from agegender_jax import files
 from agegender_jax.data import splits
 from agegender_jax.errors import ConfigError
-from agegender_jax.run.workdir import provenance
-
-LOCK = "LOCK"
+from agegender_jax.run.workdir import lock, provenance
 
 
 class Workdir:
     """The folder of one run. As a context manager it makes the folder and locks it.
 
-    The lock is the operating system's: it is released when the process ends, however that ends.
+    The lock ends with the process, however that ends; see `lock.take` for file systems without locks.
 
     Raises:
       ConfigError: on entry, when the folder cannot be made or written, or another process has locked it.
@@ -54,32 +49,14 @@ class Workdir:
             ) from None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / LOCK, "ab+", buffering=0)
+            self._lock = lock.take(self.path)
         except OSError as error:
-            raise self._unusable(error) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(lock)
-            lock.close()
-            raise ConfigError(
-                f"the workdir is in use by {holder}", str(self.path), "wait for that run, or use another --workdir"
-            ) from None
-        except OSError as error:
-            lock.close()
-            raise self._unusable(error) from None
-        self._lock = lock
-        try:
-            lock.truncate(0)
-            lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        except OSError as error:
-            self.__exit__()
             raise self._unusable(error) from None
         return self
 
     def __exit__(self, *error) -> None:
         if self._lock is not None:
-            self._lock.close()
+            lock.release(self._lock)
             self._lock = None
 
     def read_config(self) -> dict | None:
@@ -183,12 +160,3 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> No
     writer.writerow(header)
     writer.writerows(rows)
     files.replace(path, text.getvalue())
-
-
-def _holder(lock: io.FileIO) -> str:
-    try:
-        lock.seek(0)
-        holder = json.loads(lock.read(4096))
-        return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"

@@ -10,7 +10,8 @@ from typing import Any
 
 from agegender_jax import files
 from agegender_jax.errors import ConfigError
-from agegender_jax.run.workdir.folder import LOCK, write_json
+from agegender_jax.run.workdir.folder import write_json
+from agegender_jax.run.workdir.lock import LOCK
 
 
 def make_out(folder: Path) -> None:
@@ -37,7 +38,10 @@ def make_out(folder: Path) -> None:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to the folder of --out; raise ConfigError if one does."""
+    """Keep other processes from writing to the folder of --out; raise ConfigError if one does.
+
+    Where the file system has no locks, nothing keeps them from it; files are replaced whole.
+    """
     with open(folder / ".lock", "ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,6 +49,9 @@ def hold(folder: Path) -> Iterator[None]:
             raise ConfigError(
                 "another process writes to --out", str(folder), "wait for it, or name another --out"
             ) from None
+        except OSError as error:
+            if error.errno not in files.NO_LOCKS:
+                raise
         yield
 
 

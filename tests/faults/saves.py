@@ -1,0 +1,149 @@
+"""kill -9 inside a save: at most the steps since the save before are lost."""
+
+import os
+import pathlib
+import re
+import signal
+import threading
+import time
+
+from tests.faults import disturbed, jobs, tiny_config
+from tests.faults.registry import Outcome, point
+
+INSIDE = ("middle", "before the manifest", "before the rename", "after the rename")
+AROUND = ("manifest half written", "scores half written", "while an old step is removed", "log line torn")
+DIES = "dies in the save of step "
+MOST_FOLDERS = 5  # three steps that stay, one growing, one leaving
+
+
+def die_in(place, count, delay):
+    """Kill this process the `count`-th time that a save reaches `place`; `delay` seconds into it for `middle`."""
+    from agegender_jax import files
+    from agegender_jax.checkpoint import folder, manifest, tree
+    from agegender_jax.run.workdir import logs
+
+    left = [count]
+
+    def die(step):
+        left[0] -= 1
+        if left[0] == 0:
+            os.write(2, f"{DIES}{step}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(module, name, step_of, applies=lambda *args: True):
+        original = getattr(module, name)
+
+        def patched(*args):
+            if applies(*args):
+                die(step_of(*args))
+            return original(*args)
+
+        setattr(module, name, patched)
+
+    def after(module, name, step_of):
+        original = getattr(module, name)
+
+        def patched(*args):
+            original(*args)
+            die(step_of(*args))
+
+        setattr(module, name, patched)
+
+    def halve(path, data):
+        path.with_name(f".{path.name}.{os.getpid()}.tmp").write_text(str(data)[: len(data) // 2])
+
+    def half_of(name, known):
+        original = files.replace
+
+        def patched(path, data):
+            if path.name == name and known(path):
+                halve(path, data)
+                die(path.parent.name.partition(".")[0])
+            original(path, data)
+
+        files.replace = patched
+
+    def torn(log, row):
+        with open(log.path, "ab") as file:
+            file.write(files.to_json(row).encode()[:20])
+        die(row["step"])
+
+    def slow_checkpointer():
+        orbax = checkpointer()
+        save = orbax.save
+
+        def patched(path, nested):
+            threading.Thread(target=lambda: (time.sleep(delay), die(path.parent.name.partition(".")[0]))).start()
+            save(path, nested)
+            time.sleep(2 * delay)
+
+        orbax.save = patched
+        return orbax
+
+    if place == "middle":
+        checkpointer = tree.checkpointer
+        tree.checkpointer = slow_checkpointer
+    elif place == "before the manifest":
+        before(manifest, "write", lambda growing, step, metrics: step)
+    elif place == "before the rename":
+        before(folder, "swap_in", lambda growing, final: final.name)
+    elif place == "after the rename":
+        after(folder, "swap_in", lambda growing, final: final.name)
+    elif place == "manifest half written":
+        half_of("manifest.json", lambda path: path.parent.name.endswith(".saving"))
+    elif place == "scores half written":
+        half_of("manifest.json", lambda path: path.parent.name.isdecimal())
+    elif place == "while an old step is removed":
+        before(folder.shutil, "rmtree", lambda path, **how: max(_steps(path.parent)), _is_leaving)
+    elif place == "log line torn":
+        append = logs.MetricsLog.append
+        logs.MetricsLog.append = lambda log, row: (torn(log, row), append(log, row))
+
+
+def _is_leaving(path, **how):
+    return str(path).endswith(".leaving")
+
+
+def _steps(checkpoints):
+    return [int(path.name) for path in pathlib.Path(checkpoints).iterdir() if path.name.isdecimal()]
+
+
+def measure(places, trials, rng, folder, net):
+    """Let one start after another die in a save, until `trials` have; every run ends as an undisturbed one."""
+    setting = disturbed.Setting(net)
+    codes, (_, errors) = setting.finish(folder, "undisturbed")
+    if any(codes):
+        return Outcome(1, [f"undisturbed: {errors[-300:]}"])
+    expected, failures, done, runs, lost = jobs.outcome(folder / "undisturbed"), [], 0, 0, [0]
+    while done < trials:
+        workdir, code, saving = folder / f"run{runs}", -signal.SIGKILL, 0
+        runs += 1
+        while code == -signal.SIGKILL:
+            place = places[done % len(places)]
+            patch = (die_in, place, rng.choice((1, 1, 2)), rng.uniform(0, 0.1)) if done < trials else None
+            (child,) = setting.start(folder, workdir.name, patch=patch)
+            code = child.wait(jobs.TIMEOUT)
+            output, errors = child.outputs()
+            resumed = re.search(r"resumed at step (\d+)", output)
+            lost.append(saving - int(resumed[1] if resumed else 0))
+            if lost[-1] > tiny_config.INTERVAL:
+                failures.append(f"before fault {done}: died in the save of {saving}: {output[:300]}")
+            if code == -signal.SIGKILL:
+                done += 1
+                saving = int(errors.partition(DIES)[2].split()[0])
+                names = [path.name for path in (workdir / "checkpoints").iterdir()]
+                failures += [f"{place}: the folder grows: {names}"] if len(names) > MOST_FOLDERS else []
+        problems = [errors[-300:]] if code else jobs.differences(workdir, expected)
+        problems += [f"{name} is left" for name in disturbed.leftovers(workdir)]
+        failures += [f"run {runs}: {', '.join(problems[:6])}"] if problems else []
+    return Outcome(trials, failures, {"runs": runs, "most_steps_lost": max(lost)})
+
+
+@point("kill -9 inside a save, at four points: at most one interval is lost", push=0, release=40)
+def inside(trials, rng, folder):
+    return measure(INSIDE, trials, rng, folder, "ran")
+
+
+@point("kill -9 around a save, five times in a row: nothing is lost, the folder does not grow", push=0, release=20)
+def around(trials, rng, folder):
+    return measure(AROUND, trials, rng, folder, "resnet")
