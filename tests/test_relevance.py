@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_explain import BACKBONES, IMAGES, outputs, random_variable, tiny
+from test_attributions import BACKBONES, IMAGES, outputs, random_variable, tiny
 
 from agegender_jax import explain
 from agegender_jax.explain import lrp

@@ -37,7 +37,7 @@ def _changes(file: str, tests: tuple[str, ...], *rows: tuple[str, str, str]) -> 
 
 STEP = (
     "test_step_loss",
-    "test_keys",
+    "test_random_keys",
     "test_ema",
     "test_regularisation",
     "test_accumulation",
@@ -355,7 +355,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     *_changes(
         "agegender_jax/run/initial_state.py",
-        ("test_initial", "test_resume"),
+        ("test_initial_weights", "test_resume"),
         ("resume from the seed", "if resuming else None", "if False else None"),
         ("weights to start from ignored", "    if not weights:\n        return state", "    return state"),
     ),

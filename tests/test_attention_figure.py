@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from test_explain import random_variable
+from test_attributions import random_variable
 
 from agegender_jax import models
 from agegender_jax.models.agegender import AgeGenderNet

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_explain import random_variable
+from test_attributions import random_variable
 
 from agegender_jax import data, explain, models, report, synthetic
 from agegender_jax.explain import faithfulness, localisation, maps, sanity, scoring
