@@ -2,8 +2,8 @@
 
 python -m launch.baselines --config=configs/baselines.py --config.data.source=crop_part1.tar --workdir=runs/baselines
 
-Variants after a colon: small (the default: 64 pixels, width 0.25, 40 epochs), quick (48 pixels, two epochs, width
-0.125, drawn faces: minutes). docs/baselines.md has the systems.
+Variants after a colon: small (the default: 64 pixels, width 0.25, 20 epochs), quick (48 pixels, width 0.125, 6 epochs,
+2,000 drawn faces). docs/baselines.md has the systems, and how long they take.
 """
 
 from agegender_jax import config as config_lib
@@ -11,7 +11,7 @@ from agegender_jax import config as config_lib
 
 def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
-    config.update({"batch_size": 64, "num_epochs": 40})
+    config.update({"batch_size": 64, "num_epochs": 20})
     config.model.width = 0.25
     config.data.image_size = 64
     config.optimizer.lr = 0.001

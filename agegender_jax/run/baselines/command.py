@@ -11,7 +11,7 @@ from agegender_jax import extras, files, models
 from agegender_jax.config import nearest
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, Stopped
-from agegender_jax.run import dataset, train
+from agegender_jax.run import dataset, solve, train
 from agegender_jax.run.baselines import page, speed, table
 from agegender_jax.run.baselines.systems import REFERENCE, SYSTEMS, System, config_of
 from agegender_jax.run.host.progress import Progress
@@ -26,7 +26,8 @@ def baselines(
 ) -> dict:
     """Train the systems, one run a folder of `workdir`, and return the content of baselines.json.
 
-    The table is written after each system, with all that are finished in the folder.
+    Systems that are solved from nothing come first, for they take the least time. The table is written after each
+    system, with all that are finished in the folder.
 
     Args:
       config: the common fields; each system changes some.
@@ -43,6 +44,7 @@ def baselines(
             for rows in (chosen, of_table)
         )
     configs = check(chosen, config, Workdir(workdir))
+    chosen.sort(key=lambda system: bool(system.starts_from) or not solve.is_solved(configs[system.name]))
     with Workdir(workdir) as folder, stop_flag() as stop:
         check_same(folder, config)
         progress = Progress(stop=stop)
