@@ -29,6 +29,7 @@
 | model.grid, model.patch  | of deep_attention: cells and pixels of a patch, a side              |
 | model.low                | of deep_attention: how much smaller the image is that chooses       |
 | model.patches            | of deep_attention: attended, or the controls uniform and none       |
+| model.top, model.trunk   | of deep_attention: how many patches predict, 0 for all; small, vgg16 |
 | model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
 | model.elm_hidden, elm.scale | of the elm head: random units, and the spread of their weights   |
 | model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |
@@ -115,6 +116,8 @@ def default() -> ConfigDict:
                 "patch": 40,
                 "low": 2,
                 "patches": "attended",
+                "top": 0,
+                "trunk": "small",
                 "head": "softmax",
                 "elm_hidden": 1000,
                 "points": "five",
@@ -194,6 +197,7 @@ CHOICES = {
     "model.learning": ("residual", "naive", "none"),
     "model.initial": ("default", "he", "paper"),
     "model.patches": ("attended", "uniform", "none"),
+    "model.trunk": ("small", "vgg16"),
     "model.head": ("softmax", "elm", "ridge"),
     "model.points": ("five", "nine"),
     "model.classifier": ("layered", "flat", "rbf", "lda"),
@@ -217,6 +221,7 @@ RANGES = {
     "model.grid": "[1, 32]",
     "model.patch": "[8, 512]",
     "model.low": "[1, 8]",
+    "model.top": "[-1024, 1024]",
     "model.elm_hidden": "[1, 20000]",
     "model.support": "[0, inf)",
     "elm.scale": "(0, inf)",

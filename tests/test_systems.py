@@ -11,8 +11,9 @@ import pytest
 import scipy.linalg
 from test_models import shapes_of
 
-from agegender_jax import data, models
+from agegender_jax import data, ensemble, models, report
 from agegender_jax.errors import ConfigError
+from agegender_jax.explain import patches
 from agegender_jax.models import deep_attention, frequency_critic, initializers, local_dnn, region_sift, sizes
 from agegender_jax.models.grey import grey
 from agegender_jax.solve import elm, scale
@@ -102,6 +103,49 @@ def test_adaptive_means():
     x = jnp.arange(5.0)[None, None] * jnp.ones((1, 5, 1))
     np.testing.assert_allclose(deep_attention.adaptive_mean(x, 2)[0, 0], [1, 3])
     np.testing.assert_allclose(deep_attention.adaptive_mean(x[:, :2, :2], 3)[0, 0], [0, 0.5, 1])
+
+
+def test_the_largest_weights_alone():
+    g = jnp.array([[0.1, 0.4, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]])
+    np.testing.assert_allclose(deep_attention.largest(g, 2), [[0, 4 / 7, 0, 3 / 7], [0.5, 0.5, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(deep_attention.largest(g, -1), [[1, 0, 0, 0], [0, 0, 0, 1]], rtol=1e-6)
+    net, variables, images = attention_net()
+    attend = functools.partial(net.clone(top=1).apply, variables, images, method="attend")
+    features, (g,) = jax.jit(functools.partial(attend, train=False))()
+    assert (np.sort(g.reshape(2, 9))[:, :-1] == 0).all()
+    every, (trained,) = jax.jit(functools.partial(attend, train=True))()
+    assert (trained > 0).all() and np.abs(every - features).max() > 1e-3
+
+
+def test_how_few_patches_carry_the_prediction(monkeypatch):
+    monkeypatch.setattr(patches, "FEW", (1, 9))  # 9 are all
+    backbone, variables, _ = attention_net()
+    net = models.AgeGenderNet(backbone, 5, "none")
+    images = DRAW.integers(0, 256, (6, 36, 36, 3)).astype(np.uint8)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), data.normalize(images[:1]))
+    params = jax.tree.map(lambda leaf: jnp.asarray(DRAW.standard_normal(leaf.shape), jnp.float32), shapes["params"])
+    variables = {"params": params | {"backbone": variables["params"]}}
+    chosen = patches.attended(net.clone(backbone=backbone.clone(top=2)), variables, images)
+    assert chosen.weights.shape == (6, 9) and (chosen.weights > 0).all() and chosen.pixels.shape == (6, 9, 12, 12, 3)
+    np.testing.assert_array_equal(chosen.pixels[:, 4], images[:, 12:24, 12:24])
+    scores = patches.scores(net, variables, images)
+    assert scores["cells"] == 9 and 1 / 9 < scores["largest"] <= 1 and list(scores["few"]) == ["1"]
+    alone = ensemble.predict(net.clone(backbone=backbone.clone(top=1)), variables, images).age.argmax(-1)
+    same = alone == ensemble.predict(net, variables, images).age.argmax(-1)
+    assert scores["few"]["1"]["age"]["largest"] == pytest.approx(same.mean())
+    row = scores["few"]["1"]["gender"]
+    assert row["difference"]["mean"] == pytest.approx(row["largest"] - row["smallest"])
+    assert patches.has_patches(net) and not patches.has_patches(models.build("resnet18", num_age_classes=5))
+    assert report.patches_grid(images, chosen, ["label"] * 6).startswith(b"\x89PNG")
+
+
+def test_the_size_of_the_paper():
+    net = models.backbone("deep_attention", trunk="vgg16", patch=160)
+    images = jax.ShapeDtypeStruct((1, 448, 448, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), images)["params"]
+    dense = (7 * 7 * 512 + 1) * 4096 + (4096 + 512 + 1) * 4096
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 2 * 14_714_688 + 512 + 1 + dense
+    assert {"where5_3", "what1_1", "where_grid"} <= set(shapes)
 
 
 def test_both_trunks_learn():

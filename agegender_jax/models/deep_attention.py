@@ -10,7 +10,8 @@ seen. Chosen here:
     P_1 .. P_kk: patches of side `patch` on a regular k x k grid of the image, edges repeated
     f = ReLU(Dense(f0, sum_i g_i mean(what(P_i))))
 
-Both CNNs are small: 3x3 convolution, ReLU and 2x2 max pooling, with WHERE and WHAT units.
+Both CNNs are small: 3x3 convolution, ReLU and 2x2 max pooling, with WHERE and WHAT units. The paper's are said to be
+two VGG-16; trunk "vgg16" has the convolutions of those, and dense layers of 4096 units.
 """
 
 from collections.abc import Sequence
@@ -23,21 +24,28 @@ import numpy as np
 
 from agegender_jax.models import caffe, initializers, layers
 from agegender_jax.models.backbones import Backbone, Masks
+from agegender_jax.models.vgg import BLOCKS
 
 WHERE = (16, 32, 64, 64)
 WHAT = (16, 32, 64)
-UNITS = 128  # of the dense layers
+TRUNKS = {  # units of the convolutions before each pooling, of where and of what, and of the dense layers
+    "small": ([(units,) for units in WHERE], [(units,) for units in WHAT], 128),
+    "vgg16": (BLOCKS, BLOCKS, 4096),
+}
 PATCHES = ("attended", "uniform", "none")
 
 
 class DeepAttention(Backbone):
-    """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 128 at width 1.
+    """images float32 [B, H, W, 3], H, W >= 32 -> features float32 [B, F]; F = 128 at width 1, 4096 of trunk "vgg16".
 
     Attributes:
       grid: k, cells a side.
       patch: side of a patch in pixels.
       low: how many times smaller the image is where the net decides where to look.
       patches: "attended" as above; controls: "uniform", all g equal, and "none", f = f0.
+      top: at inference only the patches of the `top` largest g count, whose sum becomes 1; of the smallest where it is
+        negative; 0 for all.
+      trunk: one of TRUNKS.
       width: channel multiplier.
       dtype: of the layers; parameters, the grid and features stay float32.
     """
@@ -46,6 +54,8 @@ class DeepAttention(Backbone):
     patch: int = 40
     low: int = 2
     patches: str = "attended"
+    top: int = 0
+    trunk: str = "small"
     width: float = 1.0
     dtype: Any = jnp.float32
 
@@ -53,8 +63,9 @@ class DeepAttention(Backbone):
     def attend(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, Masks]:
         """Return features [B, F] and the grid g [B, k, k, 1], or () where no patch is seen."""
         layers.check_images(images)
+        where_units, what_units, _ = TRUNKS[self.trunk]
         k, small = self.grid, images if self.low == 1 else caffe.average_pool(images, self.low, self.low)
-        maps = self._trunk(small, WHERE, "where")
+        maps = self._trunk(small, where_units, "where")
         where = self._dense(maps.reshape(maps.shape[0], -1), "where_fc")
         if self.patches == "none":
             return where.astype(jnp.float32), ()
@@ -64,23 +75,34 @@ class DeepAttention(Backbone):
             g = nn.softmax(scores.reshape(-1, k * k))
         else:
             g = jnp.full((images.shape[0], k * k), 1 / k**2, jnp.float32)
+        if self.top and not train:
+            g = largest(g, self.top)
         pixels = cut(images, k, self.patch)  # [B, k k, p, p, 3]
-        what = self._trunk(pixels.reshape(-1, *pixels.shape[2:]), WHAT, "what").mean((1, 2), dtype=jnp.float32)
+        what = self._trunk(pixels.reshape(-1, *pixels.shape[2:]), what_units, "what").mean((1, 2), dtype=jnp.float32)
         what = (g[:, :, None] * what.reshape(*pixels.shape[:2], -1)).sum(1)
         features = self._dense(jnp.concatenate([where.astype(jnp.float32), what], -1), "join_fc")
         return features.astype(jnp.float32), (g.reshape(-1, k, k, 1),)
 
-    def _trunk(self, x, units: Sequence[int], name: str):
+    def _trunk(self, x, blocks: Sequence[Sequence[int]], name: str):
         x = x.astype(self.dtype)
-        for n, count in enumerate(units, 1):
-            init, count = initializers.scaled_normal("in"), layers.scaled(count, self.width)
-            x = nn.relu(layers.conv(count, 3, init=init, dtype=self.dtype, name=f"{name}{n}", bias=0.0)(x))
+        for b, block in enumerate(blocks, 1):
+            for n, count in enumerate(block, 1):
+                init, count = initializers.scaled_normal("in"), layers.scaled(count, self.width)
+                own = f"{name}{b}_{n}" if len(block) > 1 else f"{name}{b}"
+                x = nn.relu(layers.conv(count, 3, init=init, dtype=self.dtype, name=own, bias=0.0)(x))
             x = layers.caffe_max_pool(x, window=2)
         return x
 
     def _dense(self, x, name: str):
-        units, init = layers.scaled(UNITS, self.width), initializers.scaled_normal("in")
+        units, init = layers.scaled(TRUNKS[self.trunk][2], self.width), initializers.scaled_normal("in")
         return nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=init, name=name)(x))
+
+
+def largest(g: jax.Array, count: int) -> jax.Array:
+    """Return [B, K] with all but the `count` largest of each row 0, or but the smallest if negative; rows sum to 1."""
+    rank = jnp.argsort(jnp.argsort(-g, -1), -1)
+    kept = jnp.where(rank < count if count > 0 else rank >= g.shape[-1] + count, g, 0)
+    return kept / jnp.maximum(kept.sum(-1, keepdims=True), jnp.finfo(g.dtype).tiny)
 
 
 def cut(images: jax.Array, grid: int, side: int) -> jax.Array:

@@ -13,7 +13,7 @@ from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models.agegender import FEEDS, AgeGenderNet, Classifier
 from agegender_jax.models.attention import ATTENTION, LEARNING
 from agegender_jax.models.caffe import INITIAL
-from agegender_jax.models.deep_attention import PATCHES
+from agegender_jax.models.deep_attention import PATCHES, TRUNKS
 from agegender_jax.models.elm import ELMNet
 from agegender_jax.models.frequency_critic import FrequencyCritic
 from agegender_jax.models.local_dnn import POINTS, LocalDNN
@@ -37,6 +37,8 @@ def backbone(
     patch: int = 40,
     low: int = 2,
     patches: str = "attended",
+    top: int = 0,
+    trunk: str = "small",
     dtype: str = "float32",
     axis_name: str | None = None,
 ) -> nn.Module:
@@ -54,7 +56,7 @@ def backbone(
         Attention Networks; see `layers.drop_rates` for the other branches.
       initial: "paper" or "he", the initial weights of CaffeNet and GoogLeNet; "default" is "he" there, and the only
         choice of the other nets.
-      grid, patch, low, patches: of `deep_attention`, see there.
+      grid, patch, low, patches, top, trunk: of `deep_attention`, see there.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
@@ -69,9 +71,10 @@ def backbone(
     _known("learning", learning, LEARNING)
     _known("initial", initial, INITIAL)
     _known("patches", patches, PATCHES)
+    _known("trunk", trunk, TRUNKS)
     fields: dict[str, Any] = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
     fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
-    fields |= {"grid": grid, "patch": patch, "low": low, "patches": patches}
+    fields |= {"grid": grid, "patch": patch, "low": low, "patches": patches, "top": top, "trunk": trunk}
     if stem != "default":
         fields["stem"] = stem
     if initial != "default":
@@ -83,7 +86,7 @@ def backbone(
         "learning": "residual",
         "stochastic_depth": 0,
         "initial": None,
-        **{"grid": 3, "patch": 40, "low": 2, "patches": "attended"},
+        **{"grid": 3, "patch": 40, "low": 2, "patches": "attended", "top": 0, "trunk": "small"},
     }
     for option, usual in usual_values.items():
         if option not in has and fields.get(option, usual) != usual:
@@ -108,6 +111,8 @@ def build(
     patch: int = 40,
     low: int = 2,
     patches: str = "attended",
+    top: int = 0,
+    trunk: str = "small",
     dtype: str = "float32",
     head: str = "softmax",
     elm_hidden: int = 1000,
@@ -156,6 +161,8 @@ def build(
         "patch": patch,
         "low": low,
         "patches": patches,
+        "top": top,
+        "trunk": trunk,
         "dtype": dtype,
     }
     if name in SYSTEMS:

@@ -4,7 +4,7 @@ import importlib
 
 from agegender_jax.report.card import card
 from agegender_jax.report.examples import Examples, Population
-from agegender_jax.report.explanations import Explained, explanations, relevance_figure
+from agegender_jax.report.explanations import Explained, explanations, patches_figure, relevance_figure
 from agegender_jax.report.formatting import better_by, compared
 from agegender_jax.report.page import is_figure, page
 from agegender_jax.report.runs import Run, command_line
@@ -25,6 +25,8 @@ __all__ = [
     "is_figure",
     "overlays",
     "page",
+    "patches_figure",
+    "patches_grid",
     "png",
     "relevance_figure",
     "relevance_grid",
@@ -34,6 +36,7 @@ _LAZY = {  # name: module that needs matplotlib
     "draw": "figures",
     "explanation_grid": "overlay",
     "overlays": "overlay",
+    "patches_grid": "overlay",
     "png": "figures",
     "relevance_grid": "overlay",
 }

@@ -45,6 +45,11 @@ def explanations(results: dict) -> dict:
         "(blue). Grad-CAM has no sign. Each map has its own scale."
         for name in results["members"]
     }
+    with_patches = [name for name, scores in results["members"].items() if "patches" in scores]
+    figures |= {
+        patches_figure(name): f"{name}: pictures, the weights of their patches, and the patches of the largest weights."
+        for name in with_patches
+    }
     with_lrp = [name for name, heads in results["members"].items() if "lrp_account" in heads["age"]]
     if len(with_lrp) > 1:
         figures |= {
@@ -63,7 +68,7 @@ def explanations(results: dict) -> dict:
         f"were drawn anew, once, on {checked['n']} of the images (the larger of the map's and its absolute value's). A "
         f"map with a similarity of {checked['limit']} or more shows the picture rather than what the net has learned, "
         "and fails.",
-        _conservation(results),
+        *_conservation(results),
     ]
     if synthetic:
         text.append(
@@ -72,6 +77,7 @@ def explanations(results: dict) -> dict:
             "maximum is inside, and how often a random pixel would be. Weak cues, such as the jaw line, are not part "
             "of the regions."
         )
+    text += [_patches(name, results["members"][name]["patches"]) for name in with_patches]
     rows = [
         [
             f"{net}, {head}: {formatting.map_name(name)}",
@@ -94,6 +100,11 @@ def relevance_figure(head: str) -> str:
     return f"relevance_{head}.png"
 
 
+def patches_figure(net: str) -> str:
+    """Return the file name of the figure with the patches that a net attends to."""
+    return f"patches_{net}.png"
+
+
 def _maps(results: dict) -> Iterator[tuple[str, str, str, dict]]:
     for net, heads in results["members"].items():
         for head in ("age", "gender"):
@@ -101,7 +112,7 @@ def _maps(results: dict) -> Iterator[tuple[str, str, str, dict]]:
                 yield net, head, name, row
 
 
-def _conservation(results: dict) -> str:
+def _conservation(results: dict) -> list[str]:
     accounts = {
         f"{net}, {head}{': composite' if method == 'lrp_composite' else ''}": heads[head][f"{method}_account"]
         for net, heads in results["members"].items()
@@ -110,7 +121,21 @@ def _conservation(results: dict) -> str:
         if f"{method}_account" in heads[head]
     }
     parts = [f"{name} {account['error']:.1%} (at most {account['worst']:.1%})" for name, account in accounts.items()]
-    return f"Conservation error of LRP, mean magnitude relative to that of the logit: {'; '.join(parts)}."
+    text = f"Conservation error of LRP, mean magnitude relative to that of the logit: {'; '.join(parts)}."
+    return [text] if parts else []
+
+
+def _patches(name: str, scores: dict) -> str:
+    parts = [
+        f"the first {count}, {head} {row['largest']:.2f} and {row['smallest']:.2f} ({_difference(row['difference'])})"
+        for count, heads in scores["few"].items()
+        for head, row in heads.items()
+    ]
+    return (
+        f"{name} weighs {scores['cells']} patches; the largest weight is {scores['largest']:.2f} on average, equal "
+        f"weights are {1 / scores['cells']:.2f}. How often some patches alone predict what all predict, those of the "
+        f"largest weights and those of the smallest, and the difference: {'; '.join(parts)}."
+    )
 
 
 def _faithfulness(row: dict) -> list[str]:

@@ -25,6 +25,7 @@ from agegender_jax.sampling import evenly_spaced
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 SIDE = 2.0  # inches of a picture
 GRID_FACES = 6
+GRID_PATCHES = 3
 FLAT = 1e-4  # a mask that varies less counts as constant and is not drawn
 SCALES = {
     "signed": ("RdBu_r", -1, "against the class           relevance           for it"),
@@ -87,6 +88,25 @@ def explanation_grid(images: np.ndarray, maps, age: np.ndarray, gender: np.ndarr
             for method, values in attributions.items():
                 title = f"{formatting.map_name(method)}\n{prediction}"
                 rows[-1].append(Panel(images[i], title, values[i], scale(method)))
+    return png(draw(rows))
+
+
+def patches_grid(images: np.ndarray, attended, labels: Sequence[str]) -> bytes:
+    """Return a PNG of GRID_FACES evenly spaced pictures, one per row, with their weights and their first patches.
+
+    Args:
+      images: uint8 RGB [N, H, W, 3].
+      attended: explain.patches.Attended of them.
+      labels: [N], one for each picture.
+    """
+    rows = []
+    for i in evenly_spaced(len(images), GRID_FACES):
+        weights = attended.weights[i]
+        cells = weights.reshape(2 * [int(len(weights) ** 0.5)])
+        nearest = [np.arange(n) * len(cells) // n for n in images.shape[1:3]]
+        rows.append([Panel(images[i], labels[i]), Panel(images[i], "weights", cells[np.ix_(*nearest)], "mask")])
+        for place in np.argsort(-weights)[:GRID_PATCHES]:
+            rows[-1].append(Panel(attended.pixels[i, place], f"weight {weights[place]:.2f}"))
     return png(draw(rows))
 
 

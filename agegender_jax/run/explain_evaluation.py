@@ -7,7 +7,7 @@ import numpy as np
 
 from agegender_jax import loading, metrics, models, report
 from agegender_jax.errors import ConfigError
-from agegender_jax.explain import HEADS, localisation, scoring
+from agegender_jax.explain import HEADS, localisation, patches, scoring
 from agegender_jax.explain.maps import compute_maps
 from agegender_jax.labels import GENDERS
 from agegender_jax.run.dataset import Dataset
@@ -29,6 +29,8 @@ def explain(
     rows = dataset.indices(split)
     rows = rows[evenly_spaced(len(rows), count)]
     members, figures, relevance = {}, {}, {}
+    labels = dataset.prepared.age[rows], dataset.prepared.gender[rows]
+    texts = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in zip(*labels, strict=True)]
     for run, name in zip(runs, names, strict=True):
         start = time.perf_counter()
         net, variables, config, _ = loading.load_checkpoint(run.path, checkpoint, progress.warn)
@@ -41,13 +43,15 @@ def explain(
 
         maps = compute_maps(net, variables, images, progress=show)
         scores = scoring.score(net, variables, images, maps, cue_masks, show, dataset.prepared.group[rows])
+        if patches.has_patches(net):
+            scores["patches"] = patches.scores(net, variables, images, dataset.prepared.group[rows])
+            chosen = patches.attended(net, variables, images)
+            figures[report.patches_figure(name)] = report.patches_grid(images, chosen, texts)
         members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}
-        labels = dataset.prepared.age[rows], dataset.prepared.gender[rows]
         figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, *labels)
         if any(maps.relevance.values()):
             relevance[name] = images, maps
     if len(relevance) > 1:
-        texts = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in zip(*labels, strict=True)]
         for head in HEADS:
             figures[report.relevance_figure(head)] = report.relevance_grid(relevance, head, texts)
     return report.Explained({"n": len(rows), "members": members}, figures)

@@ -1,0 +1,82 @@
+"""The patches that `models.DeepAttention` attends to: how large their weights are, and how few carry the prediction."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from agegender_jax import data, ensemble, metrics
+from agegender_jax.explain.decision import HEADS
+from agegender_jax.explain.maps import in_batches
+from agegender_jax.models import deep_attention
+
+FEW = (1, 2, 4)  # patches that predict alone
+
+
+class Attended(NamedTuple):
+    """Patches of N images on a grid of k x k cells.
+
+    Attributes:
+      weights: float32 [N, k k], each row a distribution.
+      pixels: uint8 [N, k k, p, p, 3].
+    """
+
+    weights: np.ndarray
+    pixels: np.ndarray
+
+
+def has_patches(net: nn.Module) -> bool:
+    """Return whether the net chooses patches."""
+    backbone = getattr(net, "backbone", None)
+    return isinstance(backbone, deep_attention.DeepAttention) and backbone.patches == "attended"
+
+
+def attended(net: nn.Module, variables: Any, images: np.ndarray) -> Attended:
+    """Return the patches of uint8 images [N, H, W, 3] and their weights, whatever `top` is."""
+    backbone = net.backbone.clone(top=0)
+    own = {name: part["backbone"] for name, part in variables.items() if "backbone" in part}
+
+    @jax.jit
+    def weights(images):
+        grid = backbone.apply(own, data.normalize(images), train=False, method="attend")[1][0]
+        return grid.reshape(len(grid), -1)
+
+    cut = np.asarray(deep_attention.cut(images, backbone.grid, backbone.patch))
+    return Attended(in_batches(weights, (images,)), cut)
+
+
+def scores(net: nn.Module, variables: Any, images: np.ndarray, group: np.ndarray | None = None) -> dict:
+    """Return how often the patches of the largest weights alone predict what all predict.
+
+    Args:
+      images: uint8 [N, H, W, 3]. group: int [N], equal for near-duplicates; None if all are independent.
+
+    Returns:
+      cells: k k. largest: the mean weight of the first patch. few: for each of FEW, by head, the shares of images whose
+      prediction stays with the n largest and with the n smallest, and the difference with its 95 % interval.
+    """
+    cells = net.backbone.grid**2
+    every = _classes(net, variables, images, 0)
+    few: dict[str, Any] = {}
+    for count in (count for count in FEW if count < cells):
+        first, last = (_classes(net, variables, images, top) for top in (count, -count))
+        few[str(count)] = {head: _agreement(every[head], first[head], last[head], group) for head in HEADS}
+    weights = attended(net, variables, images).weights
+    return {"cells": cells, "largest": float(weights.max(1).mean()), "few": few}
+
+
+def _classes(net: nn.Module, variables: Any, images: np.ndarray, top: int) -> dict[str, np.ndarray]:
+    net = net.clone(backbone=net.backbone.clone(top=top))
+    probs = in_batches(lambda images: ensemble.predict(net, variables, images), (images,))
+    return {head: getattr(probs, head).argmax(-1) for head in HEADS}
+
+
+def _agreement(every: np.ndarray, first: np.ndarray, last: np.ndarray, group: np.ndarray | None) -> dict[str, Any]:
+    same = [(classes == every).astype(float) for classes in (first, last)]
+    difference = same[0] - same[1]
+    return {
+        "largest": float(same[0].mean()),
+        "smallest": float(same[1].mean()),
+        "difference": {"mean": float(difference.mean()), "ci95": metrics.bootstrap_varied(difference, group)},
+    }
