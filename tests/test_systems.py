@@ -124,9 +124,11 @@ def test_how_few_patches_carry_the_prediction(monkeypatch):
     images = DRAW.integers(0, 256, (6, 36, 36, 3)).astype(np.uint8)
     shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), data.normalize(images[:1]))
     params = jax.tree.map(lambda leaf: jnp.asarray(DRAW.standard_normal(leaf.shape), jnp.float32), shapes["params"])
-    variables = {"params": params | {"backbone": variables["params"]}}
+    grid = jax.tree.map(lambda leaf: 30 * leaf, variables["params"]["where_grid"])  # one patch has nearly all weight
+    variables = {"params": params | {"backbone": variables["params"] | {"where_grid": grid}}}
     chosen = patches.attended(net.clone(backbone=backbone.clone(top=2)), variables, images)
-    assert chosen.weights.shape == (6, 9) and (chosen.weights > 0).all() and chosen.pixels.shape == (6, 9, 12, 12, 3)
+    assert chosen.weights.shape == (6, 9) and chosen.pixels.shape == (6, 9, 12, 12, 3)
+    assert chosen.weights.max(1).min() > 0.9
     np.testing.assert_array_equal(chosen.pixels[:, 4], images[:, 12:24, 12:24])
     scores = patches.scores(net, variables, images)
     assert scores["cells"] == 9 and 1 / 9 < scores["largest"] <= 1 and list(scores["few"]) == ["1"]
@@ -134,6 +136,7 @@ def test_how_few_patches_carry_the_prediction(monkeypatch):
     same = alone == ensemble.predict(net, variables, images).age.argmax(-1)
     assert scores["few"]["1"]["age"]["largest"] == pytest.approx(same.mean())
     row = scores["few"]["1"]["gender"]
+    assert row["largest"] > row["smallest"]
     assert row["difference"]["mean"] == pytest.approx(row["largest"] - row["smallest"])
     assert patches.has_patches(net) and not patches.has_patches(models.build("resnet18", num_age_classes=5))
     assert report.patches_grid(images, chosen, ["label"] * 6).startswith(b"\x89PNG")
