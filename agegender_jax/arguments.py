@@ -11,7 +11,7 @@ def check(**arguments: tuple[Any, str]) -> dict[str, int]:
     """Check the dtype and shape of arrays, and that equal letters are equal sizes; return the sizes by letter.
 
     `check(images=(x, "uint8 B H W 3"), gender=(y, "int B"))` returns {"B": …, "H": …, "W": …}. The first word is one of
-    KINDS, `number` for integers, floats and bools, or `any`; `float` includes bfloat16. `...` stands for leading axes.
+    KINDS, `number` for integers, floats and bools, or `any`; `float` includes bfloat16. `...` is any leading axes.
 
     Raises:
       ValueError: names the argument, with what it must be and what it is.
@@ -20,16 +20,16 @@ def check(**arguments: tuple[Any, str]) -> dict[str, int]:
     for name, (value, expected) in arguments.items():
         kind, *axes = expected.split()
         shape, dtype = np.shape(value), _dtype(value)
-        wanted = f"{name} must be {kind} [{', '.join(axes)}]"
+        required = f"{name} must be {kind} [{', '.join(axes)}]"
         if axes[:1] == ["..."]:
             axes = axes[1:]
             shape = shape[len(shape) - len(axes) :]
         if not _is(dtype, kind) or len(shape) != len(axes):
-            raise ValueError(f"{wanted}, got {dtype} {list(np.shape(value))}")
+            raise ValueError(f"{required}, got {dtype} {list(np.shape(value))}")
         for axis, size in zip(axes, shape, strict=True):
             if size != (int(axis) if axis.isdigit() else sizes.setdefault(axis, size)):
                 known = "" if axis.isdigit() else f" where {axis} = {sizes[axis]}"
-                raise ValueError(f"{wanted}{known}, got {dtype} {list(np.shape(value))}")
+                raise ValueError(f"{required}{known}, got {dtype} {list(np.shape(value))}")
     return sizes
 
 

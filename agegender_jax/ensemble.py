@@ -32,7 +32,7 @@ def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Arr
 
 @functools.partial(jax.jit, static_argnums=0)
 def predict_float(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
-    """Like `predict`, for pixels that were computed: [B, H, W, 3], numbers in [0, 255], which nothing checks.
+    """Return what `predict` returns, for computed pixels: [B, H, W, 3], numbers in [0, 255], which are not checked.
 
     Raises:
       ValueError: `gender` for a net whose age head is not fed it, or of another shape.

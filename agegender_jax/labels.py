@@ -12,7 +12,7 @@ RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
 def age_bucket(age_years: int) -> int:
-    """Index of the ten-year bucket: age // 10, everything from 110 up in the last."""
+    """Return the index of the ten-year bucket: age // 10, everything from 110 up in the last."""
     return min(age_years // 10, NUM_AGE_BUCKETS - 1)
 
 

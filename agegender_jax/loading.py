@@ -47,7 +47,7 @@ def load(workdir: str | Path, checkpoint: str | int = "best") -> tuple[AgeGender
 def load_checkpoint(
     workdir: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
 ) -> Trained:
-    """Like `load`, with the step; `warn` receives a line for each damaged checkpoint that was skipped."""
+    """Return what `load` returns, and the step; `warn` receives a line for each damaged checkpoint that is skipped."""
     folder = files.expand(workdir, str(workdir)) / "checkpoints"
     variables, config, step = load_variables(folder, checkpoint, warn)
     check_match(variables, variable_shapes(config), folder / str(step))

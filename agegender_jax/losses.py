@@ -22,7 +22,7 @@ def age_loss(
     bucket_weights: np.ndarray | None = None,
     years: jax.Array | None = None,
 ) -> jax.Array:
-    """Loss of the buckets first..last that count as right: [B, A], int [B, 2] -> [B].
+    """Return the loss of logits where buckets first..last count as right: [B, A], int [B, 2] -> [B].
 
     With q the summed probability of the right buckets and d(a) the distance of bucket a to the nearest of them:
 
@@ -84,7 +84,7 @@ def age_loss(
 
 
 def _shares_of_years(years: jax.Array, num_buckets: int, deviation: float) -> jax.Array:
-    """The mass of each bucket under a normal distribution around the middle of each year: [B] -> [B, A]."""
+    """Return the mass of each bucket under a normal distribution around the middle of each year: [B] -> [B, A]."""
     inner = BUCKET_YEARS * jnp.arange(1, num_buckets)[None]
     below = jax.scipy.special.ndtr((inner - (years[:, None] + 0.5)) / deviation)
     below = jnp.pad(below, ((0, 0), (1, 0)))  # the first and the last bucket are open
@@ -108,12 +108,12 @@ def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarra
 
 
 def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
-    """How far a value is from first..last, 0 between them."""
+    """Return the distance of a value from first..last, 0 between them."""
     return jnp.maximum(jnp.maximum(age[:, :1] - value, value - age[:, 1:]), 0)
 
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy: [B, 2], int [B] -> [B]."""
+    """Return the cross-entropy: [B, 2], int [B] -> [B]."""
     arguments.check(logits=(logits, "float B G"), gender=(gender, "int B"))
     target = optax.smooth_labels(jax.nn.one_hot(gender, logits.shape[-1], dtype=jnp.float32), smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)

@@ -18,7 +18,7 @@ HEADS = 5  # the group of both heads, see `layer_group`
 
 
 def schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
-    """Learning rate by step. Warm-up and decay are fractions of the run's steps.
+    """Return the learning rate by step. Warm-up and decay are fractions of the run's steps.
 
     "constant" is the paper's rate; "cosine" rises linearly over `warmup` of the run and falls to `final` of the
     peak at its end.
@@ -36,7 +36,7 @@ def schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
 
 
 def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam (decoupled weight decay on kernels only) or SGD with momentum.
+    """Return clipping by global norm, then Adam (decoupled weight decay on kernels only) or SGD with momentum.
 
     With `layer_decay` d below 1 the rate of layer group g is that of the heads times d^(HEADS - g). The first
     `freeze` groups keep their parameters; their BatchNorm statistics still follow the images. `rates` multiplies the

@@ -1,4 +1,4 @@
-"""How far alignments of the same face differ after the picture was turned and scaled, by the number of detections.
+"""Measure how far alignments of a face differ after the picture is turned and scaled, by the number of detections.
 
 python -m benchmarks.alignment --source=fairface_10k.tar [--faces=300] [--seed=0]
 

@@ -1,4 +1,4 @@
-"""Measures the input pipeline alone, and a training job against its step alone."""
+"""Measure the input pipeline alone, and a training job against its step alone."""
 
 import contextlib
 import copy
@@ -16,7 +16,7 @@ from agegender_jax.run.host.progress import Progress
 from benchmarks import steps
 from benchmarks.timing import WARMUP, Compilations, Timed, process_age, seconds_of
 
-LOG_LINES = 12  # of a measured job, besides the first; so often it takes turns with the step alone
+LOG_LINES = 12  # of a measured job, besides the first; as many turns with the step alone
 
 
 def measure_input(config: ConfigDict, count: int) -> tuple[list[float], dict]:

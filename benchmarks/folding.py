@@ -1,4 +1,4 @@
-"""What folding BatchNorm into the kernels could gain in evaluation.
+"""Measure what folding BatchNorm into the kernels could gain in evaluation.
 
 python -m benchmarks.folding [--rounds=10]
 
@@ -33,7 +33,7 @@ def bias_alone(call, arguments, keywords, context):
 
 
 def measure(name: str, size: int, rounds: int) -> dict:
-    """Quickest and median seconds of both, and the ratio of the quickest: above 1 where folding is quicker."""
+    """Return the quickest and median seconds of both, and the ratio of the quickest, above 1 if folding is quicker."""
     net = models.build(name, num_age_classes=12)
     images = jax.device_put(np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8))
     variables = jax.jit(net.init, static_argnames="train")(jax.random.key(0), data.normalize(images[:1]), train=False)
@@ -46,13 +46,13 @@ def measure(name: str, size: int, rounds: int) -> dict:
             return plain(variables, images)
 
     seconds = {"plain": [], "folded": []}
-    compiled = {of.__name__: jax.jit(of).lower(variables, images).compile() for of in (plain, folded)}
+    compiled = {function.__name__: jax.jit(function).lower(variables, images).compile() for function in (plain, folded)}
     for turn in range(rounds + 1):
-        for key, of in compiled.items():
-            begun = time.perf_counter()
-            jax.block_until_ready(of(variables, images))
+        for key, function in compiled.items():
+            started = time.perf_counter()
+            jax.block_until_ready(function(variables, images))
             if turn:  # the first warms up
-                seconds[key].append(time.perf_counter() - begun)
+                seconds[key].append(time.perf_counter() - started)
     quickest = {key: min(values) for key, values in seconds.items()}
     return {
         "net": name,

@@ -1,11 +1,11 @@
-"""How often each warning of a face is raised where it should be, and where it should not.
+"""Measure how often each warning about a face is raised where it should be, and where it should not.
 
 python -m benchmarks.guards --source=fairface_10k.tar --workdir=runs/ran [--faces=400] [--seed=0]
 
-Each picture of the source is answered as it is, on a background of its mean colour with a margin as wide as half of
-it, and changed so that one warning is due. Hit: share of the changed faces, of those that were found, with the warning.
-False alarm: share of the unchanged ones (the column says which) with it. Pictures that are grey by themselves are left
-out, and counted.
+Each picture of the source is predicted as it is, on a background of its mean colour with a margin as wide as half of
+it, and changed so that one warning applies. Hit: share of the changed faces, of those that were found, with the
+warning. False alarm: share of the unchanged ones (the column says which) with it. Pictures that are grey by themselves
+are left out, and counted.
 """
 
 import json

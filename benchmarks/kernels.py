@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: the largest kernels, and what the whole step reaches. Prints one JSON object.
+"""Measure the largest kernels of a training step, and the rates of the whole step. Prints one JSON object.
 
 python -m benchmarks.kernels --config=configs/ran.py [--steps=10] [--config.FIELD=VALUE]
 
@@ -40,10 +40,10 @@ def measure(config: ConfigDict, count: int) -> dict:
         step()
     with tempfile.TemporaryDirectory(prefix="trace-") as folder:
         with jax.profiler.trace(folder):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(count):
                 step()
-            seconds = (time.perf_counter() - begun) / count
+            seconds = (time.perf_counter() - started) / count
         measured = durations(recorded(pathlib.Path(folder)))
     total = sum(sum(times) for times in measured.values())
     gflops, size = steps.gflops("train", config), gigabytes(config)
@@ -72,7 +72,7 @@ def measure(config: ConfigDict, count: int) -> dict:
 
 
 def gigabytes(config: ConfigDict) -> float:
-    """Of all operands and results of a training step's convolutions, pools and resizes."""
+    """Return the gigabytes of all operands and results of a training step's convolutions, pools and resizes."""
     net = models.from_config(config.model)
     measured = layers.calls(net, config.data.image_size, config.batch_size)
     of_float32 = sum(count * layer.work()[1] for layer, count in measured.items())
@@ -80,7 +80,11 @@ def gigabytes(config: ConfigDict) -> float:
 
 
 def recorded(folder: pathlib.Path) -> list[dict]:
-    """Those of the newest trace below `folder`. ConfigError where there is none."""
+    """Return the events of the newest trace below `folder`.
+
+    Raises:
+      ConfigError: there is none.
+    """
     paths = sorted(folder.rglob("*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
     if not paths:
         raise ConfigError("JAX's profiler left no trace", str(folder), "measure without benchmarks.kernels")
@@ -88,7 +92,11 @@ def recorded(folder: pathlib.Path) -> list[dict]:
 
 
 def durations(events: list[dict]) -> dict[str, list[float]]:
-    """Microseconds of every call by kernel. ConfigError where no thread of the trace has any."""
+    """Return the microseconds of every call by kernel.
+
+    Raises:
+      ConfigError: no thread of the trace has any.
+    """
     names = {
         (event["pid"], event.get("tid"), event["name"]): event["args"]["name"]
         for event in events

@@ -1,4 +1,4 @@
-"""Times every distinct convolution, pooling and resize of a net on its own, as the net does it and as lax does.
+"""Time every distinct convolution, pooling and resize of a net on its own, as the net does it and as lax does.
 
 python -m benchmarks.layers                  # benchmarks/results/layers.json, with tables of it
 python -m benchmarks.layers --table          # the tables of what is there
@@ -64,14 +64,14 @@ class Layer:
         return jax.image.scale_and_translate(x, out, (1, 2), scale, translation, "linear", antialias=False)
 
     def work(self) -> tuple[float, float]:
-        """GFLOP and GB of the value, every array once; value and gradients are three such products."""
+        """Return GFLOP and GB of the value, every array once; value and gradients are three such products."""
         out = jax.eval_shape(self.ours, *(jax.ShapeDtypeStruct(shape, np.float32) for shape in self.shapes))
         flops = 2 * out.size * int(np.prod(self.shapes[1][:3])) if self.kind == "convolution" else 0
         return flops / 1e9, 4 * (out.size + sum(int(np.prod(shape)) for shape in self.shapes)) / 1e9
 
 
 def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
-    """How often a net makes each distinct call on images of `size` pixels, from its traced shapes."""
+    """Return how often a net makes each distinct call on images of `size` pixels, from its traced shapes."""
     counts = collections.Counter()
     convolve, pool, resize = layers.conv_general, layers.max_pool, layers.resize_align_corners
 
@@ -99,7 +99,7 @@ def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
 
 
 def measure(layer: Layer) -> dict[str, float]:
-    """Least milliseconds of value and gradients, ours and lax's; those of the value alone after `value_`.
+    """Return the least milliseconds of value and gradients, ours and lax's; those of the value alone after `value_`.
 
     Where both are the same program, it is timed once.
     """
@@ -125,24 +125,24 @@ def measure(layer: Layer) -> dict[str, float]:
         least = dict.fromkeys(programs, np.inf)
         for _ in _tries():
             for name, program in programs.items():
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 jax.block_until_ready(program(cotangent, *operands))
-                least[name] = min(least[name], 1e3 * (time.perf_counter() - begun))
+                least[name] = min(least[name], 1e3 * (time.perf_counter() - started))
         times |= {f"{prefix}{name}": least.get(name, least["ours"]) for name in ("ours", "lax")}
     return times
 
 
 def _tries() -> Iterator[int]:
-    """TRIES at least, and for SECONDS at least: the least of few short ones is chance."""
-    begun = time.perf_counter()
+    """Yield at least TRIES numbers over at least SECONDS: the least of few short tries is chance."""
+    started = time.perf_counter()
     for done in itertools.count():
-        if done >= TRIES and time.perf_counter() - begun > SECONDS:
+        if done >= TRIES and time.perf_counter() - started > SECONDS:
             return
         yield done
 
 
 def table(measured: dict) -> str:
-    """Markdown: a row for each layer, a line of totals for each net."""
+    """Return Markdown: a row for each layer, a line of totals for each net."""
     head = ["net", "calls", "layer", "ms, ours", "ms, lax", "lax / ours", "GFLOP/s", "bound ms", "bound / ours"]
     head += ["value: ms, ours", "value: lax / ours", "value: bound / ours"]
     rows = [head, ["---", "--:", "---", *["--:"] * 9]]
@@ -157,18 +157,18 @@ def table(measured: dict) -> str:
 
 
 def summary(measured: dict) -> str:
-    """Markdown: milliseconds and share of the bound by kind of layer; beneath each net its values alone."""
+    """Return Markdown: milliseconds and share of the bound by kind of layer; below each net its values alone."""
     rows = [["", *KINDS, "all"], ["---"] * (len(KINDS) + 2)]
     for net, entries in measured["nets"].items():
-        of = [_sum([e for e in entries if e["layer"].startswith(kind)]) for kind in (*KINDS, "")]
+        totals = [_sum([e for e in entries if e["layer"].startswith(kind)]) for kind in (*KINDS, "")]
         for name, key, times in ((net, "ours", 3), ("value alone", "value_ours", 1)):
-            cells = (f"{e[key]:,.0f} ms, {times * e['bound'] / e[key]:.2f}" if e["calls"] else "" for e in of)
+            cells = (f"{e[key]:,.0f} ms, {times * e['bound'] / e[key]:.2f}" if e["calls"] else "" for e in totals)
             rows.append([name, *cells])
     return _markdown(rows)
 
 
 def _sum(entries: list[dict]) -> dict:
-    """All calls of some layers as one entry."""
+    """Return all calls of some layers as one entry."""
     keys = ("gflop", "bound", "ours", "lax", "value_ours", "value_lax")
     totals = {key: sum(e["calls"] * e[key] for e in entries) for key in keys}
     return {"layer": "all", "calls": sum(e["calls"] for e in entries)} | totals

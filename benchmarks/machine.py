@@ -47,7 +47,7 @@ def gpu_name() -> str | None:
 
 def check_gpu() -> None:
     """Raise ConfigError unless the benchmark imports and JAX and PyTorch find a GPU, each in its own process."""
-    for name, (code, wanted, fix) in STARTS.items():
+    for name, (code, expected, fix) in STARTS.items():
         try:
             done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired as error:
@@ -55,5 +55,5 @@ def check_gpu() -> None:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ConfigError(f"{name} does not start: {last}", sys.executable, fix)
-        if done.stdout.split()[-1:] != [wanted]:
+        if done.stdout.split()[-1:] != [expected]:
             raise ConfigError(f"{name} finds no GPU", sys.executable, f"{fix}; {FREE}")

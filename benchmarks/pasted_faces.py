@@ -1,8 +1,8 @@
-"""Faces pasted into photos: how many are found, and whether they get the answer that they get alone.
+"""Measure how many faces pasted into photos are found, and whether their predictions are those of the faces alone.
 
 python -m benchmarks.pasted_faces --source=UTKFace.tar --workdir=runs/ran [--faces=420] [--seed=0]
 
-Each photo of 1280 x 960 pixels has five faces of the source at random sizes, rolls and places, with soft edges, on
+Each photo of 1280 x 960 pixels has five faces of the source at random sizes, rolls and positions, with soft edges, on
 scikit-learn's two sample photos or on drawn clutter. A detection belongs to a face if their centres are nearer than a
 third of the face's side; every other one is a false alarm. Alone: the picture itself is searched, or taken as a chip.
 """
@@ -23,7 +23,7 @@ SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run; repeat for an ensemble. Default: --weights.")
 WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package.")
 FACES = flags.DEFINE_integer("faces", 420, "Number of faces.")
-SEED = flags.DEFINE_integer("seed", 0, "Of faces, sizes, rolls and places.")
+SEED = flags.DEFINE_integer("seed", 0, "Of faces, sizes, rolls and positions.")
 
 WIDTH, HEIGHT = 1280, 960
 SIZES, ROLLS = (40, 60, 90, 130, 200, 300), (0, 10, 20, 30)
@@ -57,8 +57,8 @@ def paste(photo, face, centre, side, roll):
     picture = Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
     picture.putalpha(Image.fromarray((255 * np.minimum.outer(ramp, ramp)).astype(np.uint8)))
     picture = picture.rotate(-roll, Image.Resampling.BICUBIC, expand=True)
-    place = (round(centre[0] - picture.width / 2), round(centre[1] - picture.height / 2))
-    photo.paste(picture, place, picture)
+    corner = (round(centre[0] - picture.width / 2), round(centre[1] - picture.height / 2))
+    photo.paste(picture, corner, picture)
 
 
 def compose(faces, rng, real):
@@ -75,24 +75,24 @@ def compose(faces, rng, real):
         yield np.array(photo), placed
 
 
-def match(found, centre, side):
-    """Return the nearest face of those found, None if it is too far away."""
+def match(faces, centre, side):
+    """Return the nearest face, None if it is too far away."""
 
     def distance(face):
         x, y, width, height = face.box
         return np.hypot(x + width / 2 - centre[0], y + height / 2 - centre[1])
 
-    nearest = min(found, key=distance, default=None)
+    nearest = min(faces, key=distance, default=None)
     return nearest if nearest is not None and distance(nearest) < NEAR * side else None
 
 
 def summarise(rows):
-    """Return the figures of a group of (found, alone, chip) answers; `found` and `alone` may be None."""
-    pairs = [(found, alone) for found, alone, _ in rows if found and alone]
-    chips = [(found, chip) for found, _, chip in rows if found]
+    """Return the figures of a group of predictions (in the photo, alone, as a chip); the first two may be None."""
+    pairs = [(detected, alone) for detected, alone, _ in rows if detected and alone]
+    chips = [(detected, chip) for detected, _, chip in rows if detected]
     return {
         "faces": len(rows),
-        "recall": round(float(np.mean([found is not None for found, *_ in rows])), 4),
+        "recall": round(float(np.mean([detected is not None for detected, *_ in rows])), 4),
         "age_change": _median(pairs),
         "same_gender": _same(pairs),
         "age_change_to_chip": _median(chips),
@@ -121,14 +121,14 @@ def main(_):
     chip = [picture.faces[0] for picture in plain.pictures(faces)]
     photos, placed = zip(*compose(faces, rng, backgrounds()), strict=True)
     groups, alarms, flagged = collections.defaultdict(list), 0, collections.Counter()
-    for picture, places in zip(predictor.pictures(photos), placed, strict=True):
+    for picture, positions in zip(predictor.pictures(photos), placed, strict=True):
         matched = set()
-        for index, centre, side, roll in places:
-            found = match(picture.faces, centre, side)
-            matched.add(id(found))
-            flagged.update(found.flags if found else ())
+        for index, centre, side, roll in positions:
+            detected = match(picture.faces, centre, side)
+            matched.add(id(detected))
+            flagged.update(detected.flags if detected else ())
             for group in ("all", f"side {side}", f"roll {abs(roll)}"):
-                groups[group].append((found, alone[index], chip[index]))
+                groups[group].append((detected, alone[index], chip[index]))
         alarms += sum(id(face) not in matched for face in picture.faces)
     order = ["all", *(f"side {side}" for side in SIZES), *(f"roll {roll}" for roll in ROLLS)]
     table = {name: summarise(groups[name]) for name in order if groups[name]}

@@ -1,4 +1,4 @@
-"""What each change of the training recipe is worth on val: short runs, one change at a time, over seeds.
+"""Measure the effect of each change of the training recipe on val: short runs, one change at a time, over seeds.
 
 python -m benchmarks.recipe_ladder --source=crop_part1.tar [--seeds=0,1] [--only="AdamW,mixup"]
 python -m benchmarks.recipe_ladder --table    # of the results file
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", help="the images, as data.source")
     parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--only", default="", help="rungs to train, with commas; all if not given")
+    parser.add_argument("--only", default="", help="rungs to train, with commas; all by default")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/recipe"))
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a cold start compiles: initial weights, the training step and a batch of evaluation, with no compilation cache.
+"""Measure what a cold start compiles: initial weights, a training step and a batch of evaluation, without a cache.
 
 python -m benchmarks.startup [--before=FOLDER] [--nets=ran56,resnet18] [--size=64] [--repeats=2]
 
@@ -92,12 +92,12 @@ def main() -> None:
     rows = []
     for net in options.nets.split(","):
         for part in PARTS:
-            found = {name: [] for name in roots}
+            runs_of = {name: [] for name in roots}
             for _ in range(options.repeats):
                 for name, root in roots.items():
-                    found[name].append(measure(root, part, net, options.size, options.batch_size))
+                    runs_of[name].append(measure(root, part, net, options.size, options.batch_size))
             row = {"net": net, "part": part, "size": options.size, "batch_size": options.batch_size}
-            for name, runs in found.items():
+            for name, runs in runs_of.items():
                 row[f"{name}_s"] = round(statistics.median(run["wall_s"] for run in runs), 3)
                 row[f"{name}_cpu_s"] = round(statistics.median(run["cpu_s"] for run in runs), 3)
             rows.append(row)

@@ -42,7 +42,7 @@ STEPS = {"train": steps.train, "evaluate": steps.evaluate}
 def measure(
     what: str, config: ConfigDict, count: int, *, against_torch: bool = False, torch_compile: bool | None = None
 ) -> dict:
-    """One measurement of `config` over `count` steps, ready for JSON.
+    """Return one measurement of `config` over `count` steps, ready for JSON.
 
     | what     | measured                                                                                        |
     |----------|-------------------------------------------------------------------------------------------------|

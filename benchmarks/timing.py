@@ -53,7 +53,7 @@ class Compilations:
 
     @property
     def seconds(self) -> float:
-        """Total time; overlapping intervals count once."""
+        """The total time; overlapping intervals count once."""
         total, reached = 0.0, 0.0
         for begin, end in sorted(self._spans):
             total += max(0.0, end - max(begin, reached))

@@ -44,7 +44,7 @@ def caffe_max_pool(x):
 
 
 def mean(x):
-    """Over the map, in float32 at least."""
+    """Return the mean over the map, in float32 at least."""
     return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
@@ -255,7 +255,7 @@ class AgeGenderNet(nn.Module):
 
 
 def backbone(name, *, width=1.0, stem="default", image_size=224):
-    """The net without heads, `features` its outputs; `image_size` is for levi_hassner, whose fc6 depends on it."""
+    """Return the net without heads, with `features` outputs; levi_hassner's fc6 depends on `image_size`."""
     if name == "levi_hassner":
         return LeviHassner(image_size, width=width)
     chosen = {} if stem == "default" else {"stem": stem}
@@ -266,7 +266,11 @@ def backbone(name, *, width=1.0, stem="default", image_size=224):
 
 
 def build(name, *, num_age_classes, gender_to_age="probs", age_hidden=0, width=1.0, stem="default", image_size=224):
-    """The net with both heads. ValueError where this file has no counterpart."""
+    """Return the net with both heads.
+
+    Raises:
+      ValueError: this file has no counterpart.
+    """
     for what, value, known in (("net", name, NAMES), ("gender_to_age", gender_to_age, FEEDS)):
         if value not in known:
             raise ValueError(f"no {what} {value!r} in PyTorch here; there are: {', '.join(known)}")

@@ -40,7 +40,7 @@ USUAL = {
 
 
 def augment(images, group):
-    """uint8 [B, S, S, 3] -> float32 in [0, 255], as `agegender_jax.data.augment` but for the random numbers."""
+    """Augment as `agegender_jax.data.augment` but for the random numbers: uint8 [B, S, S, 3] -> float32 in [0, 255]."""
     if group["crop"] or group["expand"] or group["aspect"] or group["rotation"]:
         images = resample(images, group)
         group = group | {"flip": False, "shift": 0.0}
@@ -59,7 +59,7 @@ def augment(images, group):
 
 
 def resample(images, group):
-    """One random window an image: mirrored, rotated, its edges reflected."""
+    """Resample a random window of each image: mirrored, rotated, its edges reflected."""
     count, uniform = len(images), lambda: 2 * torch.rand(len(images)) - 1
     area = 1 + ((group["expand"] + group["crop"]) * uniform() + group["expand"] - group["crop"]) / 2
     aspect = (1 + group["aspect"]) ** uniform()

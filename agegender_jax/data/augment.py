@@ -109,7 +109,7 @@ def _resample(key, image, flipped, config):
 
 
 def _bilinear(image, y, x):
-    """The image at places in pixels, y and x [H, W] each, mirrored at the centres of the outer pixels."""
+    """Return the image at positions in pixels, y and x [H, W] each, mirrored at the centres of the outer pixels."""
     (low_y, high_y, y), (low_x, high_x, x) = (
         _neighbours(position, size) for position, size in zip((y, x), image.shape, strict=False)
     )
@@ -121,7 +121,7 @@ def _bilinear(image, y, x):
 
 
 def _neighbours(position, size):
-    """The two nearest pixels of an axis, mirrored into 0 .. size - 1, and the weight of the second, [H, W, 1]."""
+    """Return the two nearest pixels of an axis, mirrored into 0 .. size - 1, and the second's weight, [H, W, 1]."""
     low = jnp.floor(position)
 
     def mirrored(index):

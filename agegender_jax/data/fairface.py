@@ -42,7 +42,7 @@ _DATE = re.compile(
 
 
 class NotFairFace(Exception):
-    """A CSV that is no FairFace CSV; the text says in which line and why."""
+    """A CSV that is no FairFace CSV; the text has the line and the reason."""
 
 
 def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:

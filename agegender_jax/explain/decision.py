@@ -23,7 +23,7 @@ def check_images(net: nn.Module, images) -> None:
 
 
 def has_lrp(net: nn.Module) -> bool:
-    """Whether relevance has rules for all layers: not for the sigmoids of an ELM, nor for patches as examples."""
+    """Return whether relevance has rules for all layers: it has none for an ELM's sigmoids and patches as examples."""
     return isinstance(net, models.AgeGenderNet) and not isinstance(net.backbone, DeepAttention)
 
 

@@ -1,6 +1,6 @@
-"""What probabilities are worth: scores, their intervals, calibration, groups, and the alarm for collapsed heads.
+"""The evaluation of probabilities: scores, intervals, calibration, groups, and the alarm for collapsed heads.
 
-numpy, and scipy for one minimum. Where there is nothing to say, a score and its interval are None, never NaN.
+Written in NumPy, with SciPy for one minimum. An undefined score and its interval are None, never NaN.
 """
 
 from agegender_jax.metrics import calibration, label_noise

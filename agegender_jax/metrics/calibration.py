@@ -20,13 +20,13 @@ COLDEST, HOTTEST = 0.1, 10.0  # where all of val is right, or wrong, there is no
 
 
 def nll(probs: np.ndarray, right: np.ndarray) -> float | None:
-    """Mean of -log sum_right p, nats."""
+    """Return the mean of -log sum_right p in nats; None without examples."""
     _check(probs, right)
     return float(_nll(probs, right).mean()) if len(probs) else None
 
 
 def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """How often the most probable class is right, by its probability (Guo et al. 2017, arXiv 1706.04599).
+    """Return how often the most probable class is right, by its probability (Guo et al. 2017, arXiv 1706.04599).
 
     Returns:
       For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None without n.
@@ -81,12 +81,12 @@ def scored(
 
 
 def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
-    """The T > 0 for which p^(1/T), normalised, that is softmax(logits / T), has the least `nll` (Guo et al. 2017).
+    """Return the T > 0 whose softmax(logits / T), p^(1/T) normalised, has the least `nll` (Guo et al. 2017).
 
     Searched between COLDEST and HOTTEST, over log T; 1.0 where no other is better.
     """
     _check(probs, right)
-    import scipy.optimize  # takes half a second, at each start of a program if it stood above
+    import scipy.optimize  # takes half a second, at each start of a program if it were above
 
     logits = _logits(probs)
 
@@ -100,7 +100,7 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
 
 
 def calibrated_nll(probs: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Return the least `nll` that a temperature gives, and that temperature; 1.0 for fewer than ENOUGH examples.
+    """Return the least `nll` over all temperatures, and that temperature; 1.0 for fewer than ENOUGH examples.
 
     A net that is more accurate and merely over-confident has a lower one. N must not be 0.
     """
@@ -114,7 +114,7 @@ def _check(probs: np.ndarray, right: np.ndarray) -> None:
 
 
 def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """NLL and Brier score of each example [N, 2]; its hit minus its confidence, in the column of its bin [N, BINS]."""
+    """Return NLL and Brier score [N, 2], and hit minus confidence of each example in its bin's column [N, BINS]."""
     bin_index, confidence, hit = _binned(probs, right)
     excess = np.zeros((len(bin_index), BINS))
     excess[np.arange(len(bin_index)), bin_index] = hit - confidence
@@ -122,13 +122,13 @@ def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _means(weights: np.ndarray, scores: np.ndarray, excess: np.ndarray) -> np.ndarray:
-    """MEASURES of weighted examples: [b, N] -> [b, 3]."""
+    """Return the MEASURES of weighted examples: [b, N] -> [b, 3]."""
     ece = np.abs(weighted_sums(weights, excess)).sum(-1, keepdims=True)
     return np.concatenate([weighted_sums(weights, scores), ece], -1) / weights.sum(-1, keepdims=True)
 
 
 def _binned(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The bin of each example's most probable class, that class's probability, and whether it is right."""
+    """Return the bin of each example's most probable class, its probability, and whether it is right."""
     top = np.argmax(probs, -1)[:, None]
     confidence, hit = (np.take_along_axis(np.asarray(x, np.float64), top, -1)[:, 0] for x in (probs, right))
     return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1), confidence, hit

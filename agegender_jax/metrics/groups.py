@@ -1,4 +1,4 @@
-"""The scores inside groups of faces, and how far groups are apart."""
+"""The scores inside groups of faces, and the largest differences between groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,12 +63,12 @@ def by_group(
         if (inside := (band_of == band) & (gender == g) & (race == r)).any()
     ]
     named = {", ".join((cell["age"], cell["gender"], cell["race"])): cell for cell in cells}
-    apart = {kind: gaps(rows) for kind, rows in (groups | {"cells": named}).items()}
-    return groups | {"cells": cells, "gaps": apart}
+    differences = {kind: gaps(rows) for kind, rows in (groups | {"cells": named}).items()}
+    return groups | {"cells": cells, "gaps": differences}
 
 
 def gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
-    """For each score how far the groups that are not small are apart: highest minus lowest, and their names.
+    """Return for each score the largest difference of groups that are not small: highest minus lowest, and their names.
 
     Returns:
       {score: {"largest": float, "between": [highest, lowest]}}, None where fewer than two groups are left.
@@ -76,21 +76,21 @@ def gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
     large = {name: row for name, row in rows.items() if not row["small"]}
     if len(large) < 2:
         return dict.fromkeys(SCORES)
-    apart: dict[str, dict[str, Any] | None] = {}
+    differences: dict[str, dict[str, Any] | None] = {}
     for score in SCORES:
         low, *_, high = sorted(large, key=lambda name: large[name][score])
-        apart[score] = {"largest": large[high][score] - large[low][score], "between": [high, low]}
-    return apart
+        differences[score] = {"largest": large[high][score] - large[low][score], "between": [high, low]}
+    return differences
 
 
 def age_bands(age_years: np.ndarray, age_text: Sequence[str]) -> list[str]:
-    """[N] names of age bands, "0-17" to "60+"; the label's own text where years are unknown (-1)."""
+    """Return N names of age bands, "0-17" to "60+"; the label's own text where years are unknown (-1)."""
     names = [f"{a}-{b - 1}" for a, b in zip(BANDS, BANDS[1:], strict=False)] + [f"{BANDS[-1]}+"]
     band = np.searchsorted(BANDS, age_years, side="right") - 1
     return [names[i] if i >= 0 else str(text) for i, text in zip(band, age_text, strict=True)]
 
 
 def _years(band: str) -> tuple[int, str]:
-    """Bands in the order of the first number in them."""
+    """Return a sort key: bands are ordered by their first number."""
     digits = "".join(c if c.isdigit() else " " for c in band).split()
     return (int(digits[0]) if digits else 0, band)

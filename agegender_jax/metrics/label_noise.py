@@ -25,13 +25,13 @@ from agegender_jax.metrics.intervals import bootstrap, wilson
 
 
 def ceiling(disagreement: float, classes: int) -> tuple[float, float]:
-    """The bounds above on the best accuracy, for labels that disagree at the rate `disagreement` in [0, 1]."""
+    """Return the bounds above on the best accuracy, for labels that disagree at the rate `disagreement` in [0, 1]."""
     agreement = 1 - disagreement
     return agreement, (1 + math.sqrt((classes - 1) * max(classes * agreement - 1, 0.0))) / classes
 
 
 def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> dict[str, Any]:
-    """The best accuracy that labels allow, estimated from pairs of labels.
+    """Return the best accuracy that labels allow, estimated from pairs of labels.
 
     Args:
       differ: bool [K], whether the two labels of a pair differ. picture: int [K], which picture a pair is of.
@@ -59,7 +59,7 @@ def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> d
 
 
 def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
-    """The least mean absolute error that labels allow, in the unit of `apart` (float [K], NaN for pairs to leave out).
+    """Return the least mean absolute error that labels allow, in the unit of `apart` (float [K], NaN: left out).
 
     Returns:
       pairs, pictures: counts. difference: mean over pictures of the mean over pairs, ci95: bootstrap over pictures.

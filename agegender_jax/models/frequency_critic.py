@@ -108,7 +108,7 @@ class FrequencyCritic(nn.Module):
         self.age_critic, self.gender_critic = Critic(BANDS["age"]), Critic(BANDS["gender"])
 
     def __call__(self, images: jax.Array, *, train: bool, age=None, gender=None) -> Outputs:
-        """Args: age int [B], a bucket that counts as right; gender int [B]; both in training alone."""
+        """Return Outputs of images; training needs age int [B], a bucket that counts as right, and gender int [B]."""
         features, _ = self.classifier.attend(images, train=train)
         logits = self.age_head(features), self.gender_head(features)
         if self.is_initializing():

@@ -43,7 +43,7 @@ def conv(
 ):
     """Return a square nn.Conv, padded by (kernel - 1) / 2 or `pad` on every side.
 
-    It has a bias, starting at `bias`, only where that is given.
+    It has a bias, starting at `bias`, only if that is not None.
     """
     pad = (kernel - 1) // 2 if pad is None else pad
     return nn.Conv(
@@ -62,7 +62,7 @@ def conv(
 
 
 def conv_general(x, kernel, window_strides, padding, dimension_numbers=None, **options):
-    """Do what `lax.conv_general_dilated` does: a drop-in for nn.Conv, with the CPU's kernels where they apply.
+    """Return what `lax.conv_general_dilated` returns: a drop-in for nn.Conv, with the CPU's kernels where they apply.
 
     They apply to [B, H, W, C] maps with explicit padding and every other option at its default. All else is left to
     lax.
@@ -151,7 +151,7 @@ def _max_pool(x, pad, window, stride):
 
 @_max_pool.defjvp
 def _max_pool_jvp(pad, window, stride, primals, tangents):
-    """Each output takes the tangent of the first maximum of its window."""
+    """Return the maxima and their tangents: each output takes that of the first maximum of its window."""
     tangent = _by_platform(cpu_kernels.max_pool_tangent, _lax_max_pool_tangent, pad, window, stride)
     return _max_pool(*primals, pad, window, stride), tangent(*primals, *tangents)
 

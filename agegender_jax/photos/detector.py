@@ -79,7 +79,7 @@ def detect(image: np.ndarray, score: float = SCORE) -> list[Detection]:
 
 
 def detect_once(image: np.ndarray, score: float = SCORE) -> list[Detection]:
-    """Like `detect`, at the size that the picture has."""
+    """Return what `detect` returns, searched at the picture's own size only."""
     height, width = image.shape[:2]
     network = _network(height, width)
     network.setScoreThreshold(score)

@@ -43,9 +43,9 @@ def annotated(picture: Picture, label: Callable[[int, Face], str] = whole_answer
         text = label(i, face)
         font = ImageFont.load_default(max(least, min(28, round(width / 9))))
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-        place = (max(0, min(x, image.width - right)), max(0, y - bottom - 4))
-        draw.rectangle((place[0], place[1], place[0] + right + 4, place[1] + bottom + 4), fill=colour)
-        draw.text((place[0] + 2, place[1] + 1), text, font=font, fill="white")
+        corner = (max(0, min(x, image.width - right)), max(0, y - bottom - 4))
+        draw.rectangle((corner[0], corner[1], corner[0] + right + 4, corner[1] + bottom + 4), fill=colour)
+        draw.text((corner[0] + 2, corner[1] + 1), text, font=font, fill="white")
     out = io.BytesIO()
     image.save(out, "JPEG", quality=90)
     return out.getvalue()
@@ -65,10 +65,10 @@ def thumbnails(picture: Picture) -> bytes:
 def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary: dict[str, Any]) -> None:
     """Write the page: rows of predictions.jsonl with their thumbnails, the least confident faces first.
 
-    Pictures without an answer come last. Only the first MOST rows are shown.
+    Pictures without a prediction come last. Only the first MOST rows are shown.
     """
     shown = heapq.nsmallest(MOST, rows, key=_confidence)
-    wanted = {(row["file"], row["face"]) for row in shown}
+    keys = {(row["file"], row["face"]) for row in shown}
     chips = {}
     if thumbnails.exists():
         with open(thumbnails, "rb") as lines:
@@ -77,12 +77,12 @@ def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary:
                     item = json.loads(line)
                 except ValueError:  # empty, or of an interrupted call
                     continue
-                if (key := (item["file"], item["face"])) in wanted:
+                if (key := (item["file"], item["face"])) in keys:
                     chips[key] = item["jpeg"]
     statuses = [status for status, count in summary["statuses"].items() if count]
-    left = sum(summary["statuses"].values()) - len(shown)
+    omitted = sum(summary["statuses"].values()) - len(shown)
     page = ENVIRONMENT.get_template("gallery.html.jinja").render(
-        rows=shown, chips=chips, statuses=statuses, summary=summary, left=left
+        rows=shown, chips=chips, statuses=statuses, summary=summary, omitted=omitted
     )
     files.replace(path, page)
 

@@ -163,8 +163,8 @@ def draw(rows: Sequence[Sequence[Panel]]) -> Figure:
 def blended(panel: Panel) -> np.ndarray:
     """Return the pixels of a panel with a map, uint8 RGB [H, W, 3]."""
     name, low, _ = SCALES[panel.scale]
-    shown, cover = _shown(panel)
-    colours = colormaps[name](Normalize(low, 1)(shown))[..., :3]
+    scaled, cover = _scaled(panel)
+    colours = colormaps[name](Normalize(low, 1)(scaled))[..., :3]
     grey = (panel.picture @ LUMA / 255)[..., None]
     return np.round(255 * (grey + cover[..., None] * (colours - grey))).astype(np.uint8)
 
@@ -176,18 +176,18 @@ def _show(axis: Axes, panel: Panel) -> None:
         return
     axis.imshow(panel.picture @ LUMA, cmap="gray", vmin=0, vmax=255)
     colours, low, _ = SCALES[panel.scale]
-    shown, cover = _shown(panel)
-    axis.imshow(shown, cmap=colours, vmin=low, vmax=1, alpha=cover, interpolation="nearest")
+    scaled, cover = _scaled(panel)
+    axis.imshow(scaled, cmap=colours, vmin=low, vmax=1, alpha=cover, interpolation="nearest")
 
 
-def _shown(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values on the scale and how much they cover the picture, 0 to 1; each [H, W]."""
+def _scaled(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values on the panel's scale, and their opacity over the picture, 0 to 1; each [H, W]."""
     values = np.asarray(panel.values, np.float64)
     if panel.scale == "mask":
         cover = np.full(values.shape, 0.6 * (np.ptp(values) > FLAT))
         return (values - values.min()) / max(np.ptp(values), FLAT), cover
-    shown = np.clip(values / max(np.percentile(np.abs(values), 99), 1e-12), -1, 1)
-    return shown, 0.85 * np.sqrt(np.abs(shown))
+    scaled = np.clip(values / max(np.percentile(np.abs(values), 99), 1e-12), -1, 1)
+    return scaled, 0.85 * np.sqrt(np.abs(scaled))
 
 
 def _areas(areas: dict | None, before: str = "") -> str:

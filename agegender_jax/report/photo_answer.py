@@ -1,4 +1,4 @@
-"""The answer about a photo as HTML for the demo's page, with all pictures inside."""
+"""The predictions for a photo as HTML for the demo's page, with all pictures inside."""
 
 import base64
 import io
@@ -67,11 +67,11 @@ def _nets(face: Face, maps: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
             for method, values in attributions.items():
                 rows.append((values[0], f"{head} {answer}: {formatting.map_name(method)}", overlay.scale(method)))
         rows += [(module.mean[0], f"attention {module.name}", "mask") for module in of_net.attention]
-        shown = [
+        panels = [
             {"title": title, "picture": _picture(overlay.blended(Panel(face.sized[len(values)], title, values, scale)))}
             for values, title, scale in rows
         ]
-        nets.append({"name": name, "maps": shown})
+        nets.append({"name": name, "maps": panels})
     return nets
 
 

@@ -22,13 +22,13 @@ from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, 
 
 ROWS, SETTINGS, SUMMARY, LABELS = "faces.jsonl", "align.json", "summary.json", "labels.csv"
 ALIGNED, NO_FACE, UNREADABLE = "aligned", "no_face", "unreadable"
-_NEAR = 0.25  # of the largest box's area: a smaller face is somebody in the background
+_NEAR = 0.25  # of the largest box's area: a smaller face is in the background
 
 
 def align(source: str | None, *, out: str | None, size: int, score: float, cache_dir: str | None = None) -> dict:
     """Write a chip of the face in the middle of each picture of a source, and return summary.json.
 
-    `out` then is a data source with the same labels: UTKFace's names are kept, and other labels are in labels.csv.
+    `out` is then a data source with the same labels: files have UTKFace's names, and other labels are in labels.csv.
     faces.jsonl has a row for each picture. The same call continues an interrupted one.
 
     Args:

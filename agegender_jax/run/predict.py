@@ -25,7 +25,7 @@ from agegender_jax.run.workdir import hold, keep_settings, make_out
 
 SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
 UNCALIBRATED = (
-    "these nets have no thresholds: no answer is unsure, and intervals hold a share of the predicted probability; "
+    "these nets have no thresholds: no prediction is unsure, and intervals hold a share of the predicted probability; "
     "python -m launch.calibrate fits thresholds on their val split"
 )
 PREVIEW = 1600  # pixels of the longest side of annotated copies

@@ -36,7 +36,7 @@ class Variant:
 
     @property
     def control(self) -> bool:
-        """Whether its age head gets the true or a shuffled gender, so that its age scores are not predictions."""
+        """Whether its age head is fed the true or a shuffled gender: its age scores then are not of predictions."""
         return self.config.model.gender_to_age in models.CONTROLS
 
     @property

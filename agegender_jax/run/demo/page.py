@@ -17,7 +17,7 @@ from agegender_jax.report import photo_answer
 TITLE = "Age and gender of faces"
 ABOUT = f"""# {TITLE}
 Choose a photo or take one. It is processed on the machine that serves this page, and not stored."""
-NOTHING = "The answer appears here."
+NOTHING = "The prediction appears here."
 EXPIRED = "The upload has expired; choose the photo again."
 FONTS = ["system-ui", "sans-serif"]
 CHOOSE = "Drop a photo here,\nor click to choose one"
