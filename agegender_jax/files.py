@@ -82,7 +82,7 @@ def seal(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_seal(fields: dict[str, Any]) -> None:
-    """Raise ValueError if sealed fields are not what they were; those of older files, without a digest, pass."""
+    """Raise ValueError if sealed fields do not match their digest; those of older files, without one, pass."""
     if DIGEST in fields and fields[DIGEST] != _digest(fields):
         raise ValueError("its digest is of another content")
 

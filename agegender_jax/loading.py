@@ -62,5 +62,5 @@ def checkpoint_digest(workdir: str | Path, step: int) -> str:
 def variable_shapes(config: dict[str, Any]) -> Any:
     """Return the variables of a config's net as jax.ShapeDtypeStruct; nothing is computed."""
     model, size = models.from_config(config["model"]), config["data"]["image_size"]
-    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    image = np.zeros((1, size, size, 3), np.float32)
     return jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)

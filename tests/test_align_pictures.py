@@ -63,7 +63,7 @@ def test_every_face_has_a_chip_that_its_row_names(folder, made):
         assert float(row["score"]) == pytest.approx(face.score, abs=1e-4) and len(row["landmarks"].split()) == 10
 
 
-def test_a_stopped_call_goes_on_and_a_changed_picture_is_aligned_again(folder, made, tmp_path):
+def test_a_stopped_call_continues_and_a_changed_picture_is_aligned_again(folder, made, tmp_path):
     _, _, whole = made
     lines = (whole / "faces.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "align.json").write_bytes((whole / "align.json").read_bytes())

@@ -54,13 +54,13 @@ def test_a_run_named_twice_is_refused(tmp_path, monkeypatch):
     assert len(members.read_runs([str(first), "b"])[0]) == 2
 
 
-def test_the_config_of_a_stranger_names_no_folder_to_write_to(run, config, tmp_path):
+def test_data_are_not_cached_where_another_users_config_says(run, config, tmp_path):
     own = members.read_config(Workdir(run))
     assert scored_images.data_config([Workdir(run)], [own], None).data.cache_dir == config.data.cache_dir
     (tmp_path / "cache").mkdir()
-    for place in (tmp_path / "cache", tmp_path / "absent"):
-        theirs = own | {"data": own["data"] | {"cache_dir": str(place)}}
-        assert scored_images.data_config([Workdir(run)], [theirs], None).data.cache_dir == ""
+    for cache_dir in (tmp_path / "cache", tmp_path / "absent"):
+        other = own | {"data": own["data"] | {"cache_dir": str(cache_dir)}}
+        assert scored_images.data_config([Workdir(run)], [other], None).data.cache_dir == ""
 
 
 def test_names_are_unique_and_not_the_ensembles():

@@ -1,4 +1,4 @@
-"""CRC-32 of prepared files: bits that a disk or a copy has flipped are seen before they are used."""
+"""CRC-32 checksums of prepared files, which detect damage by a disk or a copy before the files are used."""
 
 import json
 import zlib
@@ -18,7 +18,7 @@ def write(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Raise ValueError, naming the file, unless the files of checksums.json are what they were.
+    """Raise ValueError, naming the file, unless all files match checksums.json.
 
     Raises:
       OSError: a file is missing or cannot be read.
@@ -36,7 +36,7 @@ def write_of(path: Path) -> None:
 
 
 def is_good(path: Path) -> bool:
-    """Return whether a file is what it was when `write_of` saw it; False where that is not known."""
+    """Return whether a file matches the checksum of `write_of`; False if there is none."""
     try:
         return json.loads(_beside(path).read_bytes()) == _entry(path)
     except (OSError, ValueError, RecursionError):

@@ -45,7 +45,7 @@ FLAT: dict[type[nn.Module], tuple[tuple[str, ...], int]] = {
 
 
 def has_rules(net: nn.Module) -> bool:
-    """Whether the net's backbone is one of FLAT."""
+    """Return whether the net's backbone is one of FLAT."""
     return type(net.backbone) in FLAT
 
 

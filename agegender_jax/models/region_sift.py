@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from agegender_jax.image_constants import LANDMARKS
 from agegender_jax.models import layers
 from agegender_jax.models.grey import grey
 from agegender_jax.structs import Outputs
@@ -27,10 +28,10 @@ from agegender_jax.structs import Outputs
 SIZE, CELL, ORIENTATIONS, CLIP = 200, 12, 8, 0.2
 REGIONS = {  # centre, as fractions (x, y) of the chip
     "forehead": (0.484, 0.10),
-    "left_eye": (0.277, 0.297),
-    "right_eye": (0.691, 0.297),
+    "left_eye": LANDMARKS[0],
+    "right_eye": LANDMARKS[1],
     "glabella": (0.484, 0.297),
-    "nose": (0.478, 0.528),
+    "nose": LANDMARKS[2],
     "left_cheek": (0.20, 0.56),
     "right_cheek": (0.77, 0.56),
     "mouth": (0.491, 0.672),
