@@ -29,7 +29,7 @@ class Batch(flax.struct.PyTreeNode):
 
 
 class Outputs(flax.struct.PyTreeNode):
-    """What a net returns.
+    """The outputs of a net.
 
     Attributes:
       age_logits: float32 [B, A].
@@ -55,7 +55,7 @@ class Probs(flax.struct.PyTreeNode):
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that training needs to resume, and nothing else.
+    """The state that training needs to resume.
 
     Attributes:
       step: int32 scalar, the number of steps done.

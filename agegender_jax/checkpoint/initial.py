@@ -1,4 +1,4 @@
-"""Weights to start from: another run's, or files with torchvision's or Caffe's names. Every leaf is accounted for.
+"""Initial weights from another run, or from files with torchvision's or Caffe's names. No leaf is skipped silently.
 
 Files are read as data only: safetensors, npz without objects, and .pth by `torch.load(weights_only=True)`.
 """
@@ -36,13 +36,13 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
       CheckpointError: it cannot be read, or is of another net; the message lists what is missing, unexpected or of
         another shape.
     """
-    wanted = tree.named_leaves(template)
-    stored, unknown, source = _find(files.expand(path, "--config.init_from"), wanted, notice)
-    shape = {name: f"{name} {list(stored[name].shape)} for {list(wanted[name].shape)}" for name in stored}
+    leaves = tree.named_leaves(template)
+    stored, unknown, source = _find(files.expand(path, "--config.init_from"), leaves, notice)
+    shape = {name: f"{name} {list(stored[name].shape)} for {list(leaves[name].shape)}" for name in stored}
     differing = {
-        "missing": [name for name in wanted if name not in stored],
+        "missing": [name for name in leaves if name not in stored],
         "unexpected": unknown,
-        "of another shape": [shape[name] for name in stored if stored[name].shape != wanted[name].shape],
+        "of another shape": [shape[name] for name in stored if stored[name].shape != leaves[name].shape],
     }
     of_body = {what: [text for text in texts if not text.startswith(HEADS)] for what, texts in differing.items()}
     if any(of_body.values()):
@@ -53,16 +53,16 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
             "choose model.name, model.width, model.stem and, for nets with dense layers, data.image_size as these "
             "weights have them",
         )
-    used = {name: value for name, value in stored.items() if value.shape == wanted[name].shape}
+    used = {name: value for name, value in stored.items() if value.shape == leaves[name].shape}
     for name, value in used.items():
         if not jnp.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
             raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", path, "use other weights")
-    notice(f"{len(used)} of {len(wanted)} arrays start from {source}")
+    notice(f"{len(used)} of {len(leaves)} arrays start from {source}")
     if unchanged := differing["missing"] + differing["of another shape"]:
         notice(f"heads that keep their initialisation: {_list(unchanged)}")
     if differing["unexpected"]:
         notice(f"heads that are not used: {_list(differing['unexpected'])}")
-    return {name: value.astype(wanted[name].dtype) for name, value in used.items()}
+    return {name: value.astype(leaves[name].dtype) for name, value in used.items()}
 
 
 def fill(variables: Any, leaves: dict[str, np.ndarray]) -> Any:
@@ -70,16 +70,16 @@ def fill(variables: Any, leaves: dict[str, np.ndarray]) -> Any:
     return tree.from_dict(tree.named_leaves(variables) | leaves, variables)
 
 
-def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[str, np.ndarray], list[str], str]:
-    """Return the arrays of a run or a file for the wanted names, the names of its other arrays, and what to call it."""
+def _find(path: Path, leaves: dict[str, Any], notice: Callable) -> tuple[dict[str, np.ndarray], list[str], str]:
+    """Return the arrays of a run or a file for the named leaves, the names of its other arrays, and its own name."""
     if path.is_dir():
         variables, _, step = reading.load_variables(path / "checkpoints", "best", notice)
         stored = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
-        theirs, source = {name: name for name in wanted}, f"{path}, step {step}"
+        names, source = {name: name for name in leaves}, f"{path}, step {step}"
     else:
         stored = {name: value for name, value in _read(path).items() if not torchvision.IGNORED.search(name)}
         format = caffe_names if caffe_names.are_names(stored) else torchvision
-        if not format.known(wanted):
+        if not format.known(leaves):
             raise CheckpointError(
                 "files of weights are known for ResNets and Caffe's nets only",
                 str(path),
@@ -88,14 +88,14 @@ def _find(path: Path, wanted: dict[str, Any], notice: Callable) -> tuple[dict[st
         if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
             stored = {name.removeprefix("module."): value for name, value in stored.items()}
         if format is caffe_names:
-            theirs = {name: caffe_names.name_of(name, wanted) for name in wanted}
-            arrays = caffe_names.to_ours(stored, wanted)
+            names = {name: caffe_names.name_of(name, leaves) for name in leaves}
+            arrays = caffe_names.to_ours(stored, leaves)
         else:
-            theirs = {name: torchvision.name_of(name) for name in wanted}
-            arrays = torchvision.all_to_ours(stored, wanted)
-        return arrays, sorted(stored.keys() - theirs.values()), str(path)
-    arrays = {ours: stored[name] for ours, name in theirs.items() if name in stored}
-    return arrays, sorted(stored.keys() - theirs.values()), source
+            names = {name: torchvision.name_of(name) for name in leaves}
+            arrays = torchvision.all_to_ours(stored, leaves)
+        return arrays, sorted(stored.keys() - names.values()), str(path)
+    arrays = {name: stored[source_name] for name, source_name in names.items() if source_name in stored}
+    return arrays, sorted(stored.keys() - names.values()), source
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -124,8 +124,8 @@ def read_state(step_folder: Path, template: Any) -> Any:
 def _read_variables(step_folder: Path) -> tuple[dict, dict]:
     stored = tree.shapes(step_folder / STATE)
     params = "ema" if "ema" in stored else "params"
-    wanted = {name: stored[name] for name in (params, "batch_stats") if name in stored}
-    state = _with_averaged_stats(tree.read(step_folder / STATE, wanted))
+    selected = {name: stored[name] for name in (params, "batch_stats") if name in stored}
+    state = _with_averaged_stats(tree.read(step_folder / STATE, selected))
     variables = state.get("ema", state)
     config = json.loads((step_folder / CONFIG).read_text(encoding="utf-8"))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}, config

@@ -55,27 +55,32 @@ def shapes(folder) -> dict:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), stored)
 
 
-def read(folder, wanted: dict) -> dict:
-    """Return the arrays named in `wanted`, a part of `shapes(folder)`, as NumPy."""
-    kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), wanted)
+def read(folder, template: dict) -> dict:
+    """Return the arrays named in `template`, a part of `shapes(folder)`, as NumPy."""
+    kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), template)
     with checkpointer() as orbax:
-        return orbax.restore(folder, args=ocp.args.PyTreeRestore(item=wanted, restore_args=kinds, partial_restore=True))
+        args = ocp.args.PyTreeRestore(item=template, restore_args=kinds, partial_restore=True)
+        return orbax.restore(folder, args=args)
 
 
 def check_match(stored: Any, template: Any, where: str) -> None:
     """Raise CheckpointError, listing the first differing keys, unless names, shapes and dtypes are equal."""
-    ours, theirs = ({name: _describe(leaf) for name, leaf in named_leaves(tree).items()} for tree in (template, stored))
-    differing = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    expected, actual = _described(template), _described(stored)
+    differing = [name for name in expected | actual if expected.get(name) != actual.get(name)]
     if not differing:
         return
-    shown = [f"{name} {theirs.get(name, 'absent')} for {ours.get(name, 'none')}" for name in differing[:SHOWN]]
+    listed = [f"{name} {actual.get(name, 'absent')} for {expected.get(name, 'none')}" for name in differing[:SHOWN]]
     more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     raise CheckpointError(
-        f"the checkpoint is of another model or label space: {'; '.join(shown)}{more}",
+        f"the checkpoint is of another model or label space: {'; '.join(listed)}{more}",
         where,
         "use the config that it was trained with, or another checkpoint",
     )
 
 
-def _describe(leaf: Any) -> str:
-    return f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
+def _described(tree: Any) -> dict[str, str]:
+    """Return the dtype and shape of each leaf by name, such as "float32[3,3]"."""
+    return {
+        name: f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
+        for name, leaf in named_leaves(tree).items()
+    }

@@ -1,4 +1,4 @@
-"""Resolves the text of `data.source` to folders, archives and CSVs on disk."""
+"""Resolve the text of `data.source` to folders, archives and CSVs on disk."""
 
 import hashlib
 import os
@@ -123,8 +123,8 @@ def _find(part: str) -> Path:
         problem = f"data source cannot be reached ({getattr(error, 'strerror', error)})"
     also = " and the same with " + ", ".join(archives.SUFFIXES) if others else ""
     raise DataError(
-        f"{problem}: {_shown(part)}",
-        f"looked for {_shown(part)}{also}; found {_nearby(path)}",
+        f"{problem}: {_quoted(part)}",
+        f"looked for {_quoted(part)}{also}; found {_nearby(path)}",
         f"get UTKFace from {UTKFACE_URL} (--config.data.source=PATH), or use synthetic faces: "
         "--config.data.source=synthetic",
     )
@@ -136,12 +136,12 @@ def _nearby(path: Path) -> str:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
-        return f"{_shown(str(folder))}, which cannot be listed ({error.strerror})"
-    some = ", ".join(map(_shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return f"{_shown(str(folder))} with {some}" if names else f"{_shown(str(folder))}, which is empty"
+        return f"{_quoted(str(folder))}, which cannot be listed ({error.strerror})"
+    some = ", ".join(map(_quoted, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{_quoted(str(folder))} with {some}" if names else f"{_quoted(str(folder))}, which is empty"
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     """Return `name`, quoted and escaped if a terminal could not print it."""
     return name if name.isprintable() else ascii(name)
 

@@ -41,10 +41,10 @@ def parse_utkface_name(name: str) -> Label | str:
     if len(fields) != 4:
         return f"name has {len(fields)} of the 4 parts age_gender_race_date"
     if not _DATE.fullmatch(fields[3]):
-        return f"date {_shown(fields[3])} is not a number"
+        return f"date {_quoted(fields[3])} is not a number"
     for word, text in zip(_LAST, fields, strict=False):
         if not _NUMBER.fullmatch(text):
-            return f"{word} {_shown(text)} is not a number"
+            return f"{word} {_quoted(text)} is not a number"
     values = [int(text) for text in fields[:3]]
     for (word, last), value in zip(_LAST.items(), values, strict=True):
         if not 0 <= value <= last:
@@ -71,6 +71,6 @@ def _label(age: int, gender: int, race: int) -> Label:
     return Label(str(age), age, bucket, bucket, gender, race, RACES[race])
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     """Return `text` in quotes, in printable ASCII, cut at 40 characters."""
     return ascii(text[:40])

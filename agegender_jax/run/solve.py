@@ -123,11 +123,8 @@ def _head(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progr
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
     shapes = {"params": {"backbone": shapes["params"]["backbone"]}, "batch_stats": shapes.get("batch_stats", {})}
-    wanted = tree.named_leaves(shapes)
-    variables = tree.from_dict(
-        {name: leaf for name, leaf in initial.load(config.init_from, shapes, progress.note).items() if name in wanted},
-        shapes,
-    )
+    leaves = initial.load(config.init_from, shapes, progress.note)
+    variables = tree.from_dict({name: leaves[name] for name in tree.named_leaves(shapes)}, shapes)
     leaks.inherit(folder, config.init_from)
     own = {"params": variables["params"]["backbone"]}
     own |= {"batch_stats": variables["batch_stats"]["backbone"]} if variables["batch_stats"] else {}
