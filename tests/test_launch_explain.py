@@ -18,7 +18,7 @@ from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.explain import maps, sanity
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.report import overlay
-from agegender_jax.run import evaluate, explain_evaluation, photos
+from agegender_jax.run import evaluate, explain_evaluation, explained_photos
 from agegender_jax.run import explain as explain_command
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.structs import Probs
@@ -100,7 +100,7 @@ def test_explain_writes_overlays_and_arrays(workdir):
 
 
 def test_pictures_are_prepared_as_for_training(workdir):
-    (photo,) = photos.read([str(workdir / "photos" / UNICODE)], {32, 40})
+    (photo,) = explained_photos.read([str(workdir / "photos" / UNICODE)], {32, 40})
     rgba = Image.open(workdir / "photos" / UNICODE)
     white = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
     for size in (32, 40):
@@ -111,7 +111,7 @@ def test_names_that_differ_in_case_only_do_not_collide(workdir):
     for name in ("A.png", "a.jpg"):
         (workdir / "case").mkdir(exist_ok=True)
         Image.new("RGB", (32, 32)).save(workdir / "case" / name)
-    assert [photo.name for photo in photos.read([str(workdir / "case")], {32})] == ["A", "a-2"]
+    assert [photo.name for photo in explained_photos.read([str(workdir / "case")], {32})] == ["A", "a-2"]
 
 
 def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
@@ -119,7 +119,7 @@ def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
     for name in (b"\xff.png", "ö".encode() * 125 + b".png"):
         with open(os.path.join(folder, name), "wb") as file:
             Image.new("RGB", (32, 32)).save(file, "PNG")
-    assert {photo.name for photo in photos.read([str(tmp_path)], {32})} == {"\ufffd", "ö" * 100}
+    assert {photo.name for photo in explained_photos.read([str(tmp_path)], {32})} == {"\ufffd", "ö" * 100}
 
 
 def test_user_errors(workdir, tmp_path):

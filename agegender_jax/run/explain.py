@@ -13,10 +13,10 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.explain.maps import Maps, compute_maps
 from agegender_jax.explain.scoring import areas as compute_areas
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.run import explain_evaluation, members, photos
+from agegender_jax.run import explain_evaluation, explained_photos, members
+from agegender_jax.run.explained_photos import Photo
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.photos import Photo
 from agegender_jax.run.workdir import check_replaces, make_out, output, write_json
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
@@ -63,7 +63,7 @@ def explain_photos(
             what = f"a {config['model']['name']} cannot be explained by {', '.join(sorted(lacking))}"
             raise ConfigError(what, str(run.path), f"--method: this net has {known}")
     names = members.member_names([run.path.name for run in runs])
-    pictures = photos.read(paths, {config["data"]["image_size"] for config in configs})
+    pictures = explained_photos.read(paths, {config["data"]["image_size"] for config in configs})
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:
         make_out(folder / name)

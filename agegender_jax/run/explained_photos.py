@@ -1,4 +1,4 @@
-"""Read image files and folders that the user names, and resize them to the input of a net."""
+"""Read the photos to explain, files and folders that the user names, and resize them to the input of a net."""
 
 import dataclasses
 import os
