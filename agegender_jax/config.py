@@ -75,6 +75,9 @@
 |                          | before each evaluation, 0 for the running ones                      |
 | eval.views               | of an image, whose predictions are averaged: none, flip, flip_shift |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
+| train.on_nonfinite       | where a loss, gradient or weight becomes NaN or infinite: stop;     |
+|                          | skip, the state stays as it was before the step; or rollback to the |
+|                          | newest checkpoint and leave that batch out, at most three times     |
 """
 
 import difflib
@@ -173,6 +176,7 @@ def default() -> ConfigDict:
             "log": {"every_steps": 50, "figures": True},
             "eval": {"every_epochs": 1, "batch_size": 256, "views": "none", "bn_batches": 0},
             "checkpoint": {"every_steps": 500},
+            "train": {"on_nonfinite": "stop"},
         }
     )
     return config.lock()
@@ -205,6 +209,7 @@ CHOICES = {
     "optimizer.schedule": ("cosine", "constant"),
     "loss.age": ("ce", "dldl", "ordinal", "mean_variance", "years"),
     "eval.views": ("none", "flip", "flip_shift"),
+    "train.on_nonfinite": ("stop", "skip", "rollback"),
 }
 
 # Intervals: a round bracket leaves the bound out.
@@ -260,7 +265,7 @@ RANGES = {
 }
 
 MAY_DIFFER = ("num_epochs", "num_steps", "parallel", "data.num_workers", "data.cache_dir", "data.source")
-MAY_DIFFER_GROUPS = ("log.", "checkpoint.")
+MAY_DIFFER_GROUPS = ("log.", "checkpoint.", "train.")
 
 
 def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

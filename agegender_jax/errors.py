@@ -45,10 +45,18 @@ class CheckpointError(UserError):
 
 
 class NotFiniteError(UserError):
-    """The loss is not finite."""
+    """The loss or a weight is not finite.
+
+    Args:
+      step: the step whose loss or gradient was not finite first, None where no step's was.
+    """
 
     code = 5
     agreed = True  # the sums are the same in every process
+
+    def __init__(self, what: str, where: str, fix: str, step: int | None = None):
+        super().__init__(what, where, fix)
+        self.step = step
 
 
 class Stopped(Exception):

@@ -65,6 +65,7 @@ def train_step(
     accumulate: int = 1,
     remat: bool = False,
     ema_decay: float = 0.0,
+    skip_nonfinite: bool = False,
     axis: str = "data",
 ) -> TrainState:
     """One optimizer step on this device's part of the batch, averaged over `axis`.
@@ -86,6 +87,7 @@ def train_step(
         averaged. BatchNorm takes the statistics of each part.
       remat: keep only the products and convolutions for the backward pass and compute all else again, to save memory
         on a GPU. XLA undoes it on CPU.
+      skip_nonfinite: where a number of the new state is NaN or infinite, return the old state with the new step.
     """
     size = batch.gender.shape[0]
     place = lax.axis_index(axis) * size + jnp.arange(size)
@@ -157,7 +159,7 @@ def train_step(
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1 - decay)
     seen = seen | {"steps": 1.0, "grad_norm": optax.tree.norm(grads)}
-    return TrainState(
+    new = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
@@ -165,6 +167,16 @@ def train_step(
         ema=ema,
         sums={name: state.sums[name] + jnp.asarray(seen[name], jnp.float32) for name in SUMS},
     )
+    return _finite_or_old(new, state, axis) if skip_nonfinite else new
+
+
+def _finite_or_old(new: TrainState, old: TrainState, axis: str) -> TrainState:
+    """Return `new` if all its numbers are finite on every device, else `old` with the step of `new`."""
+    numbers = [leaf for leaf in jax.tree.leaves(new) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in numbers]).all()
+    if lax.axis_size(axis) > 1:
+        finite = lax.pmin(finite.astype(jnp.int32), axis) == 1
+    return jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old.replace(step=new.step))
 
 
 def _accumulated(gradient, batch_stats, examples, dropout_key, count):

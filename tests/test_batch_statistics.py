@@ -16,7 +16,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import data, models, training
 from agegender_jax.checkpoint import tree
 from agegender_jax.errors import PeerReportedError, Stopped
-from agegender_jax.run import batch_statistics, train
+from agegender_jax.run import batch_statistics, loop, train, validate
 from agegender_jax.run.host.signals import StopFlag
 
 NET = models.AgeGenderNet(tiny_training.Smooth(axis_name=None), 12)
@@ -93,7 +93,7 @@ class Steps:
     def __init__(self, monkeypatch):
         self.seen, self.stop_at = [], None
         monkeypatch.setattr(batch_statistics, "reestimate", self.reestimate)
-        monkeypatch.setattr(train.Validator, "__call__", lambda validator, step, state: self.validate(step, state))
+        monkeypatch.setattr(validate.Validator, "__call__", lambda validator, step, state: self.validate(step, state))
         monkeypatch.setattr(train.final_test, "test", lambda *args: None)
 
     def reestimate(self, config, dataset, state, stop):
@@ -132,7 +132,7 @@ def test_after_a_stop_the_next_start_reestimates(config, steps, tmp_path, monkey
     train.fit(config, str(whole), ["test"])
     steps.seen.clear()
     with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped at step 3 after saving"):
-        patch.setattr(train, "stop_requested", lambda step, *_: 75 if step == 3 else 0)
+        patch.setattr(loop, "stop_requested", lambda step, *_: 75 if step == 3 else 0)
         train.fit(config, str(stopped), ["test"])
     assert steps.seen == [] and saved_weights(stopped, 3)[0] != 0.5  # nothing comes between the signal and the save
     for step in (3, 4):
@@ -151,9 +151,9 @@ def test_after_a_stop_the_next_start_reestimates(config, steps, tmp_path, monkey
 def test_every_process_waits_for_the_save_after_a_stop(error):
     finished = []
     checkpoints = types.SimpleNamespace(finish=lambda: finished.append(True))
-    with pytest.raises(type(error)), train.finish_save_if_stopped(checkpoints):
+    with pytest.raises(type(error)), validate.finish_save_if_stopped(checkpoints):
         raise error
-    with pytest.raises(PeerReportedError), train.finish_save_if_stopped(checkpoints):
+    with pytest.raises(PeerReportedError), validate.finish_save_if_stopped(checkpoints):
         raise PeerReportedError(3)
     assert finished == [True]
 

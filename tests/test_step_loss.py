@@ -69,11 +69,11 @@ def test_a_config_sets_weights_average_seed_and_augmentation(monkeypatch):
     config = config_lib.default()
     config.seed = 7
     config.loss.update(label_smoothing=SMOOTHING, **WEIGHTS)
-    config.optimizer.ema = 0.9
+    config.optimizer.ema, config.train.on_nonfinite = 0.9, "skip"
     config.augment.update(flip=False, shift=0.0, colour=0.0, grey=1.0)
     monkeypatch.setattr(parallel, "driver", lambda name, step, devices: step)
     options = train.make_driver(config, None, None).keywords
-    expected = WEIGHTS | {"label_smoothing": SMOOTHING, "ema_decay": 0.9}
+    expected = WEIGHTS | {"label_smoothing": SMOOTHING, "ema_decay": 0.9, "skip_nonfinite": True}
     assert {name: options[name] for name in expected} == expected
     assert options["key"] == jax.random.fold_in(jax.random.key(7), 1)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)

@@ -27,6 +27,11 @@ class _Order:
             return self._permuted[batch_index * self._batch_size : (batch_index + 1) * self._batch_size]
 
 
+def batch_indices(indices: np.ndarray, seed: int, batch_size: int, step: int) -> np.ndarray:
+    """Return the images of the batch, over all processes, with which step `step`, from 1, is trained."""
+    return _Order(np.asarray(indices), seed, batch_size)(step - 1)
+
+
 def train_batches(
     images: np.ndarray,
     age: np.ndarray,

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -235,9 +236,14 @@ def explained_memory(config: ConfigDict) -> Iterator[None]:
         ) from error
 
 
-def finite(step: int, values) -> None:
+def is_finite(values: Any) -> bool:
+    """Return whether no number in a pytree is NaN or infinite."""
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(values))
+
+
+def finite(step: int, values: Any) -> None:
     """Raise NotFiniteError where a number in a pytree is NaN or infinite."""
-    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(values)):
+    if not is_finite(values):
         raise NotFiniteError(
             f"the loss or a weight is not finite at or shortly before step {step}",
             "training",

@@ -60,6 +60,11 @@ class Dataset:
             process_count=jax.process_count(),
         )
 
+    def batch_files(self, config: ConfigDict, step: int) -> list[str]:
+        """Return the files of the batch, over all processes, with which step `step`, from 1, is trained."""
+        rows = pipeline.batch_indices(self.indices("train"), config.seed, config.batch_size, step)
+        return self.prepared.file[rows].tolist()
+
     def eval_batches(
         self, split: str, image_size: int, batch_size: int, progress: Callable | None = None
     ) -> Iterator[Batch]:

@@ -73,6 +73,20 @@ def restore_or_create(
     return processes.broadcast(state)
 
 
+def restore_again(
+    config: ConfigDict,
+    folder: Workdir,
+    checkpoints: Checkpoints,
+    new_state: Callable[[], TrainState],
+    num_steps: int,
+    progress: Progress,
+) -> TrainState:
+    """Return what a new start of the run would begin with: the newest good checkpoint's state, or one at step 0."""
+    with processes.sync_errors():
+        weights = load_weights(config, folder, checkpoints, new_state, progress) if processes.is_main() else {}
+    return restore_or_create(new_state, checkpoints, True, weights, num_steps, progress)
+
+
 def warn_of_new_rate(
     config: ConfigDict, checkpoints: Checkpoints, start: int, steps_per_epoch: int, num_steps: int, progress: Progress
 ) -> None:

@@ -1,7 +1,7 @@
 """Log a training: metrics.jsonl, TensorBoard events and the progress display, with images per second."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -27,21 +27,34 @@ class Recorder:
         self.steps_per_epoch, self.num_steps, self.start = steps_per_epoch, num_steps, start
         self.learning_rate = optim.schedule(config.optimizer, num_steps)
         self.is_main = processes.is_main()
+        self._logged = 0  # the step of the last train row
         self.restart_clock(start)
 
     def __enter__(self) -> "Recorder":
         with processes.sync_errors():
             if self.is_main:
                 self.log = MetricsLog(self.folder.metrics)
-                self.log.truncate_after(self.start)
                 for path in (self.folder.results, self.folder.calibration):
                     path.unlink(missing_ok=True)
-                self.board = TensorBoard(self.folder.path, self.start)
+                self._begin()
         return self
 
     def __exit__(self, *error) -> None:
         if self.is_main:
             self.board.close()
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after `step`, which the run repeats."""
+        self.start = step
+        with processes.sync_errors():
+            if self.is_main:
+                self.board.close()
+                self._begin()
+
+    def _begin(self) -> None:
+        self.log.truncate_after(self.start)
+        self._logged = max((row["step"] for row in self.log.read() if row["split"] == "train"), default=0)
+        self.board = TensorBoard(self.folder.path, self.start)
 
     def restart_clock(self, step: int) -> None:
         """Measure images per second and waiting time from `step` on."""
@@ -58,21 +71,30 @@ class Recorder:
                 return
             yield split(batch)
 
-    def log_train(self, step: int, sums: dict[str, Any]) -> None:
-        """Write the means over the steps since the last train row."""
+    def log_train(self, step: int, sums: dict[str, Any], left_out: Collection[int] = ()) -> None:
+        """Write the means over the steps since the last train row.
+
+        Args:
+          left_out: the steps of the run that changed no weight. The means are null where that is all of them, and
+            the row has their number as `skipped` where there are any or the run may skip some.
+        """
         sums = {name: float(value) for name, value in sums.items()}
         checks.finite(step, sums)
         count = sums.pop("steps")
+        before = sum(other <= step for other in left_out)
+        skipped = {"skipped": sum(self._logged < other <= step for other in left_out)}
         elapsed = max(time.perf_counter() - self._time, 1e-9)
         self.write(
             {
                 **self.position(step, "train"),
-                **{name: value / count for name, value in sums.items()},
-                "lr": float(self.learning_rate(step - 1)),
+                **{name: value / count if count else None for name, value in sums.items()},
+                **(skipped if left_out or self.config.train.on_nonfinite == "skip" else {}),
+                "lr": float(self.learning_rate(max(step - 1 - before, 0))),
                 "images_per_second": round((step - self._step) * self.config.batch_size / elapsed, 1),
                 "data_wait": round(self._waited / elapsed, 4),
             }
         )
+        self._logged = step
         self.restart_clock(step)
 
     def position(self, step: int, split: str) -> dict:

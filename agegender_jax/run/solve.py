@@ -28,7 +28,7 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
 from agegender_jax.run.recorder import Recorder
-from agegender_jax.run.validate import Validator
+from agegender_jax.run.validate import Validator, validate
 from agegender_jax.run.workdir import Workdir, write_json
 from agegender_jax.solve import elm
 from agegender_jax.solve import region_sift as sift_fit
@@ -77,7 +77,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
             checks.finite(STEP, (state.params, state.batch_stats))
             write_json(folder.path / FIT, {"seconds": round(time.monotonic() - began, 1)} | report)
             checkpoints.save(STEP, state, config_lib.to_dict(config))
-            train.validate(STEP, state, Validator(config, dataset, recorder), checkpoints)
+            validate(STEP, state, Validator(config, dataset, recorder), checkpoints)
         checkpoints.finish()
         final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
 

@@ -1,13 +1,20 @@
-"""Validation during training: scores on val, the collapse alarm, and the loss that selects the best checkpoint."""
+"""Validation during training: scores on val, the collapse alarm, the loss that selects the best checkpoint."""
+
+import contextlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from agegender_jax import config as config_lib
 from agegender_jax import ensemble, metrics, models, training
-from agegender_jax.run import checks
+from agegender_jax.checkpoint import Checkpoints
+from agegender_jax.errors import NotFiniteError, PeerReportedError, Stopped
+from agegender_jax.run import batch_statistics, checks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
+from agegender_jax.run.host.signals import CODES, StopFlag
 from agegender_jax.run.recorder import Recorder
 from agegender_jax.structs import Probs, TrainState
 
@@ -63,3 +70,59 @@ def selection_loss(scores: dict, loss_config: ConfigDict) -> float:
     """Return the sum of the trained heads' cross-entropies, unweighted."""
     weights = {"loss_age": loss_config.age_weight, "loss_gender": loss_config.gender_weight}
     return sum(scores[name] for name, weight in weights.items() if weight)
+
+
+def reestimate_statistics(
+    step: int, state: TrainState, config: ConfigDict, dataset: Dataset, stop: StopFlag, checkpoints: Checkpoints
+) -> TrainState:
+    """Return a saved state with the BatchNorm statistics that `eval.bn_batches` asks for, and save it again with them.
+
+    Raises:
+      Stopped: after a signal, once the state is on the disk as it was.
+      NotFiniteError: a statistic is not finite; the checkpoint is withdrawn.
+    """
+    if not config.eval.bn_batches:
+        return state
+    with _handled(step, checkpoints):
+        state = batch_statistics.reestimate(config, dataset, state, stop)
+        checks.finite(step, (state.batch_stats, state.ema))
+    with processes.sync_errors():
+        checkpoints.save(step, state, config_lib.to_dict(config))
+    return state
+
+
+def validate(step: int, state: TrainState, validator: Validator, checkpoints: Checkpoints) -> None:
+    """Score a state that is saved or being saved, and add the scores to its checkpoint.
+
+    Raises:
+      Stopped: after a signal, once the state is on the disk.
+      NotFiniteError: a loss is not finite; the checkpoint is withdrawn.
+    """
+    with _handled(step, checkpoints):
+        scores = validator(step, state)
+    with processes.sync_errors():
+        checkpoints.add_metrics(step, scores)
+
+
+@contextlib.contextmanager
+def _handled(step: int, checkpoints: Checkpoints) -> Iterator[None]:
+    """Withdraw the step's checkpoint where the body meets a number that is not finite; finish its save if stopped."""
+    try:
+        with finish_save_if_stopped(checkpoints):
+            yield
+    except NotFiniteError:
+        with processes.sync_errors():
+            checkpoints.withdraw(step)
+        raise
+
+
+@contextlib.contextmanager
+def finish_save_if_stopped(checkpoints: Checkpoints) -> Iterator[None]:
+    """Wait until the state is on the disk where the body stops after a signal; the next start repeats the body."""
+    try:
+        yield
+    except (Stopped, PeerReportedError) as error:  # the same signal, in process 0 and in the others
+        if error.code in CODES.values():
+            with processes.sync_errors():
+                checkpoints.finish()
+        raise

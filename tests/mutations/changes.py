@@ -317,14 +317,12 @@ CHANGES: tuple[Change, ...] = (
         ("other schemas are read", 'if record["schema"] != SCHEMA:', "if False:"),
     ),
     *_changes(
-        "agegender_jax/run/train.py",
+        "agegender_jax/run/step.py",
         (
             "test_step_loss",
             "test_regularisation config",
             "test_parallel not two_processes",
             "test_learning",
-            "test_training",
-            "test_resume",
         ),
         (
             "BatchNorm not synchronised",
@@ -338,14 +336,33 @@ CHANGES: tuple[Change, ...] = (
         ),
         ("smoothing not passed on", "label_smoothing=config.loss.label_smoothing,", ""),
         ("seed not used", "jax.random.key(config.seed), 1)", "jax.random.key(0), 1)"),
+        ("never skips", 'config.train.on_nonfinite == "skip"', "False"),
+    ),
+    *_changes(
+        "agegender_jax/run/loop.py",
+        ("test_nonfinite", "test_training", "test_resume"),
         (
             "resume begins with the first batch",
-            "dataset.train_batches(config, start, num_steps",
-            "dataset.train_batches(config, 0, num_steps",
+            "self.dataset.train_batches(config, start, self.num_steps",
+            "self.dataset.train_batches(config, 0, self.num_steps",
         ),
         ("sums not reset", "state = state.replace(sums=driver.replicate(training.zero_sums()))", "pass"),
-        ("val scores not saved", "        checkpoints.add_metrics(step, scores)", "        checkpoints.poll()"),
-        ("a checkpoint without a finite loss stays", "checkpoints.withdraw(step)", "pass"),
+        ("the state is saved as it is", "monitor.check(step, state)", "pass"),
+        ("the log does not go back", "self.recorder.rewind(int(state.step))", "pass"),
+        ("excluded batches are trained on", "if step in monitor.excluded:", "if False:"),
+    ),
+    *_changes(
+        "agegender_jax/run/nonfinite.py",
+        ("test_nonfinite",),
+        ("averages not looked at", "if not checks.is_finite(tree):", "if False:"),
+        ("rollbacks without end", "and count < MAX_ROLLBACKS", ""),
+        ("skips without end", "if self._in_a_row == MAX_SKIPPED:", "if False:"),
+        ("skips forgotten at a restart", 'event["step"] <= step', 'event["step"] < 0'),
+        ("divergence not noticed", "if loss > DIVERGED:", "if False:"),
+    ),
+    *_changes(
+        "agegender_jax/run/train.py",
+        ("test_training", "test_resume"),
         ("lack of memory not explained", "stack.enter_context(checks.explained_memory(config))", "pass"),
         (
             "no warning of a new rate",
@@ -395,5 +412,7 @@ CHANGES: tuple[Change, ...] = (
             "half_done = 2 * step >= self.recorder.num_steps",
             "half_done = True",
         ),
+        ("val scores not saved", "        checkpoints.add_metrics(step, scores)", "        checkpoints.poll()"),
+        ("a checkpoint without a finite loss stays", "checkpoints.withdraw(step)", "pass"),
     ),
 )

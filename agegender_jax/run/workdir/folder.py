@@ -32,6 +32,7 @@ class Workdir:
         self.inherited = self.path / "inherited.csv"
         self.bad_images = self.path / "bad_images.csv"
         self.metrics = self.path / "metrics.jsonl"
+        self.nonfinite = self.path / "nonfinite.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.calibration = self.path / "calibration.json"
         self.results = self.path / "results.json"
