@@ -1,6 +1,6 @@
 """Age and gender from face images with attentional convolutional networks, in JAX and Flax.
 
-`Predictor()` answers for the faces of photos, `load("runs/ran")` gives a trained net.
+`Predictor()` predicts for the faces of photos, `load("runs/ran")` returns a trained net.
 Subpackages: `models`, `data`, `ensemble`, `metrics`, `explain`.
 """
 

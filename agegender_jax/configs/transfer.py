@@ -7,7 +7,7 @@ each layer group at half of the next one's rate) or head (all below the heads is
 
 The paper fine-tunes CaffeNet from ImageNet and VGG-Face on Adience, and finds the nearer domain better; which layers it
 freezes and at which rates is not known. Without `init_from` this is the row "from scratch". The question of the paper
-can be asked of any source that `init_from` names: a run on drawn faces (far), a run on FairFace (near), Caffe's or
+can be asked of any source that `init_from` names: a run on synthetic faces (far), a run on FairFace (near), Caffe's or
 torchvision's weights (docs/models.md). Images that the run behind `init_from` has seen count as seen. No result is
 recorded yet.
 """

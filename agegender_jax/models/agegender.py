@@ -22,7 +22,7 @@ def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:
     | none          | nothing                                                                               |
     | logits        | the gender logits                                                                     |
     | stop_gradient | as probs, but the age loss does not reach the gender head                             |
-    | hard          | the answer, 0 or 1; its gradient is that of probs (straight-through, arXiv 1308.3432) |
+    | hard          | the predicted 0 or 1, with the gradient of probs (straight-through, arXiv 1308.3432)  |
     | true          | the label, 0 or 1: an oracle                                                          |
     | shuffled      | stop_gradient of the example before on the device: as many units, no information      |
 

@@ -1,6 +1,6 @@
 """An extreme learning machine on a CNN's features, after Duan et al. 2018 ([16] of arXiv 2010.03791).
 
-    H = sigmoid(X W + b),   answer = argmax H beta
+    H = sigmoid(X W + b),   prediction = argmax H beta
 
 X are features of a trained backbone, standardised; W and b are random and never trained; beta is solved in closed
 form (`solve.elm`; Huang et al. 2012), one matrix for both heads.

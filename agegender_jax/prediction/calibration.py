@@ -11,7 +11,7 @@ from agegender_jax.prediction import intervals, over
 from agegender_jax.structs import Probs
 
 ENOUGH = 100  # examples of val for any statement
-CONFIDENT = 0.99  # accuracy of gender where the answer is not `unsure`
+CONFIDENT = 0.99  # accuracy of gender where the status is not `unsure`
 NEVER = 2.0  # threshold that no probability reaches
 CHILD = 10  # years, below which gender is flagged
 _OUTER = 0.1, 99.9  # percentiles of brightness and contrast

@@ -36,7 +36,7 @@ class Predictor:
       score: least score of a face, above 0, at most 1.
       coverage: of the age interval, 0.5 to 0.99.
       over: ages in years for `Face.over`.
-      max_error: of the answers in `Face.over`, 0.001 to 0.5, see `prediction.over`.
+      max_error: largest share of wrong decisions in `Face.over`, 0.001 to 0.5, see `prediction.over`.
       batch_size: faces that are computed together.
 
     Raises:
@@ -109,9 +109,9 @@ class Predictor:
             waiting.append((picture, chips))
             count = sum(len(chips) for _, chips in waiting)
             if count >= self.batch_size or not count or len(waiting) >= _WAITING:
-                yield from self._answer(waiting)
+                yield from self._predict(waiting)
                 waiting = []
-        yield from self._answer(waiting)
+        yield from self._predict(waiting)
 
     def probs(self, sized: dict[int, np.ndarray]) -> Probs:
         """Return the calibrated probabilities of the ensemble for N chips.
@@ -156,7 +156,7 @@ class Predictor:
         preview, scale = pictures.preview(image, previews) if previews else (None, 1.0)
         return Picture(name, OK if chips else NO_FACE, "", (), preview, scale), chips
 
-    def _answer(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
+    def _predict(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
         batch = [chip for _, chips in waiting for chip in chips]
         if not batch:
             yield from (picture for picture, _ in waiting)

@@ -1,4 +1,4 @@
-"""Answers as pictures: a copy of a photo with boxes, and a page of all faces, the least confident first."""
+"""Drawings of predictions: a copy of a photo with boxes, and a page of all faces, the least confident first."""
 
 import base64
 import heapq
@@ -20,14 +20,14 @@ SIDE = 96  # pixels of a thumbnail
 _COLOURS = {"ok": "#1b7837", "unsure": "#b35806"}
 
 
-def whole_answer(index: int, face: Face) -> str:
+def full_label(index: int, face: Face) -> str:
     """Return the text over a face's box: age, its interval, and gender."""
     low, high = face.age_interval
     return f"{face.age:.0f} ({low}-{high}) {face.gender} {face.confidence:.0%}"
 
 
-def annotated(picture: Picture, label: Callable[[int, Face], str] = whole_answer, least: int = 11) -> bytes:
-    """Return a JPEG of a picture's preview with the box and the answer of each face.
+def annotated(picture: Picture, label: Callable[[int, Face], str] = full_label, least: int = 11) -> bytes:
+    """Return a JPEG of a picture's preview with the box and the prediction of each face.
 
     Args:
       label: returns the text over the box of the face with an index.

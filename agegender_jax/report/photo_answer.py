@@ -45,7 +45,7 @@ def html(picture: Picture, maps: Sequence[Sequence[tuple[str, Any]]]) -> str:
 
 
 def message(text: str) -> str:
-    """Return HTML with a message in place of an answer."""
+    """Return HTML with a message instead of predictions."""
     return ENVIRONMENT.get_template("photo_answer.html.jinja").render(message=text)
 
 
@@ -63,9 +63,9 @@ def _nets(face: Face, maps: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
     for name, of_net in maps:
         rows = []
         for head, attributions in of_net.attributions.items():
-            answer = overlay.CLASSES[head][int(of_net.targets[head][0])]
+            predicted = overlay.CLASSES[head][int(of_net.targets[head][0])]
             for method, values in attributions.items():
-                rows.append((values[0], f"{head} {answer}: {formatting.map_name(method)}", overlay.scale(method)))
+                rows.append((values[0], f"{head} {predicted}: {formatting.map_name(method)}", overlay.scale(method)))
         rows += [(module.mean[0], f"attention {module.name}", "mask") for module in of_net.attention]
         panels = [
             {"title": title, "picture": _picture(overlay.blended(Panel(face.sized[len(values)], title, values, scale)))}

@@ -32,7 +32,7 @@ def calibrate(
     name: str = weights.DEFAULT,
     about: str | None = None,
 ) -> dict[str, Any]:
-    """Fit the answers of nets that answer together on their common val split, and return them.
+    """Fit the intervals and thresholds of an ensemble on its members' common val split, and return them.
 
     They are written to answers.json of the first run, and with `out` to the cards of the nets' weights there.
 

@@ -38,7 +38,7 @@ def export(
     checkpoint: str,
     out: str | None,
 ) -> dict[str, Any]:
-    """Write nets that answer together to files, and return export.json.
+    """Write an ensemble, or one net, to files, and return export.json.
 
     Args:
       workdirs: folders of runs; the weights of this package if empty.
@@ -138,7 +138,7 @@ def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> flo
     """Return the largest difference of a probability in another process, which has only what a user of the file needs.
 
     Raises:
-      CheckpointError: the file cannot be loaded, or answers otherwise.
+      CheckpointError: the file cannot be loaded, or predicts something else.
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "images.npy"), Path(scratch, "probabilities.npz")
@@ -150,8 +150,9 @@ def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> flo
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise CheckpointError(f"the file cannot be loaded: {reason}", str(path), "report this, with your versions")
-        with np.load(outputs) as answers:
-            difference = float(max(np.abs(answers[head] - getattr(expected, head)).max() for head in ("age", "gender")))
+        with np.load(outputs) as predictions:
+            errors = [np.abs(predictions[head] - getattr(expected, head)).max() for head in ("age", "gender")]
+            difference = float(max(errors))
     if not difference <= LIMIT:
         raise CheckpointError(
             f"the file's probabilities differ by up to {difference:.2g}", str(path), "do not use it; report this"

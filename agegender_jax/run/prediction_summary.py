@@ -14,11 +14,11 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.prediction_rows import STEM
 from agegender_jax.run.workdir import write_json
 
-SHOWN = 20  # answers that are printed for a single picture
+SHOWN = 20  # faces that are printed for a single picture
 
 
-def answer(row: dict[str, Any], over: Sequence[int]) -> str:
-    """Return the answer of a face's row in one line."""
+def describe(row: dict[str, Any], over: Sequence[int]) -> str:
+    """Return the prediction of a face's row in one line."""
     text = f"age {row['age_years']:.0f} ({row['age_low']}-{row['age_high']} at {row['coverage']:.0%})"
     confidence = max(row["p_female"], 1 - row["p_female"])
     parts = [text, f"{row['gender']} {confidence:.0%}", "unsure" if row["status"] == UNSURE else "", *row["flags"]]
@@ -35,7 +35,7 @@ def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> No
         else:
             x, y, width, height = row["box"]
             text = f"at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}"
-            progress.note(f"{files.printable(name)}: {answer(row, over)}, {text}")
+            progress.note(f"{files.printable(name)}: {describe(row, over)}, {text}")
 
 
 def write(folder: Path, before: int, new: int, seconds: float) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def fit(
         layers, scores = _lda_and_machine(x, x_val, bucket, "all", np.ones(len(x), bool), num_age_classes, check)
         params |= layers
     else:
-        answers = params["gender_scale"]
-        is_female = score[:, 0] * answers["kernel"][0, 1] + answers["bias"][1] > 0
+        gender_scale = params["gender_scale"]
+        is_female = score[:, 0] * gender_scale["kernel"][0, 1] + gender_scale["bias"][1] > 0
         scores = np.zeros((len(x_val), num_age_classes))
         for label, kind in enumerate(("male", "female")):
             layers, own = _lda_and_machine(x, x_val, bucket, kind, gender == label, num_age_classes, check)

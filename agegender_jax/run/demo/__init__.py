@@ -27,7 +27,7 @@ def demo(
     """Serve the page until a signal arrives.
 
     Args:
-      workdirs: runs that answer together; the weights of this package if empty.
+      workdirs: runs of an ensemble; the weights of this package if empty.
       methods: attributions, of explain.METHODS; a net lacks some of them.
       host, port: address to listen at.
       max_mb: largest file of a photo.

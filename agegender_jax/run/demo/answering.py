@@ -26,7 +26,7 @@ class PhotoAnswerer:
         self.predictor, self.methods = predictor, tuple(methods)
 
     def __call__(self, content: bytes) -> str:
-        """Return HTML: the photo with boxes, and each face with its answer and maps, or why there are none.
+        """Return HTML: the photo with boxes, and each face with its prediction and maps, or why there are none.
 
         Args:
           content: of a picture file.
