@@ -1,9 +1,14 @@
+import errno
 import json
 import math
 import os
 import pathlib
+import struct
 import subprocess
 import sys
+
+import pytest
+from tensorboardX.proto import event_pb2
 
 from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
 
@@ -33,6 +38,33 @@ def test_events_hold_the_numbers(tmp_path):
     board.close()
     (path,) = tmp_path.glob("events.out.tfevents*")
     assert b"train/loss" in path.read_bytes() and b"collapsed" not in path.read_bytes()
+
+
+@pytest.mark.timeout(30)  # a thread that has ended would be waited for
+def test_events_that_cannot_be_written_are_left_out(tmp_path, monkeypatch):
+    calls = []
+
+    def fail(writer, data):
+        calls.append(writer)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    board = TensorBoard(tmp_path)
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.write", fail)
+    for step in range(1, 100):
+        board.append({"step": step, "split": "train", "loss": 0.5, "loss_age": 0.25})
+    board.close()
+    assert len(calls) == 1
+
+
+def test_a_resume_hides_later_events(tmp_path):
+    TensorBoard(tmp_path, start=7).close()
+    (path,) = tmp_path.glob("events.out.tfevents*")
+    data, events, place = path.read_bytes(), [], 0
+    while place < len(data):
+        (length,) = struct.unpack("<Q", data[place : place + 8])
+        events.append(event_pb2.Event.FromString(data[place + 12 : place + 12 + length]))
+        place += length + 16
+    assert [event.step for event in events] == [0, 8, 8] and events[2].session_log.status == event_pb2.SessionLog.START
 
 
 def test_events_need_no_pytorch_where_there_is_one(tmp_path):

@@ -3,8 +3,9 @@
 python -m tests.faults.campaign [--only=REGEX] [--size=push|release] [--out=benchmarks/results/faults.json]
 
 The same command continues an interrupted campaign: points that are in --out at this size are not run again; --again
-runs them again. --list only names the points. The exit code is 1 if a point has a failure. Needs Linux; some points
-need root (they mount small file systems), and say so where they were left out.
+runs them again. Results in the default --out are also written into docs/reliability.md. --list only names the points.
+The exit code is 1 if a point has a failure. Needs Linux; some points need root (they mount small file systems), and say
+so where they were left out.
 """
 
 import argparse
@@ -23,7 +24,10 @@ import traceback
 from tests.faults import registry
 
 ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
+PAGE = ROOT / "docs" / "reliability.md"
 COMMAND = "python -m tests.faults.campaign"
+HEAD = "| point | fault and promise | as promised |"
 SHOWN = 10  # failures of a point in the results
 
 
@@ -31,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="regular expression on the names of points")
     parser.add_argument("--size", choices=("push", "release"), default="release")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "faults.json")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     parser.add_argument("--seed", type=int, default=registry.SEED)
     parser.add_argument("--again", action="store_true", help="run points again that are in --out")
     parser.add_argument("--list", action="store_true")
@@ -53,6 +57,8 @@ def main() -> int:
             row = measure(point, args.size, place, args.seed)
             store(args.out, name, row)
             print(f"  {describe(row)}", flush=True)
+    if args.out == RESULTS:
+        PAGE.write_text(with_table(PAGE.read_text(), table(read(RESULTS))))
     results = {name: row for name, row in read(args.out).items() if name in points}
     print(table(results))
     return 1 if any(row["failures"] for row in results.values()) else 0
@@ -120,13 +126,20 @@ def table(rows: dict[str, dict]) -> str:
     groups: dict[str, list[dict]] = {}
     for name, row in rows.items():
         groups.setdefault(name.partition("[")[0], []).append(row)
-    lines = ["| point | fault and promise | as promised |", "|---|---|---|"]
+    lines = [HEAD, "|---|---|---|"]
     for name, group in groups.items():
         trials, failures = (sum(row[key] for row in group) for key in ("trials", "failures"))
         total = {"trials": trials, "failures": failures}
         skipped = {row["skipped"]: "" for row in group if "skipped" in row}
         lines.append(f"| `{name}` | {group[0]['what']} | {'; '.join([describe(total)] * (trials > 0) + [*skipped])} |")
     return "\n".join(lines)
+
+
+def with_table(text: str, new: str) -> str:
+    """Return the text of a page with another table in place of the one that begins with `HEAD`."""
+    before, _, rest = text.partition(HEAD)
+    after = rest[rest.index("\n\n") :]
+    return before + new + after
 
 
 if __name__ == "__main__":

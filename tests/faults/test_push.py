@@ -38,3 +38,17 @@ def test_a_point_that_fails_itself_is_a_failure(tmp_path):
     point = registry.Point("a.b", "x", lambda *args: 1 / 0, 1, 1)
     row = campaign.measure(point, "push", tmp_path, 0)
     assert row["failures"] == 1 and "ZeroDivisionError" in row["failed"][0]
+
+
+def test_the_page_has_the_table_of_the_results():
+    assert f"\n{campaign.table(campaign.read(campaign.RESULTS))}\n\n" in campaign.PAGE.read_text()
+    assert not [name for name, row in campaign.read(campaign.RESULTS).items() if row["failures"]]
+
+
+def test_the_table_counts_the_variants_of_a_point_together_and_replaces_the_one_before():
+    rows = {f"a.b[{i}]": {"what": "x", "trials": 10, "failures": i} for i in range(2)}
+    rows |= {"a.c": {"what": "y", "trials": 0, "failures": 0, "skipped": "no root"}}
+    text = campaign.table(rows)
+    assert text.splitlines()[2:] == ["| `a.b` | x | 19 of 20 |", "| `a.c` | y | no root |"]
+    page = f"before\n\n{campaign.table({})}\n\nafter\n"
+    assert campaign.with_table(page, text) == f"before\n\n{text}\n\nafter\n"

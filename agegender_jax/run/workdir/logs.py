@@ -1,9 +1,13 @@
 """metrics.jsonl and the TensorBoard events beside it."""
 
+import contextlib
 import json
 import os
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from agegender_jax import files
 
@@ -47,45 +51,63 @@ class MetricsLog:
 class TensorBoard:
     """Event files in the workdir, without TensorFlow. Training continues without them where they cannot be written.
 
+    Rows are written by the calling thread: tensorboardX's own writer hands them to another one, which ends at the first
+    error and leaves the training waiting for it.
+
     Args:
       folder: the workdir.
       start: the step resumed at; events after it are hidden by TensorBoard.
     """
 
     def __init__(self, folder: str | Path, start: int = 0):
-        writer = _summary_writer()
-        self._writer = None
-        try:
-            self._writer = writer(str(folder), purge_step=start + 1 if start else None)
-        except OSError:
-            pass
+        module = _tensorboard()
+        self._event, self._scalar = module.proto.event_pb2.Event, module.summary.scalar
+        self._file: Any = None
+        with self._until_it_fails():
+            module.event_file_writer.directory_check(str(folder))
+            self._file = module.event_file_writer.EventsWriter(str(Path(folder) / "events"))
+            if start:
+                begin = module.proto.event_pb2.SessionLog(status=module.proto.event_pb2.SessionLog.START)
+                self._write(step=start + 1, file_version="brain.Event:2")
+                self._write(step=start + 1, session_log=begin)
+            self._file.flush()
 
     def append(self, row: dict) -> None:
         """Write the numbers of a line of metrics.jsonl, as `<split>/<name>`."""
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
-        try:
-            for name, value in numbers.items() if self._writer else ():
-                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])  # type: ignore[union-attr]
-        except OSError:
-            self._writer = None
+        with self._until_it_fails():
+            if self._file is not None:
+                for name, value in numbers.items():
+                    self._write(step=row["step"], summary=self._scalar(f"{row['split']}/{name}", value))
+                self._file.flush()
 
     def close(self) -> None:
+        with self._until_it_fails():
+            if self._file is not None:
+                self._file.close()
+
+    def _write(self, **fields: Any) -> None:
+        self._file.write_event(self._event(wall_time=time.time(), **fields))
+
+    @contextlib.contextmanager
+    def _until_it_fails(self) -> Iterator[None]:
         try:
-            if self._writer:
-                self._writer.close()
+            yield
         except OSError:
-            pass
+            self._file = None
 
 
-def _summary_writer() -> type:
-    """Import tensorboardX's writer, without PyTorch: importing that, where it is installed, takes seconds.
+def _tensorboard() -> Any:
+    """Import tensorboardX without PyTorch: importing that, where it is installed, takes seconds.
 
     It is imported here because steps on random images need none.
     """
     sys.modules.setdefault("torch", None)
     try:
-        from tensorboardX import SummaryWriter
+        import tensorboardX.event_file_writer
+        import tensorboardX.proto.event_pb2
+        import tensorboardX.summary
     finally:
         if sys.modules["torch"] is None:
             del sys.modules["torch"]
-    return SummaryWriter
+    return tensorboardX

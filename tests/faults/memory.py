@@ -1,0 +1,97 @@
+"""Long runs: memory, file handles, threads and compiled programs do not grow."""
+
+import gc
+import os
+import threading
+
+import numpy as np
+
+from tests.faults import in_process, jobs
+from tests.faults.registry import Outcome, point
+
+WARM = 0.25  # share of the steps before which nothing is compared
+LIMIT = 1.0  # MB in 100 steps
+
+
+def resident():
+    """Return the memory of this process in MB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Samples:
+    """Memory, handles, threads and compilations at chosen moments."""
+
+    def __init__(self):
+        from jax import monitoring
+
+        self.rows, self.compiled = [], 0
+        monitoring.register_event_duration_secs_listener(self._count)
+
+    def _count(self, event, seconds, **details):
+        self.compiled += event.endswith("backend_compile_duration")
+
+    def take(self, step):
+        gc.collect()
+        self.rows.append((step, resident(), len(os.listdir("/proc/self/fd")), threading.active_count(), self.compiled))
+
+    def summary(self):
+        """Return the slope of the memory, and the change of each count, after the warm-up."""
+        rows = np.array(self.rows)
+        rows = rows[rows[:, 0] >= WARM * rows[-1, 0]]
+        slope = np.polyfit(rows[:, 0], rows[:, 1], 1)[0] * 100
+        handles, threads, compiled = (
+            rows[len(rows) // 2 :, i].max() - rows[: len(rows) // 2, i].max() for i in (2, 3, 4)
+        )
+        return {
+            "mb_in_100": round(float(slope), 3),
+            "handles": int(handles),
+            "threads": int(threads),
+            "compiled": int(compiled),
+        }
+
+
+def train(folder, steps):
+    from agegender_jax.run.host.progress import Progress
+
+    samples, step_of = Samples(), Progress.step
+
+    def step(progress, number):
+        step_of(progress, number)
+        if number % (steps // 40) == 0:
+            samples.take(number)
+
+    Progress.step = step
+    fits = in_process.Fits(folder, num_steps=steps, log__every_steps=50, checkpoint__every_steps=steps // 10)
+    fits.run("run", eval__every_epochs=steps // 20 // 6)
+    return samples.summary()
+
+
+def predict(folder, count):
+    from agegender_jax import Predictor
+
+    fits = in_process.Fits(folder, test=True, num_steps=6)
+    path = fits.run("run")
+    predictor, samples = Predictor(str(path), detector="none", batch_size=1), Samples()
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    for number in range(1, count + 1):
+        predictor(image)
+        if number % (count // 40) == 0:
+            samples.take(number)
+    return samples.summary()
+
+
+def judge(trials, figures):
+    failures = [f"{figures['mb_in_100']} MB in 100"] if figures["mb_in_100"] >= LIMIT else []
+    failures += [f"{figures[name]} more {name}" for name in ("handles", "threads", "compiled") if figures[name] > 0]
+    return Outcome(trials, failures, figures)
+
+
+@point("steps of a run with 20 evaluations and 10 saves: below 1 MB in 100; handles and programs constant", 0, 2000)
+def training(trials, rng, folder):
+    return judge(trials, jobs.call(train, str(folder), trials))
+
+
+@point("predictions of one picture each: below 1 MB in 100; handles and programs constant", 0, 2000)
+def predicting(trials, rng, folder):
+    return judge(trials, jobs.call(predict, str(folder), trials))
