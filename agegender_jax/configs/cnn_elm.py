@@ -6,11 +6,11 @@ agegender train --config=cnn_elm:levi_hassner --config.init_from=runs/cnn --conf
 Variants after a colon, comma-separated: levi_hassner (the default), caffenet, resnet18, ran: the net behind
 `init_from`, whose width and image size are to be given too; ridge: no hidden layer, the control that belongs beside it.
 
-The paper states that a CNN extracts features and an ELM classifies them. The features here are those of a net trained
-with softmax heads; 1000 sigmoid units, their weights' spread, C by val for each head, and one net for both tasks are
-chosen. The back-propagation through the hybrid that the paper derives is not done. Solving takes seconds after two
-passes over the train split. Expect no gain over the softmax heads: a prototype on CaffeNet's features had 0.476 and
-0.782 against 0.492 and 0.782 (age and gender accuracy, `crop_part1`, test).
+It is known that a CNN extracts features and an ELM classifies them. The features here are those of a net trained with
+softmax heads; 1000 sigmoid units, their weights' spread, C by val for each head, and one net for both tasks are chosen.
+The back-propagation through the hybrid that the paper derives is not done. Solving takes seconds after two passes over
+the train split. Expect no gain over the softmax heads: a prototype on CaffeNet's features had 0.476 and 0.782 against
+0.492 and 0.782 (age and gender accuracy, `crop_part1`, test).
 """
 
 from agegender_jax import config as config_lib

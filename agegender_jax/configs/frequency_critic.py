@@ -2,9 +2,9 @@
 
 agegender train --config=frequency_critic --config.data.source=crop_part1.tar
 
-The paper's abstract states only the idea; layers, bands, losses and weights are chosen:
-agegender_jax/models/frequency_critic.py. It is to be compared with its classifier alone, ResNet-18 of width 0.25 with
-`model.gender_to_age` none. No result is recorded yet.
+Only the idea is known; layers, bands, losses and weights are chosen: agegender_jax/models/frequency_critic.py. It is to
+be compared with its classifier alone, ResNet-18 of width 0.25 with `model.gender_to_age` none. No result is recorded
+yet.
 """
 
 from agegender_jax import config as config_lib

@@ -1,9 +1,8 @@
 """Feed-forward attention over patches, after Rodriguez et al. 2017 ("Age and gender recognition in the wild with deep
 attention", [19] of arXiv 2010.03791).
 
-The paper states: from a face at low resolution the net predicts, end to end and without reinforcement learning, where
-to look; a second CNN sees patches of the full resolution. Not published: sizes, and whether few patches or all are
-seen. Chosen here:
+Known: from a face at low resolution the net predicts, end to end and without reinforcement learning, where to look; a
+second CNN sees patches of the full resolution. Unknown: sizes, and whether few patches or all are seen. Chosen here:
 
     L = image averaged down by `low`;  A = where(L);  f0 = ReLU(Dense(A))
     g = softmax over the k x k cells of a 1x1 convolution of A, averaged to k x k

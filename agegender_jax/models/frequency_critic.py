@@ -1,9 +1,9 @@
 """A classifier trained beside a conditional generator with critics of spatial frequencies, after Lee et al. 2018
 ("Age and gender recognition with a spatial frequency critic", ICIP; [20] of arXiv 2010.03791).
 
-The paper states: an encoder-generator makes faces of a requested age and gender; a critic looks at the bands of spatial
-frequency that show them; the discriminator also classifies, its two tasks trained alternately. Not published: layers,
-losses, weights, bands. Chosen here, at 64 pixels:
+Known: an encoder-generator makes faces of a requested age and gender; a critic looks at the bands of spatial frequency
+that show them; the discriminator also classifies, its two tasks trained alternately. Unknown: layers, losses, weights,
+bands. Chosen here, at 64 pixels:
 
 | net                        | layers                                                                         |
 |----------------------------|--------------------------------------------------------------------------------|

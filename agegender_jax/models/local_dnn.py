@@ -1,9 +1,9 @@
 """Dense nets on patches at landmarks and on an edge map, after Zhang and Xu 2018 (landmark-guided local deep neural
 networks, [22] of arXiv 2010.03791) and Mansanet et al. 2016, whose local net it makes cheaper.
 
-The paper states: patches at facial landmarks train a local net; a holistic edge map of the whole image trains a second
-one; their predictions are combined. The local net sums the posteriors of an image's patches, and a patch's location is
-an input. Not published: sizes, landmarks, edge detector, weights. Chosen here:
+Known: patches at facial landmarks train a local net; a holistic edge map of the whole image trains a second one; their
+predictions are combined. The local net sums the posteriors of an image's patches, and a patch's location is an input.
+Unknown: sizes, landmarks, edge detector, weights. Chosen here:
 
 | part  | input                                                            | layers             |
 |-------|------------------------------------------------------------------|--------------------|

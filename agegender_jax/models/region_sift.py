@@ -1,8 +1,7 @@
 """SIFT of facial regions with support vector machines, after Kim et al. 2018 ([21] of arXiv 2010.03791).
 
-The paper states: sub-regions of an aligned face, SIFT in each; PCA and LDA; a layered SVM: gender first, then an age
-classifier for that gender. Not published: regions, sizes, dimensions, kernels. Chosen here, on grey chips of 200
-pixels:
+Known: sub-regions of an aligned face, SIFT in each; PCA and LDA; a layered SVM: gender first, then an age classifier
+for that gender. Unknown: regions, sizes, dimensions, kernels. Chosen here, on grey chips of 200 pixels:
 
     descriptors   9 regions x 4x4 points, upright, windows of 48 pixels, RootSIFT: 144 x 128 numbers
     PCA           to COMPONENTS, scaled to a mean squared norm of 1
