@@ -11,6 +11,7 @@ EXTRAS = {
     "demo": (*PHOTOS, "gradio"),
     "onnx": ("jax2onnx", "onnxruntime"),
     "photos": PHOTOS,
+    "ray": (*PHOTOS, "pyarrow", "ray"),
     "report": REPORT,
     "stablehlo": ("flatbuffers",),
     "train": (
@@ -28,7 +29,7 @@ def check(extra: str) -> None:
     Raises:
       ConfigError: names the absent modules and the command that installs them.
     """
-    absent = [module for module in EXTRAS[extra] if not _installed(module)]
+    absent = [module for module in EXTRAS[extra] if not is_installed(module)]
     if absent:
         raise ConfigError(
             f"this command needs modules that are not installed: {', '.join(absent)}",
@@ -37,5 +38,6 @@ def check(extra: str) -> None:
         )
 
 
-def _installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported, without importing it."""
     return sys.modules.get(module) is not None or importlib.util.find_spec(module) is not None

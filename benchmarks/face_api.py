@@ -26,10 +26,15 @@ PROGRAM = pathlib.Path(__file__).with_name("face_api.mjs")
 PACKAGE = "node_modules/@vladmandic/face-api"
 
 
-def predict(images, package):
-    """Yield a dict with `age`, `gender` and `genderProbability` for each image, uint8 RGB [H, W, 3]."""
+def predict(images, package, *options):
+    """Yield a dict with `age`, `gender` and `genderProbability` for each image, uint8 RGB [H, W, 3].
+
+    Args:
+      package: folder of @vladmandic/face-api.
+      options: the backend and what the images are, see face_api.mjs.
+    """
     with subprocess.Popen(
-        ["node", str(PROGRAM), str(package)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["node", str(PROGRAM), str(package), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         for image in images:
             process.stdin.write(struct.pack("<II", *image.shape[:2]) + np.ascontiguousarray(image).tobytes())

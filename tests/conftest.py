@@ -33,6 +33,7 @@ ALLOWED_SKIPS = {  # reason: where such a test runs
     r"AGEGENDER_DATA names no crop_part1\.tar": "where AGEGENDER_DATA is the path of crop_part1.tar",
     r".*Chromium.*": "where Chromium is installed",
     r"gradio is not installed": "after pip install 'agegender-jax[demo]'",
+    r"ray is not installed": "after pip install 'agegender-jax[ray]'",
     r"root reads everything": "as another user than root",
     r"root cannot give up its rights here|file systems cannot be mounted here": "with the rights to do so",
     r"this system offers no large pages": "on Linux with transparent huge pages",

@@ -56,6 +56,8 @@ ONLY_IN = {
     "matplotlib": ("agegender_jax/report",),
     "jinja2": ("agegender_jax/report",),
     "gradio": ("agegender_jax/run/demo/page.py",),
+    "ray": ("agegender_jax/run/cluster",),
+    "pyarrow": ("agegender_jax/run/row_parts.py", "agegender_jax/run/parquet_pictures.py"),
     "jax2onnx": ("agegender_jax/export",),
     "onnxruntime": ("agegender_jax/export",),
     "rich": ("agegender_jax/run",),

@@ -5,9 +5,11 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 import zlib
 
@@ -19,12 +21,13 @@ import small_weights
 
 from agegender_jax import weights
 from agegender_jax.data.listing import Unreadable
-from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import gallery
 from agegender_jax.run import prediction_rows, row_files
 from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
+from agegender_jax.run.row_files import RowFiles
 from agegender_jax.run.workdir import hold
 
 HOSTILE = ("=cmd|' /C calc'!A0.png", "<img src=x onerror=alert(1)>.png", "\x1b[2Jline\nbreak.png", "-x.png", "@a.png")
@@ -159,6 +162,56 @@ def test_an_interrupted_call_resumes(folder, tmp_path, monkeypatch):
         assert (resumed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     with pytest.raises(ConfigError, match="coverage differ"):
         run([folder / "one.png"], resumed, coverage=0.5)
+
+
+def test_sigterm_ends_with_75_and_the_same_call_resumes_without_lost_or_double_rows(folder, tmp_path, monkeypatch):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(24):
+        (pictures / f"{i:02}.png").write_bytes((folder / ("one.png" if i % 3 else "none.png")).read_bytes())
+    run([pictures], tmp_path / "whole")
+    original = RowFiles.write
+
+    def write(self, rows):
+        original(self, rows)
+        if rows[0]["file"].endswith("05.png"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="while pictures; the same command") as stopped:
+        patch.setattr(RowFiles, "write", write)
+        run([pictures], tmp_path / "out")
+    assert stopped.value.code == 75
+    written = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert len(written) == 6 and not (tmp_path / "out" / "summary.json").exists()
+    _, summary = run([pictures], tmp_path / "out")
+    assert summary["answered_before"] == 6 and summary["pictures"] == 24
+    for name in ("predictions.jsonl", "predictions.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_or_stopped_while_it_predicts_resumes(folder, shipped, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(300):
+        os.link(folder / "one.png", pictures / f"{i:03}.png")
+    arguments = (pictures, f"--weights_dir={shipped}", f"--out={tmp_path / 'out'}")
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -9), (signal.SIGINT, 130)):
+        table = tmp_path / "out" / "predictions.jsonl"
+        before = len(table.read_bytes().splitlines()) if table.exists() else 0
+        process = subprocess.Popen(
+            programs.command("predict", *arguments), cwd=programs.ROOT, env=programs.environment()
+        )
+        while process.poll() is None and not (table.exists() and len(table.read_bytes().splitlines()) > before + 20):
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+    done = programs.start("predict", *arguments)
+    assert done.returncode == 0, done.stderr
+    names = [row["file"] for row in row_files.read(tmp_path / "out" / "predictions.jsonl")]
+    assert names == sorted(map(str, pictures.iterdir()))
+    with open(tmp_path / "out" / "predictions.csv", newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == names
 
 
 def test_a_changed_picture_is_predicted_again(folder, tmp_path, capsys):

@@ -61,11 +61,12 @@ def run(command: ModuleType) -> None:
     app.run(call, flags_parser=lambda argv: guard(functools.partial(_parse, argv, takes_arguments)))
 
 
-def prepare_jax(compilation_cache: bool = True) -> None:
+def prepare_jax(compilation_cache: bool = True, computes: bool = True) -> None:
     """Import jax, check that it has a device, and turn its compilation cache on.
 
     Args:
       compilation_cache: False leaves the cache as jax's own settings say.
+      computes: False where other processes compute, which then find the accelerators free.
 
     Raises:
       ConfigError: there is no device, or see `import_jax`.
@@ -73,6 +74,8 @@ def prepare_jax(compilation_cache: bool = True) -> None:
     import_jax()
     from agegender_jax.run.host import compile_cache, devices
 
+    if not computes:
+        devices.leave_accelerators()
     devices.check()
     if compilation_cache:
         compile_cache.turn_on()

@@ -2,9 +2,10 @@
 
 agegender predict PATH… [--out=DIR] [--workdir=RUN …] [--annotate] [--gallery] [--over=18,25 --max_error=0.01]
 
-PATH is a picture, a folder (read recursively), a glob, an archive (.tar, .tar.gz, .tgz, .zip), or - for a list on
-stdin. Writes predictions.jsonl and predictions.csv, one row a face, or one that says why a picture has none. A bad
-picture never stops the rest. The same command continues an interrupted one. Fields: docs/predict.md.
+PATH is a picture, a folder (read recursively), a glob, an archive (.tar, .tar.gz, .tgz, .zip), a Parquet file of paths
+or bytes, or - for a list on stdin. Writes predictions.jsonl and predictions.csv, one row a face, or one that says why a
+picture has none; --engine=ray writes predictions/part-*.parquet instead of the .jsonl. A bad picture never stops the
+rest. The same command continues an interrupted one. Fields: docs/predict.md.
 Age is apparent age, gender is perceived gender; either may be wrong for any single person.
 """
 
@@ -27,6 +28,11 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that are computed toge
 ANNOTATE = flags.DEFINE_bool("annotate", False, "Write copies of the pictures with boxes and answers.")
 GALLERY = flags.DEFINE_bool("gallery", False, "Write gallery.html, a page of all faces, the least confident first.")
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 if a picture could not be read.")
+ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "ray: many processes or machines, rows as Parquet.")
+RAY_ADDRESS = flags.DEFINE_string(
+    "ray_address", None, "HOST:PORT of a Ray cluster. Default: processes of this machine."
+)
+RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Processes with the nets. 0: one for each GPU or machine.", 0)
 
 EXTRA = "photos"
 TAKES_ARGUMENTS = True
@@ -35,8 +41,10 @@ TAKES_ARGUMENTS = True
 def main(paths: list[str]) -> None:
     app.check_checkpoint(CHECKPOINT)
     over = ages(OVER.value)
-    app.prepare_jax()
+    check_engine()
+    app.prepare_jax(computes=ENGINE.value == "local")
     from agegender_jax.run import predict  # imports jax
+    from agegender_jax.run.cluster import Cluster
 
     predict.predict(
         paths,
@@ -55,7 +63,20 @@ def main(paths: list[str]) -> None:
         annotate=ANNOTATE.value,
         gallery=GALLERY.value,
         strict=STRICT.value,
+        cluster=Cluster(RAY_ADDRESS.value, RAY_WORKERS.value) if ENGINE.value == "ray" else None,
     )
+
+
+def check_engine() -> None:
+    """Raise ConfigError where the ray engine lacks its extra, or another engine has its flags."""
+    from agegender_jax import extras
+    from agegender_jax.errors import ConfigError
+
+    if ENGINE.value == "ray":
+        extras.check("ray")
+    elif RAY_ADDRESS.value is not None or RAY_WORKERS.value:
+        flag = "--ray_workers" if RAY_ADDRESS.value is None else "--ray_address"
+        raise ConfigError(f"{flag} needs the ray engine", flag, "add --engine=ray, or leave it out")
 
 
 def ages(values: list[str]) -> list[int]:

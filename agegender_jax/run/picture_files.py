@@ -1,4 +1,4 @@
-"""The pictures that a command line names: files, folders, globs, archives, and a list on stdin."""
+"""The pictures that a command line names: files, folders, globs, archives, Parquet files, and a list on stdin."""
 
 import contextlib
 import dataclasses
@@ -15,6 +15,8 @@ from agegender_jax.data import archives, listing
 from agegender_jax.data.decoding import MAX_PIXELS
 from agegender_jax.data.listing import Entry, State, Unreadable
 from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.prediction.predictor import WithBoxes
+from agegender_jax.run import parquet_pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,8 @@ def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
     Links in folders are followed only inside them; a link that is named itself is followed.
 
     Args:
-      arguments: files, folders (read recursively), globs with `**`, archives, and "-" for lines on stdin. What stdin
-        names and cannot be read is a PictureFile all the same.
+      arguments: files, folders (read recursively), globs with `**`, archives, Parquet files, and "-" for lines on
+        stdin. What stdin or a column names and cannot be read is a PictureFile all the same.
 
     Raises:
       DataError: an argument names nothing.
@@ -73,6 +75,19 @@ def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
             for file in _of_stdin(stack) if argument == "-" else _of(argument, stack):
                 named.setdefault(file.name, file)
         yield list(named.values())
+
+
+def sources(
+    pictures: Iterable[PictureFile], boxes: dict[str, list[list[float]]] | None
+) -> Iterator[tuple[str, bytes | Callable[[], bytes] | WithBoxes]]:
+    """Yield (name, source) of each picture for `Predictor.pictures`.
+
+    Args:
+      boxes: of the faces by name of the picture, in place of the detector's; None for the detector.
+    """
+    for picture in pictures:
+        source = picture.source()
+        yield picture.name, source if boxes is None else WithBoxes(source, boxes.get(picture.name, []))
 
 
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
@@ -120,9 +135,11 @@ def _of(argument: str, stack: contextlib.ExitStack) -> Iterable[PictureFile]:
 
 
 def _of_one(path: Path, argument: str, stack: contextlib.ExitStack) -> list[PictureFile]:
-    """Return the pictures of an archive, or the file itself, whatever it is."""
+    """Return the pictures of an archive or a Parquet file, or the file itself, whatever it is."""
     if path.is_file() and path.name.lower().endswith(archives.SUFFIXES):
         return _of_archive(path, argument, stack)
+    if path.is_file() and path.name.lower().endswith(parquet_pictures.SUFFIX):
+        return _of_parquet(path, argument)
     return [_of_file(argument)]
 
 
@@ -132,6 +149,9 @@ def _of_folder(path: Path, argument: str) -> list[PictureFile]:
     except OSError as error:
         raise DataError(f"the folder cannot be read: {error.strerror}", argument, "check its permissions") from None
     if not entries:
+        tables = sorted(file for file in path.rglob(f"*{parquet_pictures.SUFFIX}") if not file.name.startswith("."))
+        if tables:
+            return [file for table in tables for file in _of_parquet(table, str(table))]
         raise DataError("there is no picture in the folder", argument, "name picture files, or folders of them")
     entries.sort(key=lambda entry: entry.path)
     return [PictureFile(os.path.join(argument, entry.path), entry) for entry in entries]
@@ -148,6 +168,13 @@ def _of_archive(path: Path, argument: str, stack: contextlib.ExitStack) -> list[
         for entry in entries
         if last.get(entry.path, entry) is entry
     ]
+
+
+def _of_parquet(path: Path, argument: str) -> list[PictureFile]:
+    named = parquet_pictures.read_paths(path)
+    if named is not None:
+        return [_of_file(name) for name in named]
+    return [PictureFile(f"{argument}/{entry.path}", entry) for entry in parquet_pictures.entries(path)]
 
 
 def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:

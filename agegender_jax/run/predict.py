@@ -13,14 +13,16 @@ from agegender_jax.names import file_name
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import faces as photo_faces
 from agegender_jax.prediction.face import Picture
-from agegender_jax.prediction.predictor import Predictor, WithBoxes
+from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import gallery as report_gallery
-from agegender_jax.run import prediction_rows, prediction_summary, row_files
+from agegender_jax.run import prediction_rows, prediction_summary
+from agegender_jax.run.cluster import Cluster
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.picture_files import PictureFile, check_outside, open_pictures, read_boxes
+from agegender_jax.run.picture_files import PictureFile, check_outside, open_pictures, read_boxes, sources
 from agegender_jax.run.prediction_rows import STEM
 from agegender_jax.run.row_files import RowFiles
+from agegender_jax.run.row_parts import RowParts, write_csv
 from agegender_jax.run.workdir import hold, keep_settings, make_out
 
 SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
@@ -49,6 +51,7 @@ def predict(
     annotate: bool = False,
     gallery: bool = False,
     strict: bool = False,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Predict for every face of the pictures that `arguments` name, write the files to `out`, and return the summary.
 
@@ -61,6 +64,7 @@ def predict(
       annotate: write copies of the pictures with boxes and answers.
       gallery: write a page of all faces.
       strict: raise at the end if a picture could not be read.
+      cluster: the computers that predict; this process if None. The rows are then Parquet files, and a CSV at the end.
       The others: see `Predictor`.
 
     Raises:
@@ -68,52 +72,74 @@ def predict(
     """
     with contextlib.ExitStack() as stack:
         pictures = stack.enter_context(open_pictures(arguments))
-        progress = stack.enter_context(Progress(stop=stack.enter_context(stop_flag())))
+        stop = stack.enter_context(stop_flag())
+        progress = stack.enter_context(Progress(stop=stop))
         known_boxes = read_boxes(boxes) if boxes else None
         if detector == photo_faces.YUNET or known_boxes is not None:
             yunet.model_bytes()  # its absence is reported before nets are loaded
             yunet.use_one_thread()
         if known_boxes is not None:
             _check_boxes(known_boxes, str(boxes), pictures)
+        if cluster:
+            cluster.check(pictures, annotate or gallery)
         options = {"detector": detector, "score": score, "coverage": coverage, "over": over, "max_error": max_error}
-        nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint}
-        predictor = Predictor(*workdirs, **nets, batch_size=batch_size, **options)
+        nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint, "batch_size": batch_size}
+        predictor = Predictor(*workdirs, **nets, **options)
         folder = files.expand(out, "--out").resolve()
         if annotate:
             check_outside(folder, arguments)
         make_out(folder)
         stack.enter_context(hold(folder))
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
-        keep_settings(folder / SETTINGS, settings | {"gallery": gallery, "annotate": annotate}, "answers")
-        began = time.monotonic()
-        states = {picture.name: picture.state for picture in pictures}
-        with RowFiles(folder, STEM, prediction_rows.columns(over), states) as rows:
+        settings |= {"gallery": gallery, "annotate": annotate} | ({"engine": "ray"} if cluster else {})
+        keep_settings(folder / SETTINGS, settings, "answers")
+        began, predicted = time.monotonic(), 0
+        columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}
+        with RowParts(folder / STEM, columns, states) if cluster else RowFiles(folder, STEM, columns, states) as rows:
             waiting = [picture for picture in pictures if picture.name not in rows.done]
-            for i, picture in enumerate(predictor.pictures(_sources(waiting, known_boxes), PREVIEW if annotate else 0)):
-                if gallery:
-                    _append(folder / THUMBNAILS, report_gallery.thumbnails(picture))
-                if annotate and picture.faces:
-                    _annotate(folder, picture)
-                rows.write(prediction_rows.rows(picture, predictor.name, over))
-                progress.prepare(i + 1, len(waiting), "pictures")
+            if cluster:
+                parts = stack.enter_context(cluster.predict(waiting, workdirs, nets | options, known_boxes, stop))
+            else:
+                parts = _predict(
+                    predictor, waiting, known_boxes, folder if annotate else None, folder if gallery else None
+                )
+            for count, new in parts:
+                rows.write(new)
+                predicted += count
+                progress.prepare(predicted, len(waiting), "pictures")
+        if cluster:
+            write_csv(folder / f"{STEM}.csv", columns, prediction_rows.read(folder))
         summary = prediction_summary.write(folder, len(rows.done), len(waiting), time.monotonic() - began)
         if len(pictures) == 1:
             prediction_summary.show(folder, pictures[0].name, over, progress)
         if predictor.calibration is None:
             progress.warn(UNCALIBRATED)
         if gallery:
-            answered = row_files.read(folder / f"{STEM}.jsonl")
-            report_gallery.write(folder / GALLERY, answered, folder / THUMBNAILS, summary)
+            report_gallery.write(folder / GALLERY, prediction_rows.read(folder), folder / THUMBNAILS, summary)
         prediction_summary.note(summary, folder, progress)
     if strict:
         prediction_summary.check_all_read(folder, {picture.name for picture in pictures})
     return summary
 
 
-def _sources(waiting: list[PictureFile], boxes: dict[str, list[list[float]]] | None) -> Iterator[tuple[str, Any]]:
-    for picture in waiting:
-        source = picture.source()
-        yield picture.name, source if boxes is None else WithBoxes(source, boxes.get(picture.name, []))
+def _predict(
+    predictor: Predictor,
+    pictures: Sequence[PictureFile],
+    boxes: dict[str, Any] | None,
+    annotate: Path | None,
+    gallery: Path | None,
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Yield 1 and the rows of one picture after the other.
+
+    Args:
+      annotate, gallery: folder for the annotated copies, and for the page's thumbnails; None for none.
+    """
+    for picture in predictor.pictures(sources(pictures, boxes), PREVIEW if annotate else 0):
+        if gallery:
+            _append(gallery / THUMBNAILS, report_gallery.thumbnails(picture))
+        if annotate and picture.faces:
+            _annotate(annotate, picture)
+        yield 1, prediction_rows.rows(picture, predictor.name, predictor.answerer.ages)
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:

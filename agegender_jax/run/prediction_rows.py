@@ -1,10 +1,12 @@
 """The rows of predictions: one for each face, or one with the reason why a picture has none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction.face import Face, Picture
+from agegender_jax.run import row_files, row_parts
 
 SCHEMA = 1
 STEM = "predictions"  # of the files' names
@@ -32,6 +34,14 @@ def rows(picture: Picture, weights: str, over: Sequence[int]) -> list[dict[str, 
         | last
         for i, face in enumerate(picture.faces)
     ]
+
+
+def read(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows in a folder of answers, of either engine."""
+    if (folder / STEM).is_dir():
+        yield from row_parts.read(folder / STEM)
+    else:
+        yield from row_files.read(folder / f"{STEM}.jsonl")
 
 
 def _fields(face: Face, over: Sequence[int]) -> dict[str, Any]:

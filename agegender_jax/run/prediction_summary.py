@@ -9,9 +9,8 @@ from typing import Any
 from agegender_jax import files
 from agegender_jax.errors import DataError
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, UNSURE
-from agegender_jax.run import row_files
+from agegender_jax.run import prediction_rows
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.prediction_rows import STEM
 from agegender_jax.run.workdir import write_json
 
 SHOWN = 20  # faces that are printed for a single picture
@@ -28,7 +27,7 @@ def describe(row: dict[str, Any], over: Sequence[int]) -> str:
 
 def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> None:
     """Print the rows of a picture, which an earlier call may have written."""
-    answered = (row for row in row_files.read(folder / f"{STEM}.jsonl") if row["file"] == name)
+    answered = (row for row in prediction_rows.read(folder) if row["file"] == name)
     for row in itertools.islice(answered, SHOWN):
         if row["gender"] is None:
             progress.note(f"{files.printable(name)}: {row['reason'] or 'no face'}")
@@ -45,7 +44,7 @@ def write(folder: Path, before: int, new: int, seconds: float) -> dict[str, Any]
       before: pictures answered by earlier calls.
       new: pictures answered by this call.
     """
-    counts = collections.Counter(row["status"] for row in row_files.read(folder / f"{STEM}.jsonl"))
+    counts = collections.Counter(row["status"] for row in prediction_rows.read(folder))
     statuses = {status: counts[status] for status in (OK, UNSURE, NO_FACE, UNREADABLE)}
     summary = {
         "schema": 1,
@@ -73,6 +72,6 @@ def note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
 
 def check_all_read(folder: Path, names: set[str]) -> None:
     """Raise DataError if a picture of this call could not be read."""
-    answered = row_files.read(folder / f"{STEM}.jsonl")
+    answered = prediction_rows.read(folder)
     if bad := sum(row["status"] == UNREADABLE and row["file"] in names for row in answered):
         raise DataError(f"{bad} of {len(names)} files could not be read", str(folder), "the rows say why")

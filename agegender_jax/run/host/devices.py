@@ -24,3 +24,8 @@ def check() -> None:
         f"JAX_PLATFORMS={chosen}; {installed}" if chosen else installed,
         "unset JAX_PLATFORMS or set it to cpu; for an NVIDIA GPU: pip install 'agegender-jax[cuda12]'",
     ) from cause
+
+
+def leave_accelerators() -> None:
+    """Let jax use the CPU only, before its first use, so that other processes have the memory of the accelerators."""
+    jax.config.update("jax_platforms", "cpu")
