@@ -51,7 +51,8 @@ def test_the_images_differ_by_cuda_only():
 
 
 @pytest.mark.slow
-def test_the_steps_answer_a_photo_in_an_environment_of_their_own(tmp_path):
+@pytest.mark.timeout(900)  # pip installs everything
+def test_the_steps_predict_for_a_photo_in_an_environment_of_their_own(tmp_path):
     """Each COPY and RUN in a virtual environment, the root of whose files is a temporary folder."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     environment = {key: value for key, value in os.environ.items() if key in ("LANG", "HOME", "PIP_CONFIG_FILE")}

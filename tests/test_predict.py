@@ -29,6 +29,7 @@ from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
 from agegender_jax.run.row_files import RowFiles
 from agegender_jax.run.workdir import hold
+from agegender_jax.weights import cards
 
 HOSTILE = ("=cmd|' /C calc'!A0.png", "<img src=x onerror=alert(1)>.png", "\x1b[2Jline\nbreak.png", "-x.png", "@a.png")
 
@@ -255,7 +256,7 @@ def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_
 
 def test_nets_without_thresholds_warn(folder, shipped, tmp_path, capsys):
     card = json.loads((shipped / "one.json").read_text())
-    (tmp_path / "one.json").write_text(json.dumps(card | {"calibration": None}))
+    cards.write(tmp_path / "one.json", card | {"calibration": None})
     (tmp_path / "one.safetensors").write_bytes((shipped / "one.safetensors").read_bytes())
     run([folder / "none.png"], tmp_path / "out", weights="one", weights_dir=str(tmp_path))
     assert "WARNING: these nets have no thresholds" in capsys.readouterr().out
