@@ -125,15 +125,15 @@ class Run:
     def batch(self, step):
         return self.dataset.batch_files(self.config, step)
 
-    def spoil(self, place, step):
-        """Make `place` of a step not finite: a datum whenever it is used, or a part of the state the first time."""
+    def spoil(self, target, step):
+        """Make `target` of a step not finite: a datum whenever it is used, or a part of the state the first time."""
         row = int(self.batch(step)[5].removesuffix(".jpg"))
-        if place == "batch":
+        if target == "batch":
             self.images[row] = np.nan
-        elif place == "gradient":
+        elif target == "gradient":
             self.years[row] = GRADIENT
         else:
-            self.before = lambda at, state: spoiled_state(state, place) if (at, step) == (step, at) else state
+            self.before = lambda at, state: spoiled_state(state, target) if (at, step) == (step, at) else state
         return self
 
     def start(self):
@@ -179,10 +179,10 @@ class Run:
         return [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
 
 
-def spoiled_state(state, place):
-    bad = {"params": state.params, "ema": state.ema["params"]}[place]
+def spoiled_state(state, target):
+    bad = {"params": state.params, "ema": state.ema["params"]}[target]
     bad = bad | {"gender_head": jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(np.inf), bad["gender_head"])}
-    return state.replace(**({"params": bad} if place == "params" else {"ema": state.ema | {"params": bad}}))
+    return state.replace(**({"params": bad} if target == "params" else {"ema": state.ema | {"params": bad}}))
 
 
 @pytest.fixture
@@ -198,17 +198,17 @@ def check_saved_is_finite(run):
     assert steps == sorted(set(steps)) and steps == sorted({*range(LOG, steps[-1] + 1, LOG), steps[-1]})
 
 
-PLACES = ["batch", "gradient", "params", "ema"]
+TARGETS = ["batch", "gradient", "params", "ema"]
 
 
-@pytest.mark.parametrize("place, driver", list(zip(PLACES, DRIVERS, strict=True)))
-def test_stop_ends_with_the_files_of_the_first_bad_step(new_run, place, driver):
-    run = new_run("stop", driver).spoil(place, 5)
+@pytest.mark.parametrize("target, driver", list(zip(TARGETS, DRIVERS, strict=True)))
+def test_stop_ends_with_the_files_of_the_first_bad_step(new_run, target, driver):
+    run = new_run("stop", driver).spoil(target, 5)
     with pytest.raises(NotFiniteError, match=r"not finite at or shortly before step [56]") as raised:
         run.start()
     assert run.steps() == [3] and run.tried[-1] <= 6  # at most a log interval late
     check_saved_is_finite(run)
-    known = place != "ema"
+    known = target != "ema"
     assert run.events() == [{"step": 5 if known else None, "action": "stop", "files": run.batch(5) if known else []}]
     assert raised.value.where.startswith(
         f"batch of step 5: {', '.join(run.batch(5)[:3])} and 5 more" if known else "tr"
@@ -216,9 +216,9 @@ def test_stop_ends_with_the_files_of_the_first_bad_step(new_run, place, driver):
     assert "lower --config.optimizer.lr (now 0.005), or set --config.optimizer.clip_norm=1" in raised.value.fix
 
 
-@pytest.mark.parametrize("place, driver", list(zip(PLACES[:2], DRIVERS[1:3], strict=True)))
-def test_skip_leaves_the_batches_out_and_logs_them(new_run, place, driver):
-    run = new_run("skip", driver).spoil(place, 4)
+@pytest.mark.parametrize("target, driver", list(zip(TARGETS[:2], DRIVERS[1:3], strict=True)))
+def test_skip_leaves_the_batches_out_and_logs_them(new_run, target, driver):
+    run = new_run("skip", driver).spoil(target, 4)
     arrays = run.start()
     check_saved_is_finite(run)
     skipped = [event["step"] for event in run.events()]
@@ -233,9 +233,9 @@ def test_skip_leaves_the_batches_out_and_logs_them(new_run, place, driver):
     assert all(0 < row["loss"] < 10 for row in rows)
 
 
-@pytest.mark.parametrize("place, driver", list(zip(PLACES[2:], DRIVERS[::3], strict=True)))
-def test_skip_stops_where_every_step_is_skipped(new_run, place, driver):
-    run = new_run("skip", driver).spoil(place, 5)
+@pytest.mark.parametrize("target, driver", list(zip(TARGETS[2:], DRIVERS[::3], strict=True)))
+def test_skip_stops_where_every_step_is_skipped(new_run, target, driver):
+    run = new_run("skip", driver).spoil(target, 5)
     with pytest.raises(NotFiniteError):
         run.start()
     check_saved_is_finite(run)
@@ -257,17 +257,17 @@ def test_skip_stops_after_ten_steps_in_a_row_over_a_restart(new_run, monkeypatch
     assert run.rows()[0]["loss"] is None and run.rows()[0]["skipped"] == 2
 
 
-@pytest.mark.parametrize("place, driver", list(zip(PLACES, DRIVERS[::-1], strict=True)))
-def test_rollback_repeats_the_steps_without_the_batch(new_run, place, driver):
-    run = new_run("rollback", driver).spoil(place, 5)
+@pytest.mark.parametrize("target, driver", list(zip(TARGETS, DRIVERS[::-1], strict=True)))
+def test_rollback_repeats_the_steps_without_the_batch(new_run, target, driver):
+    run = new_run("rollback", driver).spoil(target, 5)
     run.start()
     check_saved_is_finite(run)
     event = run.events()[0]
-    known = place != "ema"
+    known = target != "ema"
     assert event["action"] == "rollback" and event["resumed"] == 3 and event["step"] == (5 if known else None)
     assert event["excluded"] == ([5, 5] if known else [4, 6]) and event["files"] == (run.batch(5) if known else [])
     assert run.tried.count(5) == 1 and run.tried.count(4) == (2 if known else 1)
-    assert len(run.events()) == (3 if place in ("batch", "gradient") else 1)  # one in each epoch
+    assert len(run.events()) == (3 if target in ("batch", "gradient") else 1)  # one in each epoch
     assert sum(row.get("skipped", 0) for row in run.rows()) == sum(
         last - first + 1 for first, last in (event["excluded"] for event in run.events())
     )
@@ -308,13 +308,14 @@ def test_a_run_killed_after_a_bad_step_ends_bit_identical(new_run, policy, drive
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("place", ["batch", "gradient", "overflow"])
-def test_a_skipped_step_changes_the_step_only(compiled, initial, new_run, driver, place):
+@pytest.mark.parametrize("target", ["batch", "gradient", "overflow"])
+def test_a_skipped_step_changes_the_step_only(compiled, initial, new_run, driver, target):
     run, step = new_run("skip", driver), compiled(*driver, True)
-    if place != "overflow":
-        run.spoil(place, 1)
+    if target != "overflow":
+        run.spoil(target, 1)
     batch = next(run.dataset.train_batches(run.config, 0, 1))
-    state = initial if place != "overflow" else initial.replace(params=jax.tree.map(lambda x: x + 3e38, initial.params))
+    huge = initial.replace(params=jax.tree.map(lambda x: x + 3e38, initial.params))
+    state = huge if target == "overflow" else initial
     after = step.step(step.replicate(state), step.split(batch))
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, after), state.replace(step=np.int32(1)))
 

@@ -1,4 +1,4 @@
-"""Whether somebody is at least N years old, with a bound on the share of wrong answers.
+"""Decisions whether a person is at least N years old, with a bound on the share of wrong ones.
 
 Of those below N at most `max_error` get a yes, and of those of N or above at most `max_error` get a no: the threshold
 on either side is a conformal quantile over val (Vovk 2012, arXiv 1209.2673, one a class). Where labels are groups that
