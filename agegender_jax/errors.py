@@ -91,7 +91,7 @@ class LocalError(Exception):
 def system_error(error: BaseException | None) -> int | None:
     """Return the number of the operating system's error that an error is, was raised from, or names in its text.
 
-    Libraries wrap the system's errors, some as mere text.
+    Libraries wrap the system's errors, some only as text.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 def without_garbage_collection() -> Iterator[None]:
     """Switch the collector of reference cycles off, and on again after.
 
-    Tracing a net makes millions of objects, nearly all of which live on. The collector searches them all again and
-    again, which takes a fifth of the time.
+    Tracing a net makes millions of objects, nearly all of which stay in use. The collector searches all of them
+    repeatedly, which takes a fifth of the time.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -3,7 +3,7 @@
 python -m launch.export --to=onnx [--to=stablehlo] [--to=safetensors] --workdir=runs/ran [--workdir=runs/resnet]
 
 Images in, probabilities out: preprocessing, temperatures and the average over several nets are inside. Each file is
-loaded again by a program of ten lines, which is written beside it, and compared with the nets on 64 drawn faces.
+loaded again by a program of ten lines, which is written beside it, and compared with the nets on 64 synthetic faces.
 Without --workdir, the weights of this package are exported.
 """
 

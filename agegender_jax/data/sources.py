@@ -29,7 +29,7 @@ class Item:
       file: path inside the source without the folders that all its readable images share, in joined sources after
         `<source name>/`. Bytes that are not UTF-8 are surrogate escapes.
       data: the file's bytes, or None.
-      label: None for an unusable file, unless it only could not be read, perhaps for the moment.
+      label: None for an unusable file, unless the only problem is that it could not be read, perhaps temporarily.
       reason: None for a usable file.
     """
 

@@ -102,7 +102,7 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
 def calibrated_nll(probs: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     """Return the least `nll` over all temperatures, and that temperature; 1.0 for fewer than ENOUGH examples.
 
-    A net that is more accurate and merely over-confident has a lower one. N must not be 0.
+    A net that is more accurate and only over-confident has a lower one. N must not be 0.
     """
     _check(probs, right)
     temperature = fit_temperature(probs, right) if len(probs) >= ENOUGH else 1.0

@@ -66,7 +66,7 @@ def is_installed(module: str) -> bool:
 
 @contextlib.contextmanager
 def without_modules(*names: str) -> Iterator[None]:
-    """Let modules that are not imported yet look absent to what is imported meanwhile."""
+    """Make modules that are not imported yet look absent to the modules that are imported inside."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
