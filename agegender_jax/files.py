@@ -13,6 +13,7 @@ from agegender_jax.errors import ConfigError
 
 DIGEST = "digest"  # field of sealed JSON
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of a file system without
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp")  # see `replace`
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 

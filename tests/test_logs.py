@@ -10,6 +10,7 @@ import sys
 import pytest
 from tensorboardX.proto import event_pb2
 
+from agegender_jax.run.workdir import Workdir
 from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
 
 
@@ -73,3 +74,11 @@ def test_events_need_no_pytorch_where_there_is_one(tmp_path):
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parents[1])])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr == "imported\n" and list((tmp_path / "events").iterdir())
+
+
+def test_halves_of_files_that_killed_processes_left_are_removed(tmp_path):
+    dead, alive, own = (tmp_path / name for name in (f".run.json.{2**22 + 1}.tmp", ".run.json.1.tmp", ".notes.tmp"))
+    for path in (dead, alive, own):
+        path.write_text("{")
+    with Workdir(tmp_path):
+        assert not dead.exists() and alive.exists() and own.exists()

@@ -12,6 +12,7 @@ import programs
 import pytest
 import small_run
 
+from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import Stopped
 from agegender_jax.run import audit, evaluate, schedule, train
 from agegender_jax.run.host import processes
@@ -193,6 +194,21 @@ def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, undisturb
     assert programs.reproducible_rows(workdir) == programs.reproducible_rows(undisturbed)
     assert (workdir / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_a_run_killed_between_the_log_of_scores_and_their_save_logs_them_once(
+    config, undisturbed, tmp_path, monkeypatch
+):
+    def die(checkpoints, step, metrics):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "add_metrics", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            train.fit(config, str(tmp_path), [])
+    assert programs.rows(tmp_path)[-1]["split"] == "val"
+    train.fit(config, str(tmp_path), [])
+    assert programs.reproducible_rows(tmp_path) == programs.reproducible_rows(undisturbed)
 
 
 def test_other_jobs_stop_too(config, undisturbed, signals, tmp_path):

@@ -69,7 +69,8 @@ class TrainingLoop:
         monitor.start(start, state.sums)
         self.stop.begin(start, self.stop.grace)
         if processes.broadcast_value(schedule.evaluates(start) and not self.checkpoints.is_scored(start)):
-            # stopped after this step was saved and before it was validated
+            # ended after this step was saved and before its scores were, which may have been logged
+            self.recorder.remove_val(start)
             state = self._validate(start, state)
         if start >= self.num_steps:
             self.progress.note(f"trained to step {start} already; only calibration and test are repeated")

@@ -56,6 +56,12 @@ class Recorder:
         self._logged = max((row["step"] for row in self.log.read() if row["split"] == "train"), default=0)
         self.board = TensorBoard(self.folder.path, self.start)
 
+    def remove_val(self, step: int) -> None:
+        """Drop the val row of a step that is validated again."""
+        with processes.sync_errors():
+            if self.is_main:
+                self.log.remove(step, "val")
+
     def restart_clock(self, step: int) -> None:
         """Measure images per second and waiting time from `step` on."""
         self._time, self._step, self._waited = time.perf_counter(), step, 0.0

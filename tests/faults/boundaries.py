@@ -12,9 +12,11 @@ class Stops:
     """Trainings that stop after chosen steps, as after a signal."""
 
     def __init__(self, folder, net, num_steps):
+        from agegender_jax.run import loop
+
         self.fits = in_process.Fits(folder, net, num_steps=num_steps, checkpoint__every_steps=num_steps)
-        self.step, requested = 0, self.fits.module.stop_requested
-        self.fits.module.stop_requested = lambda step, *args: requested(step, *args) or CODE * (step == self.step)
+        self.step, requested = 0, loop.stop_requested
+        loop.stop_requested = lambda step, *args: requested(step, *args) or CODE * (step == self.step)
 
     def failure(self, workdir, step):
         """Stop a run after a step, 0 for never; return what was not as promised."""

@@ -51,6 +51,7 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.take(self.path)
+            self._sweep()
         except OSError as error:
             raise self._unusable(error) from None
         return self
@@ -124,6 +125,13 @@ class Workdir:
         rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, pixels, strict=True))
         write_csv(self.splits, ("file", "split", "group", "sha256", "dhash", "thumbnail"), rows)
         write_csv(self.bad_images, ("file", "reason"), prepared.bad)
+
+    def _sweep(self) -> None:
+        """Remove the halves of files that killed processes left."""
+        for path in self.path.glob(".*.tmp"):
+            match = files.TEMPORARY.fullmatch(path.name)
+            if match and not lock.is_running(int(match["pid"])):
+                path.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> dict | None:
         try:

@@ -64,16 +64,21 @@ def _holder(lock: io.FileIO) -> tuple[int, str] | None:
         return None
 
 
-def _may_run(holder: tuple[int, str] | None) -> bool:
-    if holder is None or holder[1] != socket.gethostname():
-        return holder is not None
+def is_running(pid: int) -> bool:
+    """Return whether another process of this host has the number."""
     try:
-        os.kill(holder[0], 0)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return holder[0] > 0 and holder[0] != os.getpid()
+    return pid > 0 and pid != os.getpid()
+
+
+def _may_run(holder: tuple[int, str] | None) -> bool:
+    if holder is None or holder[1] != socket.gethostname():
+        return holder is not None
+    return is_running(holder[0])
 
 
 def _in_use(folder: Path, holder: tuple[int, str] | None, fix: str) -> ConfigError:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,14 @@ class MetricsLog:
 
     def truncate_after(self, step: int) -> None:
         """Drop what a resumed run writes again after `step`, and a torn line, atomically."""
-        content = b"".join(line + b"\n" for line, row in self._lines() if row["step"] <= step)
+        self._keep(lambda row: row["step"] <= step)
+
+    def remove(self, step: int, split: str) -> None:
+        """Drop the lines of a step and split, which a resumed run writes again."""
+        self._keep(lambda row: (row["step"], row["split"]) != (step, split))
+
+    def _keep(self, wanted: Callable[[dict], bool]) -> None:
+        content = b"".join(line + b"\n" for line, row in self._lines() if wanted(row))
         if self.path.exists() and self.path.read_bytes() != content:
             files.replace(self.path, content)
 
