@@ -32,6 +32,8 @@
 | model.top, model.trunk   | of deep_attention: how many patches predict, 0 for all; small, vgg16 |
 | model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
 | model.elm_hidden, elm.scale | of the elm head: random units, and the spread of their weights   |
+| elm.rounds, elm.lr       | epochs of SGD on the net through a solved head, each with a new      |
+|                          | solution; and their rate                                             |
 | model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |
 | model.classifier         | of region_sift: layered, flat, rbf or lda                           |
 | model.support            | of region_sift: set by the fit to the number of training images     |
@@ -142,7 +144,7 @@ def default() -> ConfigDict:
                 "freeze": 0,
                 "rates": "",
             },
-            "elm": {"scale": 2.0},
+            "elm": {"scale": 2.0, "rounds": 0, "lr": 0.001},
             "loss": {
                 "age_weight": 1.0,
                 "gender_weight": 1.0,
@@ -230,6 +232,8 @@ RANGES = {
     "model.elm_hidden": "[1, 20000]",
     "model.support": "[0, inf)",
     "elm.scale": "(0, inf)",
+    "elm.rounds": "[0, inf)",
+    "elm.lr": "(0, inf)",
     "optimizer.lr": "(0, inf)",
     "optimizer.warmup": "[0, 1)",
     "optimizer.final": "[0, 1]",
@@ -298,6 +302,10 @@ def validate(config: ConfigDict) -> None:
             raise ConfigError(f"unknown {name} {value!r}", f"--config.{name}", nearest(value, CHOICES[name]))
         if name in RANGES and (bounds := outside(value, RANGES[name])):
             raise ConfigError(f"{name} must be {bounds}, got {value!r}", f"--config.{name}", f"use a value {bounds}")
+    if values["elm.rounds"] and values["model.head"] == "softmax":
+        raise ConfigError(
+            "elm.rounds needs a solved head", "--config.elm.rounds", "set model.head to elm or ridge, or leave it at 0"
+        )
     if values["loss.age_weight"] == values["loss.gender_weight"] == 0:
         raise ConfigError(
             "both loss weights are 0, so nothing would be trained",

@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pytest
 import small_run
@@ -11,12 +12,13 @@ from agegender_jax import configs, extras, files, metrics, models
 from agegender_jax.config import default, validate
 from agegender_jax.configs import baselines as common
 from agegender_jax.errors import ConfigError, DataError, Stopped
-from agegender_jax.run import solve, train
+from agegender_jax.run import solve, solve_head, train
 from agegender_jax.run.baselines import command, page, speed, systems, table
-from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import Workdir, write_csv, write_json
+from agegender_jax.solve import elm
 from agegender_jax.solve import region_sift as fit_sift
 from agegender_jax.structs import Probs
 
@@ -229,6 +231,53 @@ def configs_of(name, variant=""):
 
     assert name in configs.names()
     return importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
+
+
+def weights_of(leaf):
+    """Return weights of a shape that keep the size of what passes through them, and biases of 0."""
+    scale = np.sqrt(2 / np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 0
+    return np.float32(scale * np.random.default_rng(0).standard_normal(leaf.shape))
+
+
+def test_training_through_a_solved_head(tmp_path, monkeypatch):
+    """Each epoch starts from the last net and lowers the squared error of the last solution; the best one stays."""
+    config = small_run.config(tmp_path)
+    config.model.update(head="elm", gender_to_age="none", elm_hidden=20)
+    config.elm.update(rounds=2, lr=1e-5)
+    config.batch_size = 48  # all
+    config.augment.update(flip=False, shift=0.0, colour=0.0)
+    dataset, net = load_dataset(config), models.from_config(config.model)
+    shapes = jax.eval_shape(lambda: net.backbone.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)))
+    own = jax.tree.map(weights_of, shapes)
+    monkeypatch.setattr(solve_head, "_load", lambda *arguments: (net, own))
+    started, errors = [], []
+    train_epoch = solve_head._train
+
+    def error(own, constant):
+        (batch,) = dataset.train_batches(config, 0, 1)
+        features = solve_head._features(net.backbone, own, batch.image)
+        outputs = solve_head._random_units(*constant[0], features) @ constant[1]
+        residuals = 2 * elm.one_hot(batch.age, batch.gender, 12) - 1 - outputs
+        if own is started[0]:  # ridge regression's outputs are too small, if anything
+            assert float((outputs * residuals).mean()) > -1e-3
+        return float((residuals**2).mean())
+
+    def watched(config, step, own, constant, *arguments):
+        trained = train_epoch(config, step, own, constant, *arguments)
+        started.append(own)
+        errors.append((error(own, constant), error(trained, constant)))
+        return trained
+
+    monkeypatch.setattr(solve_head, "_train", watched)
+    variables, report = solve_head.solve(config, Workdir(tmp_path / "run"), dataset, Progress(silent=True))
+    assert started[0] is own and started[1] is not own
+    assert all(after < before for before, after in errors), errors
+    assert len(report["val_losses"]) == 3 and report["round"] == int(np.argmin(report["val_losses"]))
+    assert report["val_losses"][report["round"]] == pytest.approx(report["val_loss_age"] + report["val_loss_gender"])
+    assert set(variables["params"]) == {"backbone", "random", "output"}
+    with pytest.raises(ConfigError, match="needs a solved head"):
+        config.model.head = "softmax"
+        validate(config)
 
 
 @pytest.mark.slow

@@ -7,9 +7,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,20 +15,20 @@ from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax import data, extras, files, models, training
-from agegender_jax.checkpoint import Checkpoints, initial, tree
+from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models import region_sift
 from agegender_jax.models.grey import grey
-from agegender_jax.run import checks, final_test, leaks, train
+from agegender_jax.run import checks, final_test, solve_head, train
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
 from agegender_jax.run.recorder import Recorder
+from agegender_jax.run.solve_head import batches, check_stop
 from agegender_jax.run.validate import Validator, validate
 from agegender_jax.run.workdir import Workdir, write_json
-from agegender_jax.solve import elm
 from agegender_jax.solve import region_sift as sift_fit
 from agegender_jax.structs import TrainState
 
@@ -102,7 +100,7 @@ def solve(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progr
     """Return the variables of the config's net, and what fit.json says of the fit."""
     if config.model.name == "region_sift":
         return _region_sift(config, dataset, progress), {}
-    return _head(config, folder, dataset, progress)
+    return solve_head.solve(config, folder, dataset, progress)
 
 
 def _region_sift(config: ConfigDict, dataset: Dataset, progress: Progress) -> dict:
@@ -110,84 +108,16 @@ def _region_sift(config: ConfigDict, dataset: Dataset, progress: Progress) -> di
     descriptors = {split: _rows(describe, config, dataset, split, progress) for split in ("train", "val")}
     targets = {split: dataset.targets(split) for split in descriptors}
     options = {"classifier": config.model.classifier, "seed": config.seed, "note": progress.note}
-    options["check"] = functools.partial(_check, progress)
+    options["check"] = functools.partial(check_stop, progress)
     train_rows, val_rows = descriptors["train"], descriptors["val"]
     params = sift_fit.fit(train_rows, val_rows, targets, num_age_classes=NUM_AGE_BUCKETS, **options)
     return {"params": params}
 
 
-def _head(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progress) -> tuple[dict, dict]:
-    """Return an ELM's or a ridge head's variables, the backbone's being those of `init_from`."""
-    net = models.from_config(dict(config.model) | {"head": "softmax"})
-    size = config.data.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
-    shapes = {"params": {"backbone": shapes["params"]["backbone"]}, "batch_stats": shapes.get("batch_stats", {})}
-    leaves = initial.load(config.init_from, shapes, progress.note)
-    variables = tree.from_dict({name: leaves[name] for name in tree.named_leaves(shapes)}, shapes)
-    leaks.inherit(folder, config.init_from)
-    own = {"params": variables["params"]["backbone"]}
-    own |= {"batch_stats": variables["batch_stats"]["backbone"]} if variables["batch_stats"] else {}
-    features = functools.partial(_features, net.backbone, own)
-    batches = functools.partial(_batches, config, dataset, progress)
-    mean, deviation = elm.standardisation(
-        np.asarray(features(batch.image))[np.asarray(batch.mask) > 0] for batch in batches("train")
-    )
-    if config.model.head == "elm":
-        kernel, bias = elm.random_layer(config.seed, config.model.elm_hidden, mean, deviation, config.elm.scale)
-        hidden = functools.partial(_random_units, kernel, bias)
-    else:
-        hidden = functools.partial(_standardised, mean, deviation)
-    sums = elm.Sums()
-    for rows, right in elm.hidden_batches(lambda x: hidden(features(x)), batches("train"), NUM_AGE_BUCKETS):
-        sums.add(rows, 2 * right - 1)
-    rest = elm.hidden_batches(lambda x: hidden(features(x)), batches("val"), NUM_AGE_BUCKETS)
-    val, right = (np.concatenate(parts) for parts in zip(*rest, strict=True))
-    _check(progress)
-    beta, report = elm.select(sums, val, right)
-    params = dict(variables["params"])
-    if config.model.head == "elm":
-        params |= {"random": {"kernel": kernel, "bias": bias}, "output": {"kernel": np.float32(beta)}}
-    else:
-        kernel = beta[:-1] / deviation[:, None]
-        bias = beta[-1] - mean @ kernel
-        for name, columns in (("gender_head", slice(0, 2)), ("age_head", slice(2, None))):
-            params[name] = {"kernel": np.float32(kernel[:, columns]), "bias": np.float32(bias[columns])}
-    return variables | {"params": params}, report
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _features(backbone: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
-    return backbone.apply(variables, data.normalize(images), train=False, method="attend")[0]
-
-
-@jax.jit
-def _random_units(kernel, bias, features):
-    return nn.sigmoid(jnp.dot(features, kernel, precision="highest") + bias[None])
-
-
-def _standardised(mean, deviation, features):
-    x = (np.asarray(features, np.float64) - mean) / deviation
-    return np.concatenate([x, np.ones((len(x), 1))], 1)
-
-
-def _batches(config: ConfigDict, dataset: Dataset, progress: Progress, split: str):
-    """Yield the batches of a split; raise Stopped after a signal."""
-    size = min(64, config.eval.batch_size)
-    for batch in dataset.eval_batches(split, config.data.image_size, size, progress.prepare):
-        _check(progress)
-        yield batch
-
-
-def _check(progress: Progress) -> None:
-    if progress.stop is not None:
-        progress.stop.check("solving")
-
-
 def _rows(f: Callable, config: ConfigDict, dataset: Dataset, split: str, progress: Progress) -> np.ndarray:
     """Return f of all images of a split, without padding."""
-    batches = _batches(config, dataset, progress, split)
-    return np.concatenate([np.asarray(f(batch.image))[np.asarray(batch.mask) > 0] for batch in batches])
+    read = batches(config, dataset, progress, split)
+    return np.concatenate([np.asarray(f(batch.image))[np.asarray(batch.mask) > 0] for batch in read])
 
 
 def _state(variables: dict) -> TrainState:

@@ -90,7 +90,7 @@ def select(sums: Sums, hidden: np.ndarray, right: np.ndarray) -> tuple[np.ndarra
       right: `one_hot` of their labels.
 
     Returns:
-      beta, and log2_c_age, log2_c_gender, val_loss_age, val_loss_gender.
+      beta, multiplied by the factors, and log2_c_age, factor_age, val_loss_age and the same of the gender.
     """
     solver = Solver(sums)
     report: dict[str, float] = {}
@@ -100,7 +100,7 @@ def select(sums: Sums, hidden: np.ndarray, right: np.ndarray) -> tuple[np.ndarra
         fits = {c: scale.factor(hidden @ beta[:, columns], right[:, columns]) for c, beta in betas.items()}
         best = min(fits, key=lambda c: fits[c][1])
         parts.append(betas[best][:, columns] * fits[best][0])
-        report |= {f"log2_c_{head}": best, f"val_loss_{head}": fits[best][1]}
+        report |= {f"log2_c_{head}": best, f"factor_{head}": fits[best][0], f"val_loss_{head}": fits[best][1]}
     return np.concatenate(parts, 1), report
 
 

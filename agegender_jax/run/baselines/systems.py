@@ -40,6 +40,11 @@ def _head(name: str, head: str):
     return _net(name, head=head, gender_to_age="none")
 
 
+def _joint(config: ConfigDict) -> None:
+    _head("caffenet", "elm")(config)
+    config.elm.rounds = 5
+
+
 def _sift(classifier: str):
     def change(config: ConfigDict) -> None:
         config.model.update(name="region_sift", classifier=classifier, gender_to_age="none", width=1.0)
@@ -104,6 +109,13 @@ SYSTEMS = (
         "[16], 2018",
         "ELM on a trained CaffeNet; no hybrid back-propagation",
         _head("caffenet", "elm"),
+        "caffenet",
+    ),
+    System(
+        "elm_joint",
+        "[16], 2018",
+        "the same, CaffeNet trained through the ELM in between; rounds and rate chosen",
+        _joint,
         "caffenet",
     ),
     System(
