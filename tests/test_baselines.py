@@ -177,7 +177,7 @@ def test_configs_that_solved_systems_refuse(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="starts from nothing"):
         train.fit(config, str(tmp_path / "run"), [])
     config.init_from = ""
-    monkeypatch.setattr(extras, "_installed", lambda module: module != "sklearn")
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "sklearn")
     with pytest.raises(ConfigError) as error:
         train.fit(config, str(tmp_path / "run"), [])
     assert "pip install 'agegender-jax[baselines]'" in error.value.fix
