@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from tests.faults import disturbed, jobs, tiny_config
+from tests.faults import disturbed, jobs, kills, tiny_config
 from tests.faults.registry import Outcome, point
 
 INSIDE = ("middle", "before the manifest", "before the rename", "after the rename")
@@ -108,18 +108,15 @@ def _steps(checkpoints):
     return [int(path.name) for path in pathlib.Path(checkpoints).iterdir() if path.name.isdecimal()]
 
 
-def measure(places, trials, rng, folder, net):
-    """Let one start after another die in a save, until `trials` have; every run ends as an undisturbed one."""
-    setting = disturbed.Setting(net)
-    codes, (_, errors) = setting.finish(folder, "undisturbed")
-    if any(codes):
-        return Outcome(1, [f"undisturbed: {errors[-300:]}"])
-    expected, failures, done, runs, lost = jobs.outcome(folder / "undisturbed"), [], 0, 0, [0]
+def measure(place, trials, rng, folder):
+    """Let one start after another die at a place in a save, until `trials` have."""
+    setting = disturbed.Setting("ran")
+    expected, _ = kills.undisturbed(setting, folder)
+    failures, done, runs, lost = [], 0, 0, [0]
     while done < trials:
         workdir, code, saving = folder / f"run{runs}", -signal.SIGKILL, 0
         runs += 1
         while code == -signal.SIGKILL:
-            place = places[done % len(places)]
             patch = (die_in, place, rng.choice((1, 1, 2)), rng.uniform(0, 0.1)) if done < trials else None
             (child,) = setting.start(folder, workdir.name, patch=patch)
             code = child.wait(jobs.TIMEOUT)
@@ -132,18 +129,23 @@ def measure(places, trials, rng, folder, net):
                 done += 1
                 saving = int(errors.partition(DIES)[2].split()[0])
                 names = [path.name for path in (workdir / "checkpoints").iterdir()]
-                failures += [f"{place}: the folder grows: {names}"] if len(names) > MOST_FOLDERS else []
+                failures += [f"the folder grows: {names}"] if len(names) > MOST_FOLDERS else []
         problems = [errors[-300:]] if code else jobs.differences(workdir, expected)
         problems += [f"{name} is left" for name in disturbed.leftovers(workdir)]
         failures += [f"run {runs}: {', '.join(problems[:6])}"] if problems else []
     return Outcome(trials, failures, {"runs": runs, "most_steps_lost": max(lost)})
 
 
-@point("kill -9 inside a save, at four points: at most one interval is lost", push=0, release=40)
-def inside(trials, rng, folder):
-    return measure(INSIDE, trials, rng, folder, "ran")
+def register(places, name, what, release):
+    """Register a point for each place; one after another dies there, as in a crash loop."""
+    for place in places:
+
+        def die(trials, rng, folder, place=place):
+            return measure(place, trials, rng, folder)
+
+        die.__name__ = name
+        point(what, push=0, release=release, variant=place)(die)
 
 
-@point("kill -9 around a save, five times in a row: nothing is lost, the folder does not grow", push=0, release=20)
-def around(trials, rng, folder):
-    return measure(AROUND, trials, rng, folder, "resnet")
+register(INSIDE, "inside", "kill -9 inside a save, one start after another: at most one interval is lost", 10)
+register(AROUND, "around", "kill -9 around a save, one start after another: at most one interval is lost", 5)
