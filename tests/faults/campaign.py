@@ -78,7 +78,7 @@ def measure(point: registry.Point, size: str, folder: pathlib.Path, seed: int) -
         outcome = point.measure(size, folder, seed)
     except Exception as error:
         traceback.print_exc()
-        outcome = registry.Outcome(0, [f"the point itself failed: {type(error).__name__} {error}"])
+        outcome = registry.Outcome(1, [f"the point itself failed: {type(error).__name__} {error}"])
     row = {"what": point.what, "size": size, "trials": outcome.trials, "failures": len(outcome.failures)}
     if outcome.failures:
         row["failed"] = [text.replace(str(folder), "FOLDER")[:300] for text in outcome.failures[:SHOWN]]
@@ -124,7 +124,7 @@ def describe(row: dict) -> str:
 def table(rows: dict[str, dict]) -> str:
     """Return the results as a Markdown table, one row for all variants of a point; docs/reliability.md has it."""
     groups: dict[str, list[dict]] = {}
-    for name, row in rows.items():
+    for name, row in sorted(rows.items()):
         groups.setdefault(name.partition("[")[0], []).append(row)
     lines = [HEAD, "|---|---|---|"]
     for name, group in groups.items():

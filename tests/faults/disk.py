@@ -29,42 +29,57 @@ def small_disk(path):
         subprocess.run(("umount", "-l", str(path)), check=True)
 
 
-def fill(folder, trials, seed):
-    """Let runs meet a full disk `trials` times, each time at a random later write; return failures and figures."""
-    from agegender_jax.checkpoint import saving
+class Filling:
+    """Runs on a small disk that grows after each failure, until they end."""
 
-    rng, folder, failures, met, runs = random.Random(seed), pathlib.Path(folder), [], 0, 0
-    fits = in_process.Fits(folder, num_steps=STEPS, eval__every_epochs=2)
-    fits.run("undisturbed")
-    expected, usage = in_process.state(folder / "undisturbed"), shutil.disk_usage
-    with small_disk(folder / "disk") as set_size:
-        if set_size is None:
-            return None
-        while met < trials:
-            runs, size, step = runs + 1, PAGE, 0
+    def __init__(self, folder, seed):
+        from agegender_jax.checkpoint import saving
+
+        self.rng, self.folder, self.shutil = random.Random(seed), pathlib.Path(folder), saving.shutil
+        self.usage, self.met, self.runs, self.failures = shutil.disk_usage, 0, 0, []
+        self.fits = in_process.Fits(folder, num_steps=STEPS, eval__every_epochs=2)
+        self.fits.run("undisturbed")
+        self.expected = in_process.state(self.folder / "undisturbed")
+
+    def run(self, set_size, disk, trials):
+        """Complete one run, with a full disk until `trials` were met; a run that meets no more has room at once."""
+        size, step, code = PAGE, 0, FULL
+        while code:
             set_size(size)
-            while True:
-                if rng.random() < 0.5:  # the room is judged wrongly, for example because another program takes it
-                    saving.shutil.disk_usage = lambda path: usage(path)._replace(free=2**40)
-                code, text = fits.code_of("disk/run", data__cache_dir=str(folder / "disk" / "cache"))
-                saving.shutil.disk_usage = usage
-                if code == 0:
-                    break
-                met += 1
-                if code != FULL or "full" not in text or len(text.splitlines()) != 3:
-                    failures.append(f"run {runs}, {size} bytes: {code} {text}")
-                steps = _steps(folder / "disk" / "run" / "checkpoints")
-                if max(steps, default=0) < step:
-                    failures.append(f"run {runs}, {size} bytes: after step {step} there are {steps}")
-                step = max(steps, default=0)
-                size += PAGE * rng.choice((1, 2, 5, 10, 20) if met < trials else (200,))
-                set_size(size)
-            got = in_process.state(folder / "disk" / "run")
-            names = [name for name in sorted(got | expected) if got.get(name) != expected.get(name)]
-            failures += [f"run {runs}: {', '.join(names[:6])}"] if names else []
-            shutil.rmtree(folder / "disk" / "run")
-            shutil.rmtree(folder / "disk" / "cache")
-    return failures, {"runs": runs, "largest_bytes": size}
+            code, text = self._try(disk)
+            self.met += code != 0
+            if code and (code != FULL or "full" not in text or len(text.splitlines()) != 3):
+                self.failures.append(f"run {self.runs}, {size} bytes: {code} {text}")
+            steps = _steps(disk / "run" / "checkpoints")
+            if max(steps, default=0) < step:
+                self.failures.append(f"run {self.runs}, {size} bytes: after step {step} there are {steps}")
+            step = max(steps, default=0)
+            size += PAGE * (self.rng.choice((1, 2, 5, 10, 20)) if self.met < trials else 1000)
+        got = in_process.state(disk / "run")
+        names = [name for name in sorted(got | self.expected) if got.get(name) != self.expected.get(name)]
+        self.failures += [f"run {self.runs}: {', '.join(names[:6])}"] if names else []
+        self.runs += 1
+
+    def _try(self, disk):
+        """Start the run; at every second time the room is judged wrongly, as where another program takes it."""
+        if self.rng.random() < 0.5:
+            self.shutil.disk_usage = lambda path: self.usage(path)._replace(free=2**40)
+        try:
+            return self.fits.code_of(disk / "run", data__cache_dir=str(disk / "cache"))
+        finally:
+            self.shutil.disk_usage = self.usage
+
+
+def fill(folder, trials, seed):
+    """Let runs meet a full disk `trials` times, each at a random later write; return the failures and their number."""
+    filling = Filling(folder, seed)
+    while filling.met < trials:
+        disk = filling.folder / f"disk{filling.runs}"
+        with small_disk(disk) as set_size:
+            if set_size is None:
+                return None
+            filling.run(set_size, disk, trials)
+    return filling.met, filling.failures, {"runs": filling.runs}
 
 
 def _steps(checkpoints):
@@ -78,4 +93,4 @@ def _steps(checkpoints):
 )
 def full(trials, rng, folder):
     result = jobs.call(fill, str(folder), trials, rng.random())
-    return Outcome(trials, *result) if result else Outcome(0, skipped=NO_ROOT)
+    return Outcome(*result) if result else Outcome(0, skipped=NO_ROOT)
