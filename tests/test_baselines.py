@@ -207,6 +207,28 @@ def test_a_fit_stops_between_its_parts(fit):
             fit_sift.fit(*arguments, check=stop_at(count))
 
 
+def test_few_images_of_a_gender_or_of_all():
+    """A gender with too few images for discriminants gets the age classifier of all; all too few is an error."""
+    draw = np.random.default_rng(0)
+    x, age = draw.normal(size=(30, 8)).astype(np.float32), np.arange(30)[:, None].repeat(2, 1) % 3
+
+    def fit(gender, count=30, classifier="layered"):
+        targets = age[:count], np.asarray(gender)[:count]
+        return fit_sift.fit(x[:count], x[:3], {"train": targets, "val": (age[:3], np.array([0, 1, 0]))}, classifier, 12)
+
+    flat = fit([0] * 30, classifier="flat")
+    for gender in ([0] * 30, [1, 1] + [0] * 28):  # no woman, and two
+        params = fit(gender)
+        for name in ("lda", "age_svm"):
+            jax.tree.map(np.testing.assert_array_equal, params[f"{name}_female"], flat[f"{name}_all"])
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    with pytest.raises(DataError, match="more images than classes, and there are 2 of 2"):
+        fit([0] * 30, count=2)
+    with pytest.raises(DataError, match="1 image"):
+        fit([0] * 30, count=1, classifier="rbf")
+    fit([0, 1] * 15, count=2, classifier="rbf")
+
+
 def test_a_solved_run_stops_with_nothing_unsaved(tmp_path, monkeypatch):
     config = small_run.config(tmp_path)
     config.model.update(name="region_sift", gender_to_age="none", classifier="lda", width=1.0)

@@ -187,13 +187,17 @@ def caffe_file(path, net, size, head):
 def test_caffes_first_convolution_sees_caffes_images(tmp_path, name, stem, head):
     net = models.classifier(name, num_classes=3, width=0.125)
     stored = caffe_file(tmp_path / "w.npz", net, 64, head)
+    mean = caffe_names.MEAN
+    if name == "vgg16":  # VGG-Face's
+        mean = np.array([129.1863, 104.7624, 93.5940])
+        np.savez(tmp_path / "w.npz", mean=mean, **stored)
     leaves = initial.load(str(tmp_path / "w.npz"), shapes_of(net, 64))
     assert len(leaves) == len(stored)
     layer, stride, _ = stem
     ours = layer.replace("/7x7_s2", "")
     kernel, bias = (leaves[f"params/backbone/{ours}/{leaf}"] for leaf in ("kernel", "bias"))
     rgb = np.random.default_rng(1).integers(0, 256, (1, 24, 24, 3)).astype(np.float32)
-    bgr = (rgb - caffe_names.MEAN)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+    bgr = (rgb - mean)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
     convolve = jax.lax.conv_general_dilated
     theirs = convolve(bgr, stored[f"{layer}/0"], (stride, stride), "VALID").transpose(0, 2, 3, 1)
     x = (rgb - caffe_names.OUR_MEAN) / (1 if name == "levi_hassner" else caffe_names.OUR_STD)
@@ -220,6 +224,9 @@ def test_files_of_caffe_that_do_not_fit(tmp_path):
     notices = []
     initial.load(str(path), two_heads, notices.append)  # without auxiliary branches, which keep their initial weights
     assert "auxiliary1_age_head" in notices[1] or "and" in notices[1]
+    np.savez(path, mean=np.zeros((3, 2)), **stored)
+    with pytest.raises(CheckpointError, match="mean must be three numbers"):
+        initial.load(str(path), two_heads)
     del stored["inception_4c/5x5/0"]
     np.savez(path, **stored)
     with pytest.raises(CheckpointError, match="missing: params/backbone/inception_4c/conv5x5/kernel"):

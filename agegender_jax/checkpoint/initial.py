@@ -89,7 +89,11 @@ def _find(path: Path, leaves: dict[str, Any], notice: Callable) -> tuple[dict[st
             stored = {name.removeprefix("module."): value for name, value in stored.items()}
         if format is caffe_names:
             names = {name: caffe_names.name_of(name, leaves) for name in leaves}
-            arrays = caffe_names.to_ours(stored, leaves)
+            try:
+                arrays = caffe_names.to_ours(stored, leaves)
+            except ValueError as error:
+                raise CheckpointError(str(error), str(path), "write the file again, docs/models.md says how") from None
+            stored.pop(caffe_names.COLOUR, None)
         else:
             names = {name: torchvision.name_of(name) for name in leaves}
             arrays = torchvision.all_to_ours(stored, leaves)

@@ -14,7 +14,9 @@ With pycaffe such a file is written by
 
 Caffe's images are BGR in 0..255 minus a mean. The first convolution is changed so that it sees the same in this
 library's images, exactly but for the border of padded convolutions: Caffe pads with its mean colour and this library
-with ImageNet's, which differ by half a grey level. A file with a mean image of its own loses what differs from MEAN.
+with ImageNet's. The mean is the file's array `mean`, three numbers in the order RGB, else MEAN, which differs from
+ImageNet's by half a grey level. VGG-Face's is (129.1863, 104.7624, 93.5940); its ports disagree whether that order is
+RGB or BGR. A mean image loses what differs from its mean colour.
 """
 
 import math
@@ -29,13 +31,14 @@ from agegender_jax.models import levi_hassner
 
 MEAN = np.array([123.68, 116.779, 103.939])  # RGB, of the ImageNet images that BVLC's nets were trained on
 OUR_MEAN, OUR_STD = 255 * np.array(IMAGENET_MEAN), np.array(levi_hassner.PIXEL_SCALE)  # of data.normalize
+COLOUR = "mean"  # the name of the array with a file's own mean
 STEM = {"conv1": "conv1/7x7_s2", "conv2_reduce": "conv2/3x3_reduce", "conv2": "conv2/3x3"}
 HEADS = ("fc8", "loss")
 
 
 def are_names(stored: Iterable[str]) -> bool:
     """Return whether the arrays of a file have Caffe's names."""
-    return all(re.search(r"/[01]$", name) for name in stored)
+    return all(name == COLOUR or re.search(r"/[01]$", name) for name in stored)
 
 
 def known(paths: Iterable[str]) -> bool:
@@ -61,8 +64,14 @@ def to_ours(stored: Mapping[str, np.ndarray], leaves: Mapping[str, Any]) -> dict
     Args:
       stored: arrays by Caffe's names.
       leaves: the net's leaves by our names, as arrays or shapes.
+
+    Raises:
+      ValueError: the file's mean is not three numbers.
     """
     arrays = {}
+    mean = np.asarray(stored.get(COLOUR, MEAN), np.float64)
+    if mean.shape != (3,) or not np.isfinite(mean).all():
+        raise ValueError(f"the array {COLOUR} must be three numbers, R, G and B, not of shape {mean.shape}")
     for path, leaf in leaves.items():
         name = name_of(path, leaves)
         if name in stored:
@@ -79,7 +88,7 @@ def to_ours(stored: Mapping[str, np.ndarray], leaves: Mapping[str, Any]) -> dict
     if first in arrays and bias in arrays:
         rgb = arrays[first][:, :, ::-1].astype(np.float64)
         scale = np.ones(3) if _scales_pixels(leaves) else OUR_STD
-        arrays[bias] = (arrays[bias] + (rgb.sum((0, 1)) * (OUR_MEAN - MEAN)[:, None]).sum(0)).astype(np.float32)
+        arrays[bias] = (arrays[bias] + (rgb.sum((0, 1)) * (OUR_MEAN - mean)[:, None]).sum(0)).astype(np.float32)
         arrays[first] = (rgb * scale[:, None]).astype(np.float32)
     return arrays
 

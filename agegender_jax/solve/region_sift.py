@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax.errors import DataError
 from agegender_jax.models.region_sift import COMPONENTS, DISCRIMINANTS
 from agegender_jax.solve import scale
 from agegender_jax.solve.elm import one_hot
@@ -34,9 +35,14 @@ def fit(
       classifier: see `models.region_sift`.
       note: receives a line for each fit.
       check: called before each fit of some seconds; raises to stop.
+
+    Raises:
+      DataError: fewer images than classes.
     """
     age, gender = targets["train"]
     bucket = np.minimum(age[:, 0], OLDEST)
+    if len(train) < 2:
+        raise DataError(f"Region-SIFT cannot be fitted to {len(train)} image", "the train split", "give more images")
     check()
     pca = _pca(train, seed)
     x, x_val = (_apply(pca, descriptors) for descriptors in (train, val))
@@ -77,9 +83,20 @@ def _pca(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return _dense(kernel, -fitted.mean_ @ kernel)
 
 
+def _is_enough(classes: np.ndarray) -> bool:
+    """Return whether there are examples for linear discriminants, or one class alone, which needs none."""
+    return len(classes) > 0 and (len(np.unique(classes)) == 1 or len(classes) > len(np.unique(classes)))
+
+
 def _lda(x: np.ndarray, classes: np.ndarray):
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+    if not _is_enough(classes):
+        raise DataError(
+            f"linear discriminants need more images than classes, and there are {len(x)} of {len(np.unique(classes))}",
+            "the train split",
+            "give more images, or use --config.model.classifier=rbf",
+        )
     return LinearDiscriminantAnalysis(solver="svd").fit(x, classes)  # "eigen" with shrinkage misses the classes
 
 
@@ -98,7 +115,11 @@ def _lda_scores(x: np.ndarray, classes: np.ndarray, count: int) -> dict[str, np.
 
 
 def _lda_and_machine(x, x_val, classes, kind: str, chosen: np.ndarray, count: int, check):
-    """Return the layers lda_<kind> and age_svm_<kind>, fitted on the chosen examples, and the scores of val."""
+    """Return the layers lda_<kind> and age_svm_<kind>, fitted on the chosen examples, and the scores of val.
+
+    Where the chosen examples are too few, all are taken.
+    """
+    chosen = chosen if _is_enough(classes[chosen]) else np.ones(len(x), bool)
     kernel, bias = np.zeros((x.shape[1], DISCRIMINANTS)), np.zeros(DISCRIMINANTS)
     if len(np.unique(classes[chosen])) > 1:
         fitted = _lda(x[chosen], classes[chosen])
