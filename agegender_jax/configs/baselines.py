@@ -2,7 +2,7 @@
 
 python -m launch.baselines --config=configs/baselines.py --config.data.source=crop_part1.tar --workdir=runs/baselines
 
-Variants after a colon: small (the default: 64 pixels, width 0.25, 20 epochs), quick (48 pixels, width 0.125, 6 epochs,
+Variants after a colon: small (the default: 64 pixels, width 0.25, 12 epochs), quick (48 pixels, width 0.125, 6 epochs,
 2,000 synthetic faces). docs/baselines.md has the systems, and how long they take.
 """
 
@@ -11,7 +11,7 @@ from agegender_jax import config as config_lib
 
 def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
-    config.update({"batch_size": 64, "num_epochs": 20})
+    config.update({"batch_size": 64, "num_epochs": 12})
     config.model.width = 0.25
     config.data.image_size = 64
     config.optimizer.lr = 0.001
