@@ -190,8 +190,7 @@ class Checkpoints:
         try:
             shutil.rmtree(growing, ignore_errors=True)
             growing.mkdir()
-            with tree.checkpointer() as orbax:
-                orbax.save(growing / reading.STATE, nested)
+            tree.write(growing / reading.STATE, nested)
             (growing / reading.CONFIG).write_text(files.to_json(config, indent=1), encoding="utf-8")
             manifest.write(growing, step, metrics)
             folder_lib.swap_in(growing, self.folder / str(step))

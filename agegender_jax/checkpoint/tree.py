@@ -4,6 +4,10 @@ Names come from the leaves' paths (`params/conv1/kernel`, `opt_state/1/0/mu/…`
 checkpoint depends neither on the classes of optax and flax nor on devices.
 """
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -48,19 +52,37 @@ def checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(), multiprocessing_options=alone)
 
 
-def shapes(folder) -> dict:
+def shapes(folder: Path) -> dict:
     """Return nested dicts of jax.ShapeDtypeStruct: the leaves of a saved tree, from its own metadata."""
-    with checkpointer() as orbax:
-        stored = orbax.metadata(folder).item_metadata.tree
+    with checkpointer() as orbax, _without_patterns(folder) as path:
+        stored = orbax.metadata(path).item_metadata.tree
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), stored)
 
 
-def read(folder, template: dict) -> dict:
+def write(folder: Path, nested: dict) -> None:
+    """Save nested dicts of NumPy arrays to a new folder, whose parent exists."""
+    with checkpointer() as orbax, _without_patterns(folder.parent) as parent:
+        orbax.save(parent / folder.name, nested)
+
+
+def read(folder: Path, template: dict) -> dict:
     """Return the arrays named in `template`, a part of `shapes(folder)`, as NumPy."""
     kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), template)
-    with checkpointer() as orbax:
+    with checkpointer() as orbax, _without_patterns(folder) as path:
         args = ocp.args.PyTreeRestore(item=template, restore_args=kinds, partial_restore=True)
-        return orbax.restore(folder, args=args)
+        return orbax.restore(path, args=args)
+
+
+@contextlib.contextmanager
+def _without_patterns(folder: Path) -> Iterator[Path]:
+    """Yield a path to `folder` without brackets and backslashes, which Orbax reads as patterns: a link if necessary."""
+    if not set(str(folder)) & set("[]*?\\"):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        link = Path(place, "checkpoint")
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+        yield link
 
 
 def check_match(stored: Any, template: Any, where: str) -> None:

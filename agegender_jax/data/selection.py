@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agegender_jax import csv_cells
 from agegender_jax.data import splits
 from agegender_jax.errors import DataError
 from agegender_jax.files import expand
@@ -54,8 +55,8 @@ def exclude(split: np.ndarray, files: Sequence[str], path: str) -> np.ndarray:
     expanded = expand(path, "data.exclude")
     try:
         with open(expanded, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            listed = {row["file"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, csv.Error) as error:
+            listed = {csv_cells.original(row["file"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, AttributeError, csv.Error) as error:
         raise DataError(f"data.exclude cannot be read: {error}", path, fix) from None
     if unknown := sorted(listed - set(files)):
         counts = f"{len(unknown)} of the {len(listed)} files in data.exclude"

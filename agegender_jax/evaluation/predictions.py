@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agegender_jax import csv_cells
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.structs import Probs
 
 
 def predictions(file: Sequence[str], age_text: Sequence[str], gender: np.ndarray, probs: Probs) -> str:
-    """Return the text of the CSV, sorted by `file`.
+    """Return the text of the CSV, sorted by `file`, whose cells `csv_cells` guards.
 
     Args:
       file, age_text: [N] str; gender: int [N], true; probs: numpy Probs of the N examples.
@@ -23,7 +24,6 @@ def predictions(file: Sequence[str], age_text: Sequence[str], gender: np.ndarray
     bucket, predicted = probs.age.argmax(-1), probs.gender.argmax(-1)
     for i in sorted(range(len(file)), key=lambda i: file[i]):
         cells = [f"{p:.6f}" for p in (probs.gender[i, 1], *probs.age[i])]
-        writer.writerow(
-            [file[i], age_text[i], GENDERS[gender[i]], AGE_BUCKETS[bucket[i]], GENDERS[predicted[i]], *cells]
-        )
+        name = csv_cells.guard(str(file[i]))
+        writer.writerow([name, age_text[i], GENDERS[gender[i]], AGE_BUCKETS[bucket[i]], GENDERS[predicted[i]], *cells])
     return out.getvalue()

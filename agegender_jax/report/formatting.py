@@ -1,7 +1,10 @@
 """Numbers with their intervals as text."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from agegender_jax import files
 
 NOTHING = "n/a"
 SCORES = {  # name in the results: (heading, meaning, format)
@@ -35,6 +38,20 @@ def map_name(key: str) -> str:
 def number(value: float | None, form: str = ".3f") -> str:
     """Return a formatted number, or NOTHING for None."""
     return NOTHING if value is None else format(value, form)
+
+
+def markdown(text: Any) -> str:
+    """Return text that Markdown shows as it is: no tags, links, code or cells of a table; one line."""
+    plain_text = files.printable(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", plain_text)
+
+
+def code(text: Any) -> str:
+    """Return text as a span of code in Markdown, whatever backticks it has; one line."""
+    line = files.printable(str(text))
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def interval(ends: Any, form: str = ".3f") -> str:

@@ -1,22 +1,37 @@
 """The jinja2 environment of all templates: Markdown is inserted unchanged, everything else is escaped for HTML."""
 
+import re
+from typing import Any
+
 import jinja2
 
 from agegender_jax import files
 from agegender_jax.report import formatting, paper
 from agegender_jax.report.runs import command_line
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def _without_control_characters(value: Any) -> Any:
+    """Return a value that a template inserts, with control characters of names escaped."""
+    if isinstance(value, str) and _CONTROL.search(value):
+        return type(value)(_CONTROL.sub(lambda match: files.printable(match[0]), value))
+    return value
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("agegender_jax.report"),
     autoescape=lambda name: name is None or not name.endswith(".md.jinja"),
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=_without_control_characters,
 )
 ENVIRONMENT.filters |= {
     "number": formatting.number,
     "plain": formatting.plain,
     "printable": files.printable,
-    "cell": lambda text: str(text).replace("|", "\\|"),  # of a Markdown table
+    "markdown": formatting.markdown,
+    "code": formatting.code,
 }
 ENVIRONMENT.globals |= {
     "SCORES": formatting.SCORES,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agegender_jax import files
+from agegender_jax import csv_cells, files
 from agegender_jax.data import near_duplicates
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
@@ -104,7 +104,10 @@ def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Ima
             if "dhash" not in (reader.fieldnames or ()):
                 raise KeyError("dhash")
             rows = [row for row in reader if is_kept(row)]
-        texts = {name: np.array([row.get(name, "") for row in rows], str) for name in ("file", "split", "sha256")}
+        texts = {
+            name: np.array([csv_cells.original(row.get(name, "")) for row in rows], str)
+            for name in ("file", "split", "sha256")
+        }
         thumbnails = [row.get("thumbnail", "") for row in rows]
         return Images(
             dhash=_bytes([row["dhash"] for row in rows], HASHES["dhash"]),
@@ -112,7 +115,7 @@ def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Ima
             has_thumbnail=np.array([bool(text) for text in thumbnails], bool),
             **texts,
         )
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, csv.Error):
         raise DataError(
             f"{path.name} of the run is missing or damaged: cannot check for train/test leakage",
             str(path),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from agegender_jax import evaluation
+from agegender_jax import evaluation, files
 
 
 def scores(results: dict) -> Table:
@@ -22,9 +22,9 @@ def details(results: dict) -> Table:
 
 
 def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title)
+    table = Table(title=files.printable(title))
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="right" if i else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(files.printable, row))
     return table

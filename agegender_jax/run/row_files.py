@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agegender_jax import files
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes cells that begin like this
+from agegender_jax import csv_cells, files
 
 
 class RowFiles:
@@ -75,8 +73,7 @@ def cell(value: Any) -> str:
         return " ".join(cell(item) for item in value)
     if not isinstance(value, str):
         return str(value)
-    text = files.printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return csv_cells.guard(files.printable(value))
 
 
 def _repair(path: Path, states: Mapping[str, list[int] | None]) -> set[str]:

@@ -1,5 +1,6 @@
 """Checkpoints whose files are damaged, incomplete, or of another net: what is loaded is what was saved, or an error."""
 
+import concurrent.futures
 import functools
 import json
 import shutil
@@ -69,6 +70,7 @@ class Recovery:
 
     def __init__(self, folder):
         self.folder = folder
+        self.state = random_state(OLDER)
         self.variables = {step: load_variables(folder, step)[0] for step in (OLDER, NEWER)}
 
     def problem(self, name, resume):
@@ -82,7 +84,7 @@ class Recovery:
             checkpoints = Checkpoints(self.folder, notices.append)
             state, step = checkpoints.restore_latest(shapes_of("resnet18"))
             checkpoints.close()
-            wrong = differs(state, random_state(OLDER))
+            wrong = differs(state, self.state)
             (self.folder / f"{NEWER}.unreadable").rename(self.folder / str(NEWER))
         else:
             variables, _, step = load_variables(self.folder, "best", notices.append)
@@ -110,12 +112,13 @@ def damaged(trials, rng, folder, change):
     step = recovery.folder / str(NEWER)
     classes = list(damage.by_class(step).values())
     failures = []
+    thread = concurrent.futures.ThreadPoolExecutor(1)  # asyncio, which Orbax uses, is slower in Python 3.11's main one
     for i in range(trials):
         path = rng.choice(classes[i % len(classes)])
         name = path.relative_to(step).as_posix()
         with damage.content(path, change(path.read_bytes(), i)):
             try:
-                problem = recovery.problem(name, resume=i // len(classes) % 2 == 1)
+                problem = thread.submit(recovery.problem, name, resume=i // len(classes) % 2 == 1).result()
             except Exception as error:
                 problem = f"{type(error).__name__} {error}"
         if problem:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agegender_jax.report.formatting import markdown
+
 SCORES = {"age_accuracy": "age", "age_one_off": "one-off", "gender_accuracy": "gender", "aabd": "AABD"}
 
 
@@ -10,7 +12,7 @@ def render(content: dict) -> str:
     """Return the page of baselines.json: scores, sizes and times, paired differences, and what each row differs in."""
     rows, source = content["systems"], content["source"]
     columns: dict[str, Callable[[dict], str]] = {
-        "system": lambda row: row["name"],
+        "system": lambda row: markdown(row["name"]),
         "cites": lambda row: row["cites"],
         "start": lambda row: row["starts_from"],
         "parameters": lambda row: _number(row, "parameters", ","),
@@ -19,7 +21,7 @@ def render(content: dict) -> str:
         "images/s": lambda row: _number(row, "images_per_second", ",.0f"),
     } | {text: lambda row, name=name: _score(row, name) for name, text in SCORES.items()}
     lines = [
-        f"Test split of {source['name']} (fingerprint `{source['fingerprint'][:16]}`), n = {content['n']}. "
+        f"Test split of {markdown(source['name'])} (fingerprint `{source['fingerprint'][:16]}`), n = {content['n']}. "
         "95 % intervals in brackets. Seconds: of the training steps, or of the fit. Images/s: predictions of batches "
         "of 64. The ensemble's sizes and times are sums over its members.",
         "",
@@ -30,13 +32,13 @@ def render(content: dict) -> str:
     for reference in content["references"]:
         about = content["against"].get(reference)
         described = f" ({about['model']}, width {about['width']:g}, {about['image_size']} px)" if about else ""
-        columns = {"system": lambda row: row["name"]} | {
+        columns = {"system": lambda row: markdown(row["name"])} | {
             SCORES[name]: lambda row, name=name, reference=reference: _difference(row, reference, name)
             for name in ("age_accuracy", "gender_accuracy", "aabd")
         }
         compared = [row for row in rows if row["name"] != reference]
-        lines += ["", f"Paired differences to {reference}{described}:", "", *_table(columns, compared)]
-    columns = {"system": lambda row: row["name"], "differs from its paper": lambda row: row["differs"]}
+        lines += ["", f"Paired differences to {markdown(reference)}{described}:", "", *_table(columns, compared)]
+    columns = {"system": lambda row: markdown(row["name"]), "differs from its paper": lambda row: row["differs"]}
     lines += ["", *_table(columns, [row for row in rows if row["cites"] != "this library"])]
     return "\n".join(lines) + "\n"
 

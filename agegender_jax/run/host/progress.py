@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from agegender_jax import files
 from agegender_jax.run.host.signals import StopFlag
 
 PREPARE_EVERY = 10.0  # seconds between plain lines while data are prepared
@@ -133,6 +134,7 @@ class Progress:
         self._task = self._bars.add_task(text, total=total, completed=completed)
 
     def _line(self, text: str) -> None:
+        text = "\n".join(map(files.printable, text.split("\n")))  # names may hold a terminal's control sequences
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         self._do(self._bars.console.print if self._bars is not None else _print, text)

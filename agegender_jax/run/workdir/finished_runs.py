@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 
+from agegender_jax import csv_cells
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, summary
@@ -43,7 +44,7 @@ def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
     try:
         with open(run.predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
-        if [row["file"] for row in rows] != [names[i] for i in order]:
+        if [csv_cells.original(row["file"]) for row in rows] != [names[i] for i in order]:
             raise ValueError
         columns = [name for name in rows[0] if name.startswith("p_age_")]
         age = np.array([[float(row[name]) for name in columns] for row in rows])

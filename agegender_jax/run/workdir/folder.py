@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agegender_jax import config as config_lib
-from agegender_jax import files
+from agegender_jax import csv_cells, files
 from agegender_jax.data import splits
 from agegender_jax.errors import ConfigError
 from agegender_jax.run.workdir import lock, provenance
@@ -162,10 +162,11 @@ def write_json(path: Path, value: Any) -> None:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Write UTF-8 CSV, atomically.
 
-    Cells are written as they are, bytes of undecodable names and a leading `=` too: the file is for programs.
+    An apostrophe stands before text that a spreadsheet would compute, see `csv_cells`. Bytes of undecodable names are
+    written as they are.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([csv_cells.guard(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     files.replace(path, text.getvalue())
