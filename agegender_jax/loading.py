@@ -9,6 +9,8 @@ import numpy as np
 
 from agegender_jax import files, models
 from agegender_jax.checkpoint import check_match, digest, load_variables
+from agegender_jax.data.views import VIEWS
+from agegender_jax.errors import CheckpointError, UserError
 from agegender_jax.models import AgeGenderNet
 
 
@@ -50,7 +52,8 @@ def load_checkpoint(
     """Return what `load` returns, and the step; `warn` receives a line for each damaged checkpoint that is skipped."""
     folder = files.expand(workdir, str(workdir)) / "checkpoints"
     variables, config, step = load_variables(folder, checkpoint, warn)
-    check_match(variables, variable_shapes(config), folder / str(step))
+    place = folder / str(step)
+    check_match(variables, variable_shapes(config, f"the config of {place}"), place)
     return Trained(models.from_config(config["model"]), variables, config, step)
 
 
@@ -59,8 +62,24 @@ def checkpoint_digest(workdir: str | Path, step: int) -> str:
     return digest(files.expand(workdir, str(workdir)) / "checkpoints" / str(step))
 
 
-def variable_shapes(config: dict[str, Any]) -> Any:
-    """Return the variables of a config's net as jax.ShapeDtypeStruct; nothing is computed."""
-    model, size = models.from_config(config["model"]), config["data"]["image_size"]
-    image = np.zeros((1, size, size, 3), np.float32)
-    return jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+def variable_shapes(config: dict[str, Any], where: str = "config") -> Any:
+    """Return the variables of a config's net as jax.ShapeDtypeStruct; nothing is computed.
+
+    Args:
+      config: "model", "data" and "eval" of a run's config; a stranger's may hold anything.
+      where: for the error.
+
+    Raises:
+      ConfigError: an option that the net does not have.
+      CheckpointError: the config describes no net.
+    """
+    try:
+        VIEWS[config.get("eval", {}).get("views", "none")]
+        model, size = models.from_config(config["model"]), config["data"]["image_size"]
+        image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        return jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+    except UserError:
+        raise
+    except Exception as error:  # nets raise many kinds where a field is absent or of another type
+        reason = f"{type(error).__name__} {error}".splitlines()[0][:120]
+        raise CheckpointError(f"it describes no net: {reason}", where, "use another run or other weights") from error

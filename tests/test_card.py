@@ -54,6 +54,16 @@ def test_markdown_is_not_escaped_for_html(finished_run):
     assert "'--config.data.source=a b & <c>'" in text
 
 
+def test_names_are_text_in_markdown(finished_run):
+    run, results = finished_run
+    name = "<img src=x>\n# a|`b` [c](d)"
+    command = ["launch/train.py", "--workdir=``<x>`"]
+    hostile = {"source": {"name": name, "fingerprint": "f" * 64}}
+    text = report.card(dataclasses.replace(run, run=run.run | hostile | {"command": command}), results | hostile)
+    assert r"source: &lt;img src=x&gt;\\n# a\|\`b\` \[c\](d), fingerprint" in text
+    assert "``` launch" not in text and "```python -m launch.train '--workdir=``<x>`'```" in text
+
+
 def licence(text):
     return yaml.safe_load(text.split("---\n", 2)[1])["license"]
 

@@ -60,6 +60,14 @@ def test_round_trip_is_exact_and_best_and_latest_stay(saved):
     assert_equal(saved.restore("best", make_state(0))[0], make_state(2))
 
 
+@pytest.mark.parametrize("name", ["run[1]", "a\\b"])
+def test_characters_of_patterns_in_the_path(name, tmp_path):
+    checkpoints = Checkpoints(tmp_path / name)
+    checkpoints.save(1, make_state(1), CONFIG)
+    checkpoints.close()
+    assert_equal(checkpoints.restore(1, make_state(0))[0], make_state(1))
+
+
 def test_evaluation_reads_variables_and_config_alone(saved):
     variables, config, step = load_variables(saved.folder)
     assert (step, config) == (2, CONFIG) and set(variables) == {"params", "batch_stats"}

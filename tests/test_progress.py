@@ -24,12 +24,12 @@ def test_plain_lines(capsys):
         progress.step(13)
         progress.row(ROW)
         progress.row(ROW | {"step": 60, "split": "val", "gender_accuracy": 0.5, "aabd": 1.5})
-        progress.warn("[bold]")
+        progress.warn("[bold]\x1b[2J")
     assert capsys.readouterr().out.splitlines() == [
         "training: 60 steps, 12 an epoch; compiling the step",
         "epoch 1.00/5.00  train  loss 2.303  age 0.250  gender n/a  143 images/s  data wait 2%",
         "epoch 5.00/5.00  val    loss 2.303  age 0.250  gender 0.500  AABD 1.500",
-        "WARNING: [bold]",
+        "WARNING: [bold]\\x1b[2J",
     ]
 
 

@@ -10,7 +10,7 @@ from agegender_jax import files, loading, models, weights
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction import calibration
 from agegender_jax.prediction.calibration import Calibration
-from agegender_jax.weights import Card
+from agegender_jax.weights import Card, cards
 
 CALIBRATION, ANSWERS = "calibration.json", "answers.json"  # in the folder of a run
 
@@ -63,12 +63,13 @@ def from_runs(
         if models.feed_of(model) in models.CONTROLS:
             raise ConfigError("this net is a control, which predicts nothing", str(folder), "name another run")
         stored = _read(folder / CALIBRATION)
-        temperatures = (stored.get("age_temperature", 1.0), stored.get("gender_temperature", 1.0))
+        temperatures = _temperatures(stored, folder / CALIBRATION)
         digest = loading.checkpoint_digest(folder, step)
         name = folder.resolve().name
         members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
-    ensembles = _read(files.expand(workdirs[0], str(workdirs[0])) / ANSWERS).get("ensembles", {})
-    fitted = ensembles.get(ensemble_key(workdirs), {})
+    fitted = _read(files.expand(workdirs[0], str(workdirs[0])) / ANSWERS)
+    for name in ("ensembles", ensemble_key(workdirs)):
+        fitted = fitted.get(name) if isinstance(fitted.get(name), dict) else {}
     same = fitted.get("checkpoints") == [member.digest for member in members]
     return members, fitted.get("answers") if same else None
 
@@ -107,6 +108,17 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
 def ensemble_key(workdirs: Sequence[str | Path]) -> str:
     """Return the name of an ensemble of runs in answers.json of its first: names of the folders, in order."""
     return "+".join(files.expand(workdir, str(workdir)).resolve().name for workdir in workdirs)
+
+
+def _temperatures(stored: dict[str, Any], path: Path) -> tuple[float, float]:
+    """Return those of age and gender in calibration.json, 1 where there are none."""
+    try:
+        age, gender = (float(stored.get(f"{head}_temperature", 1.0)) for head in ("age", "gender"))
+        if all(cards.TEMPERATURES[0] <= value <= cards.TEMPERATURES[1] for value in (age, gender)):
+            return age, gender
+    except (TypeError, ValueError):
+        pass
+    raise CheckpointError(f"{path.name} is damaged", str(path), "delete it; training's command again fits it anew")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def _without_control_characters(value: Any) -> Any:
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("agegender_jax.report"),
-    autoescape=lambda name: name is None or not name.endswith(".md.jinja"),
+    autoescape=jinja2.select_autoescape(default_for_string=True, default=True, disabled_extensions=("md.jinja",)),
     trim_blocks=True,
     lstrip_blocks=True,
     finalize=_without_control_characters,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import files
-from agegender_jax.errors import CheckpointError, ConfigError, UserError
+from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.weights import cards
 from agegender_jax.weights.cards import Card, card_config
 
@@ -61,6 +61,7 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     """
     from agegender_jax import models
     from agegender_jax.checkpoint import tree
+    from agegender_jax.loading import variable_shapes
 
     path = (folder or FOLDER) / f"{card.name}.safetensors"
     try:
@@ -75,7 +76,7 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
             str(path),
             "install the package again",
         )
-    arrays, template = _parse(content, path), _variable_shapes(card, path)
+    arrays, template = _parse(content, path), variable_shapes(card.config, f"{card.name}.json")
     names = tree.named_leaves(template)
     if arrays.keys() != names.keys() or any(arrays[name].shape != leaf.shape for name, leaf in names.items()):
         raise CheckpointError("the weights are of another net than their card", str(path), "install the package again")
@@ -94,22 +95,6 @@ def _parse(content: bytes, path: Path) -> dict[str, np.ndarray]:
     if bad := [name for name, value in arrays.items() if not np.isfinite(value).all()]:
         raise CheckpointError(f"{bad[0]} of the weights is not finite", str(path), "use other weights")
     return arrays
-
-
-def _variable_shapes(card: Card, path: Path) -> Any:
-    """Return the variables of a card's net as jax.ShapeDtypeStruct."""
-    from agegender_jax.data.views import VIEWS
-    from agegender_jax.loading import variable_shapes
-
-    try:
-        VIEWS[card_config(card.config)["eval"]["views"]]
-        return variable_shapes(card.config)
-    except UserError:
-        raise
-    except Exception as error:  # nets raise many kinds where a field is absent or of another type
-        raise CheckpointError(
-            f"the card describes no net: {type(error).__name__} {error}", f"{path.stem}.json", "use other weights"
-        ) from error
 
 
 def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], storage: str = "float16") -> Path:
