@@ -9,7 +9,19 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = (
-    ("arguments", "errors", "image_constants", "structs", "labels", "names", "config", "files", "sampling", "tracing"),
+    (
+        "arguments",
+        "errors",
+        "image_constants",
+        "structs",
+        "labels",
+        "names",
+        "config",
+        "csv_cells",
+        "files",
+        "sampling",
+        "tracing",
+    ),
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
     (
         "training",

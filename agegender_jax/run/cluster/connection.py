@@ -42,7 +42,8 @@ def connect(address: str | None) -> Iterator[None]:
     import ray  # reads the environment
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # short: sockets
+    # a new folder in /tmp, whose path is short enough for sockets
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # nosec B108
         try:
             if address:
                 ray.init(address, **quiet)
