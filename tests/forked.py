@@ -101,8 +101,13 @@ def _start_helper():
 
 
 def _stop(helper):
-    helper.kill()
-    helper.wait()
+    """End the helper, which ends its children first."""
+    helper.stdin.close()
+    try:
+        helper.wait(10)
+    except subprocess.TimeoutExpired:
+        helper.kill()
+        helper.wait()
 
 
 def _child(module, argv, cwd, env, outputs):
@@ -146,7 +151,7 @@ def main():
     for name in IMPORTED:
         importlib.import_module(f"agegender_jax.{name}")
     assert not sys.modules["jax._src.xla_bridge"].backends_are_initialized()  # their threads do not survive a fork
-    replies = os.fdopen(os.dup(1), "w")
+    replies, running = os.fdopen(os.dup(1), "w"), set()
     for line in sys.stdin:
         request = json.loads(line)
         if "fork" in request:
@@ -156,9 +161,13 @@ def main():
                 os.open(os.devnull, os.O_RDONLY)
                 os.setsid()  # no signal of a terminal reaches it
                 _child(**request["fork"])
+            running.add(reply)
         else:
             reply = _wait(request["wait"], request["timeout"])
+            running -= {request["wait"]} if reply is not None else set()
         print(json.dumps(reply), file=replies, flush=True)
+    for pid in running:  # the process that started them has ended
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
