@@ -22,7 +22,6 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
     config.model.update(name="levi_hassner", head="elm", gender_to_age="none")
     names = {"levi_hassner": "levi_hassner", "caffenet": "caffenet", "resnet18": "resnet18", "ran": "ran56"}
-    variants = {key: lambda c, name=name: c.model.update(name=name) for key, name in names.items()}
-    variants["ridge"] = lambda c: c.model.update(head="ridge")
-    variants["joint"] = lambda c: c.elm.update(rounds=5)
-    return config_lib.apply_variants(config, variant, variants)
+    nets = {key: lambda c, name=name: c.model.update(name=name) for key, name in names.items()}
+    heads = {"ridge": lambda c: c.model.update(head="ridge"), "joint": lambda c: c.elm.update(rounds=5)}
+    return config_lib.apply_variants(config, variant, nets | heads)
