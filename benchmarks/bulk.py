@@ -7,8 +7,8 @@ Pictures are drawn (`synthetic.draw_photo`), a few hundred of each kind under ma
 pixels with --detector=none, and 500 photos of three faces at 640 to 1,600 pixels, by the local engine and by Ray with
 two workers. memory: 500 and 5,000 pictures of one face at 200 pixels. start: one photo, with an empty cache of compiled
 programs and with a full one. face_api: images a second of a Predictor that is warm, from encoded files, and of
-face-api.js in Node, from decoded pixels, in turns. Writes results/bulk.json after each part; the same file keeps the
-parts that are not measured.
+face-api.js in Node, from decoded pixels, in turns; photos of each size. Each part is written to results/bulk.json when
+it is done; the others stay there.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
                 "rows": work(folder / part, nets, args),
                 "weights": "random" if args.random else args.weights,
                 "repeats": args.repeats,
-                "machine": machine.machine(),
+                "machine": machine.machine() | {"load": round(os.getloadavg()[2], 1)},
                 "made_by": provenance.made_by(sys.argv),
             }
             result_files.write(path, results)
@@ -115,11 +115,12 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
     rows = []
     for kind, groups in kinds.items():
         predictor = Predictor(**options, detector="none" if kind == "chips" else "yunet")
-        list(predictor.pictures([groups[0][0]]))  # compiles
-        for group, backend in itertools.product(groups, ("wasm", "cpu")):
-            few = group[:8] if backend == "wasm" else group[:3]
+        backends = ("wasm", "cpu") if kind == "chips" else ("wasm",)  # cpu, plain JavaScript, takes minutes for a photo
+        for group, backend in itertools.product(groups, backends):
+            few = group[:8] if backend == "wasm" else group[:2]
             decoded = [decode(content) for content in few]
             size = f"{decoded[0].shape[1]}x{decoded[0].shape[0]}"
+            list(predictor.pictures(group))  # compiles, and makes a detector of this size in each thread
             for _ in range(args.repeats):
                 began = time.perf_counter()
                 ours = list(predictor.pictures(group))

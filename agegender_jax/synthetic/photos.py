@@ -12,7 +12,7 @@ PEOPLE = ((8, 0), (34, 1), (71, 0))  # age in years and gender of each, as in la
 
 
 def draw_photo(
-    width: int = 960, height: int = 400, people: Sequence[tuple[int, int]] = PEOPLE, seed: int = 1
+    width: int = 960, height: int = 320, people: Sequence[tuple[int, int]] = PEOPLE, seed: int = 1
 ) -> np.ndarray:
     """Return uint8 RGB [height, width, 3]: faces side by side before a blurred background.
 
