@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--package", type=pathlib.Path, default=pathlib.Path("runs/face_api") / face_api.PACKAGE)
     args = parser.parse_args()
     path = result_files.RESULTS / "bulk.json"
+    typed = shlex.join(["python", "-m", "benchmarks.bulk", *sys.argv[1:]])
     results = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -57,7 +59,7 @@ def main() -> None:
                 "weights": "random" if args.random else args.weights,
                 "repeats": args.repeats,
                 "machine": machine.machine() | {"load": round(os.getloadavg()[2], 1)},
-                "made_by": provenance.made_by(sys.argv),
+                "made_by": provenance.made_by(sys.argv) | {"command": typed},
             }
             result_files.write(path, results)
             print(json.dumps(results[part]["rows"], indent=1), flush=True)
