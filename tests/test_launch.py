@@ -63,6 +63,12 @@ def test_help_is_quick_and_needs_no_jax(name, flag):
     assert "absl.flags" in imported and not imported & {"jax", "flax", "tensorflow_datasets", "matplotlib"}
 
 
+@pytest.mark.parametrize("flag", ["--?", "-?", "-h", "--helpfull", "--help=true", "--helpxml"])
+def test_every_form_of_help(flag):
+    done = programs.run("models", flag)
+    assert done.returncode == 0 and "Flags:" in done.stdout
+
+
 @pytest.mark.parametrize(
     "arguments, texts",
     [

@@ -2,8 +2,11 @@
 
 import ast
 import pathlib
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -74,3 +77,47 @@ def test_bandit_finds_nothing_of_medium_severity():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def calls(file, function):
+    """Return the calls of a function in a file."""
+    nodes = ast.walk(ast.parse((ROOT / file).read_text()))
+    return [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(function)]
+
+
+def test_the_demo_is_for_this_machine_and_uploads_are_bounded():
+    defined = calls("agegender_jax/cli/demo.py", "DEFINE_string") + calls("agegender_jax/cli/demo.py", "DEFINE_integer")
+    flags = {call.args[0].value: [ast.unparse(argument) for argument in call.args[1:]] for call in defined}
+    assert flags["host"][0] == "'127.0.0.1'" and flags["max_mb"][::2] == ["20", "1"]
+    (launch,) = calls("agegender_jax/run/demo/page.py", "page.launch")
+    options = {option.arg: ast.unparse(option.value) for option in launch.keywords}
+    assert options["server_name"] == "host" and options["max_file_size"] == "max_mb * 10 ** 6"
+    closed = ("share", "run_history", "ssr_mode", "pwa", "mcp_server", "enable_monitoring", "inbrowser")
+    assert all(options[name] == "False" for name in closed)
+
+
+@pytest.mark.slow
+def test_the_demo_listens_on_loopback_and_keeps_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    from agegender_jax.run.demo import page
+
+    monkeypatch.setattr(page.tempfile, "tempdir", str(tmp_path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def upload(size):
+        body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + b"x" * size
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        request = urllib.request.Request(f"{address}gradio_api/upload", body + b"\r\n--x--\r\n", headers)
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).status
+
+    with page.served(lambda content: "", "127.0.0.1", port, 1) as address:
+        assert upload(1000) == 200
+        with pytest.raises(urllib.error.HTTPError, match="413"):
+            upload(10**6 + 10)
+        own = socket.gethostbyname(socket.gethostname())
+        if not own.startswith("127."):
+            with pytest.raises(OSError), socket.create_connection((own, port), 2):
+                pass
+    assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
-HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}
+HELP = re.compile(r"--?(\?|h|help|helpshort|helpfull|helpxml)(=(true|t|1))?", re.IGNORECASE)  # absl exits 1 after them
 _command: ModuleType | None = None  # what `run` was called with
 
 
@@ -48,7 +48,7 @@ def run(command: ModuleType) -> None:
     _command = command
     interpreter.settle_streams()
     takes_arguments = getattr(command, "TAKES_ARGUMENTS", False)
-    if HELP & set(sys.argv[1:]):
+    if any(map(HELP.fullmatch, sys.argv[1:])):
         guard(functools.partial(_print_help, command))
         sys.exit(0)
     if takes_arguments:
