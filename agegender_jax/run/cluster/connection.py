@@ -34,6 +34,7 @@ def connect(address: str | None) -> Iterator[None]:
       ConfigError: there is no cluster at the address, or none can be started.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray reports restarts of actors as errors
     if address:
         _check_reached(address)
     else:
