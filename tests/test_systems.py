@@ -333,8 +333,9 @@ def test_one_unit_and_one_class():
 
 
 def test_each_head_has_its_own_constant():
-    hidden = DRAW.standard_normal((80, 6))
-    gender, age = (hidden[:, 0] > 0).astype(int), DRAW.integers(0, 3, 80)
+    draw = np.random.default_rng(4)
+    hidden = draw.standard_normal((80, 6))
+    gender, age = (hidden[:, 0] > 0).astype(int), draw.integers(0, 3, 80)
     right = elm.one_hot(np.stack([age, age], 1), gender, 3)
     _, report = elm.select(sums_of(hidden[:60], 2 * right[:60] - 1), hidden[60:], right[60:])
     assert report["val_loss_gender"] < 0.3 and report["log2_c_age"] < report["log2_c_gender"]
