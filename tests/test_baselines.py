@@ -261,6 +261,7 @@ def weights_of(leaf):
     return np.float32(scale * np.random.default_rng(0).standard_normal(leaf.shape))
 
 
+@pytest.mark.slow
 def test_training_through_a_solved_head(tmp_path, monkeypatch):
     """Each epoch starts from the last net and lowers the squared error of the last solution; the best one stays."""
     config = small_run.config(tmp_path)

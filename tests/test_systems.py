@@ -117,6 +117,7 @@ def test_the_largest_weights_alone():
     assert (trained > 0).all() and np.abs(every - features).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_how_few_patches_carry_the_prediction(monkeypatch):
     monkeypatch.setattr(patches, "FEW", (1, 9))  # 9 are all
     backbone, variables, _ = attention_net()
