@@ -63,6 +63,15 @@ def test_data_are_not_cached_where_another_users_config_says(run, config, tmp_pa
         assert scored_images.data_config([Workdir(run)], [other], None).data.cache_dir == ""
 
 
+def test_a_strangers_config_names_no_folder_to_write_to(run, config, tmp_path):
+    own = members.read_config(Workdir(run))
+    assert scored_images.data_config([Workdir(run)], [own], None).data.cache_dir == config.data.cache_dir
+    (tmp_path / "cache").mkdir()
+    for place in (tmp_path / "cache", tmp_path / "absent"):
+        theirs = own | {"data": own["data"] | {"cache_dir": str(place)}}
+        assert scored_images.data_config([Workdir(run)], [theirs], None).data.cache_dir == ""
+
+
 def test_names_are_unique_and_not_the_ensembles():
     assert members.member_names(["ran", "ran", "ensemble", "ran"]) == ["ran", "ran-2", "ensemble-2", "ran-3"]
 
