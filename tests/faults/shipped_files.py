@@ -136,6 +136,7 @@ def impossible_weights(trials, rng, folder):
 @point("one flipped bit in an exported ONNX or StableHLO file: its program refuses it", push=0, release=100)
 def exports(trials, rng, folder):
     """The programs run in this process: what they import is imported once."""
+    (folder / "weights").mkdir()
     predictor = Predictor(weights="one", weights_dir=small_weights.write(folder / "weights"))
     images = export.drawn_faces(small_weights.SIZE, 2)
     np.save(folder / "images.npy", images)
