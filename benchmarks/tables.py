@@ -91,3 +91,47 @@ def _cells(numbers: tuple) -> list[str]:
 
 def _markdown(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def shipped_weights(rows: list[dict]) -> str:
+    """Return the scores of the weights of the package on each source, with 95 % intervals."""
+    lines = [["source", "n", "net", "age", "within one", "gender", "AABD"], ["---", "--:", "---", *["---"] * 4]]
+    for row in rows:
+        for model in row["models"]:
+            names = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")
+            lines.append([row["name"], f"{row['n']:,}", model["name"], *(_with_interval(model, n) for n in names)])
+    return _markdown(lines)
+
+
+def shipped_doubts(rows: list[dict]) -> str:
+    """Return what intervals, `unsure` and `over` of the weights of the package are worth on each source."""
+    head = "source, n, interval holds the age, groups in it, gender is sure, right where sure"
+    lines = [[*head.split(", ")], ["---", *["--:"] * 5]]
+    lines[0] += ["below 18 and yes", "18 or above and no", "unsure"]
+    lines[1] += ["--:"] * 3
+    for row in rows:
+        over = row["over"]["18"]
+        shares = (row["sure"]["share"], row["sure"]["gender_accuracy"])
+        cells = [_percent(row["coverage"]["measured"]), f"{row['coverage']['groups']:.1f}", *map(_percent, shares)]
+        cells += [_percent(over[name]) for name in ("yes_below", "no_above", "unsure")]
+        lines.append([row["name"], f"{row['n']:,}", *cells])
+    return _markdown(lines)
+
+
+def shipped_groups(row: dict) -> str:
+    """Return the scores of the ensemble inside groups of one source."""
+    lines = [["group", "n", "age", "gender", "AABD", "interval holds the age"], ["---", *["--:"] * 5]]
+    for kind in ("gender", "race", "age"):
+        for name, group in row["groups"][kind].items():
+            scores = [f"{group[score]:.2f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
+            lines.append([name, f"{group['n']:,}", *scores, _percent(row["coverage_by_group"].get(name))])
+    return _markdown(lines)
+
+
+def _with_interval(model: dict, name: str) -> str:
+    low, high = model["ci95"][name]
+    return f"{model[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _percent(share: dict | None) -> str:
+    return f"{100 * share['value']:.1f} %" if share else ""

@@ -9,7 +9,7 @@ import programs
 import pytest
 from test_models import COUNTS, LONGER, shapes_of
 
-from agegender_jax import models
+from agegender_jax import models, weights
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
 from benchmarks import campaign, explanations, layers, result_files, tables
@@ -47,6 +47,16 @@ def test_the_explanations_tables_are_what_was_measured(source):
 
 def test_the_summary_of_layers_is_what_was_measured():
     assert layers.summary(result_files.read("layers")) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "table", [tables.shipped_weights, tables.shipped_doubts, lambda rows: tables.shipped_groups(rows[0])]
+)
+def test_the_tables_of_the_shipped_weights_are_what_was_measured(table):
+    rows = result_files.read("shipped_weights")
+    assert table(rows) in (campaign.ROOT / "docs" / "predict.md").read_text()
+    cards = [weights.card(name) for name in weights.names()]
+    assert {card.name: card.sha256 for card in cards if card.sha256} == rows[0]["weights"]
 
 
 def test_the_table_has_its_heading():

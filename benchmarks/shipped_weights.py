@@ -1,0 +1,131 @@
+"""Score the weights of the package on aligned chips with labels: accuracy, intervals, doubts, and groups of faces.
+
+python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairface_10k_25k --split=held_out --name=...
+
+The chips are those of `launch.align`. Splits are those of a training on the same source: test, held_out (val and test,
+never trained on; val chose the step and fitted the doubts) or all. Adds a row to results/shipped_weights.json, which
+replaces one of the same name.
+"""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from agegender_jax import Predictor, evaluation
+from agegender_jax import config as config_lib
+from agegender_jax.labels import GENDERS, RACES
+from agegender_jax.metrics.accuracy import range_name
+from agegender_jax.metrics.intervals import wilson
+from agegender_jax.prediction import intervals, over
+from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.workdir import provenance
+from benchmarks import machine, result_files
+
+SOURCE = flags.DEFINE_string("source", None, "Aligned chips, as data.source.", required=True)
+SPLIT = flags.DEFINE_enum("split", "all", ["test", "held_out", "all"], "Which images.")
+NAME = flags.DEFINE_string("name", None, "Of the row.", required=True)
+WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package; default if None.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weights.")
+
+COVERAGE, AGES, MAX_ERROR, BATCH_SIZE = 0.9, (18, 25), 0.01, 64
+SCORES = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "gender_auc", "aabd", "age_mae")
+
+
+def members(predictor, dataset, chosen):
+    """Return an evaluation.Member for each net: calibrated probabilities of the chosen images."""
+    scored = []
+    for member in predictor.members:
+        alone = Predictor(weights=member.name, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE)
+        probs = alone.probs({member.image_size: dataset.prepared.images(member.image_size)[chosen]})
+        count = sum(leaf.size for leaf in jax.tree.leaves(member.variables["params"]))
+        scored.append(evaluation.Member(member.name, "", 0, count, probs, member.config["model"]["gender_to_age"]))
+    return scored
+
+
+def doubts(calibration, probs, age, gender, age_years, race):
+    """Return what intervals, `unsure` and `over` are worth on these images."""
+    merged = intervals.merge_open(np.asarray(probs.age), calibration.open_from)
+    last = merged.shape[1] - 1
+    bounds, truth = intervals.intervals(merged, calibration.rest(COVERAGE)), np.minimum(age, last)
+    held = (bounds[:, 0] <= truth[:, 1]) & (truth[:, 0] <= bounds[:, 1])
+    confidence, right = probs.gender.max(-1), probs.gender.argmax(-1) == gender
+    sure = confidence >= calibration.unsure["threshold"]
+    groups = {GENDERS[i]: gender == i for i in range(2)} | {RACES[i]: race == i for i in np.unique(race[race >= 0])}
+    groups |= {range_name(a, b, probs.age.shape[1]): (age == (a, b)).all(-1) for a, b in np.unique(age, axis=0)}
+    return {
+        "coverage": {"promised": COVERAGE, "measured": _share(held), "groups": float((bounds @ (-1, 1) + 1).mean())},
+        "coverage_by_group": {name: _share(held[of]) for name, of in groups.items()},
+        "sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])},
+        "over": {years: _over(calibration, probs, age, age_years, years) for years in AGES},
+    }
+
+
+def _over(calibration, probs, age, age_years, years):
+    p = over.probability(probs.age, years)
+    thresholds = over.row(calibration.over, years, MAX_ERROR)
+    answers = np.array([over.decide(value, *thresholds) for value in p])
+    below = np.where(age_years >= 0, age_years < years, 10 * age[:, 1] + 9 < years)
+    above = np.where(age_years >= 0, age_years >= years, 10 * age[:, 0] >= years)
+    return {
+        "yes_below": _share(answers[below] == over.YES),
+        "no_above": _share(answers[above] == over.NO),
+        "unsure": _share(answers == over.UNSURE),
+    }
+
+
+def _share(values):
+    """Return {"value", "ci95", "n"} of booleans; None for none."""
+    if not len(values):
+        return None
+    return {"value": float(np.mean(values)), "ci95": wilson(np.asarray(values, float)), "n": len(values)}
+
+
+def command():
+    """Return the command with the names of the source's folders instead of their paths."""
+    names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
+    return f"python -m benchmarks.shipped_weights --source={names} --split={SPLIT.value} --name='{NAME.value}'"
+
+
+def main(_):
+    predictor = Predictor(weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none")
+    config = config_lib.default()
+    config.data.source = SOURCE.value
+    with Progress() as progress:
+        dataset = load_dataset(config, progress.prepare)
+    splits = {"held_out": ("val", "test"), "test": ("test",), "all": ("train", "val", "test")}[SPLIT.value]
+    faces, chosen = dataset.prepared, np.flatnonzero(np.isin(dataset.assignment, splits))
+    scored = members(predictor, dataset, chosen)
+    age, gender, race, years = (getattr(faces, name)[chosen] for name in ("age", "gender", "race", "age_years"))
+    probs = evaluation.ensemble_probs(scored)
+    results = evaluation.results(
+        scored, age, gender, race, age_years=years, age_text=[faces.age_text[i] for i in chosen], split=SPLIT.value,
+        source={"name": faces.name, "fingerprint": faces.fingerprint}, allow_leak=False, group=faces.group[chosen],
+    )  # fmt: skip
+    groups = {kind: results["groups"][kind] for kind in ("gender", "race", "age")}
+    row = {
+        "name": NAME.value,
+        **{key: results[key] for key in ("split", "n", "source", "majority")},
+        "weights": {card.name: card.sha256 for card in predictor.cards if card.sha256},
+        "models": [
+            {"name": m["name"], **{s: m[s] for s in SCORES}, "ci95": m["ci95"]} for m in results["models"]
+        ],
+        "groups": groups,
+        **doubts(predictor.calibration, probs, age, gender, years, race),
+        "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
+    }  # fmt: skip
+    path = result_files.RESULTS / "shipped_weights.json"
+    rows = [
+        old for old in (result_files.read("shipped_weights") if path.exists() else []) if old["name"] != row["name"]
+    ]
+    result_files.write(path, [*rows, row])
+    for model in row["models"]:
+        print(model["name"], {name: model[name] for name in SCORES})
+    print({key: row[key] for key in ("n", "coverage", "sure", "over")})
+
+
+if __name__ == "__main__":
+    app.run(main)

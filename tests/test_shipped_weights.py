@@ -1,0 +1,83 @@
+"""The weights of the package: what their cards say, their size, and their answers about eight drawn faces."""
+
+import hashlib
+import json
+
+import drawn_photos
+import numpy as np
+import pytest
+
+from agegender_jax import Predictor, weights
+from agegender_jax.prediction.calibration import parse
+
+MEGABYTES = 25
+FACES = [
+    (2, 34, 1),
+    (3, 34, 1),
+    (5, 25, 0),
+    (6, 60, 1),
+    (7, 8, 1),
+    (8, 45, 0),
+    (9, 70, 0),
+    (10, 16, 1),
+]  # seed, age, gender
+GOLDEN = [
+    (12.9, 0.6458, 0, 49),
+    (40.75, 0.1581, 10, 69),
+    (27.66, 0.8283, 0, 59),
+    (32.72, 0.4238, 10, 69),
+    (11.56, 0.8142, 0, 29),
+    (36.73, 0.8601, 0, 69),
+    (29.75, 0.7502, 0, 69),
+    (28.15, 0.4568, 0, 49),
+]  # age, p_female, age_low, age_high of `answers()`, printed by `python tests/test_shipped_weights.py`
+
+
+def answers():
+    """Return the answers about the drawn faces, taken as chips."""
+    chips = [drawn_photos.face(seed, 112, age, gender) for seed, age, gender in FACES]
+    return [(face.age, round(face.p_female, 4), *face.age_interval) for face in Predictor(detector="none")(chips)]
+
+
+def test_answers_stay_the_same():
+    """Other weights, another order of channels or another scale of pixels give other answers."""
+    measured = answers()
+    assert len(measured) == len(GOLDEN) == len(FACES)
+    for (age, p_female, *interval), expected in zip(measured, GOLDEN, strict=True):
+        assert age == pytest.approx(expected[0], abs=0.05) and p_female == pytest.approx(expected[1], abs=0.002)
+        assert tuple(interval) == expected[2:]
+
+
+def test_faces_are_found_in_photos():
+    photo = drawn_photos.background(240, 620)
+    for i, (seed, age, gender) in enumerate(FACES[:2]):
+        photo = drawn_photos.paste(photo, drawn_photos.face(seed, 160, age, gender), (160 + 300 * i, 120), 180)
+    faces = Predictor()(photo)
+    assert len(faces) == 2 and all(face.calibrated for face in faces)
+
+
+def test_every_file_is_described_and_all_are_small():
+    assert {path.name for path in weights.FOLDER.glob("*.safetensors")} == {
+        f"{name}.safetensors" for name in weights.names() if weights.card(name).members is None
+    }
+    assert sum(path.stat().st_size for path in weights.FOLDER.iterdir() if path.is_file()) <= MEGABYTES * 1e6
+    default = weights.card(weights.DEFAULT)
+    assert {weights.card(name).config["model"]["name"] for name in default.members} == {"resnet18"}
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_a_card_says_what_its_users_need(name):
+    card = weights.card(name)
+    about = card.about
+    assert about["licence"] == "CC BY 4.0" and "FairFace" in about["attribution"] and about["training"]
+    assert "more than 70" in about["labels"] and about["scores"]
+    assert parse(card.calibration).open_from == 7
+    assert "/tmp" not in json.dumps(about) and "/home" not in json.dumps(about)
+    if card.members is None:
+        content = (weights.FOLDER / f"{name}.safetensors").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == card.sha256 and about["split_sha256"] and about["command"]
+        assert np.isfinite(card.temperatures).all() and about["parameters"] > 0
+
+
+if __name__ == "__main__":
+    print(*answers(), sep=",\n")
