@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from agegender_jax import files, models
 from agegender_jax.checkpoint import check_match, digest, load_variables
@@ -76,7 +76,7 @@ def variable_shapes(config: dict[str, Any], where: str = "config") -> Any:
     try:
         VIEWS[config.get("eval", {}).get("views", "none")]
         model, size = models.from_config(config["model"]), config["data"]["image_size"]
-        image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        image = jax.eval_shape(lambda: jnp.zeros((1, size, size, 3)))
         return jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
     except UserError:
         raise

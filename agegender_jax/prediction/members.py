@@ -69,7 +69,8 @@ def from_runs(
         members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
     fitted = _read(files.expand(workdirs[0], str(workdirs[0])) / ANSWERS)
     for name in ("ensembles", ensemble_key(workdirs)):
-        fitted = fitted.get(name) if isinstance(fitted.get(name), dict) else {}
+        part = fitted.get(name)
+        fitted = part if isinstance(part, dict) else {}
     same = fitted.get("checkpoints") == [member.digest for member in members]
     return members, fitted.get("answers") if same else None
 

@@ -1,6 +1,7 @@
 """The jinja2 environment of all templates: Markdown is inserted unchanged, everything else is escaped for HTML."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jinja2
@@ -26,13 +27,14 @@ ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     finalize=_without_control_characters,
 )
-ENVIRONMENT.filters |= {
+_FILTERS: dict[str, Callable[..., str]] = {
     "number": formatting.number,
     "plain": formatting.plain,
     "printable": files.printable,
     "markdown": formatting.markdown,
     "code": formatting.code,
 }
+ENVIRONMENT.filters |= _FILTERS
 ENVIRONMENT.globals |= {
     "SCORES": formatting.SCORES,
     "MAIN": formatting.MAIN,
