@@ -32,7 +32,7 @@
 | model.top, model.trunk   | of deep_attention: how many patches predict, 0 for all; small, vgg16 |
 | model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
 | model.elm_hidden, elm.scale | of the elm head: random units, and the spread of their weights   |
-| elm.rounds, elm.lr       | epochs of SGD on the net through a solved head, each with a new      |
+| elm.rounds, elm.joint_lr | epochs of SGD on the net through a solved head, each with a new      |
 |                          | solution; and their rate                                             |
 | model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |
 | model.classifier         | of region_sift: layered, flat, rbf or lda                           |
@@ -144,7 +144,7 @@ def default() -> ConfigDict:
                 "freeze": 0,
                 "rates": "",
             },
-            "elm": {"scale": 2.0, "rounds": 0, "lr": 0.001},
+            "elm": {"scale": 2.0, "rounds": 0, "joint_lr": 0.001},
             "loss": {
                 "age_weight": 1.0,
                 "gender_weight": 1.0,
@@ -233,7 +233,7 @@ RANGES = {
     "model.support": "[0, inf)",
     "elm.scale": "(0, inf)",
     "elm.rounds": "[0, inf)",
-    "elm.lr": "(0, inf)",
+    "elm.joint_lr": "(0, inf)",
     "optimizer.lr": "(0, inf)",
     "optimizer.warmup": "[0, 1)",
     "optimizer.final": "[0, 1]",

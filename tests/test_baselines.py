@@ -266,7 +266,7 @@ def test_training_through_a_solved_head(tmp_path, monkeypatch):
     """Each epoch starts from the last net and lowers the squared error of the last solution; the best one stays."""
     config = small_run.config(tmp_path)
     config.model.update(head="elm", gender_to_age="none", elm_hidden=20)
-    config.elm.update(rounds=2, lr=1e-5)
+    config.elm.update(rounds=2, joint_lr=1e-5)
     config.batch_size = 48  # all
     config.augment.update(flip=False, shift=0.0, colour=0.0)
     dataset, net = load_dataset(config), models.from_config(config.model)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import types
 
 import jax
@@ -101,6 +102,8 @@ class Steps:
         if self.stop_at == state.step:
             self.stop_at = None
             os.kill(os.getpid(), signal.SIGTERM)
+            while not stop.code:  # the handler runs in the main thread, a little later
+                time.sleep(0.001)
             stop.check("computing BatchNorm statistics")
         return state.replace(params=jax.tree.map(lambda x: x * 0 + 0.5, state.params))
 

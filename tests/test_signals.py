@@ -21,7 +21,8 @@ from agegender_jax.run.host.signals import StopFlag, stop_flag
 
 # Waits as a long compilation does, which looks at no flag; `{then}` runs meanwhile.
 PROGRAM = """
-import threading, time
+import signal, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, which may have started the tests, has it ignored
 from agegender_jax.run.host.signals import StopFlag
 with StopFlag(owns_process={owns}) as stop:
     stop.begin(1, 0.3)

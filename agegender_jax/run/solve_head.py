@@ -142,7 +142,7 @@ def _stepper(config: ConfigDict, backbone: nn.Module) -> Callable:
         norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
         factor = CLIP / jnp.maximum(norm, CLIP)  # solved weights can be large
         velocity = jax.tree.map(lambda v, g: MOMENTUM * v + factor * g, velocity, gradient)
-        params = jax.tree.map(lambda p, v: p - config.elm.lr * v, own["params"], velocity)
+        params = jax.tree.map(lambda p, v: p - config.elm.joint_lr * v, own["params"], velocity)
         return own | {"params": params}, velocity
 
     return step

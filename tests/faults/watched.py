@@ -2,7 +2,8 @@
 
 import dataclasses
 import multiprocessing
-import resource
+import pathlib
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -76,5 +77,10 @@ def _serve(function, pipe):
         seconds = time.process_time() - started
         if seconds > CPU_S:
             problem = problem or f"{seconds:.1f} s"
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        pipe.send(Result(value, problem, seconds, memory))
+        pipe.send(Result(value, problem, seconds, peak_memory_mb()))
+
+
+def peak_memory_mb():
+    """Return the most memory of this process so far; `ru_maxrss` would count that of the process that started it."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
