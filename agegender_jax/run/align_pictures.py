@@ -84,7 +84,7 @@ def _align(picture: PictureFile, source: Any, folder: Path, size: int, score: fl
     return [
         aligned
         | {"face": i, "chip": f"{stem}-{i}.png", "box": np.round(chip.box, 2).tolist(), "flags": chip.flags}
-        | {"score": round(chip.score or 0.0, 4), "landmarks": np.round(chip.landmarks, 2).tolist()}
+        | {"score": round(chip.score or 0.0, 4), "landmarks": np.round(np.asarray(chip.landmarks), 2).tolist()}
         for i, chip in enumerate(chips)
     ] or [row | {"status": NO_FACE}]
 
