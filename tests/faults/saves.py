@@ -33,10 +33,10 @@ def die_in(place, count, delay):
     def before(module, name, step_of, applies=lambda *args: True):
         original = getattr(module, name)
 
-        def patched(*args):
+        def patched(*args, **options):
             if applies(*args):
                 die(step_of(*args))
-            return original(*args)
+            return original(*args, **options)
 
         setattr(module, name, patched)
 
@@ -94,13 +94,13 @@ def die_in(place, count, delay):
     elif place == "scores half written":
         half_of("manifest.json", lambda path: path.parent.name.isdecimal())
     elif place == "while an old step is removed":
-        before(folder.shutil, "rmtree", lambda path, **how: max(_steps(path.parent)), _is_leaving)
+        before(folder.shutil, "rmtree", lambda path: max(_steps(path.parent)), _is_leaving)
     elif place == "log line torn":
         append = logs.MetricsLog.append
         logs.MetricsLog.append = lambda log, row: (torn(log, row), append(log, row))
 
 
-def _is_leaving(path, **how):
+def _is_leaving(path):
     return str(path).endswith(".leaving")
 
 
@@ -122,7 +122,8 @@ def measure(place, trials, rng, folder):
             code = child.wait(jobs.TIMEOUT)
             output, errors = child.outputs()
             resumed = re.search(r"resumed at step (\d+)", output)
-            lost.append(saving - int(resumed[1] if resumed else 0))
+            in_the_clean_up = code == -signal.SIGKILL and saving and not resumed  # of the start, before it resumes
+            lost.append(0 if in_the_clean_up else saving - int(resumed[1] if resumed else 0))
             if lost[-1] > tiny_config.INTERVAL:
                 failures.append(f"before fault {done}: died in the save of {saving}: {output[:300]}")
             if code == -signal.SIGKILL:
@@ -133,6 +134,9 @@ def measure(place, trials, rng, folder):
         problems = [errors[-300:]] if code else jobs.differences(workdir, expected)
         problems += [f"{name} is left" for name in disturbed.leftovers(workdir)]
         failures += [f"run {runs}: {', '.join(problems[:6])}"] if problems else []
+        if runs > trials:  # each should have died at least once
+            failures.append(f"only {done} of {runs} runs died")
+            break
     return Outcome(trials, failures, {"runs": runs, "most_steps_lost": max(lost)})
 
 
