@@ -79,7 +79,12 @@ class Page:
         self.wait("!!document.querySelector('input[type=file]')")
 
     def value(self, expression):
-        answer = self.browser.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        try:
+            answer = self.browser.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        except AssertionError as error:
+            if "navigated" in str(error):  # a reload has begun meanwhile
+                return None
+            raise
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
