@@ -17,7 +17,6 @@ BUILTINS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 CALLS = {"os.system", "os.popen", "tempfile.mktemp", "jsonpickle.decode", "ctypes.CDLL"}
 ALLOWED = {  # place: why
     "agegender_jax/run/host/large_pages.py: os.execv": "starts the same program again, with its own arguments",
-    "agegender_jax/run/cluster/engine.py: import pickle": "what one command sends to its processes by Ray",
     "agegender_jax/cli/config_flag.py: exec_module": "--config=FILE.py is code that the user names on the command line",
 }
 

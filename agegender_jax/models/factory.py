@@ -72,25 +72,26 @@ def backbone(
     _known("initial", initial, INITIAL)
     _known("patches", patches, PATCHES)
     _known("trunk", trunk, TRUNKS)
-    fields: dict[str, Any] = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name}
-    fields |= {"attention": attention, "learning": learning, "stochastic_depth": stochastic_depth} | table
-    fields |= {"grid": grid, "patch": patch, "low": low, "patches": patches, "top": top, "trunk": trunk}
-    if stem != "default":
-        fields["stem"] = stem
-    if initial != "default":
-        fields["initial"] = initial
-    has = {field.name for field in dataclasses.fields(kind)}
-    usual_values = {
-        "stem": "imagenet",
-        "attention": "mixed",
-        "learning": "residual",
-        "stochastic_depth": 0,
-        "initial": None,
-        **{"grid": 3, "patch": 40, "low": 2, "patches": "attended", "top": 0, "trunk": "small"},
+    options: dict[str, Any] = {
+        "attention": attention,
+        "learning": learning,
+        "stochastic_depth": stochastic_depth,
+        "grid": grid,
+        "patch": patch,
+        "low": low,
+        "patches": patches,
+        "top": top,
+        "trunk": trunk,
     }
-    for option, usual in usual_values.items():
-        if option not in has and fields.get(option, usual) != usual:
-            raise ValueError(f"{name} has no {option} to choose")
+    has = {field.name for field in dataclasses.fields(kind)}
+    usual = inspect.signature(backbone).parameters
+    other = [option for option, value in options.items() if option not in has and value != usual[option].default]
+    other += ["stem"] if "stem" not in has and stem == "small" else []
+    other += ["initial"] if "initial" not in has and initial != "default" else []
+    if other:
+        raise ValueError(f"{name} has no {other[0]} to choose")
+    fields = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name} | options | table
+    fields |= {key: value for key, value in (("stem", stem), ("initial", initial)) if value != "default"}
     return kind(**{key: value for key, value in fields.items() if key in has})
 
 

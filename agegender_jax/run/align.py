@@ -15,13 +15,13 @@ from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import GENDERS, Label
 from agegender_jax.photos import alignment, detector
-from agegender_jax.run.align_pictures import png
+from agegender_jax.prediction.face import NO_FACE, UNREADABLE
+from agegender_jax.run.align_pictures import ALIGNED, SETTINGS, SUMMARY, png
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, write_json
 
-ROWS, SETTINGS, SUMMARY, LABELS = "faces.jsonl", "align.json", "summary.json", "labels.csv"
-ALIGNED, NO_FACE, UNREADABLE = "aligned", "no_face", "unreadable"
+ROWS, LABELS = "faces.jsonl", "labels.csv"
 _NEAR = 0.25  # of the largest box's area: a smaller face is in the background
 
 

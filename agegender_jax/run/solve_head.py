@@ -12,9 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
-from agegender_jax import data, models
+from agegender_jax import data, models, optim
 from agegender_jax.checkpoint import initial, tree
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
@@ -115,19 +116,25 @@ def _train(config: ConfigDict, step, own: dict, constant, number: int, dataset: 
     """Return the backbone's variables after the epoch `number`, from 1; BatchNorm's statistics stay."""
     steps = len(dataset.indices("train")) // config.batch_size
     end = number * steps
-    velocity = jax.tree.map(np.zeros_like, own["params"])
+    opt_state = _optimizer(config).init(own["params"])
     for index, batch in enumerate(dataset.train_batches(config, end - steps, end), end - steps):
         check_stop(progress)
         targets = 2 * elm.one_hot(batch.age, batch.gender, NUM_AGE_BUCKETS) - 1
-        own, velocity = step(own, velocity, constant, np.int32(index), batch.image, np.float32(targets))
+        own, opt_state = step(own, opt_state, constant, np.int32(index), batch.image, np.float32(targets))
     return own
 
 
+def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Return SGD with momentum; gradients are clipped, for solved weights can be large."""
+    return optax.chain(optim.clip_by_global_norm(CLIP), optax.sgd(config.elm.joint_lr, MOMENTUM))
+
+
 def _stepper(config: ConfigDict, backbone: nn.Module) -> Callable:
-    """Return a step of SGD on the mean squared error of the constant head's outputs: (variables, velocity)."""
+    """Return a step of SGD on the mean squared error of the constant head's outputs: (variables, opt_state)."""
+    tx = _optimizer(config)
 
     @jax.jit
-    def step(own, velocity, constant, index, images, targets):
+    def step(own, opt_state, constant, index, images, targets):
         key = jax.random.fold_in(jax.random.key(config.seed), index)
         images = data.normalize_float(augment(jax.random.split(key, len(images)), images, config.augment))
 
@@ -138,12 +145,8 @@ def _stepper(config: ConfigDict, backbone: nn.Module) -> Callable:
             outputs = jnp.dot(hidden, kernel, precision="highest") + bias[None]
             return ((outputs - targets) ** 2).mean()
 
-        gradient = jax.grad(loss)(own["params"])
-        norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
-        factor = CLIP / jnp.maximum(norm, CLIP)  # solved weights can be large
-        velocity = jax.tree.map(lambda v, g: MOMENTUM * v + factor * g, velocity, gradient)
-        params = jax.tree.map(lambda p, v: p - config.elm.joint_lr * v, own["params"], velocity)
-        return own | {"params": params}, velocity
+        updates, opt_state = tx.update(jax.grad(loss)(own["params"]), opt_state)
+        return own | {"params": optax.apply_updates(own["params"], updates)}, opt_state
 
     return step
 

@@ -74,7 +74,10 @@ def random_arguments(command, folder, rng):
         "group": lambda: f"--config.{rng.choice(fields).partition('.')[0]}={rng.choice(VALUES)}",
         "unknown field": lambda: f"--config.{rng.choice(fields)}x={rng.choice(VALUES)}",
     }
-    field = lambda: f"--config.{rng.choice(fields)}={rng.choice(VALUES)}"  # noqa: E731
+
+    def field():
+        return f"--config.{rng.choice(fields)}={rng.choice(VALUES)}"
+
     for _ in range(rng.choice((1, 1, 2, 3))):
         often = [field] * 9 if command in CONFIGS else []
         arguments.insert(rng.randint(0, len(arguments)), rng.choice([*changes.values(), *often])())

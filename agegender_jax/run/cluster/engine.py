@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import pickle
 import queue
 import threading
 import warnings
@@ -23,14 +22,21 @@ _RETRIES = 3  # of a part whose actor died: a picture that kills it each time mu
 
 
 class Actor:
-    """Predicts for parts; runs in a process of the cluster.
+    """Predict for parts; runs in a process of the cluster.
 
     Args:
+      parts: pictures of each part.
       runs, options: arguments of `Predictor`.
       boxes: of faces by name of the picture, see `Predictor`.
     """
 
-    def __init__(self, runs: Sequence[str], options: dict[str, Any], boxes: dict[str, Any] | None):
+    def __init__(
+        self,
+        parts: Sequence[Sequence[PictureFile]],
+        runs: Sequence[str],
+        options: dict[str, Any],
+        boxes: dict[str, Any] | None,
+    ):
         from agegender_jax.photos import detector
         from agegender_jax.prediction.predictor import Predictor
         from agegender_jax.run.host import compile_cache
@@ -38,11 +44,12 @@ class Actor:
         compile_cache.turn_on()
         if options["detector"] != "none" or boxes is not None:
             detector.use_one_thread()
-        self.predictor, self.boxes, self.over = Predictor(*runs, **options), boxes, options["over"]
+        self.parts, self.boxes, self.over = parts, boxes, options["over"]
+        self.predictor = Predictor(*runs, **options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Return the rows of the pictures in a batch of one part, as JSON."""
-        named = pickle.loads(batch["pictures"][0])  # nosec B301: what this command made, as Ray itself sends it
+        named = self.parts[int(batch["part"][0])]
         predicted = self.predictor.pictures(sources(named, self.boxes))
         rows = [row for picture in predicted for row in prediction_rows.rows(picture, self.predictor.name, self.over)]
         return {"count": [len(named)], "rows": [files.to_json(rows)]}
@@ -56,7 +63,7 @@ def predict(
     A part whose actor died is computed again by another.
 
     Args:
-      arguments: of `Actor`.
+      arguments: of `Actor` after the parts.
       workers: number of actors; 0 for one on each GPU of the cluster, or else on each machine.
       stop: checked while waiting.
 
@@ -65,7 +72,7 @@ def predict(
       Stopped: a signal has arrived.
     """
     size = max(PART, -(-len(pictures) // MOST))
-    parts = [pickle.dumps(pictures[i : i + size]) for i in range(0, len(pictures), size)]
+    parts = [pictures[i : i + size] for i in range(0, len(pictures), size)]
     ready: queue.Queue = queue.Queue()
     if parts:
         threading.Thread(target=_run, args=(parts, arguments, workers, ready), daemon=True).start()
@@ -86,7 +93,7 @@ def _next(ready: queue.Queue, stop: StopFlag) -> Any:
             return ready.get(timeout=POLL)
 
 
-def _run(parts: list[bytes], arguments: tuple[Any, ...], workers: int, ready: queue.Queue) -> None:
+def _run(parts: list[Sequence[PictureFile]], arguments: tuple[Any, ...], workers: int, ready: queue.Queue) -> None:
     """Put each part's result, or the exception that ended the work, into `ready`."""
     try:
         import ray.data
@@ -97,11 +104,11 @@ def _run(parts: list[bytes], arguments: tuple[Any, ...], workers: int, ready: qu
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         gpus = int(ray.cluster_resources().get("GPU", 0))
         count = workers or gpus or sum(node["Alive"] for node in ray.nodes())
-        items = ray.data.from_items([{"pictures": part} for part in parts], override_num_blocks=len(parts))
+        items = ray.data.from_items([{"part": i} for i in range(len(parts))], override_num_blocks=len(parts))
         with warnings.catch_warnings(action="ignore"):  # max_task_retries has no successor yet
             predicted = items.map_batches(
                 Actor,
-                fn_constructor_args=arguments,
+                fn_constructor_args=(parts, *arguments),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(parts)), max_tasks_in_flight_per_actor=2),
                 num_cpus=1,
