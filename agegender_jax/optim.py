@@ -3,6 +3,7 @@
 import fnmatch
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -141,6 +142,11 @@ def layer_group(path: tuple[str, ...]) -> int:
         return int(module[1]) - 1
     convolution = re.match(r"conv(\d)", path[1])
     return int(convolution[1]) - 1 if convolution else 0
+
+
+def frozen(config: ConfigDict) -> Callable[[tuple[str, ...]], bool] | None:
+    """Return the predicate of the parameter paths in the first `config.freeze` layer groups; None without any."""
+    return (lambda path: layer_group(path) < config.freeze) if config.freeze else None
 
 
 def _by_group(factors: list[float]) -> optax.GradientTransformation:

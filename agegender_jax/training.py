@@ -16,6 +16,7 @@ from agegender_jax.models import initializers
 from agegender_jax.structs import Batch, TrainState
 
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, arXiv 1409.4842, section 5
+Path = tuple[str, ...]
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
 
 
@@ -66,6 +67,7 @@ def train_step(
     remat: bool = False,
     ema_decay: float = 0.0,
     skip_nonfinite: bool = False,
+    frozen: Callable[[Path], bool] | None = None,
     axis: str = "data",
 ) -> TrainState:
     """One optimizer step on this device's part of the batch, averaged over `axis`.
@@ -87,6 +89,8 @@ def train_step(
         averaged. BatchNorm takes the statistics of each part.
       remat: keep only the products and convolutions for the backward pass and compute all else again, to save memory
         on a GPU. XLA undoes it on CPU.
+      frozen: says of a parameter's path whether it has no gradient, see `optim.frozen`. The backward pass ends above
+        the lowest parameter that has one.
       skip_nonfinite: where a number of the new state is NaN or infinite, return the old state with the new step.
     """
     size = batch.gender.shape[0]
@@ -105,11 +109,16 @@ def train_step(
             options |= {"age": age[:, 0], "gender": gender}
         return model.apply(variables, images, **options)
 
+    def stop_at_frozen(path, leaf):
+        return lax.stop_gradient(leaf) if frozen(tuple(key.key for key in path)) else leaf
+
     if remat:
         apply = jax.checkpoint(apply, policy=_is_product)
 
     def loss_fn(params, batch_stats, examples, dropout_key):
         images, labels_age, years, labels_gender, share = examples
+        if frozen is not None:
+            params = jax.tree_util.tree_map_with_path(stop_at_frozen, params)
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updated = apply(variables, images, labels_age, labels_gender, dropout_key)
         labels = (labels_age, years, labels_gender)

@@ -32,8 +32,8 @@ def config(net, width=0.125, **fields):
     return result
 
 
-def trace(config):
-    """Return the shapes of the state, of the state after a step on two devices, and of the predictions of a batch."""
+def traced_step(config):
+    """Return the jitted step of a config on two devices and the shapes of its arguments, a state and a batch."""
     model = train.build_model(config)
     tx = optim.build(config.optimizer, 1000)
     size, count = config.data.image_size, config.batch_size
@@ -46,7 +46,13 @@ def trace(config):
         jax.ShapeDtypeStruct((count,), "int32"),
         jax.ShapeDtypeStruct((count,), "float32"),
     )
-    after = jax.eval_shape(train.make_driver(config, model, tx, jax.devices()[:2]).step, state, batch)
+    return train.make_driver(config, model, tx, jax.devices()[:2]).step, state, batch
+
+
+def trace(config):
+    """Return the shapes of the state, of the state after a step on two devices, and of the predictions of a batch."""
+    step, state, batch = traced_step(config)
+    after = jax.eval_shape(step, state, batch)
     labels = (batch.gender,) if config.model.gender_to_age == "true" else ()
     predict = jax.tree_util.Partial(ensemble.predict, models.from_config(config.model))
     return state, after, jax.eval_shape(predict, training.eval_variables(state), batch.image, *labels)

@@ -71,6 +71,17 @@ def test_options_compose_and_the_state_stays_float32(monkeypatch, net, model, op
     assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats, probs))} == {np.dtype("float32")}
 
 
+def test_frozen_layers_have_no_backward_pass():
+    def convolutions(freeze):
+        config = small_nets.config("levi_hassner", optimizer={"freeze": freeze})
+        step, state, batch = small_nets.traced_step(config)
+        return str(jax.make_jaxpr(step)(state, batch)).count("conv_general_dilated[")
+
+    forward = convolutions(5)  # of all three layers
+    assert convolutions(2) == forward + 1  # the gradient of the kernel of conv3
+    assert convolutions(0) > 2 * forward
+
+
 def test_a_control_is_trained_but_evaluated_only_where_that_is_allowed(faces, tmp_path):
     config = small_config(faces, 2)
     config.model.gender_to_age = "true"

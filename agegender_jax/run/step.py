@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import data, losses, models, parallel, training
+from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
 
@@ -47,6 +47,7 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
         accumulate=config.accumulate,
         remat=config.remat,
         ema_decay=config.optimizer.ema,
+        frozen=optim.frozen(config.optimizer),
         skip_nonfinite=config.train.on_nonfinite == "skip",
     )
     return parallel.driver(config.parallel, step, devices)
