@@ -11,8 +11,8 @@
 |                          | of another length follows the schedule of the new one, with a       |
 |                          | warning where the rate jumps                                        |
 | parallel                 | driver of the step: shard_map or pmap                               |
-| init_from                | weights to start from: a run's folder, or torchvision's ResNet      |
-|                          | weights as .safetensors, .npz, .pth; empty for none                 |
+| init_from                | weights to start from: a run's folder, weights of this package by   |
+|                          | name, or a .safetensors, .npz or .pth file; empty for none          |
 | model.name               | net, see `python -m launch.models`                                  |
 | model.width              | channel multiplier                                                  |
 | model.gender_to_age      | fed to the age head: probs, none, logits, stop_gradient, hard; true |

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_run
 
-from agegender_jax import configs, extras, files, metrics, models
+from agegender_jax import configs, extras, files, metrics, models, weights
 from agegender_jax.config import default, validate
 from agegender_jax.configs import baselines as common
 from agegender_jax.errors import ConfigError, DataError, Stopped
@@ -32,6 +32,8 @@ def test_every_system_has_a_valid_config(tmp_path):
     cited = " ".join(system.cites for system in systems.SYSTEMS)
     assert all(f"[{n}]" in cited for n in (15, 16, 17, 18, 19, 20, 21, 22, 27))
     assert checked["elm"].init_from == str(tmp_path / "caffenet")
+    faces, net = checked["faces_head"], weights.card(checked["faces_head"].init_from).config["model"]
+    assert (faces.model.name, faces.model.width) == (net["name"], net["width"]) and faces.optimizer.freeze == 5
 
 
 def test_chosen_systems_include_the_systems_that_they_need():

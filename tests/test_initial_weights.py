@@ -2,18 +2,20 @@
 
 import importlib.util
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from agegender_jax import models, synthetic
+from agegender_jax import models, optim, synthetic, weights
 from agegender_jax.checkpoint import Checkpoints, initial, tree
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.models import torchvision
-from agegender_jax.run import dataset, evaluate, train
+from agegender_jax.run import dataset, evaluate, initial_state, train
+from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
 
 WIDTH = 0.125
@@ -198,6 +200,41 @@ def test_a_run_to_start_from(tmp_path):
         initial.load(run, two_heads("resnet50"))
     with pytest.raises(CheckpointError, match="no checkpoint"):
         initial.load(str(tmp_path), two_heads())
+
+
+def test_files_with_our_names_are_read_in_any_storage(tmp_path):
+    shapes = two_heads("levi_hassner")
+    variables = jax.tree.map(lambda s: np.full(s.shape, 0.5, np.float32), shapes)
+    weights.write(tmp_path, "small", variables, {"chip_size": 112, "calibration": None, "config": {}})
+    leaves = initial.load(str(tmp_path / "small.safetensors"), shapes)
+    assert leaves.keys() == tree.named_leaves(variables).keys()
+    assert {(leaf.dtype, *np.unique(leaf)) for leaf in leaves.values()} == {(np.dtype("float32"), 0.5)}
+    with pytest.raises(CheckpointError, match="another net; missing"):
+        initial.load(str(tmp_path / "small.safetensors"), two_heads("resnet18"))
+
+
+def test_shipped_weights_by_name(tmp_path, capsys):
+    card = weights.card(weights.card(weights.DEFAULT).members[0])
+
+    def load(name, width=card.config["model"]["width"]):
+        config = default()
+        config.model.update(card.config["model"] | {"width": width})
+        config.init_from = name
+        model, tx = train.build_model(config), optim.build(config.optimizer, 1)
+        new_state = initial_state.initializer(config, model, tx)
+        none_yet = types.SimpleNamespace(is_empty=lambda: True)
+        return initial_state.load_weights(config, Workdir(tmp_path), none_yet, new_state, Progress())
+
+    _, variables = weights.load(card)
+    jax.tree.map(np.testing.assert_array_equal, load(card.name), tree.named_leaves(variables))
+    output = capsys.readouterr().out
+    assert "trained on FairFace" in output and f"arrays start from the shipped weights {card.name}" in output
+    with pytest.raises(CheckpointError, match="another net") as error:
+        load(card.name, width=0.25)
+    assert f"width {card.config['model']['width']:g}" in error.value.where
+    with pytest.raises(ConfigError, match="is an ensemble") as error:
+        load(weights.DEFAULT)
+    assert card.name in error.value.fix
 
 
 def test_training_from_a_run_inherits_its_images(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Initial weights from another run, or from files with torchvision's or Caffe's names. No leaf is skipped silently.
+"""Initial weights: another run, or a file with our, torchvision's or Caffe's names. Nothing is skipped silently.
 
 Files are read as data only: safetensors, npz without objects, and .pth by `torch.load(weights_only=True)`.
 """
@@ -17,6 +17,7 @@ from agegender_jax.models import caffe_names, torchvision
 
 OURS = ("params/gender_head/", "params/age_hidden/", "params/age_head/", "params/head/", "params/auxiliary")
 HEADS = (*OURS, "params/backbone/auxiliary", "fc.weight", "fc.bias", "classifier.6.", *caffe_names.HEADS)
+COLLECTIONS = ("params/", "batch_stats/")
 SHOWN = 4  # names in each list of a message
 
 
@@ -27,8 +28,8 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
     size: they keep their initialisation, and `notice` is called with their names.
 
     Args:
-      path: a workdir, or a .safetensors, .npz, .pth or .pt file with torchvision's names (`models.torchvision`) or
-        Caffe's (`models.caffe_names`).
+      path: a workdir, or a .safetensors, .npz, .pth or .pt file with our names (shipped weights, `launch.export`),
+        torchvision's (`models.torchvision`) or Caffe's (`models.caffe_names`).
       template: the net's variables, as arrays or shapes.
 
     Raises:
@@ -37,7 +38,30 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
         another shape.
     """
     leaves = tree.named_leaves(template)
-    stored, unknown, source = _find(files.expand(path, "--config.init_from"), leaves, notice)
+    return _fit(*_find(files.expand(path, "--config.init_from"), leaves, notice), leaves, notice)
+
+
+def of_variables(
+    variables: Any, source: str, template: Any, notice: Callable[[str], None] = lambda text: None
+) -> dict[str, np.ndarray]:
+    """Return the same of variables in memory, for example those of shipped weights.
+
+    Args:
+      source: what the messages call them.
+    """
+    leaves = tree.named_leaves(template)
+    return _fit(*_of_our_names(tree.named_leaves(variables), leaves), source, leaves, notice)
+
+
+def _fit(
+    stored: dict[str, np.ndarray], unknown: list[str], source: str, leaves: dict[str, Any], notice: Callable
+) -> dict[str, np.ndarray]:
+    """Return the arrays that fit, if all that do not are heads.
+
+    Args:
+      stored: arrays by the name of a leaf.
+      unknown: names of arrays that belong to no leaf.
+    """
     shape = {name: f"{name} {list(stored[name].shape)} for {list(leaves[name].shape)}" for name in stored}
     differing = {
         "missing": [name for name in leaves if name not in stored],
@@ -49,14 +73,14 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
         lists = "; ".join(f"{what}: {_list(texts)}" for what, texts in of_body.items() if texts)
         raise CheckpointError(
             f"the weights are of another net; {lists}",
-            path,
+            source,
             "choose model.name, model.width, model.stem and, for nets with dense layers, data.image_size as these "
             "weights have them",
         )
     used = {name: value for name, value in stored.items() if value.shape == leaves[name].shape}
     for name, value in used.items():
         if not jnp.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
-            raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", path, "use other weights")
+            raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", source, "use other weights")
     notice(f"{len(used)} of {len(leaves)} arrays start from {source}")
     if unchanged := differing["missing"] + differing["of another shape"]:
         notice(f"heads that keep their initialisation: {_list(unchanged)}")
@@ -75,36 +99,49 @@ def _find(path: Path, leaves: dict[str, Any], notice: Callable) -> tuple[dict[st
     if path.is_dir():
         variables, _, step = reading.load_variables(path / "checkpoints", "best", notice)
         stored = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
-        names, source = {name: name for name in leaves}, f"{path}, step {step}"
-    else:
-        stored = {name: value for name, value in _read(path).items() if not torchvision.IGNORED.search(name)}
-        format = caffe_names if caffe_names.are_names(stored) else torchvision
-        if not format.known(leaves):
-            raise CheckpointError(
-                "files of weights are known for ResNets and Caffe's nets only",
-                str(path),
-                "name a run's folder, or a net that has such files: docs/models.md",
-            )
-        if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
-            stored = {name.removeprefix("module."): value for name, value in stored.items()}
-        if format is caffe_names:
-            names = {name: caffe_names.name_of(name, leaves) for name in leaves}
-            try:
-                arrays = caffe_names.to_ours(stored, leaves)
-            except ValueError as error:
-                raise CheckpointError(str(error), str(path), "write the file again, docs/models.md says how") from None
-            stored.pop(caffe_names.COLOUR, None)
-        else:
-            names = {name: torchvision.name_of(name) for name in leaves}
-            arrays = torchvision.all_to_ours(stored, leaves)
-        return arrays, sorted(stored.keys() - names.values()), str(path)
-    arrays = {name: stored[source_name] for name, source_name in names.items() if source_name in stored}
-    return arrays, sorted(stored.keys() - names.values()), source
+        return *_of_our_names(stored, leaves), f"{path}, step {step}"
+    stored = _read(path)
+    if stored and all(name.startswith(COLLECTIONS) for name in stored):
+        return *_of_our_names(stored, leaves), str(path)
+    return *_of_other_names(stored, leaves, path), str(path)
+
+
+def _of_our_names(stored: dict[str, np.ndarray], leaves: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
+    return {name: stored[name] for name in leaves if name in stored}, sorted(stored.keys() - leaves.keys())
+
+
+def _of_other_names(
+    stored: dict[str, np.ndarray], leaves: dict[str, Any], path: Path
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays of torchvision's or Caffe's names for the named leaves, and the names of the other arrays."""
+    stored = {name: value for name, value in stored.items() if not torchvision.IGNORED.search(name)}
+    format = caffe_names if caffe_names.are_names(stored) else torchvision
+    if not format.known(leaves):
+        raise CheckpointError(
+            "files of weights of other programs are known for ResNets and Caffe's nets only",
+            str(path),
+            "name a run's folder, or a net that has such files: docs/models.md",
+        )
+    if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
+        stored = {name.removeprefix("module."): value for name, value in stored.items()}
+    if format is torchvision:
+        names = {torchvision.name_of(name) for name in leaves}
+        return torchvision.all_to_ours(stored, leaves), sorted(stored.keys() - names)
+    names = {caffe_names.name_of(name, leaves) for name in leaves}
+    try:
+        arrays = caffe_names.to_ours(stored, leaves)
+    except ValueError as error:
+        raise CheckpointError(str(error), str(path), "write the file again, docs/models.md says how") from None
+    return arrays, sorted(stored.keys() - names - {caffe_names.COLOUR})
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
-        raise ConfigError("there are no weights to start from", str(path), "name a run's folder or a file of weights")
+        raise ConfigError(
+            "there are no weights to start from",
+            str(path),
+            "name a run's folder, a file of weights, or weights that `agegender weights` lists",
+        )
     readers = {".safetensors": _safetensors, ".npz": _npz, ".pth": _torch, ".pt": _torch}
     if path.suffix not in readers:
         raise ConfigError(

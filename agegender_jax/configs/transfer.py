@@ -2,7 +2,8 @@
 
 agegender train --config=transfer:caffenet,head --config.init_from=runs/fairface --config.data.source=crop_part1.tar
 
-Variants after a colon, comma-separated: caffenet (the default) or vgg16; full (the default: all layers are trained,
+Variants after a colon, comma-separated: caffenet (the default), vgg16, or faces (this package's ResNet-18 trained on
+FairFace, the near domain, without `init_from`); full (the default: all layers are trained,
 each layer group at half of the next one's rate) or head (all below the heads is frozen).
 
 The paper fine-tunes CaffeNet from ImageNet and VGG-Face on Adience, and finds the nearer domain better; which layers it
@@ -15,6 +16,12 @@ recorded yet.
 from agegender_jax import config as config_lib
 
 
+def start_from_faces(config: config_lib.ConfigDict) -> None:
+    """Start from this package's ResNet-18, trained on FairFace (`agegender weights`)."""
+    config.model.update(name="resnet18", width=0.5)
+    config.init_from = "fairface_resnet18"
+
+
 def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
     config.update({"batch_size": 64, "num_epochs": 20})
@@ -23,6 +30,7 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     variants = {
         "caffenet": lambda c: c.model.update(name="caffenet"),
         "vgg16": lambda c: c.model.update(name="vgg16"),
+        "faces": start_from_faces,
         "full": lambda c: c.optimizer.update(layer_decay=0.5, freeze=0),
         "head": lambda c: c.optimizer.update(layer_decay=1.0, freeze=5),
     }

@@ -4,14 +4,17 @@ import functools
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import optim, training
+from agegender_jax import optim, training, weights
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.checkpoint.reading import CONFIG
+from agegender_jax.errors import ConfigError
 from agegender_jax.run import leaks
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
@@ -46,9 +49,24 @@ def load_weights(
         return {}
     state = jax.eval_shape(new_state)
     shapes = {"params": state.params, "batch_stats": state.batch_stats}
-    weights = initial.load(config.init_from, shapes, progress.note)
+    if config.init_from in weights.names() and not Path(config.init_from).exists():
+        return _shipped(config.init_from, shapes, progress)
+    leaves = initial.load(config.init_from, shapes, progress.note)
     leaks.inherit(folder, config.init_from)
-    return weights
+    return leaves
+
+
+def _shipped(name: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:
+    """Return the arrays of weights of this package."""
+    card = weights.card(name)
+    if card.members is not None:
+        one_of = " or ".join(card.members)
+        raise ConfigError(f"{name} is an ensemble; a net starts from one", "--config.init_from", f"name {one_of}")
+    _, variables = weights.load(card)
+    progress.note(f"{name} was trained on {card.about.get('training')}; the leak check does not know these images")
+    net = card.config["model"]
+    source = f"the shipped weights {name} ({net['name']}, width {net['width']:g})"
+    return initial.of_variables(variables, source, shapes, progress.note)
 
 
 def restore_or_create(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from agegender_jax.configs import transfer
 from agegender_jax.run.workdir import Workdir
 
 REFERENCE = "resnet18"
@@ -86,6 +87,14 @@ def _slower_below(config: ConfigDict) -> None:
     config.optimizer.layer_decay = 0.5
 
 
+def _faces(freeze: int, layer_decay: float = 1.0):
+    def change(config: ConfigDict) -> None:
+        transfer.start_from_faces(config)
+        config.optimizer.update(freeze=freeze, layer_decay=layer_decay)
+
+    return change
+
+
 def _drawn(config: ConfigDict) -> None:
     config.model.name = "caffenet"
     config.data.source = "synthetic:3000"
@@ -126,6 +135,8 @@ SYSTEMS = (
         "transfer_full", "[17], 2016", "CaffeNet from drawn faces, all layers trained", _slower_below, "drawn_faces"
     ),
     System("transfer_head", "[17], 2016", "CaffeNet from drawn faces, heads trained", _frozen, "drawn_faces"),
+    System("faces_full", "[17], 2016", "ResNet-18 of this package, from FairFace, all layers trained", _faces(0, 0.5)),
+    System("faces_head", "[17], 2016", "ResNet-18 of this package, from FairFace, heads trained", _faces(5)),
     System("deep_attention", "[19], 2017", PATCHES, _patches("attended")),
     System("deep_attention_uniform", "control of [19]", "all patches count the same", _patches("uniform")),
     System("deep_attention_low", "control of [19]", "no patches", _patches("none")),

@@ -107,7 +107,7 @@ def _row(system: System, run: Workdir) -> dict[str, Any]:
         "name": system.name,
         "cites": system.cites,
         "differs": system.differs,
-        "starts_from": system.starts_from or "scratch",
+        "starts_from": system.starts_from or config.get("init_from") or "scratch",
         "heads": heads,
         **fields,
         "parameters": tested["parameters"],
