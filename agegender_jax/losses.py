@@ -34,8 +34,7 @@ def age_loss(
     | ordinal       | the same with t(a) ~ exp(-d(a) / spread) (SORD, Diaz and Marathe, CVPR 2019)          |
     | mean_variance | -log q + 0.2 / 2 * (distance of the mean to first..last)^2 + 0.05 * variance          |
     |               | (Pan et al., CVPR 2018)                                                               |
-
-    | years         | -sum over all buckets of t(a) log p(a), t(a) the share of bucket a in a normal          |
+    | years         | -sum over all buckets of t(a) log p(a), t(a) the share of bucket a in a normal        |
     |               | distribution around the age in years, with a standard deviation of 10 * spread years; |
     |               | -log q where only a group of ages is known                                            |
 

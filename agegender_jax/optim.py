@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from agegender_jax.config import nearest_field
 from agegender_jax.errors import ConfigError
+from agegender_jax.suggestions import nearest_field
 
 HEADS = 5  # the group of both heads, see `layer_group`
 

@@ -20,6 +20,7 @@ LEVELS = (
         "csv_cells",
         "files",
         "sampling",
+        "suggestions",
         "tracing",
     ),
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
@@ -43,6 +44,7 @@ LEVELS = (
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 SAME_LEVEL = {
     ("config", "errors"),
+    ("config", "suggestions"),
     ("data", "synthetic"),
     ("evaluation", "ensemble"),
     ("explain", "ensemble"),

@@ -17,7 +17,7 @@ from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.errors import ConfigError, NotFiniteError
 from agegender_jax.run import checks, dataset, evaluate, initial_state, train
-from agegender_jax.run.host import determinism
+from agegender_jax.run.host import determinism, device_memory
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_a_lack_of_device_memory_is_explained(faces, tmp_path, monkeypatch):
 
 
 def test_other_device_errors_are_not_reported_as_a_lack_of_memory():
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), checks.explained_memory(default()):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), device_memory.explained_memory(default()):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
 

@@ -32,7 +32,7 @@ def main() -> None:
         for command, does in COMMANDS.items():
             print(f"  {command:<10} {does}")
     elif name not in COMMANDS:
-        from agegender_jax.config import nearest
+        from agegender_jax.suggestions import nearest
 
         print(
             f"error: unknown command {name!r}\n  where: agegender\n  fix:   {nearest(name, COMMANDS)}", file=sys.stderr

@@ -14,10 +14,11 @@ from absl import app, flags, logging
 from agegender_jax import extras
 from agegender_jax.cli.config_flag import ConfigFile, config_name, config_of, define_config, one_line
 from agegender_jax.cli.exits import guard
-from agegender_jax.config import default, fields_help, flat, nearest, nearest_field, validate
+from agegender_jax.config import default, fields_help, flat, validate
 from agegender_jax.errors import ConfigError, UserError
 from agegender_jax.run.host import interpreter, large_pages
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.suggestions import nearest, nearest_field
 
 __all__ = [
     "ConfigFile",

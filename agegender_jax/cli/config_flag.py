@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from agegender_jax import configs
-from agegender_jax.config import ConfigDict, validate
+from agegender_jax.config import validate
 from agegender_jax.errors import ConfigError, UserError
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import explain, files, loading, models, report
-from agegender_jax.config import nearest
 from agegender_jax.errors import ConfigError
 from agegender_jax.explain.maps import Maps, compute_maps
 from agegender_jax.explain.scoring import areas as compute_areas
@@ -18,6 +17,7 @@ from agegender_jax.run.explained_photos import Photo
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import check_replaces, make_out, output, write_json
+from agegender_jax.suggestions import nearest
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 

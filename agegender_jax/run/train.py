@@ -14,7 +14,7 @@ from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.run import checks, final_test, initial_state
 from agegender_jax.run.dataset import Dataset, load_dataset
-from agegender_jax.run.host import processes
+from agegender_jax.run.host import device_memory, processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
 from agegender_jax.run.loop import TrainingLoop
@@ -50,7 +50,7 @@ def fit(
         return solve.fit(config, workdir, command, progress)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.report_errors_once())
-        stack.enter_context(checks.explained_memory(config))
+        stack.enter_context(device_memory.explained_memory(config))
         stop = stack.enter_context(stop_flag())
         is_main, folder = processes.is_main(), Workdir(workdir)
         stop.begin(0, GRACE if is_main else GRACE - 1)  # jax would abort the others if process 0 left first

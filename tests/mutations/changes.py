@@ -363,7 +363,7 @@ CHANGES: tuple[Change, ...] = (
     *_changes(
         "agegender_jax/run/train.py",
         ("test_training", "test_resume"),
-        ("lack of memory not explained", "stack.enter_context(checks.explained_memory(config))", "pass"),
+        ("lack of memory not explained", "stack.enter_context(device_memory.explained_memory(config))", "pass"),
         (
             "no warning of a new rate",
             "initial_state.warn_of_new_rate(config, checkpoints, start, steps_per_epoch, num_steps, progress)",
@@ -377,7 +377,7 @@ CHANGES: tuple[Change, ...] = (
         ("weights to start from ignored", "    if not weights:\n        return state", "    return state"),
     ),
     *_changes(
-        "agegender_jax/config.py",
+        "agegender_jax/config/allowed_values.py",
         ("test_config",),
         ("decay of 1", '"optimizer.ema": "[0, 1)"', '"optimizer.ema": "[0, 1]"'),
         ("rate of 0", '"optimizer.lr": "(0, inf)"', '"optimizer.lr": "[0, inf)"'),
@@ -386,12 +386,20 @@ CHANGES: tuple[Change, ...] = (
         ("numbers as booleans", "isinstance(value, bool) and isinstance(like, bool)", "True"),
     ),
     *_changes(
-        "agegender_jax/run/checks.py",
+        "agegender_jax/run/checks/config.py",
         ("test_training",),
         ("BatchNorm on one image", "config.batch_size // config.accumulate == 1", "False"),
-        ("other errors taken for a lack of memory", 'if "RESOURCE_EXHAUSTED" not in str(error):', "if False:"),
-        ("empty splits not noticed", "if not len(faces.indices(split))", "if False"),
         ("deterministic too late", "and not determinism.is_requested()", "and False"),
+    ),
+    *_changes(
+        "agegender_jax/run/checks/data.py",
+        ("test_training",),
+        ("empty splits not noticed", "if not len(faces.indices(split))", "if False"),
+    ),
+    *_changes(
+        "agegender_jax/run/host/device_memory.py",
+        ("test_training",),
+        ("other errors taken for a lack of memory", 'if "RESOURCE_EXHAUSTED" not in str(error):', "if False:"),
     ),
     *_changes(
         "agegender_jax/checkpoint/reading.py",

@@ -12,6 +12,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import ConfigError
 from agegender_jax.run import checks, dataset
+from agegender_jax.suggestions import nearest_field
 
 FIXED = {
     "seed": "name the seeds with --seeds",
@@ -93,7 +94,7 @@ def _line(text: str) -> tuple[str, list]:
     field, _, values = text.partition("=")
     defaults, where = dict(config_lib.flat(config_lib.default())), f"--vary={text}"
     if field not in defaults:
-        raise ConfigError(f"unknown config field {field}", where, config_lib.nearest_field(field, defaults))
+        raise ConfigError(f"unknown config field {field}", where, nearest_field(field, defaults))
     if field in FIXED:
         raise ConfigError(f"{field} cannot vary", where, FIXED[field])
     parsed = [_value(value, defaults[field], where) for value in values.split(",")]

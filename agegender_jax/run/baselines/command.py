@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax import extras, files, models
-from agegender_jax.config import nearest
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, Stopped
 from agegender_jax.run import dataset, solve, train
@@ -17,6 +16,7 @@ from agegender_jax.run.baselines.systems import REFERENCE, SYSTEMS, System, conf
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance, write_json
+from agegender_jax.suggestions import nearest
 
 FILE, PAGE, COMMON = "baselines.json", "baselines.md", "common.json"
 

@@ -1,0 +1,26 @@
+"""Variants of a config, chosen after the colon of `--config=FILE:VARIANT`."""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from agegender_jax.errors import ConfigError
+from agegender_jax.suggestions import nearest
+
+
+def paper(config: ConfigDict) -> None:
+    """Set the paper's literal optimisation: Adam at a constant 0.005, nothing else."""
+    config.optimizer.update(schedule="constant", warmup=0.0, clip_norm=0.0)
+
+
+def apply_variants(config: ConfigDict, text: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """Apply the comma-separated variants of a config file's argument, in order.
+
+    Raises:
+      ConfigError: an unknown variant.
+    """
+    for name in filter(None, (text or "").split(",")):
+        if name not in variants:
+            raise ConfigError(f"unknown variant {name!r}", "--config=FILE:VARIANT", nearest(name, variants))
+        variants[name](config)
+    return config

@@ -1,0 +1,26 @@
+"""The error of a device whose memory is too small."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+from ml_collections import ConfigDict
+
+from agegender_jax.errors import ConfigError
+
+
+@contextlib.contextmanager
+def explained_memory(config: ConfigDict) -> Iterator[None]:
+    """Raise ConfigError in place of the device's own error where its memory is too small."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ConfigError(
+            f"out of memory on {jax.local_devices()[0].device_kind}: {str(error).splitlines()[0][:120]}",
+            f"--config.batch_size={config.batch_size}, --config.eval.batch_size={config.eval.batch_size}, "
+            f"--config.data.image_size={config.data.image_size}",
+            "lower batch_size or eval.batch_size, or set --config.model.dtype=bfloat16, --config.accumulate=2 or "
+            "--config.remat=True; another program may hold memory too",
+        ) from error
