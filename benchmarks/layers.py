@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 
 from agegender_jax import models
-from agegender_jax.models import layers
+from agegender_jax.models import convolution, pooling, resizing
 from agegender_jax.run.workdir import provenance
 from benchmarks import limits, result_files
 from benchmarks.machine import machine
@@ -48,8 +48,8 @@ class Layer:
 
     def ours(self, *operands):
         if self.kind == "convolution":
-            return layers.conv_general(*operands, *self.options, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return {"pool": layers.max_pool, "resize": layers.resize_align_corners}[self.kind](*operands, *self.options)
+            return convolution.conv_general(*operands, *self.options, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return {"pool": pooling.max_pool, "resize": resizing.resize_align_corners}[self.kind](*operands, *self.options)
 
     def lax(self, *operands):
         if self.kind == "convolution":
@@ -73,7 +73,7 @@ class Layer:
 def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
     """Return how often a net makes each distinct call on images of `size` pixels, from its traced shapes."""
     counts = collections.Counter()
-    convolve, pool, resize = layers.conv_general, layers.max_pool, layers.resize_align_corners
+    convolve, pool, resize = convolution.conv_general, pooling.max_pool, resizing.resize_align_corners
 
     def convolved(x, kernel, strides, padding, **named):
         counts[Layer("convolution", (x.shape, kernel.shape), (tuple(strides), tuple(padding)))] += 1
@@ -90,9 +90,9 @@ def calls(net: nn.Module, size: int, batch: int) -> collections.Counter:
 
     images = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32)
     with (
-        mock.patch.object(layers, "conv_general", convolved),
-        mock.patch.object(layers, "max_pool", pooled),
-        mock.patch.object(layers, "resize_align_corners", resized),
+        mock.patch.object(convolution, "conv_general", convolved),
+        mock.patch.object(pooling, "max_pool", pooled),
+        mock.patch.object(resizing, "resize_align_corners", resized),
     ):
         jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
     return counts

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from agegender_jax import data, explain, models
 from agegender_jax.explain.grad_cam import last_layer
-from agegender_jax.models import layers
+from agegender_jax.models import pooling
 from agegender_jax.models.levi_hassner import LeviHassner
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
@@ -100,7 +100,7 @@ def test_grad_cam_by_hand(name, head):
         full = params["backbone"]
 
         def features(maps):
-            x = layers.caffe_max_pool(maps).reshape(len(maps), -1)
+            x = pooling.caffe_max_pool(maps).reshape(len(maps), -1)
             for layer in ("fc6", "fc7"):
                 x = nn.relu(x @ full[layer]["kernel"] + full[layer]["bias"])
             return x

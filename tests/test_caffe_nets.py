@@ -11,7 +11,7 @@ from agegender_jax import models, optim, training
 from agegender_jax.checkpoint import initial, tree
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError, ConfigError
-from agegender_jax.models import caffe, caffe_names, initializers, layers, sizes, torchvision
+from agegender_jax.models import caffe, caffe_names, convolution, initializers, pooling, sizes, torchvision
 from agegender_jax.structs import Batch
 
 FAST = (("caffenet", 128), ("googlenet", 64))
@@ -97,12 +97,12 @@ def test_average_pooling_clips_its_windows():
     x = np.random.default_rng(0).standard_normal((1, 13, 4, 2)).astype(np.float32)
     rows = [(0, 5), (3, 8), (6, 11), (9, 13)]
     expected = np.stack([x[:, a:b].mean((1, 2)) for a, b in rows], 1)[:, :, None]
-    np.testing.assert_allclose(caffe.average_pool(jnp.asarray(x), 5, 3), expected, rtol=1e-5)
+    np.testing.assert_allclose(pooling.average_pool(jnp.asarray(x), 5, 3), expected, rtol=1e-5)
 
 
 def test_pooling_of_2x2_is_in_ceil_mode():
     x = np.arange(25, dtype=np.float32).reshape(1, 5, 5, 1)
-    np.testing.assert_array_equal(layers.caffe_max_pool(x, 2)[0, :, 0, 0], [6, 16, 21])
+    np.testing.assert_array_equal(pooling.caffe_max_pool(x, 2)[0, :, 0, 0], [6, 16, 21])
 
 
 class WithAuxiliary(models.AgeGenderNet):
@@ -203,7 +203,7 @@ def test_caffes_first_convolution_sees_caffes_images(tmp_path, name, stem, head)
     x = (rgb - caffe_names.OUR_MEAN) / (1 if name == "levi_hassner" else caffe_names.OUR_STD)
     if name == "levi_hassner":
         x = rgb - caffe_names.OUR_MEAN  # the net multiplies by PIXEL_SCALE itself
-    actual = convolve(x.astype(np.float32), kernel, (stride, stride), "VALID", dimension_numbers=layers.DIMENSIONS)
+    actual = convolve(x.astype(np.float32), kernel, (stride, stride), "VALID", dimension_numbers=convolution.DIMENSIONS)
     np.testing.assert_allclose(actual + bias, theirs + stored[f"{layer}/1"], rtol=1e-3, atol=1e-2)
 
 

@@ -13,10 +13,10 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import cpu_kernels, layers
+from agegender_jax.models import convolution, cpu_convolution, pooling, resizing
 
 NAMES = ("NHWC", "HWIO", "NHWC")
-CONVOLUTIONS = (layers.conv_general, lax.conv_general_dilated)
+CONVOLUTIONS = (convolution.conv_general, lax.conv_general_dilated)
 
 
 def operations(lowered):
@@ -37,7 +37,7 @@ def value_and_grad(f, *args):
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 1)])
 def test_max_pool_is_lax_max_pool(size, pad):
     x = jax.random.randint(jax.random.key(size), (2, size, size, 3), 0, 4).astype(jnp.float32)  # full of ties
-    ours = value_and_grad(lambda x: layers.max_pool(x, (pad, pad)), x)
+    ours = value_and_grad(lambda x: pooling.max_pool(x, (pad, pad)), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), (pad, pad)), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
@@ -46,7 +46,7 @@ def test_max_pool_is_lax_max_pool(size, pad):
 @pytest.mark.parametrize("height, width, dtype", [(1, 1, "float32"), (1, 6, "bfloat16"), (7, 4, "bfloat16")])
 def test_max_pool_of_small_maps_is_lax_max_pool(height, width, dtype):
     x = jax.random.randint(jax.random.key(0), (2, height, width, 3), 0, 4).astype(dtype)
-    ours = value_and_grad(lambda x: layers.max_pool(x, ((1, 1), (1, 1))), x)
+    ours = value_and_grad(lambda x: pooling.max_pool(x, ((1, 1), (1, 1))), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     assert ours[0].dtype == ours[1][0].dtype == dtype
@@ -64,7 +64,7 @@ def test_max_pool_of_special_numbers_is_lax_max_pool_bit_for_bit(dtype):
         out, pullback = jax.vjp(pool, x)
         return out, *pullback(jnp.asarray(whole, dtype))
 
-    ours = both(lambda x: layers.max_pool(x, pad))
+    ours = both(lambda x: pooling.max_pool(x, pad))
     theirs = both(lambda x: nn.max_pool(x, (3, 3), (2, 2), pad))
     assert np.isnan(ours[0]).any()
     for a, b in zip(ours, theirs, strict=True):
@@ -74,7 +74,7 @@ def test_max_pool_of_special_numbers_is_lax_max_pool_bit_for_bit(dtype):
 
 def test_max_pool_in_forward_mode():
     x, t = jax.random.normal(jax.random.key(0), (2, 2, 9, 8, 3))
-    ours = jax.jvp(lambda x: layers.max_pool(x, ((1, 1), (0, 1))), (x,), (t,))
+    ours = jax.jvp(lambda x: pooling.max_pool(x, ((1, 1), (0, 1))), (x,), (t,))
     theirs = jax.jvp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (0, 1))), (x,), (t,))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -84,7 +84,7 @@ def test_max_pool_with_nan_is_lax_max_pool(seed):
     x = jax.random.randint(jax.random.key(seed), (1, 9, 9, 2), 0, 4).astype(jnp.float32)  # ties too
     x = jnp.where(jax.random.bernoulli(jax.random.key(seed + 9), 0.04, x.shape), jnp.nan, x)
     assert jnp.isnan(x).any()
-    ours = value_and_grad(lambda x: layers.max_pool(x, ((0, 0),) * 2), x)
+    ours = value_and_grad(lambda x: pooling.max_pool(x, ((0, 0),) * 2), x)
     theirs = value_and_grad(lambda x: nn.max_pool(x, (3,) * 2, (2,) * 2), x)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_allclose(ours[1][0], theirs[1][0], rtol=1e-6, atol=1e-6)
@@ -96,7 +96,7 @@ def test_max_pool_with_nan_is_lax_max_pool(seed):
 )
 def test_caffe_pool_sizes(size, out):
     x = jnp.arange(size * size, dtype=jnp.float32).reshape(1, size, size, 1)
-    pooled = layers.caffe_max_pool(x)
+    pooled = pooling.caffe_max_pool(x)
     assert pooled.shape == (1, out, out, 1)
     assert pooled[0, 0, 0, 0] == x[0, min(2, size - 1), min(2, size - 1), 0]  # windows start at 0
 
@@ -110,7 +110,7 @@ def test_small_convolutions_are_lax_convolutions(height, width, kernel, stride):
     x, w = jax.random.normal(keys[0], (2, height, width, 8)), jax.random.normal(keys[1], (kernel, kernel, 8, 16))
     ours, theirs = (
         value_and_grad(lambda x, w, f=f: convolve_with(f, x, w, stride), x, w)
-        for f in (layers.conv_general, lax.conv_general_dilated)
+        for f in (convolution.conv_general, lax.conv_general_dilated)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
@@ -154,7 +154,9 @@ def test_convolutions_are_as_exact_as_by_lax(kind, dtype):
     arrays = [jnp.asarray(a, dtype) for a in arrays]
     with jax.enable_x64(True):
         exact = value_and_gradients(lax.conv_general_dilated, stride, *(np.asarray(a, np.float64) for a in arrays))
-    ours, theirs = (value_and_gradients(f, stride, *arrays) for f in (layers.conv_general, lax.conv_general_dilated))
+    ours, theirs = (
+        value_and_gradients(f, stride, *arrays) for f in (convolution.conv_general, lax.conv_general_dilated)
+    )
     for a, b, c in zip(ours, theirs, map(np.asarray, exact), strict=True):
         assert a.dtype == b.dtype == dtype and c.dtype == np.float64
         ours_off, theirs_off, size = (np.square(d).mean() ** 0.5 for d in (np.float64(a) - c, np.float64(b) - c, c))
@@ -181,7 +183,7 @@ def test_nan_and_inf_are_never_hidden(kind, value):
             bad[index], marked[index] = value, 1
             args = [bad if i == j else a for j, a in enumerate(arrays)]
             ones = [marked if i == j else np.ones_like(a) for j, a in enumerate(arrays)]
-            actual = value_and_gradients(layers.conv_general, stride, *args)
+            actual = value_and_gradients(convolution.conv_general, stride, *args)
             counts = value_and_gradients(lax.conv_general_dilated, stride, *ones)
             used = (0, 1), (1, 2), (0, 2)  # by the value, by the gradients of x and w
             for a, count, inputs in zip(actual, counts, used, strict=True):
@@ -207,7 +209,7 @@ def test_convolutions_differentiated_by_products_are_lax_convolutions(height, wi
         with_nan = f(nan, w), value_and_grad(lambda x: f(x, w), nan)  # it reaches the windows over it and no others
         return f(x, w), value_and_grad(f, x, w), parts, jax.jvp(f, (x, w), (dx, dw)), with_nan
 
-    ours, theirs = (jax.jit(results, static_argnums=0)(f) for f in (layers.conv_general, lax.conv_general_dilated))
+    ours, theirs = (jax.jit(results, static_argnums=0)(f) for f in (convolution.conv_general, lax.conv_general_dilated))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
     assert jnp.isnan(ours[-1][0]).any() and jnp.isfinite(ours[0]).all()
 
@@ -216,7 +218,7 @@ def test_products_are_for_gradients_alone():
     x, w = jax.ShapeDtypeStruct((4, 8, 8, 32), np.float32), jax.ShapeDtypeStruct((3, 3, 32, 32), np.float32)
 
     def f(x, w):
-        return layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NAMES).sum()
+        return convolution.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NAMES).sum()
 
     value, gradients = (jax.jit(g).lower(x, w).as_text() for g in (f, jax.grad(f, (0, 1))))
     assert "stablehlo.convolution" in value and "stablehlo.dot_general" not in value
@@ -229,9 +231,9 @@ def test_convolutions_in_parts_are_lax_convolutions(size, kernel, stride, channe
     x = jax.random.normal(keys[0], (8, size, size, channels))
     w = jax.random.normal(keys[1], (kernel, kernel, channels, 8))
     ours, theirs = (
-        functools.partial(convolve_with, f, stride=stride) for f in (layers.conv_general, lax.conv_general_dilated)
+        functools.partial(convolve_with, f, stride=stride) for f in (convolution.conv_general, lax.conv_general_dilated)
     )
-    assert jax.jit(ours).lower(x, w).as_text().count("stablehlo.convolution") == cpu_kernels.PARTS
+    assert jax.jit(ours).lower(x, w).as_text().count("stablehlo.convolution") == cpu_convolution.PARTS
     pairs = value_and_grad(ours, x, w), value_and_grad(theirs, x, w)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), *pairs)
 
@@ -262,7 +264,7 @@ def test_other_options_of_a_convolution_are_those_of_lax(options):
 
 def test_a_convolution_with_an_unknown_option_is_refused():
     with pytest.raises(TypeError, match="stride"):
-        layers.conv_general(jnp.ones((1, 4, 4, 8)), jnp.ones((1, 1, 8, 8)), (1, 1), ((0, 0), (0, 0)), stride=2)
+        convolution.conv_general(jnp.ones((1, 4, 4, 8)), jnp.ones((1, 1, 8, 8)), (1, 1), ((0, 0), (0, 0)), stride=2)
 
 
 def test_grouped_and_one_dimensional_flax_convolutions():
@@ -279,13 +281,13 @@ def test_a_wide_stem_stays_whole_without_a_gradient():
     x, w = jax.ShapeDtypeStruct((8, 32, 32, 3), np.float32), jax.ShapeDtypeStruct((7, 7, 3, 32), np.float32)
     window = ((2, 2), ((3, 3), (3, 3)))
     names = {"dimension_numbers": NAMES}
-    lowered = jax.jit(lambda x, w: layers.conv_general(x, w, *window, **names)).lower(x, w)
+    lowered = jax.jit(lambda x, w: convolution.conv_general(x, w, *window, **names)).lower(x, w)
     assert lowered.as_text().count("stablehlo.convolution") == 1
 
 
 def test_resize_keeps_both_ends_of_a_ramp():
     ramp = jnp.linspace(0.0, 1.0, 4)[None, :, None, None] * jnp.ones((1, 4, 4, 2))
-    out = layers.resize_align_corners(ramp, (7, 7))
+    out = resizing.resize_align_corners(ramp, (7, 7))
     np.testing.assert_allclose(out[0, :, 3, 0], np.linspace(0, 1, 7), atol=1e-6)
 
 
@@ -295,14 +297,14 @@ def test_resize_is_linear_interpolation(size, out):
     positions = np.linspace(0, size - 1, out)
     rows = np.stack([np.interp(positions, np.arange(size), column) for column in x[0, :, :, 0].T], 1)
     expected = np.stack([np.interp(positions, np.arange(size), row) for row in rows])
-    np.testing.assert_allclose(layers.resize_align_corners(x, (out, out))[0, :, :, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(resizing.resize_align_corners(x, (out, out))[0, :, :, 0], expected, atol=1e-5)
 
 
 def test_resize_of_the_same_size_and_of_one_pixel():
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 2))
-    np.testing.assert_array_equal(layers.resize_align_corners(x, (5, 5)), x)
+    np.testing.assert_array_equal(resizing.resize_align_corners(x, (5, 5)), x)
     np.testing.assert_allclose(
-        layers.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2))
+        resizing.resize_align_corners(x[:, :1, :1], (3, 4)), jnp.broadcast_to(x[:, :1, :1], (1, 3, 4, 2))
     )
 
 
@@ -312,7 +314,7 @@ def test_resize_in_bfloat16_rounds_once(shape, out):
         return np.stack([np.interp(np.linspace(0, size - 1, out), range(size), one) for one in np.eye(size)], 1)
 
     def resize(x):
-        return layers.resize_align_corners(x, out)
+        return resizing.resize_align_corners(x, out)
 
     x, cotangent = (jax.random.normal(jax.random.key(0), (2, *s, 16), jnp.bfloat16) for s in (shape, out))
     value, pullback = jax.vjp(resize, x)

@@ -11,7 +11,8 @@ from golden import caffe_name, golden_logits
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import initializers, sizes
-from agegender_jax.models.ran import ATTENTION, AttentionModule, ResidualAttentionNet
+from agegender_jax.models.attention import ATTENTION, AttentionModule
+from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 
 

@@ -14,7 +14,7 @@ from golden import golden_logits
 from test_models import GOLDEN
 
 from agegender_jax import losses, models
-from agegender_jax.models import layers
+from agegender_jax.models import convolution, pooling, resizing
 from agegender_jax.models.resnet import ResNet
 
 ANYWHERE = [jax.export.DisabledSafetyCheck.platform()]
@@ -77,8 +77,8 @@ def test_both_kinds_of_layers_agree(size):
     """Values and gradients of a convolution, a pooling, whose maxima are unique, and a resize."""
 
     def f(x, w):
-        y = layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jnp.square(layers.resize_align_corners(layers.caffe_max_pool(y), (size, size))).sum()
+        y = convolution.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.square(resizing.resize_align_corners(pooling.caffe_max_pool(y), (size, size))).sum()
 
     x = jax.random.normal(jax.random.key(0), (4, size, size, 32))
     w = jax.random.normal(jax.random.key(1), (3, 3, 32, 32)) / 17
@@ -99,8 +99,8 @@ def test_layers_under_vmap(axes):
     w = jax.random.normal(jax.random.key(1), (2, 3, 3, 32, 32)) / 17
 
     def f(x, w):
-        y = layers.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jnp.square(layers.caffe_max_pool(y)).sum()
+        y = convolution.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.square(pooling.caffe_max_pool(y)).sum()
 
     args = [a[0] if axis is None else a for a, axis in zip((x, w), axes, strict=True)]
     actual = jax.jit(jax.vmap(jax.grad(f, (0, 1)), axes))(*args)

@@ -15,7 +15,7 @@ from agegender_jax.data.augment import mixup, swap_neighbours
 from agegender_jax.errors import ConfigError
 from agegender_jax.models import layers
 from agegender_jax.models.agegender import AgeGenderNet
-from agegender_jax.models.ran import PreActUnit
+from agegender_jax.models.preact_unit import PreActUnit
 from agegender_jax.models.resnet import Block
 from agegender_jax.run import checks, train
 from agegender_jax.structs import Batch, Outputs

@@ -9,7 +9,8 @@ from test_attributions import BACKBONES, IMAGES, outputs, random_variable, tiny
 from agegender_jax import explain
 from agegender_jax.explain import lrp
 from agegender_jax.models import levi_hassner
-from agegender_jax.models.ran import AttentionModule, PreActUnit
+from agegender_jax.models.attention import AttentionModule
+from agegender_jax.models.preact_unit import PreActUnit
 from agegender_jax.models.resnet import Block
 
 

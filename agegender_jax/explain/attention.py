@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from agegender_jax import data
 from agegender_jax.explain import decision
-from agegender_jax.models.layers import resize_align_corners
+from agegender_jax.models.resizing import resize_align_corners
 
 STRONGEST = 4
 

@@ -28,7 +28,7 @@ from jax import lax
 
 from agegender_jax.explain import decision
 from agegender_jax.explain.shares import record_share
-from agegender_jax.models import layers
+from agegender_jax.models import convolution, pooling
 from agegender_jax.models.caffenet import CaffeNet
 from agegender_jax.models.googlenet import GoogLeNet
 from agegender_jax.models.levi_hassner import LeviHassner
@@ -107,7 +107,7 @@ def _rules(absorbed, feed, carrier, names, seen, static):
 
 def _convolve(strides, padding, groups, x, kernel):
     return lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=layers.DIMENSIONS, feature_group_count=groups
+        x, kernel, strides, padding, dimension_numbers=convolution.DIMENSIONS, feature_group_count=groups
     )
 
 
@@ -167,7 +167,7 @@ def _to_output(relevance, z, window: int):
     """Return the relevance of a convolution's output z [B, h, w, C] from that of what was made of it."""
     if relevance.shape == z.shape:
         return relevance
-    return jax.vjp(lambda a: layers.caffe_max_pool(a, window), nn.relu(z))[1](relevance)[0]
+    return jax.vjp(lambda a: pooling.caffe_max_pool(a, window), nn.relu(z))[1](relevance)[0]
 
 
 @jax.custom_vjp

@@ -44,7 +44,7 @@ import jax.numpy as jnp
 from agegender_jax import data, models
 from agegender_jax.explain import composite, decision
 from agegender_jax.explain.shares import record_share
-from agegender_jax.models.ran import SoftMask
+from agegender_jax.models.attention import SoftMask
 
 EPSILON = 0.03
 RULES = ("epsilon", "composite")

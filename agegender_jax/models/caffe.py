@@ -1,4 +1,4 @@
-"""Parts of CaffeNet, VGG-16 and GoogLeNet: layers with a bias and a ReLU, Caffe's average pooling, initial values."""
+"""Parts of CaffeNet, VGG-16 and GoogLeNet: initial values, and dense layers with a ReLU."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax.typing import Initializer
-from jax import lax
 
-from agegender_jax.models import initializers, layers
+from agegender_jax.models import initializers
 from agegender_jax.models.levi_hassner import PIXEL_SCALE
 
 INITIAL = ("default", "he", "paper")
@@ -35,19 +34,3 @@ def dense_stack(x: jax.Array, units: Sequence[int], *, first: int, init, bias: f
         x = nn.relu(nn.Dense(count, dtype=dtype, kernel_init=init, bias_init=bias_init, name=f"fc{n}")(x))
         x = nn.Dropout(dropout, deterministic=not train)(x)
     return x
-
-
-def average_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
-    """Return Caffe's average pooling in ceil mode: the mean over the real pixels of a window that the border clips."""
-    high = [layers.caffe_padding(n, window, stride) for n in x.shape[1:3]]
-    counts = [_real_pixels(n, window, stride) for n in x.shape[1:3]]
-    zero = np.zeros((), x.dtype)
-    padding = ((0, 0), *((0, end) for end in high), (0, 0))
-    sums = lax.reduce_window(x, zero, lax.add, (1, window, window, 1), (1, stride, stride, 1), padding)
-    return sums / np.multiply.outer(*counts)[None, :, :, None].astype(x.dtype)
-
-
-def _real_pixels(size: int, window: int, stride: int) -> np.ndarray:
-    """Return how many pixels of a line each window covers."""
-    start = stride * np.arange(layers.caffe_windows(size, window, stride))
-    return np.minimum(start + window, size) - start

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import caffe, layers
+from agegender_jax.models import caffe, layers, pooling
 from agegender_jax.models.backbones import Backbone
 
 CONVOLUTIONS = (
@@ -69,7 +69,7 @@ class CaffeNet(Backbone):
                 groups=groups,
             )(x)
             x = nn.relu(x)
-            x = layers.caffe_max_pool(x) if pooled else x
+            x = pooling.caffe_max_pool(x) if pooled else x
             x = layers.local_response_norm(x) if normalised else x
         full = [layers.scaled(count, self.width) for count in FULL]
         init = caffe.normal(self.initial, 0.005)

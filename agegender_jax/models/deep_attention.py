@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax.models import caffe, initializers, layers
+from agegender_jax.models import initializers, layers, pooling
 from agegender_jax.models.backbones import Backbone, Masks
 from agegender_jax.models.vgg import BLOCKS
 
@@ -63,7 +63,7 @@ class DeepAttention(Backbone):
         """Return features [B, F] and the grid g [B, k, k, 1], or () where no patch is seen."""
         layers.check_images(images)
         where_units, what_units, _ = TRUNKS[self.trunk]
-        k, small = self.grid, images if self.low == 1 else caffe.average_pool(images, self.low, self.low)
+        k, small = self.grid, images if self.low == 1 else pooling.average_pool(images, self.low, self.low)
         maps = self._trunk(small, where_units, "where")
         where = self._dense(maps.reshape(maps.shape[0], -1), "where_fc")
         if self.patches == "none":
@@ -89,7 +89,7 @@ class DeepAttention(Backbone):
                 init, count = initializers.scaled_normal("in"), layers.scaled(count, self.width)
                 own = f"{name}{b}_{n}" if len(block) > 1 else f"{name}{b}"
                 x = nn.relu(layers.conv(count, 3, init=init, dtype=self.dtype, name=own, bias=0.0)(x))
-            x = layers.caffe_max_pool(x, window=2)
+            x = pooling.caffe_max_pool(x, window=2)
         return x
 
     def _dense(self, x, name: str):

@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import caffe, initializers, layers
+from agegender_jax.models import caffe, initializers, layers, pooling
 from agegender_jax.models.backbones import Backbone
 
 INCEPTION = {
@@ -82,7 +82,7 @@ class Inception(nn.Module):
                 conv(x, one, 1, "conv1x1"),
                 conv(conv(x, reduce3, 1, "conv3x3_reduce"), three, 3, "conv3x3"),
                 conv(conv(x, reduce5, 1, "conv5x5_reduce"), five, 5, "conv5x5"),
-                conv(layers.max_pool(x, ((1, 1), (1, 1)), 3, 1), proj, 1, "pool_proj"),
+                conv(pooling.max_pool(x, ((1, 1), (1, 1)), 3, 1), proj, 1, "pool_proj"),
             ],
             -1,
         )
@@ -118,17 +118,17 @@ class GoogLeNet(Backbone):
             return nn.relu(layers.conv(units, kernel, stride, init=init, dtype=self.dtype, name=name, bias=bias)(x))
 
         x = conv(images.astype(self.dtype), 64, 7, 2, name="conv1", first=True)
-        x = layers.local_response_norm(layers.caffe_max_pool(x))
+        x = layers.local_response_norm(pooling.caffe_max_pool(x))
         x = conv(conv(x, 64, 1, name="conv2_reduce"), 192, 3, name="conv2")
-        x = layers.caffe_max_pool(layers.local_response_norm(x))
+        x = pooling.caffe_max_pool(layers.local_response_norm(x))
         auxiliary_features = []
         for name, full in INCEPTION.items():
             units = tuple(layers.scaled(count, self.width) for count in full)
             x = Inception(units, self.initial, self.dtype, name=f"inception_{name}")(x)
             if auxiliary and name in AUXILIARY:
-                branch = conv(caffe.average_pool(x, 5, 3), AUXILIARY_UNITS[0], 1, name=f"{AUXILIARY[name]}_conv")
+                branch = conv(pooling.average_pool(x, 5, 3), AUXILIARY_UNITS[0], 1, name=f"{AUXILIARY[name]}_conv")
                 auxiliary_features.append(self._auxiliary_dense(branch, AUXILIARY[name], train))
-            x = layers.caffe_max_pool(x) if name in POOLED else x
+            x = pooling.caffe_max_pool(x) if name in POOLED else x
         features = x.mean((1, 2), dtype=jnp.float32)
         return nn.Dropout(DROPOUT, deterministic=not train)(features), tuple(auxiliary_features)
 

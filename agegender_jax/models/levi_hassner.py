@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax.image_constants import IMAGENET_STD
-from agegender_jax.models import initializers, layers
+from agegender_jax.models import initializers, layers, pooling
 from agegender_jax.models.backbones import Backbone
 
 CONVOLUTIONS = (
@@ -57,7 +57,7 @@ class LeviHassner(Backbone):
         for n, (units, kernel, stride, pad, bias, normalised) in enumerate(CONVOLUTIONS, 1):
             units = layers.scaled(units, self.width)
             x = layers.conv(units, kernel, stride, init=init, dtype=self.dtype, name=f"conv{n}", pad=pad, bias=bias)(x)
-            x = layers.caffe_max_pool(nn.relu(x))
+            x = pooling.caffe_max_pool(nn.relu(x))
             x = layers.local_response_norm(x) if normalised else x
         x, init = x.reshape(x.shape[0], -1), initializers.normal(0.005)
         for n, units in enumerate(FULL, len(CONVOLUTIONS) + 3):

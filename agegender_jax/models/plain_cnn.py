@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import initializers, layers
+from agegender_jax.models import initializers, layers, pooling
 from agegender_jax.models.backbones import Backbone
 
 UNITS = (32, 64, 128, 256)
@@ -38,6 +38,6 @@ class PlainCNN(Backbone):
         x, init = images.astype(self.dtype), initializers.scaled_normal("in")
         for n, units in enumerate(UNITS, 1):
             x = layers.conv(layers.scaled(units, self.width), 3, init=init, dtype=self.dtype, name=f"conv{n}")(x)
-            x = layers.caffe_max_pool(nn.relu(norm(name=f"bn{n}")(x)), window=2)
+            x = pooling.caffe_max_pool(nn.relu(norm(name=f"bn{n}")(x)), window=2)
         features = x.mean((1, 2), dtype=jnp.float32)
         return nn.Dropout(DROPOUT, deterministic=not train)(features)

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import initializers, layers
+from agegender_jax.models import initializers, layers, pooling
 from agegender_jax.models.backbones import Backbone
 
 INIT = initializers.scaled_normal("out")  # torchvision's kaiming_normal, fan_out
@@ -92,7 +92,7 @@ class ResNet(Backbone):
         )
         x = nn.relu(norm(name="bn1")(x))
         if self.stem == "imagenet":
-            x = layers.max_pool(x, ((1, 1), (1, 1)))
+            x = pooling.max_pool(x, ((1, 1), (1, 1)))
         rates = iter(layers.drop_rates(self.stochastic_depth, sum(self.blocks)))
         for i, count in enumerate(self.blocks):
             for b in range(count):

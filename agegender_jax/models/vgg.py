@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import caffe, initializers, layers
+from agegender_jax.models import caffe, initializers, layers, pooling
 from agegender_jax.models.backbones import Backbone
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -49,7 +49,7 @@ class VGG(Backbone):
             for n, units in enumerate(block, 1):
                 units = layers.scaled(units, self.width)
                 x = nn.relu(layers.conv(units, 3, init=init, dtype=self.dtype, name=f"conv{b}_{n}", bias=0.0)(x))
-            x = layers.caffe_max_pool(x, window=2)
+            x = pooling.caffe_max_pool(x, window=2)
         full = [layers.scaled(count, self.width) for count in FULL]
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
         x = caffe.dense_stack(x, full, first=6, init=init, bias=0.0, **options)

@@ -1,0 +1,49 @@
+"""Convolutions of maps [batch, height, width, channels]; on CPU those of `cpu_convolution`."""
+
+import functools
+
+import jax
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from agegender_jax.models import cpu_convolution
+from agegender_jax.models.cpu_convolution import DIMENSIONS
+from agegender_jax.models.platforms import by_platform
+
+
+def conv_general(x, kernel, window_strides, padding, dimension_numbers=None, **options):
+    """Return what `lax.conv_general_dilated` returns: a drop-in for nn.Conv, with the CPU's kernels where they apply.
+
+    They apply to [B, H, W, C] maps with explicit padding and every other option at its default. All else is left to
+    lax.
+    """
+    usual = {"lhs_dilation": (1, 1), "rhs_dilation": (1, 1), "feature_group_count": 1, "batch_group_count": 1}
+    plain = all(value is None or value == usual.get(name) for name, value in options.items())
+    if not plain or isinstance(padding, str) or not _is_nhwc(x.shape, kernel.shape, dimension_numbers):
+        return lax.conv_general_dilated(
+            x, kernel, window_strides, padding, dimension_numbers=dimension_numbers, **options
+        )
+    return _conv(x, kernel, tuple(window_strides), tuple(map(tuple, padding)))
+
+
+def _is_nhwc(x_shape, kernel_shape, dimension_numbers) -> bool:
+    numbers = functools.partial(lax.conv_dimension_numbers, x_shape, kernel_shape)
+    return len(x_shape) == 4 and numbers(dimension_numbers) == numbers(DIMENSIONS)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _conv(x, kernel, strides, padding):
+    return by_platform(cpu_convolution.conv, _lax_conv, strides, padding)(x, kernel)
+
+
+@functools.partial(_conv.defjvp, symbolic_zeros=True)
+def _conv_jvp(strides, padding, primals, tangents):
+    convolve = by_platform(cpu_convolution.differentiable_conv, _lax_conv, strides, padding)
+    (x, kernel), (dx, dkernel) = primals, tangents
+    parts = [] if isinstance(dx, SymbolicZero) else [convolve(dx, kernel)]
+    parts += [] if isinstance(dkernel, SymbolicZero) else [convolve(x, dkernel)]
+    return convolve(x, kernel), sum(parts[1:], parts[0])
+
+
+def _lax_conv(x, kernel, strides, padding):
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
