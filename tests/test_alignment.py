@@ -128,6 +128,16 @@ def test_photos_are_searched_small_and_again_large_only_without_a_face(monkeypat
     assert sizes[2:] == [(800, 1600)] and face.box == (20, 40, 60, 80) and (face.landmarks == 2).all()
 
 
+def test_narrow_pictures_are_widened_for_opencv(monkeypatch):
+    """OpenCV pads them to 32 pixels and then computes with memory that it never set."""
+    sizes, network = [], detector._network
+    monkeypatch.setattr(detector, "_network", lambda *size: sizes.append(size) or network(*size))
+    for size in ((400, 18), (9, 9), (20, 200)):
+        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        assert detector.detect_once(picture) == []
+    assert sizes == [(400, 64), (64, 64), (64, 200)]
+
+
 def test_a_box_takes_the_place_of_the_detector(monkeypatch):
     photo = drawn_photos.paste(drawn_photos.background(300, 400), drawn_photos.face(), (200, 150), 200)
     (detected,) = faces.find(photo, [64])

@@ -150,7 +150,8 @@ def answer(calibrated, probs, chips=None, coverage=0.9, ages=(), max_error=0.05)
         chips = np.full((count, 8, 8, 3), 100, np.uint8)
     parts = [Chip((0, 0, 8, 8), 0.9, None, [], {8: chip}) for chip in chips]
     answerer = Answerer(calibrated, coverage, ages, max_error)
-    return answerer.answer(Picture("a.jpg", "ok", "", ()), parts, probs, 8).faces
+    (picture,) = answerer.answer([(Picture("a.jpg", "ok", "", ()), parts)], probs, 8)
+    return picture.faces
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,10 @@ import agegender_jax
 from agegender_jax import ensemble, files, weights
 from agegender_jax.data import parallel_map
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.prediction import calibration
+from agegender_jax.prediction import calibration, members
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import calibrate
+from agegender_jax.structs import Probs
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,27 @@ def test_batches_do_not_change_answers(predictor, photo, shipped):
     assert len(both[0]) == 5
     values = [[(face.age, face.p_female, *face.box) for face in faces] for faces in both]
     np.testing.assert_allclose(*values, atol=1e-3)
+
+
+def test_pictures_of_one_face_each_fill_large_batches(shipped, photo, monkeypatch):
+    model, sizes = Predictor(weights_dir=shipped, detector="none", batch_size=20), []
+
+    def mean_probs(_, images):
+        sizes.append([len(chips) for chips in images.values()])
+        return Probs(np.full((20, 12), 1 / 12), np.full((20, 2), 0.5))
+
+    monkeypatch.setattr(members, "mean_probs", mean_probs)
+    names = [picture.name for picture in model.pictures((str(i), photo[:40, :40]) for i in range(40))]
+    assert names == [str(i) for i in range(40)] and sizes == 2 * [[20]]
+
+
+def test_a_group_is_computed_while_the_previous_one_is_taken(predictor, photo, monkeypatch):
+    events = []
+    compute, finish = predictor._compute, predictor._finish
+    monkeypatch.setattr(predictor, "_compute", lambda sized: events.append("start") or compute(sized))
+    monkeypatch.setattr(predictor, "_finish", lambda *group: events.append("finish") or finish(*group))
+    assert len(list(predictor.pictures([photo] * 8))) == 8 and events[:4] == ["start", "finish", "start", "finish"]
+    assert events.count("finish") == 3
 
 
 def test_unreadable_pictures(predictor, photo, tmp_path):

