@@ -2,10 +2,10 @@
 
 python -m benchmarks.campaign cpu                  # benchmarks/results/cpu.json
 python -m benchmarks.campaign fit                  # benchmarks/results/fit.json
-python -m benchmarks.campaign gpu --seconds=540    # benchmarks/results/<device>.json; benchmarks/gpu.sh does this
+python -m benchmarks.campaign gpu --seconds=540    # runs/gpu/<device>.json; benchmarks/gpu.sh does this
 
 Points that are in the file are skipped, so the same command continues where it was stopped. A point with a missing
-package is not saved. `--table` prints the file as Markdown.
+package is not saved. `--table` prints the file as Markdown. `--copy_to` copies the results after each point.
 """
 
 import argparse
@@ -17,23 +17,29 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from agegender_jax.configs import ran
 from agegender_jax.errors import ConfigError
 from benchmarks import job, kernels, limits, result_files, tables
-from benchmarks.machine import FREE, ROOT, check_gpu, gpu_name, machine
-from benchmarks.points import Point, cpu_points, fit_points, gpu_points, tiny
+from benchmarks.machine import AGAIN, FREE, POINT_SECONDS, ROOT, check_gpu, gpu_name, machine
+from benchmarks.points import CROP_PART1, DATA, Point, cpu_points, fit_points, gpu_points, tiny
+from benchmarks.results_copy import ResultsCopy
 
-AGAIN = 75  # exit code: not done yet, run again
+CONTINUE = 45.0  # seconds in which a stopped point is worth starting again
 
 
 class NotInstalled(RuntimeError):
     """A program cannot import a package."""
+
+
+class Unfinished(RuntimeError):
+    """A program stopped at its time limit and goes on in its next start."""
 
 
 def run_apart(point: Point, timeout: float | None) -> dict:
@@ -44,15 +50,19 @@ def run_apart(point: Point, timeout: float | None) -> dict:
     Raises:
       RuntimeError: it failed; the message is the end of its stderr.
       NotInstalled: a package is missing.
+      Unfinished: it stopped before `timeout`.
     """
     command = [sys.executable, "-m", point.program, *point.arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
+    environment = os.environ | ({} if timeout is None else {POINT_SECONDS: str(timeout)})
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes) as process:
         try:
             output, errors = process.communicate(timeout=timeout)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
+    if process.returncode == AGAIN:
+        raise Unfinished(errors.strip()[-200:])
     if process.returncode:
         lacks = re.search(r"^(ImportError|ModuleNotFoundError)\b", errors, re.MULTILINE)
         raise (NotInstalled if lacks else RuntimeError)(f"exit code {process.returncode}: {errors.strip()[-500:]}")
@@ -63,6 +73,8 @@ def run_here(point: Point, timeout: float | None) -> dict:
     """Run a point in this process, for a dry run; this saves the imports."""
     from benchmarks import throughput
 
+    if point.program in ("benchmarks.full_size", "benchmarks.resume"):
+        return run_apart(point, timeout)
     config = ran.get_config()
     config.update_from_flattened_dict(point.fields)
     if point.program == "benchmarks.limits":
@@ -81,32 +93,49 @@ def campaign(
     run=run_apart,
     retry: bool = False,
     device: str | None = None,
+    copy: Callable[[], None] = lambda: None,
 ) -> bool:
     """Measure the points that are not in `path` yet, add them to it, and return whether all are done.
 
-    A point that fails is saved with its `error` and only repeated with `retry`. It stops between two points before
-    `seconds` have passed; a point that exceeds the remaining time is the first to be tried next time.
+    A point that fails, or exceeds its limit, is saved with its `error` and only repeated with `retry`. It stops between
+    two points before `seconds` have passed: a point that does not fit is left for the next time, shorter ones after it
+    are measured. A point that exceeds the remaining time is the first to be tried next time. A point whose files are
+    absent is left out.
+
+    Args:
+      copy: called at the start and after each point.
 
     Raises:
       ConfigError: a result is from another device than `device`, or a package is missing; neither is saved.
     """
     results = json.loads(path.read_text()) if path.exists() else {"machine": machine(), "points": {}}
-    start, first, lacking = time.monotonic(), True, {}
+    if data := packed_data():
+        results["data"] = results.get("data", {}) | data
+    start, first, lacking, waiting = time.monotonic(), True, {}, False
+    copy()
     for point in points:
         saved = results["points"].get(point.command)
         if saved and not (retry and "error" in saved):
             continue
+        if absent := [name for name in point.needs if not (ROOT / name).exists()]:
+            print(f"left out, without {absent[0]}: {point.command}", flush=True)
+            continue
         left = seconds - (time.monotonic() - start)
         if not first and left < point.seconds:
-            return False
+            waiting = True
+            continue
         print(point.command, flush=True)
         entry = {"measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+        limit = min(max(left, 1.0), point.limit)
         try:
-            entry["result"] = run(point, None if left == math.inf else max(left, 1.0))
+            entry["result"] = finished(point, limit, run, start + seconds)
+        except Unfinished:
+            waiting, first = True, False
+            continue
         except subprocess.TimeoutExpired:
-            if not first:
+            if not first and limit < point.limit:
                 return False
-            entry["error"] = f"took more than {seconds:.0f} s"
+            entry["error"] = f"took more than {limit:.0f} s"
         except NotInstalled as error:
             lacking[point.command] = str(error).splitlines()[-1]
             print(f"  {error}", flush=True)
@@ -119,14 +148,44 @@ def campaign(
         results["points"][point.command] = entry
         path.parent.mkdir(parents=True, exist_ok=True)
         result_files.write(path, results)
+        copy()
         first = False
     if lacking:
         command, error = next(iter(lacking.items()))
         raise ConfigError(f"{len(lacking)} points cannot start: {error}", command, "install that and run again")
-    return True
+    return not waiting
+
+
+def finished(point: Point, limit: float, run: Callable, until: float) -> dict:
+    """Return the result of a point, started again while it stops unfinished and there is time.
+
+    Args:
+      limit: seconds of the first start.
+      until: time.monotonic at which the campaign ends.
+    """
+    while True:
+        try:
+            return run(point, None if limit == math.inf else limit)
+        except Unfinished as stopped:
+            print(f"  {stopped}", flush=True)
+            limit = min(until - time.monotonic(), point.limit)
+            if limit < CONTINUE:
+                raise
+
+
+def packed_data() -> dict[str, dict]:
+    """Return what gpu_package.py has written about each file of packed faces."""
+    folder = ROOT / DATA
+    return {str(path.relative_to(folder)): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
 
 
 def summary(result: dict) -> str:
+    if result.get("what") == "full_size":
+        scores = ("gender_accuracy", "age_accuracy", "aabd")
+        nets = result["nets"].items()
+        return "; ".join(" ".join([net, *(f"{name} {line[name]:.3f}" for name in scores)]) for net, line in nets)
+    if result.get("what") == "resume":
+        return f"equal bit for bit: {result['equal']}, images_per_second {result['images_per_second']:.3g}"
     keys = ("images_per_second", "ratio_to_torch", "extrapolated_s", "busy")
     texts = [f"{key} {result[key]:.3g}" for key in keys if result.get(key)]
     return ", ".join(texts + [result["note"]] if "note" in result else texts)
@@ -137,8 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=("cpu", "fit", "gpu"))
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop between points before so many")
-    parser.add_argument("--source", default="synthetic:9750", help="of the paper's job; its train split is 80 %%")
-    parser.add_argument("--out", type=pathlib.Path, help="the results, if not benchmarks/results/<device>.json")
+    parser.add_argument("--source", help="of the paper's job; packed crop_part1 if it is there, else synthetic:9750")
+    parser.add_argument("--out", type=pathlib.Path, help="the results, if not benchmarks/results or runs/gpu")
+    parser.add_argument("--copy_to", type=pathlib.Path, help="copy the results and the trained nets to this folder")
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     parser.add_argument("--table", action="store_true", help="print the results as Markdown and measure nothing")
     parser.add_argument("--dry-run", action="store_true", help="one tiny point of each kind, here; needs --out")
@@ -149,13 +209,18 @@ def main(arguments: list[str] | None = None) -> int:
     if args.name == "gpu" and not (gpu or args.out):
         parser.error("no GPU was found; --dry-run --out=FILE shows on CPU that the campaign runs")
     name = re.sub("[^a-z0-9]+", "-", (gpu or args.name).lower()).strip("-")
-    out = args.out or result_files.RESULTS / f"{name}.json"
-    points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, args.source)}[args.name]()
+    earlier = result_files.RESULTS / f"{name}.json"
+    out = args.out or (ROOT / "runs" / "gpu" / earlier.name if args.name == "gpu" else earlier)
+    if args.name == "gpu" and not args.out and earlier.exists() and not out.exists():  # goes on on another machine
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(earlier, out)
+    source = args.source or (CROP_PART1 if (ROOT / CROP_PART1).exists() else "synthetic:9750")
+    points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, source)}[args.name]()
     if args.table:
         print(tables.all_of(json.loads(out.read_text())))
         return 0
     if args.dry_run:
-        points = tiny(points)
+        points = tiny(points, out.parent / "dry-run")
     elif args.name != "fit" and importlib.util.find_spec("torch") is None:
         parser.error("PyTorch is not installed: pip install torch==2.13.0")
     device = "gpu" if args.name == "gpu" and not args.dry_run else None
@@ -163,7 +228,8 @@ def main(arguments: list[str] | None = None) -> int:
         if device:
             check_gpu()
         left = args.seconds - (time.monotonic() - start)
-        done = campaign(points, out, left, run_here if args.dry_run else run_apart, args.retry, device)
+        copy = ResultsCopy(out, args.copy_to) if args.copy_to else lambda: None
+        done = campaign(points, out, left, run_here if args.dry_run else run_apart, args.retry, device, copy)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code

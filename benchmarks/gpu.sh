@@ -1,13 +1,24 @@
 #!/usr/bin/env bash
 # The GPU campaign in parts of under ten minutes: repeat the command until it says that it is done.
-#   benchmarks/gpu.sh [SECONDS] [--source=crop_part1.tar]
+#   benchmarks/gpu.sh [SECONDS] [--copy_to=FOLDER] [--source=crop_part1.tar]
 #   benchmarks/gpu.sh --dry-run --out=FILE      tiny and on CPU, for testing
+# It first installs the wheels and copies the packed faces that benchmarks/gpu_package.py has made, where they are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=540
 case "${1:-}" in [0-9]*) seconds=$1; shift ;; esac
+python=${PYTHON:-python3} package=${PACKAGE:-scratch/gpu} site=$PWD/runs/gpu/site
+if [ -d "$package/wheels" ] && [ ! -e "$site/.complete" ]; then
+  "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" \
+    "$package"/wheels/*.whl
+  touch "$site/.complete"
+fi
+if [ -d "$site" ]; then export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"; fi
+for data in crop_part1 fairface utkface; do
+  if [ -d "$package/$data" ]; then mkdir -p runs/gpu/data && cp -ru "$package/$data/." runs/gpu/data; fi
+done
 # Compiled programs of stopped points; only whole programs are cached, because compile_cached refers to those.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$PWD/runs/gpu/jax}"
 export JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES=none
 export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR-$PWD/runs/gpu/torch}"
-exec "${PYTHON:-python}" -m benchmarks.campaign gpu --seconds="$seconds" "$@"
+exec "$python" -m benchmarks.campaign gpu --seconds="$((seconds - SECONDS))" "$@"

@@ -1,5 +1,7 @@
-"""The measuring machine: processor, GPU and Python."""
+"""The measuring machine: processor, GPU and Python; and the time that a campaign leaves to a point."""
 
+import concurrent.futures
+import math
 import os
 import pathlib
 import platform
@@ -10,10 +12,13 @@ import sys
 from agegender_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]
+AGAIN = 75  # exit code: not done yet, run again
+POINT_SECONDS = "POINT_SECONDS"  # variable of the environment: when the campaign ends a point
 FREE = "see what else uses the GPU (nvidia-smi), and what JAX finds: python -c 'import jax; print(jax.devices())'"
 STARTS = {  # program, expected last word, installation
     "JAX": (
-        "import jax; from benchmarks import throughput; print(jax.default_backend())",
+        "import jax; from agegender_jax import extras; extras.check('train'); from agegender_jax.data import builder; "
+        "from benchmarks import throughput; print(jax.default_backend())",
         "gpu",
         "pip install '.[cuda13]'",
     ),
@@ -45,15 +50,26 @@ def gpu_name() -> str | None:
     return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
 
 
+def seconds_left() -> float:
+    """Return the seconds that the campaign leaves to this point from its start, infinite outside of a campaign."""
+    return float(os.environ.get(POINT_SECONDS, math.inf))
+
+
 def check_gpu() -> None:
     """Raise ConfigError unless the benchmark imports and JAX and PyTorch find a GPU, each in its own process."""
-    for name, (code, expected, fix) in STARTS.items():
-        try:
-            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-        except subprocess.TimeoutExpired as error:
-            raise ConfigError(f"{name} has not started after 120 s", sys.executable, FREE) from error
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise ConfigError(f"{name} does not start: {last}", sys.executable, fix)
-        if done.stdout.split()[-1:] != [expected]:
-            raise ConfigError(f"{name} finds no GPU", sys.executable, f"{fix}; {FREE}")
+    with concurrent.futures.ThreadPoolExecutor(len(STARTS)) as pool:
+        for _ in pool.map(_check_start, STARTS):
+            pass
+
+
+def _check_start(name: str) -> None:
+    code, expected, fix = STARTS[name]
+    try:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"{name} has not started after 120 s", sys.executable, FREE) from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ConfigError(f"{name} does not start: {last}", sys.executable, fix)
+    if done.stdout.split()[-1:] != [expected]:
+        raise ConfigError(f"{name} finds no GPU", sys.executable, f"{fix}; {FREE}")

@@ -1,6 +1,8 @@
 """The measurements of the campaigns."""
 
 import dataclasses
+import math
+import pathlib
 import shlex
 from collections.abc import Iterator
 
@@ -15,6 +17,19 @@ TINY = {
     "eval.batch_size": 8,
 }
 
+LIMIT = 178.0  # seconds of a GPU point
+DATA = "runs/gpu/data"  # where gpu.sh copies the packed faces
+CROP_PART1, FAIRFACE = f"{DATA}/crop_part1.tar.gz", f"{DATA}/fairface.zip"
+CROP_PART1_128, UTKFACE = f"{DATA}/128/crop_part1.zip", f"{DATA}/128/UTKFace.zip"
+FAIRFACE_RECIPE = {  # that of the weights in the package, at the size of the chips
+    "num_epochs": 20,
+    "data.image_size": 112,
+    "augment.colour": 0.1,
+    "augment.grey": 0.02,
+    "augment.erasing": 0.0,
+    "eval.every_epochs": 4,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -24,7 +39,9 @@ class Point:
       fields: of the config; without fields there is no --config.
       flags: of the program.
       seconds: approximate duration.
-      config: config file and variants.
+      config: config file and variants; "" for a program that chooses its own.
+      limit: seconds after which it is ended.
+      needs: files without which it is left out, relative to the repository.
     """
 
     program: str
@@ -32,10 +49,12 @@ class Point:
     flags: dict = dataclasses.field(default_factory=dict)
     seconds: float = 120.0
     config: str = "configs/ran.py"
+    limit: float = math.inf
+    needs: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> list[str]:
-        config = [f"--config={self.config}"] if self.fields else []
+        config = [f"--config={self.config}"] if self.fields and self.config else []
         fields = [f"--config.{name}={value}" for name, value in self.fields.items()]
         return [*config, *fields, *(f"--{name}={value}" for name, value in self.flags.items())]
 
@@ -45,11 +64,19 @@ class Point:
         return shlex.join(["python", "-m", self.program, *self.arguments])
 
 
-def bench(what: str, model: str, size: int, batch: int, dtype: str = "float32", steps: int = 20, **flags) -> Point:
+def bench(
+    what: str,
+    model: str,
+    size: int,
+    batch: int,
+    dtype: str = "float32",
+    steps: int = 20,
+    seconds: float | None = None,
+) -> Point:
     fields = {"model.name": model, "data.image_size": size, "model.dtype": dtype}
     fields["eval.batch_size" if what == "evaluate" else "batch_size"] = batch
-    seconds = 240.0 if model.startswith("ran") else 180.0  # torch.compile and XLA's autotuning, before any step
-    return Point("launch.benchmark", fields, {"what": what, "steps": steps, "against": "torch", **flags}, seconds)
+    seconds = seconds or (240.0 if model.startswith("ran") else 180.0)
+    return Point("launch.benchmark", fields, {"what": what, "steps": steps, "against": "torch"}, seconds)
 
 
 def cpu_points() -> Iterator[Point]:
@@ -70,38 +97,64 @@ def fit_points() -> Iterator[Point]:
 
 
 def gpu_points(source: str) -> Iterator[Point]:
-    """Yield the GPU measurements, most important first."""
+    """Yield the GPU measurements, most important first, each ended after LIMIT seconds.
+
+    Args:
+      source: of the paper's job.
+    """
+    return (dataclasses.replace(point, limit=LIMIT) for point in _gpu_points(source))
+
+
+def _gpu_points(source: str) -> Iterator[Point]:
     nets = ("ran56", "resnet50")
-    for dtype in ("bfloat16", "float32"):
-        for batch in (256, 16):
-            yield from (bench("train", net, 224, batch, dtype, steps=50) for net in nets)
-    for dtype in ("bfloat16", "float32"):
-        yield from (bench("evaluate", net, 224, 256, dtype, steps=50) for net in nets)
-    yield Point("benchmarks.limits")
+    yield Point("benchmarks.limits", seconds=40)
+    yield full_size("crop_part1", CROP_PART1, {"eval.every_epochs": 5})
+    yield full_size("fairface", FAIRFACE, FAIRFACE_RECIPE)
+    yield full_size("utkface", CROP_PART1_128, {"num_epochs": 25, "eval.every_epochs": 5}, UTKFACE)
+    resumed = {"data.source": CROP_PART1}
+    yield Point("benchmarks.resume", resumed, seconds=150, config="configs/best.py:ran,gpu", needs=(CROP_PART1,))
+    for batch in (256, 16):
+        yield from (bench("train", net, 224, batch, "bfloat16", steps=50, seconds=150) for net in nets)
+    faces = {"model.name": "ran56", "data.image_size": 200, "data.source": source}
+    job = faces | {"log.figures": False}
+    yield Point("benchmarks.job", job | {"batch_size": 16, "model.dtype": "bfloat16"}, seconds=150)
+    yield from (bench("evaluate", net, 224, 256, "bfloat16", steps=50, seconds=90) for net in nets)
+    for batch in (256, 16):
+        yield from (bench("train", net, 224, batch, "float32", steps=50, seconds=150) for net in nets)
+    yield from (bench("evaluate", net, 224, 256, "float32", steps=50, seconds=90) for net in nets)
     for batch in (256, 16):
         for net in nets:
             fields = bench("train", net, 224, batch, "bfloat16").fields
             yield Point("benchmarks.kernels", fields, {"steps": 10})
-    faces = {"model.name": "ran56", "data.image_size": 200, "data.source": source}
-    fed = faces | {"batch_size": 256}
-    yield Point(
-        "launch.benchmark", fed, {"what": "input", "steps": 100}, seconds=300
-    )  # includes generating and preparing faces
+    yield Point("launch.benchmark", faces | {"batch_size": 256}, {"what": "input", "steps": 100})
     for dtype in ("bfloat16", "float32"):
         for batch in (16, 256):
             fed = faces | {"batch_size": batch, "model.dtype": dtype}
-            yield Point("benchmarks.job", fed, seconds=360)
-            yield Point("launch.benchmark", fed, {"what": "fit", "steps": 90}, seconds=240)
+            if (dtype, batch) != ("bfloat16", 16):
+                yield Point("benchmarks.job", fed | {"log.figures": False}, seconds=150)
+            yield Point("launch.benchmark", fed, {"what": "fit", "steps": 90}, seconds=150)
     for net in models.list():
         if net not in nets:
-            point = bench("train", net, 32 if net.endswith("_cifar") else 224, 256, "bfloat16", steps=50)
+            point = bench("train", net, 32 if net.endswith("_cifar") else 224, 256, "bfloat16", steps=50, seconds=150)
             if net in WITHOUT_TORCH:
                 del point.flags["against"]
             yield point
 
 
-def tiny(points: Iterator[Point]) -> Iterator[Point]:
-    """Yield one small point of each kind without PyTorch and without data, for testing."""
+def full_size(name: str, source: str, fields: dict, train_on: str = "") -> Point:
+    """Return the training of both nets of configs/best.py on a source, as far as it goes in LIMIT seconds."""
+    flags = {"source": source, "folder": f"runs/gpu/{name}"} | ({"train_on": train_on} if train_on else {})
+    needs = (source, train_on) if train_on else (source,)
+    fields = {"log.figures": False} | fields
+    return Point("benchmarks.full_size", fields, flags, seconds=LIMIT, config="", needs=needs)
+
+
+def tiny(points: Iterator[Point], folder: pathlib.Path) -> Iterator[Point]:
+    """Yield one small point of each kind without PyTorch and on synthetic faces, for testing.
+
+    Args:
+      folder: of runs.
+    """
     seen = set()
     for point in points:
         kind = (point.program, point.flags.get("what"))
@@ -110,4 +163,8 @@ def tiny(points: Iterator[Point]) -> Iterator[Point]:
             faces = {"data.source": "synthetic:100"} if "data.source" in point.fields else {}
             flags = {name: value for name, value in point.flags.items() if name != "against"}
             flags |= {"steps": 2} if "steps" in flags else {}
-            yield Point(point.program, point.fields and point.fields | TINY | faces, flags)
+            if point.program == "benchmarks.full_size":
+                flags |= {"source": "synthetic:100", "folder": str(folder / "faces")}
+                faces = {"num_epochs": 2, "eval.every_epochs": 2, "log.every_steps": 5}
+            fields = point.fields and point.fields | TINY | faces
+            yield dataclasses.replace(point, fields=fields, flags=flags, needs=())

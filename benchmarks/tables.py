@@ -3,7 +3,7 @@
 
 def all_of(results: dict) -> str:
     """Return all tables that have rows."""
-    tables = (table(results) for table in (throughput, kernels, fed))
+    tables = (table(results) for table in (full_size, resumed, throughput, kernels, fed))
     return "\n\n".join(table for table in tables if table.count("\n") > 1)
 
 
@@ -62,6 +62,32 @@ def fed(results: dict) -> str:
             (line["steps"], 0),
         )
         rows.append([*_point(line), *_cells(numbers)])
+    return _markdown(rows)
+
+
+def full_size(results: dict) -> str:
+    """Return the scores on test, with 95 % intervals, of the nets that a campaign trained."""
+    head = "trained on, net, pixels, batch, dtype, epochs, images/s, n, age, within one, gender, AABD"
+    rows = [head.split(", "), ["---", "---", *["--:"] * 2, "---", *["--:"] * 3, *["---"] * 4]]
+    for line in _results(results, "full_size"):
+        for net in line["nets"].values():
+            counts = [str(net["epochs"]), f"{net['images_per_second']:,.0f}", f"{net['n']:,}"]
+            names = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")
+            scores = [_with_interval(net, name) for name in names]
+            rows.append([line["source"]["name"], *_point(net), *counts, *scores])
+    return _markdown(rows)
+
+
+def resumed(results: dict) -> str:
+    """Return whether resumed trainings are equal, and the rate of deterministic ones relative to the full-size ones."""
+    head = "net, pixels, batch, dtype, killed after step, equal, images/s, of not deterministic"
+    rows = [head.split(", "), ["---", *["--:"] * 2, "---", "--:", "---", *["--:"] * 2]]
+    trained = [net for line in _results(results, "full_size") for net in line["nets"].values()]
+    for line in _results(results, "resume"):
+        plain = next((net["images_per_second"] for net in trained if _point(net) == _point(line)), None)
+        rate = line["images_per_second"]
+        equal = ["yes" if line["equal"] else "no", *_cells(((rate, 0), (rate / plain if plain else None, 2)))]
+        rows.append([*_point(line), str(line["killed_after"]), *equal])
     return _markdown(rows)
 
 

@@ -1,5 +1,6 @@
-"""The campaigns of measurements, tiny: what they keep, what ends with them, and how they read traces."""
+"""The campaigns of measurements, tiny: what they keep, what ends with them, what comes back, how they read traces."""
 
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -11,14 +12,31 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
+import numpy as np
 import programs
 import pytest
 from benchmark_line import check_line
+from PIL import Image
 
-from agegender_jax import models, synthetic
-from agegender_jax.configs import ran
-from agegender_jax.errors import ConfigError
-from benchmarks import campaign, job, kernels, layers, machine, points, tables
+from agegender_jax import checkpoint, ensemble, loading, models, synthetic
+from agegender_jax import config as config_lib
+from agegender_jax.configs import best, ran
+from agegender_jax.data.prepare import prepare
+from agegender_jax.errors import CheckpointError, ConfigError, DataError
+from benchmarks import (
+    campaign,
+    gpu_package,
+    job,
+    kernels,
+    layers,
+    machine,
+    pack_faces,
+    points,
+    results_copy,
+    small_weights,
+    tables,
+)
 
 POINTS = [points.Point("some.program", {"seed": i}, seconds=100.0) for i in range(3)]
 
@@ -57,6 +75,122 @@ def test_a_point_that_outlasts_its_turn(tmp_path):
     assert campaign.campaign(POINTS, path, 150.0, run)
     assert json.loads(path.read_text())["points"][POINTS[1].command]["error"] == "took more than 150 s"
     assert all(0 < timeout <= 150 for timeout in values)
+
+
+def test_a_shorter_point_takes_the_time_that_is_left(tmp_path):
+    path = tmp_path / "gpu.json"
+    long = points.Point("long", seconds=100.0)
+    short = points.Point("short", seconds=5.0)
+    assert not campaign.campaign([POINTS[0], long, short], path, 50.0, lambda point, timeout: {})
+    assert list(json.loads(path.read_text())["points"]) == [POINTS[0].command, short.command]
+
+
+def test_limits_and_files_of_points(tmp_path, capsys):
+    path, values = tmp_path / "gpu.json", {}
+
+    def run(point, timeout):
+        values[point.program] = timeout
+        if point.program == "slow":
+            raise subprocess.TimeoutExpired("x", timeout)
+        return {}
+
+    absent = points.Point("absent", needs=("benchmarks/gpu.sh", "no/such.zip"))
+    slow = points.Point("slow", limit=3.0)
+    assert campaign.campaign([absent, POINTS[0], slow, POINTS[1]], path, math.inf, run)
+    assert values == {"some.program": None, "slow": 3.0}
+    assert json.loads(path.read_text())["points"][slow.command]["error"] == "took more than 3 s"
+    assert "left out, without no/such.zip" in capsys.readouterr().out
+
+
+def test_a_training_in_several_starts(tmp_path):
+    """It is started again at once while there is time, and in the next run of the campaign otherwise."""
+    path, starts = tmp_path / "gpu.json", []
+
+    def run(point, timeout):
+        starts.append(timeout)
+        if len(starts) % 3:
+            raise campaign.Unfinished("ran was stopped")
+        return {"what": "train"}
+
+    long = points.Point("long", limit=178.0)
+    assert not campaign.campaign([long], path, campaign.CONTINUE - 1, run) and not path.exists()
+    assert campaign.campaign([long], path, 500.0, run)
+    assert len(starts) == 3 and starts[1:] == [178.0, 178.0]
+    assert long.command in json.loads(path.read_text())["points"]
+
+
+def test_a_point_learns_its_time_and_may_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(campaign, "ROOT", tmp_path)
+    (tmp_path / "timed.py").write_text("import os; print(os.environ['POINT_SECONDS'])")
+    assert campaign.run_apart(points.Point("timed"), 99.5) == 99.5
+    (tmp_path / "stopped.py").write_text(f"import sys; sys.exit({campaign.AGAIN})")
+    with pytest.raises(campaign.Unfinished):
+        campaign.run_apart(points.Point("stopped"), 100)
+
+
+def test_what_comes_back(tmp_path, monkeypatch):
+    """The results each time, the nets once, as far as the folder has room."""
+    monkeypatch.setattr(results_copy, "FILES", 4)
+    made = [tmp_path / name for name in ("a.part", "b.part", "c.part", "d.part")]
+    for path in made:
+        path.write_bytes(b"x" * 100)
+    entries = {"first": made[:2], "second": made[2:], "none": []}
+    points = {command: {"result": {"files": [str(path) for path in paths]}} for command, paths in entries.items()}
+    results = tmp_path / "gpu.json"
+    copy = results_copy.ResultsCopy(results, tmp_path / "one")
+    copy()  # nothing is measured yet
+    results.write_text(json.dumps({"points": points | {"failed": {"error": "no"}}}))
+    copy()
+    copy()
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["a.part", "b.part", "gpu.json"]
+    results_copy.ResultsCopy(results, tmp_path / "two")()
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["c.part", "d.part", "gpu.json"]
+    monkeypatch.setattr(results_copy, "BYTES", 150)
+    (tmp_path / "gpu.copied").unlink()
+    results_copy.ResultsCopy(results, tmp_path / "three")()
+    assert [path.name for path in (tmp_path / "three").iterdir()] == ["gpu.json"]
+
+
+def test_the_size_of_a_package(tmp_path, monkeypatch, capsys):
+    for folder, size in (("wheels", 1000), ("crop_part1", 2000), ("fairface", 5000)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_bytes(b"x" * size)
+    measured = gpu_package.sizes(tmp_path)
+    tree = measured["crop_part1"][0]
+    assert measured == {"crop_part1": (tree, 1000, 2000), "fairface": (tree, 1000, 5000)}
+    assert 2**20 < tree < 64 * 2**20
+    gpu_package.check(measured)
+    monkeypatch.setattr(gpu_package, "LIMIT", tree + 4000)
+    with pytest.raises(ConfigError, match="with fairface\n"):
+        gpu_package.check(measured)
+
+
+def test_nets_that_come_back(tmp_path, monkeypatch):
+    """Kernels of convolutions as bfloat16, in which the net uses them; all else is as it was."""
+    draw = np.random.default_rng(0)
+    kernel = draw.normal(0, 0.02, (3, 3, 8, 16)).astype(np.float32)
+    others = {"bias": draw.normal(size=16).astype(np.float32), "kernel": draw.normal(size=(16, 3)).astype(np.float32)}
+    config = {"model": {"dtype": "bfloat16"}}
+    (tmp_path / "splits.csv").write_text("a\n")
+    (tmp_path / "results.json").write_text("{}")
+    saved = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    ema = {"params": {"conv": {"kernel": kernel}, "head": others}, "batch_stats": {}}
+    saved.save(7, {"params": {"conv": {"kernel": -kernel}}, "ema": ema}, config, {"calibrated_loss": 1.0})
+    saved.close()
+    monkeypatch.setattr(small_weights, "PART", 2000)
+    files = small_weights.store({"ran": tmp_path, "resnet": tmp_path}, "faces", tmp_path / "back")
+    assert len(files) == 5 and all(path.stat().st_size <= 2000 for path in files[:-1])
+    assert [path.name for path in small_weights.restore(tmp_path / "back", tmp_path / "out")] == ["ran", "resnet"]
+    restored = tmp_path / "out" / "faces" / "resnet"
+    assert (restored / "splits.csv").read_text() == "a\n" and (restored / "results.json").exists()
+    variables, stored_config, step = checkpoint.load_variables(restored / "checkpoints")
+    assert stored_config == config and step == 7
+    exact = kernel.astype(jnp.bfloat16).astype(np.float32)
+    assert np.array_equal(variables["params"]["conv"]["kernel"], exact) and not np.array_equal(exact, kernel)
+    assert all(np.array_equal(variables["params"]["head"][name], value) for name, value in others.items())
+    files[0].unlink()
+    with pytest.raises(CheckpointError, match="parts are missing"):
+        small_weights.restore(tmp_path / "back", tmp_path / "again")
 
 
 def test_results_that_are_not_recorded(tmp_path, capsys):
@@ -135,17 +269,30 @@ def test_the_points_of_the_campaigns():
         "--config.model.dtype=float32 --config.batch_size=16 --what=train --steps=30 --against=torch"
     )
     gpu = list(points.gpu_points("synthetic:9750"))
-    assert [(p.fields["model.name"], p.fields["model.dtype"], p.fields["batch_size"]) for p in gpu[:4]] == [
+    assert all(point.seconds <= point.limit < 180 for point in gpu)
+    assert len({point.command for point in gpu}) == len(gpu)
+    assert [point.program.partition(".")[2] for point in gpu[:12]] == [
+        *("limits", "full_size", "full_size", "full_size", "resume"),
+        *("benchmark", "benchmark", "benchmark", "benchmark", "job", "benchmark", "benchmark"),
+    ]
+    assert [(p.fields["model.name"], p.fields["model.dtype"], p.fields["batch_size"]) for p in gpu[5:9]] == [
         ("ran56", "bfloat16", 256),
         ("resnet50", "bfloat16", 256),
         ("ran56", "bfloat16", 16),
         ("resnet50", "bfloat16", 16),
     ]
     assert {point.fields.get("model.name", "ran56") for point in gpu} == set(models.list())
-    assert all(point.seconds <= 360 for point in gpu)  # of the 540 of a turn
-    assert all(p.seconds >= 240 for p in gpu if "against" in p.flags and p.fields["model.name"].startswith("ran"))
-    with_faces = [point for point in gpu if "data.source" in point.fields]
-    assert with_faces[0].flags["what"] == "input" and with_faces[0].seconds >= 300  # draws them, before any job
+    assert gpu[1].command == (
+        "python -m benchmarks.full_size --config.log.figures=False --config.eval.every_epochs=5 "
+        "--source=runs/gpu/data/crop_part1.tar.gz --folder=runs/gpu/crop_part1"
+    )
+    assert gpu[1].needs == ("runs/gpu/data/crop_part1.tar.gz",) and len(gpu[3].needs) == 2
+    for point in (point for point in gpu if point.program == "benchmarks.full_size"):  # each net takes all fields
+        for net in ("ran", "resnet"):
+            config = best.get_config(f"{net},gpu")
+            config.update_from_flattened_dict(point.fields)
+            config_lib.validate(config)
+            assert config.model.width == 1 and config.model.dtype == "bfloat16"
     assert next(points.fit_points()).arguments == [
         "--config=configs/quickstart.py:resnet",
         "--config.batch_size=16",
@@ -178,14 +325,81 @@ def test_shares_of_what_the_machine_reaches():
     assert tables.share(result, line | {"gflops_per_second": None}) is None
 
 
+def check_nets(line, tmp_path):
+    """The restored runs predict as the trained ones do, and take an evaluation."""
+    assert set(line["nets"]) == {"ran", "resnet"} and line["nets"]["ran"]["n"] == 10
+    (ran_run, _) = small_weights.restore(tmp_path / "copied", tmp_path / "restored")
+    trained, again = loading.load(tmp_path / "dry-run" / "faces" / "ran"), loading.load(ran_run)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    probs = [ensemble.predict(model, variables, images) for model, variables, _ in (trained, again)]
+    assert np.array_equal(probs[0].age, probs[1].age) and np.array_equal(probs[0].gender, probs[1].gender)
+    done = programs.run("evaluate", f"--workdir={ran_run}", f"--out={tmp_path / 'evaluation'}")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "evaluation" / "results.json").read_text())["models"][0]
+    assert scores["aabd"] == line["nets"]["ran"]["aabd"]
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_stopped_training_continues(tmp_path, monkeypatch):
+    """At the time limit both nets save and stop; the next start of the same point ends them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (point,) = (p for p in points.tiny(points.gpu_points(""), tmp_path) if p.program == "benchmarks.full_size")
+    point = dataclasses.replace(point, fields=point.fields | {"num_epochs": 400, "eval.every_epochs": 400})
+    stops = 0
+    while stops < 20:
+        try:
+            result = campaign.run_apart(point, 60.0)
+            break
+        except campaign.Unfinished:
+            stops += 1
+    assert stops and result["nets"]["ran"]["steps"] == 4000 and result["nets"]["ran"]["starts"] > 1
+
+
+@pytest.mark.slow
+def test_packed_faces_have_the_split_of_the_originals(tmp_path):
+    faces = synthetic.write_faces(tmp_path / "a", 40, seed=0, size=64)
+    Image.open(faces[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "a" / "1_0_0_20170101000000000.jpg")
+    for i, path in enumerate(synthetic.write_faces(tmp_path / "b", 20, seed=1, size=64)):
+        path.rename(path.with_name(f"{i}.jpg"))
+    rows = [f"{i}.jpg,{('0-2', '20-29', 'more than 70')[i % 3]},Male,East Asian" for i in range(20)]
+    (tmp_path / "b" / "labels.csv").write_text("\n".join(["file,age,gender,race", *rows]))
+    both, cache = f"{tmp_path / 'a'},{tmp_path / 'b'}", str(tmp_path / "cache")
+    for source, name in ((str(tmp_path / "a"), "a.tar.gz"), (both, "both.zip"), (str(tmp_path / "b"), "b.zip")):
+        assert pack_faces.pack(source, tmp_path / "packed" / name, 48, 80) > 0
+        counts = pack_faces.compare_splits(source, str(tmp_path / "packed" / name), cache)
+        assert counts["test"] == counts["val"] > 0 and counts["train"] > counts["val"]
+    with pytest.raises(DataError, match="labels are in a CSV"):
+        pack_faces.pack(both, tmp_path / "packed" / "both.tar.gz", 48, 80)
+    packed = tmp_path / "packed" / "both.zip"
+    plain = prepare(str(packed), str(tmp_path / "other"))  # without the originals' hashes the split is another one
+    with_hashes = pack_faces.prepare(str(packed), cache)
+    assert sorted(plain.file) == sorted(with_hashes.file) and set(plain.content).isdisjoint(with_hashes.content)
+    assert len(set(with_hashes.group)) == 60  # the mirrored copy is in its original's group
+    joined = f"{tmp_path / 'packed' / 'b.zip'},{tmp_path / 'packed' / 'a.tar.gz'}"
+    together = pack_faces.prepare(joined, cache)
+    assert {file: content for file, content in zip(together.file, together.content, strict=True)} == {
+        file: content for file, content in zip(with_hashes.file, with_hashes.content, strict=True)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_dry_run_of_the_gpu_campaign(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     out = tmp_path / "dry.json"
-    assert campaign.main(["gpu", "--dry-run", f"--out={out}"]) == 0
+    assert campaign.main(["gpu", "--dry-run", f"--out={out}", f"--copy_to={tmp_path / 'copied'}"]) == 0
     result = [point["result"] for point in json.loads(out.read_text())["points"].values()]
-    assert [line["what"] for line in result] == ["train", "evaluate", "limits", "kernels", "input", "job", "fit"]
+    assert [line["what"] for line in result] == [
+        *("limits", "full_size", "resume", "train", "job", "evaluate", "kernels", "input", "fit")
+    ]
     by = {line["what"]: line for line in result}
+    assert by["resume"]["equal"] and by["resume"]["killed_after"] >= 40 and by["resume"]["arrays"] > 20
+    check_nets(by["full_size"], tmp_path)
+    copied = sorted(path.name for path in (tmp_path / "copied").iterdir())
+    assert copied == ["dry.json", "faces-ran.00.part", "faces-resnet.00.part", "faces.tar.gz"]
+    tables_text = tables.all_of(json.loads(out.read_text()))
+    assert "| synthetic | levi_hassner | 32 | 8 | bfloat16 | 2 |" in tables_text and "| yes |" in tables_text
     assert by["limits"]["jax"]["matmul_float32"] > 0 and by["limits"]["decoded_images_per_second"]["one_thread"] > 0
     assert 0 < sum(kernel["share"] for kernel in by["kernels"]["kernels"]) <= 1 + 1e-9
     assert by["kernels"]["gflops"] > 0 and by["kernels"]["gb_per_second"] > 0
