@@ -164,7 +164,7 @@ def test_impossible_cards_of_others_are_refused(shipped, tmp_path):
             Predictor(weights="own", weights_dir=tmp_path)
 
     refuses("its digest is of another content", {"digest": "0" * 64})
-    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}):
+    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}, {"members": ["a", "a"]}):
         refuses("card of the weights is damaged", fields)
     parts = ({}, {"data": {}}, {"data": {"image_size": "x"}}, {"data": {"image_size": 32}, "eval": {"views": "all"}})
     for part in parts:
@@ -189,6 +189,8 @@ def test_bad_arguments_are_refused(shipped):
             calibrate._check_name(name, ["ran", "resnet"])
     with pytest.raises(CheckpointError, match="no run in the workdir"):
         Predictor("runs/absent")
+    with pytest.raises(ConfigError, match="a run is named twice"):
+        Predictor("runs/absent", "runs/../runs/absent")
 
 
 def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsys, photo):

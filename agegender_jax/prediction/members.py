@@ -59,11 +59,14 @@ def from_runs(
 
     Raises:
       CheckpointError: a run has no usable checkpoint.
-      ConfigError: a net whose age head is fed the true gender predicts nothing.
+      ConfigError: a run is named twice, or a net whose age head is fed the true gender predicts nothing.
     """
     members = []
-    for workdir in workdirs:
-        folder = files.expand(workdir, str(workdir))
+    folders = [files.expand(workdir, str(workdir)) for workdir in workdirs]
+    for i, folder in enumerate(folders):
+        if folder.resolve() in [earlier.resolve() for earlier in folders[:i]]:
+            raise ConfigError(f"a run is named twice: {folder.resolve()}", str(workdirs[i]), "name each run once")
+    for folder in folders:
         if not folder.is_dir():
             raise CheckpointError("there is no run in the workdir", str(folder), "train first, or name another run")
         model, variables, config, step = loading.load_checkpoint(folder, checkpoint)
@@ -73,7 +76,7 @@ def from_runs(
         digest = loading.checkpoint_digest(folder, step)
         name = folder.resolve().name
         members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
-    fitted = _read(files.expand(workdirs[0], str(workdirs[0])) / ANSWERS)
+    fitted = _read(folders[0] / ANSWERS)
     for name in ("ensembles", ensemble_key(workdirs)):
         part = fitted.get(name)
         fitted = part if isinstance(part, dict) else {}

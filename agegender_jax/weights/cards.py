@@ -79,6 +79,8 @@ def _checked(card: Card) -> Card:
         raise ValueError(f"chip_size {card.chip_size}")
     if card.members is not None and not card.members:
         raise ValueError("an ensemble without members")
+    if len(set(card.members or ())) < len(card.members or ()):
+        raise ValueError("an ensemble names a member twice")
     return card
 
 

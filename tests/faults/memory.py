@@ -2,8 +2,10 @@
 
 import gc
 import os
+import pathlib
 import threading
 
+import drawn_photos
 import numpy as np
 
 from tests.faults import in_process, jobs
@@ -11,6 +13,8 @@ from tests.faults.registry import Outcome, point
 
 WARM = 0.25  # share of the steps before which nothing is compared
 LIMIT = 1.0  # MB in 100 steps
+COUNTS = "handles", "threads", "shared", "compiled"
+PICTURES = 8  # different ones of a folder of many
 
 
 def resident():
@@ -19,8 +23,14 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def shared():
+    """Return the number of this process's mappings of shared memory."""
+    with open("/proc/self/maps") as file:
+        return sum("/dev/shm/" in line for line in file)
+
+
 class Samples:
-    """Memory, handles, threads and compilations at chosen moments."""
+    """Memory, handles, threads, shared memory and compilations at chosen moments."""
 
     def __init__(self):
         from jax import monitoring
@@ -33,22 +43,19 @@ class Samples:
 
     def take(self, step):
         gc.collect()
-        self.rows.append((step, resident(), len(os.listdir("/proc/self/fd")), threading.active_count(), self.compiled))
+        counts = len(os.listdir("/proc/self/fd")), threading.active_count(), shared(), self.compiled
+        self.rows.append((step, resident(), *counts))
 
     def summary(self):
         """Return the slope of the memory, and the change of each count, after the warm-up."""
         rows = np.array(self.rows)
         rows = rows[rows[:, 0] >= WARM * rows[-1, 0]]
         slope = np.polyfit(rows[:, 0], rows[:, 1], 1)[0] * 100
-        handles, threads, compiled = (
-            rows[len(rows) // 2 :, i].max() - rows[: len(rows) // 2, i].max() for i in (2, 3, 4)
-        )
-        return {
-            "mb_in_100": round(float(slope), 3),
-            "handles": int(handles),
-            "threads": int(threads),
-            "compiled": int(compiled),
+        grown = {
+            name: int(rows[len(rows) // 2 :, i].max() - rows[: len(rows) // 2, i].max())
+            for i, name in enumerate(COUNTS, 2)
         }
+        return {"mb_in_100": round(float(slope), 3), "mb_at_the_end": round(rows[-1, 1])} | grown
 
 
 def train(folder, steps):
@@ -81,9 +88,40 @@ def predict(folder, count):
     return samples.summary()
 
 
+def answer(folder, count):
+    """Answer about the faces that the detector finds in `count` pictures of one folder."""
+    import small_weights
+
+    from agegender_jax import weights
+    from agegender_jax.run import predict as command
+    from agegender_jax.run import row_files
+
+    path = pathlib.Path(folder)
+    for name in ("photos", "weights"):
+        (path / name).mkdir()
+    weights.FOLDER = small_weights.write(path / "weights")
+    for i in range(count):
+        photo = path / "photos" / f"{i:05}.png"
+        if i < PICTURES:
+            photo.write_bytes(drawn_photos.encode(drawn_photos.face(2 + i, 96)))
+        else:
+            os.link(path / "photos" / f"{i % PICTURES:05}.png", photo)
+    samples, write, done = Samples(), row_files.RowFiles.write, [0]
+
+    def counted(rows, new):
+        write(rows, new)
+        done[0] += 1
+        if done[0] % (count // 40) == 0:
+            samples.take(done[0])
+
+    row_files.RowFiles.write = counted
+    summary = command.predict([str(path / "photos")], workdirs=[], out=str(path / "out"))
+    return samples.summary() | {"statuses": summary["statuses"]}
+
+
 def judge(trials, figures):
     failures = [f"{figures['mb_in_100']} MB in 100"] if figures["mb_in_100"] >= LIMIT else []
-    failures += [f"{figures[name]} more {name}" for name in ("handles", "threads", "compiled") if figures[name] > 0]
+    failures += [f"{figures[name]} more {name}" for name in COUNTS if figures[name] > 0]
     return Outcome(trials, failures, figures)
 
 
@@ -95,3 +133,12 @@ def training(trials, rng, folder):
 @point("predictions of one picture each: below 1 MB in 100; handles and programs constant", 0, 2000)
 def predicting(trials, rng, folder):
     return judge(trials, jobs.call(predict, str(folder), trials))
+
+
+@point("pictures of one folder, their faces detected: below 1 MB in 100; handles and programs constant", 0, 5000)
+def folder_of_pictures(trials, rng, folder):
+    figures = jobs.call(answer, str(folder), trials)
+    outcome = judge(trials, figures)
+    found = figures["statuses"].get("ok", 0) + figures["statuses"].get("unsure", 0)
+    outcome.failures += [] if found == trials else [f"a face in {found} pictures"]
+    return outcome

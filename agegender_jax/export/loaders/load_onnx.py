@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import onnxruntime
 
-model, digest = open(sys.argv[1], "rb").read(), open(sys.argv[1] + ".sha256").read().split()[0]
+model, digest = open(sys.argv[1], "rb").read(), open(sys.argv[1] + ".sha256", errors="replace").read(64)
 if hashlib.sha256(model).hexdigest() != digest:
     sys.exit(f"{sys.argv[1]} is damaged: its SHA-256 is not that of {sys.argv[1]}.sha256")
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 
-content, digest = open(sys.argv[1], "rb").read(), open(sys.argv[1] + ".sha256").read().split()[0]
+content, digest = open(sys.argv[1], "rb").read(), open(sys.argv[1] + ".sha256", errors="replace").read(64)
 if hashlib.sha256(content).hexdigest() != digest:
     sys.exit(f"{sys.argv[1]} is damaged: its SHA-256 is not that of {sys.argv[1]}.sha256")
 program = jax.export.deserialize(bytearray(content))
