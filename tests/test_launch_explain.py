@@ -5,9 +5,11 @@ import json
 import os
 import types
 
+import drawn_photos
 import numpy as np
 import programs
 import pytest
+import small_weights
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from programs import check
@@ -17,6 +19,8 @@ from agegender_jax.data.decoding import resize
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.explain import maps, sanity
 from agegender_jax.explain.attention import AttentionMaps
+from agegender_jax.photos import faces
+from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import overlay
 from agegender_jax.run import evaluate, explain_evaluation, explained_photos
 from agegender_jax.run import explain as explain_command
@@ -46,6 +50,10 @@ def workdir(tmp_path_factory):
     Image.fromarray(rng.integers(0, 256, (50, 40, 4), dtype=np.uint8)).save(folder / "photos" / UNICODE)
     Image.fromarray(rng.integers(0, 256, (33, 60), dtype=np.uint8)).save(folder / "photos" / "deep" / "grey.jpg")
     return folder
+
+
+def whole(image):
+    return faces.find(image, (32, 40), kind="none")
 
 
 def in_process(workdir, paths, workdirs=None, **options):
@@ -99,8 +107,33 @@ def test_explain_writes_overlays_and_arrays(workdir):
     assert first == again
 
 
+def test_every_face_of_a_photo_is_explained_by_the_weights_of_the_package(workdir, tmp_path):
+    photo = drawn_photos.background(200, 420)
+    for i in range(2):
+        photo = drawn_photos.paste(photo, drawn_photos.face(2 + i), (110 + 200 * i, 100), 160)
+    (tmp_path / "photo.png").write_bytes(drawn_photos.encode(photo))
+    (tmp_path / "empty.png").write_bytes(drawn_photos.encode(photo[:40, :40]))
+    options = {
+        "weights": "one",
+        "weights_dir": small_weights.write(tmp_path),
+        "methods": ["grad_cam"],
+        "heads": ["gender"],
+    }
+    summary = in_process(workdir, [tmp_path / "photo.png", tmp_path / "empty.png"], [], out=str(tmp_path), **options)
+    assert [(image["name"], image["face"]) for image in summary["images"]] == [("photo-face0", 0), ("photo-face1", 1)]
+    assert summary["no_face"] == [str(tmp_path / "empty.png")] and summary["members"][0]["weights"].endswith("/one")
+    expected = Predictor(weights="one", weights_dir=tmp_path)(tmp_path / "photo.png")
+    for image, face in zip(summary["images"], expected, strict=True):
+        with np.load(tmp_path / "one" / f"{image['name']}.npz") as arrays:
+            np.testing.assert_array_equal(arrays["picture"], face.chip)
+        assert image["box"] == pytest.approx(face.box, abs=0.01)
+    assert (tmp_path / "one" / "photo-face1.png").stat().st_size > 1000
+    with pytest.raises(ConfigError, match=r"--out holds other results: explanations of .*/one"):
+        in_process(workdir, [tmp_path / "photo.png"], out=str(tmp_path))
+
+
 def test_pictures_are_prepared_as_for_training(workdir):
-    (photo,) = explained_photos.read([str(workdir / "photos" / UNICODE)], {32, 40})
+    (photo,), _ = explained_photos.read([str(workdir / "photos" / UNICODE)], whole)
     rgba = Image.open(workdir / "photos" / UNICODE)
     white = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
     for size in (32, 40):
@@ -111,7 +144,7 @@ def test_names_that_differ_in_case_only_do_not_collide(workdir):
     for name in ("A.png", "a.jpg"):
         (workdir / "case").mkdir(exist_ok=True)
         Image.new("RGB", (32, 32)).save(workdir / "case" / name)
-    assert [photo.name for photo in explained_photos.read([str(workdir / "case")], {32})] == ["A", "a-2"]
+    assert [photo.name for photo in explained_photos.read([str(workdir / "case")], whole)[0]] == ["A", "a-2"]
 
 
 def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
@@ -119,7 +152,7 @@ def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
     for name in (b"\xff.png", "ö".encode() * 125 + b".png"):
         with open(os.path.join(folder, name), "wb") as file:
             Image.new("RGB", (32, 32)).save(file, "PNG")
-    assert {photo.name for photo in explained_photos.read([str(tmp_path)], {32})} == {"\ufffd", "ö" * 100}
+    assert {photo.name for photo in explained_photos.read([str(tmp_path)], whole)[0]} == {"\ufffd", "ö" * 100}
 
 
 def test_user_errors(workdir, tmp_path):
@@ -127,12 +160,15 @@ def test_user_errors(workdir, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "out").write_text("")
     picture = workdir / "photos" / UNICODE
+    shipped = {"weights_dir": small_weights.write(tmp_path)}
     cases = [
         (DataError, "there is no such image", [tmp_path / "nowhere.jpg"], {}),
         (DataError, "no image in the folder", [tmp_path / "empty"], {}),
         (DataError, "the image cannot be used", [picture, tmp_path / "broken.jpg"], {}),
         (ConfigError, "no image is named", [], {}),
-        (ConfigError, "--workdir is missing", [picture], {"workdirs": []}),
+        (ConfigError, "both runs and weights", [picture], {"weights": "default"}),
+        (ConfigError, "use one of default, one, two", [picture], {"workdirs": [], "weights": "x", **shipped}),
+        (DataError, "no face was found", [picture], {"detector": "yunet"}),
         (ConfigError, "unknown method 'lpr'", [picture], {"methods": ["lpr"]}),
         (ConfigError, "--out cannot be used", [picture], {"out": str(tmp_path / "out")}),
         (CheckpointError, "there is no run", [picture], {"workdirs": [str(tmp_path)]}),

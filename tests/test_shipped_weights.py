@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+import re
+import runpy
+import types
 
 import drawn_photos
 import numpy as np
 import pytest
+import small_weights
+from absl import flags
 
 from agegender_jax import Predictor, weights
+from agegender_jax.errors import ConfigError
 from agegender_jax.prediction.calibration import parse
 
 MEGABYTES = 25
@@ -77,6 +83,31 @@ def test_a_card_says_what_its_users_need(name):
         content = (weights.FOLDER / f"{name}.safetensors").read_bytes()
         assert hashlib.sha256(content).hexdigest() == card.sha256 and about["split_sha256"] and about["command"]
         assert np.isfinite(card.temperatures).all() and about["parameters"] > 0
+
+
+def test_the_command_lists_weights_with_their_scores(tmp_path, monkeypatch, capsys):
+    flag, defined = types.SimpleNamespace(value=None), []
+    monkeypatch.setattr(flags, "DEFINE_string", lambda *options: defined.append(options[0]) or flag)
+    module = runpy.run_module("agegender_jax.cli.weights")
+    module["main"]()
+    out = capsys.readouterr().out
+    assert defined == ["weights_dir"] and out.startswith("default: ") and f"cards: {weights.FOLDER}" in out
+    scores = weights.card("default").about["scores"].values()
+    assert all(f"gender {row['gender_accuracy']:.3f}" in out for row in scores)
+    flag.value = str(small_weights.write(tmp_path))
+    module["main"]()
+    assert capsys.readouterr().out.startswith("default: one + two\none: levi_hassner, width 0.125, 32x32 pixels\n")
+    flag.value = str(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="no weights in the folder"):
+        module["main"]()
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "export", "demo"])
+def test_commands_for_photos_choose_nets_by_the_same_options(command):
+    text = (weights.FOLDER.parent / "cli" / f"{command}.py").read_text()
+    for flag in ("workdir", "weights", "weights_dir", "checkpoint"):
+        assert re.search(rf'^{flag.upper()} = flags.DEFINE_\w+\(\s*"{flag}"', text, re.M), flag
+        assert f"{flag.upper()}.value" in text, flag
 
 
 if __name__ == "__main__":

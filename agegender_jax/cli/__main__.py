@@ -8,7 +8,7 @@ COMMANDS = {
     "evaluate": "score trained nets, alone and as an ensemble",
     "audit": "examine a data source",
     "predict": "predict the age and gender of the faces in photos",
-    "explain": "explain the predictions of trained nets",
+    "explain": "explain the predictions for the faces in photos, or of trained nets",
     "demo": "predict for photos on a local web page",
     "align": "make aligned chips of the faces in pictures",
     "export": "write nets to files for other programs",

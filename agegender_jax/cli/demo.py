@@ -14,6 +14,7 @@ from agegender_jax.cli import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
 WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, as launch.calibrate and export write it.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")
 METHOD = flags.DEFINE_multi_enum(
     "method",
@@ -38,6 +39,7 @@ def main() -> None:
     demo.demo(
         workdirs=WORKDIR.value,
         weights=WEIGHTS.value,
+        weights_dir=WEIGHTS_DIR.value,
         checkpoint=CHECKPOINT.value,
         methods=METHOD.value,
         score=SCORE.value,

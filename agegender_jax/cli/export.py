@@ -1,6 +1,6 @@
 """Write trained nets to files that other programs load.
 
-python -m launch.export --to=onnx [--to=stablehlo] [--to=safetensors] --workdir=runs/ran [--workdir=runs/resnet]
+agegender export --to=onnx [--to=stablehlo] [--to=safetensors] [--workdir=runs/ran …]
 
 Images in, probabilities out: preprocessing, temperatures and the average over several nets are inside. Each file is
 loaded again by a program of ten lines, which is written beside it, and compared with the nets on 64 synthetic faces.
@@ -12,8 +12,9 @@ from absl import flags
 from agegender_jax.cli import app
 
 TO = flags.DEFINE_multi_enum("to", [], ["onnx", "stablehlo", "safetensors"], "Format; repeat for several.")
-WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble.")
-WEIGHTS = flags.DEFINE_string("weights", None, "Name of weights of this package, see `agegender weights`.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, as launch.calibrate and export write it.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
 PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda"], "Of a StableHLO file: some of cpu, cuda, rocm, tpu.")
 OUT = flags.DEFINE_string("out", None, "Output folder. Default: exports/<nets joined by +>.")
@@ -27,6 +28,7 @@ def main() -> None:
     export.export(
         workdirs=WORKDIR.value,
         weights_name=WEIGHTS.value,
+        weights_dir=WEIGHTS_DIR.value,
         to=TO.value,
         platforms=PLATFORMS.value,
         checkpoint=CHECKPOINT.value,

@@ -102,6 +102,11 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
 
 
+def origin(name: str, weights_dir: str | Path | None) -> str:
+    """Return what results call weights: their name, with the path of their folder before it if one was named."""
+    return str(files.expand(weights_dir, "weights_dir").resolve() / name) if weights_dir else name
+
+
 def mean_probs(members: Sequence[Member], images: dict[int, np.ndarray]) -> Probs:
     """Return the average of the members' probabilities, temperatures applied; it may not be computed yet.
 

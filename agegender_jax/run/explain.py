@@ -1,5 +1,6 @@
 """The explain command: explain the predictions of trained nets on photos, as overlays and as arrays."""
 
+import functools
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import explain, files, loading, models, report
+from agegender_jax import explain, files, report
 from agegender_jax.errors import ConfigError
 from agegender_jax.explain.maps import Maps, compute_maps
 from agegender_jax.explain.scoring import areas as compute_areas
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.run import explain_evaluation, explained_photos, members
+from agegender_jax.photos import detector as yunet
+from agegender_jax.photos import faces
+from agegender_jax.run import explained_nets, explained_photos
 from agegender_jax.run.explained_photos import Photo
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
@@ -31,57 +34,67 @@ def explain_photos(
     checkpoint: str,
     out: str | None,
     scores: bool,
+    weights: str | None = None,
+    weights_dir: str | None = None,
+    detector: str | None = None,
+    score: float = yunet.SCORE,
 ) -> dict:
     """Explain the predictions of every net on every photo; write the files to `out` and return explanations.json.
 
-    Each net and photo give `<net>/<photo>.png`, the overlays, and `<net>/<photo>.npz`, see `arrays`.
+    Each net and face give `<net>/<photo>.png`, the overlays, and `<net>/<photo>.npz`, see `arrays`.
 
     Args:
       paths: image files and folders.
-      workdirs: folders of the runs whose nets are explained.
+      workdirs: folders of the runs whose nets are explained; the weights of this package if empty.
       methods: of explain.METHODS; empty for all.
       heads: of explain.HEADS.
-      checkpoint: "best", "latest" or a step.
+      checkpoint: of runs: "best", "latest" or a step.
       out: folder; explanations/<names joined by +> if None.
       scores: compute deletion and insertion areas of every map.
+      weights, weights_dir: see `Predictor`.
+      detector: "yunet" for every face of each photo, "none" for its largest centred square; none for runs, yunet for
+        weights if None.
+      score: least score of a face.
 
     Raises:
-      ConfigError, DataError, CheckpointError: bad arguments, unreadable photos, runs without a checkpoint.
+      ConfigError, DataError, CheckpointError: bad arguments, unreadable photos, no face, nets that cannot be loaded.
     """
     if not paths:
-        raise ConfigError("no image is named", "command line", "python -m launch.explain IMAGE… --workdir=DIR")
+        raise ConfigError("no image is named", "command line", "agegender explain IMAGE…")
     named, methods = methods, list(dict.fromkeys(methods)) or list(explain.METHODS)
     for method in methods:
         if method not in explain.METHODS:
             raise ConfigError(f"unknown method {method!r}", "--method", nearest(method, explain.METHODS))
-    runs, configs = members.read_runs(workdirs)
-    for run, config in zip(runs, configs, strict=True):
-        explain_evaluation.check_no_control(run, config)
-        lacking = set(named) - set(explain.methods_of(models.from_config(config["model"])))
-        if lacking:
-            known = ", ".join(explain.methods_of(models.from_config(config["model"])))
-            what = f"a {config['model']['name']} cannot be explained by {', '.join(sorted(lacking))}"
-            raise ConfigError(what, str(run.path), f"--method: this net has {known}")
-    names = members.member_names([run.path.name for run in runs])
-    pictures = explained_photos.read(paths, {config["data"]["image_size"] for config in configs})
+    detector = detector or (faces.NONE if workdirs else faces.YUNET)
+    if detector == faces.YUNET:
+        yunet.model_bytes()  # its absence is reported before nets are loaded
+    nets = explained_nets.choose(workdirs, weights, weights_dir, checkpoint)
+    explained_nets.check_methods(nets, named)
+    names, origins = [net.name for net in nets], [net.origin for net in nets]
+    find = functools.partial(
+        faces.find, sizes={net.size for net in nets}, kind=detector, score=score, chip_size=nets[0].chip_size
+    )
+    pictures, faceless = explained_photos.read(paths, find)
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
     for name in names:
         make_out(folder / name)
     check_replaces(
         folder / "explanations.json",
-        is_same=lambda earlier: output.workdirs(earlier["members"]) == [run.path for run in runs],
-        describe=lambda earlier: f"explanations of {', '.join(map(str, output.workdirs(earlier['members'])))}",
+        is_same=lambda earlier: output.origins(earlier["members"]) == output.origins(origins),
+        describe=lambda earlier: f"explanations of {', '.join(map(str, output.origins(earlier['members'])))}",
     )
-    images: list[dict[str, Any]] = [{"file": photo.file, "name": photo.name, "answers": {}} for photo in pictures]
-    summary: dict[str, Any] = {"schema": 1, "members": [], "images": images}
+    images: list[dict[str, Any]] = [{**photo.fields, "answers": {}} for photo in pictures]
+    summary: dict[str, Any] = {"schema": 1, "members": [], "images": images, "no_face": faceless}
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        for run, name in zip(runs, names, strict=True):
-            net, variables, config, step = loading.load_checkpoint(run.path, checkpoint, progress.warn)
-            size = config["data"]["image_size"]
-            summary["members"].append({"name": name, "workdir": run.argument, "step": step, "image_size": size})
-            predictions = _explain_net(net, variables, pictures, size, methods, heads, scores, folder / name, progress)
+        for file in faceless:
+            progress.warn(f"no face: {files.printable(file)}")
+        for explained in nets:
+            net, variables, step = explained.load(progress.warn)
+            place, size = folder / explained.name, explained.size
+            summary["members"].append({"name": explained.name, **explained.origin, "step": step, "image_size": size})
+            predictions = _explain_net(net, variables, pictures, size, methods, heads, scores, place, progress)
             for image, prediction in zip(images, predictions, strict=True):
-                image["answers"][name] = prediction
+                image["answers"][explained.name] = prediction
         write_json(folder / "explanations.json", summary)
         progress.note(f"explanations: {folder}")
     return summary

@@ -1,56 +1,70 @@
-"""Read the photos to explain, files and folders that the user names, and resize them to the input of a net."""
+"""Read the photos to explain, files and folders that the user names, and prepare their faces for nets."""
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from agegender_jax import files
 from agegender_jax.data import listing
-from agegender_jax.data.decoding import DecodeError, decode, resize
+from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.errors import DataError
 from agegender_jax.names import unique
+from agegender_jax.photos.faces import Chip
 
 LONGEST = 200  # bytes of a name, to leave room for suffixes
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A photo.
+    """A face of a photo, or a photo that is one face.
 
     Attributes:
-      file: its path, starting with the argument that named it.
-      name: unique, the file name without its suffix; a second one that is equal but for case gets -2.
-      sized: size -> uint8 RGB [size, size, 3], cropped and resized as for training (data.decoding.resize).
+      fields: "file", its path, starting with the argument that named it; "name", unique, the file name without its
+        suffix, and the number of the face where faces were searched; then "face" and "box", too.
+      sized: size -> uint8 RGB [size, size, 3], prepared as for training.
     """
 
-    file: str
-    name: str
+    fields: dict[str, Any]
     sized: dict[int, np.ndarray]
 
+    @property
+    def name(self) -> str:
+        return self.fields["name"]
 
-def read(paths: Sequence[str], sizes: Iterable[int]) -> list[Photo]:
-    """Read image files and the images in folders, sorted by path; hidden files are skipped.
+
+def read(paths: Sequence[str], find: Callable[[np.ndarray], list[Chip]]) -> tuple[list[Photo], list[str]]:
+    """Return the faces of image files and of the images in folders, and the files without any; hidden ones are skipped.
 
     Args:
-      paths: files and folders.
-      sizes: sides in pixels to resize to.
+      paths: files and folders, whose images are sorted by path. Names that are equal but for case get -2.
+      find: returns the faces of uint8 RGB [H, W, 3].
 
     Raises:
-      DataError: a file is missing, unreadable or not an image, or a folder has no images.
+      DataError: a file is missing, unreadable or not an image, a folder has no images, or there is no face at all.
     """
     photos: list[Photo] = []
+    faceless: list[str] = []
     names: set[str] = set()
     for path in paths:
         for entry, file in _entries(files.expand(path, "command line"), path):
-            pixels = _pixels(entry, file)
+            chips = find(_pixels(entry, file))
             stem = os.fsencode(Path(file).stem)[:LONGEST].decode("utf-8", "replace")
-            name = unique(stem, lambda name: name.casefold() in names)
-            names.add(name.casefold())
-            photos.append(Photo(file, name, {size: resize(pixels, size) for size in sizes}))
-    return photos
+            stem = unique(stem, lambda name: name.casefold() in names)
+            names.add(stem.casefold())
+            faceless += [] if chips else [file]
+            for i, chip in enumerate(chips):
+                searched = chip.score is not None
+                name = unique(f"{stem}-face{i}", lambda name: name.casefold() in names) if searched else stem
+                names.add(name.casefold())
+                fields = {"file": file, "name": name} | ({"face": i, "box": chip.box} if searched else {})
+                photos.append(Photo(fields, chip.sized))
+    if not photos:
+        raise DataError("no face was found", faceless[0], "--detector=none takes each picture as one face")
+    return photos, faceless
 
 
 def _entries(path: Path, argument: str) -> list[tuple[listing.Entry, str]]:

@@ -17,6 +17,7 @@ from agegender_jax import extras, files, synthetic, weights
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.export import formats, loaders, program
 from agegender_jax.names import unique
+from agegender_jax.prediction import members
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
@@ -33,6 +34,7 @@ def export(
     *,
     workdirs: Sequence[str],
     weights_name: str | None,
+    weights_dir: str | None = None,
     to: Sequence[str],
     platforms: Sequence[str],
     checkpoint: str,
@@ -43,6 +45,7 @@ def export(
     Args:
       workdirs: folders of runs; the weights of this package if empty.
       weights_name: of this package; "default" if None.
+      weights_dir: another folder of weights.
       to: of FORMATS.
       platforms: of StableHLO, see `formats.PLATFORMS`.
       checkpoint: of runs: "best", "latest" or a step.
@@ -59,11 +62,12 @@ def export(
     if "stablehlo" in to:
         formats.check_platforms(platforms)
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        predictor = Predictor(*workdirs, weights=weights_name, checkpoint=checkpoint)
+        predictor = Predictor(*workdirs, weights=weights_name, weights_dir=weights_dir, checkpoint=checkpoint)
         size = program.image_size(predictor.members)
         folder = files.expand(out or f"exports/{predictor.name}", "--out").resolve()
         make_out(folder)
-        made_from = [str(files.expand(path, "--workdir").resolve()) for path in workdirs] or [predictor.name]
+        made_from = [str(files.expand(path, "--workdir").resolve()) for path in workdirs]
+        made_from = made_from or [members.origin(predictor.name, weights_dir)]
         check_replaces(
             folder / RECORD,
             is_same=lambda earlier: earlier["of"] == made_from,
@@ -108,8 +112,8 @@ def _write(kind: str, predictor: Predictor, folder: Path, platforms: Sequence[st
         _write_tensors(predictor, folder)
     else:
         onnx = kind == "onnx"
-        members = predictor.members
-        content = formats.onnx(members, predictor.name) if onnx else formats.stablehlo(members, platforms)
+        nets = predictor.members
+        content = formats.onnx(nets, predictor.name) if onnx else formats.stablehlo(nets, platforms)
         files.replace(path, content)
         files.replace(folder / f"{path.name}.sha256", f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
     files.replace(folder / loaders.name(kind), loaders.content(kind))

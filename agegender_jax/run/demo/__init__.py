@@ -16,6 +16,7 @@ def demo(
     *,
     workdirs: Sequence[str],
     weights: str | None,
+    weights_dir: str | None,
     checkpoint: str,
     methods: Sequence[str],
     score: float,
@@ -38,8 +39,8 @@ def demo(
     """
     with stop_flag() as stop, Progress(stop=stop) as progress:
         detector.model_bytes()  # its absence is reported before nets are loaded
-        options = {"score": score, "coverage": coverage, "batch_size": 1}
-        predictor = Predictor(*workdirs, weights=weights, checkpoint=checkpoint, **options)
+        nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint}
+        predictor = Predictor(*workdirs, **nets, score=score, coverage=coverage, batch_size=1)
         answerer = PhotoAnswerer(predictor, methods)
         answerer.compile(progress.prepare)
         from agegender_jax.run.demo import page  # imports gradio, which takes seconds

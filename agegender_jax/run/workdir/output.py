@@ -105,5 +105,10 @@ def workdirs(models: list[dict]) -> list[Path]:
     return [Path(model["workdir"]).expanduser().resolve() for model in models if "workdir" in model]
 
 
+def origins(models: list[dict]) -> list[Path | str]:
+    """Return the folder of the run, or the name of the weights, of each of a list of models in a results file."""
+    return [name for model in models for name in workdirs([model]) or [model["weights"]]]
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "config.json").is_file() and (folder / "run.json").is_file()

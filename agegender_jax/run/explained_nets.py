@@ -1,0 +1,87 @@
+"""The nets whose predictions are explained: those of runs, or weights of the package."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agegender_jax import explain, files, loading, models
+from agegender_jax.errors import ConfigError
+from agegender_jax.photos.alignment import CHIP_SIZE
+from agegender_jax.prediction import members as prediction_members
+from agegender_jax.run import explain_evaluation, members
+from agegender_jax.weights import DEFAULT
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainedNet:
+    """A net, which is loaded when its turn comes.
+
+    Attributes:
+      name: of its files.
+      origin: "workdir" or "weights", and the argument that named it.
+      config: {"model": …, "data": {"image_size": …}}, plain dicts.
+      chip_size: side of the aligned chip in pixels, see `photos.faces.find`.
+      load: returns the Flax module, its variables and the step, None for weights; its argument receives warnings.
+    """
+
+    name: str
+    origin: dict[str, str]
+    config: dict[str, Any]
+    chip_size: int
+    load: Callable[[Callable[[str], None]], tuple[Any, Any, int | None]]
+
+    @property
+    def size(self) -> int:
+        """Side of its input in pixels."""
+        return self.config["data"]["image_size"]
+
+
+def choose(
+    workdirs: Sequence[str], weights: str | None, weights_dir: str | None, checkpoint: str
+) -> list[ExplainedNet]:
+    """Return the nets of runs, or of weights where no run is named.
+
+    Raises:
+      ConfigError, CheckpointError: both are named, a net cannot be loaded, or is a control.
+    """
+    if not workdirs:
+        return _of_weights(weights or DEFAULT, weights_dir)
+    if weights or weights_dir:
+        raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
+    runs, configs = members.read_runs(workdirs)
+    names = members.member_names([run.path.name for run in runs])
+    nets = []
+    for run, name, config in zip(runs, names, configs, strict=True):
+        explain_evaluation.check_no_control(run, config)
+
+        def load(warn: Callable[[str], None], path=run.path):
+            net, variables, _, step = loading.load_checkpoint(path, checkpoint, warn)
+            return net, variables, step
+
+        nets.append(ExplainedNet(name, {"workdir": run.argument}, config, CHIP_SIZE, load))
+    return nets
+
+
+def check_methods(nets: Sequence[ExplainedNet], methods: Sequence[str]) -> None:
+    """Raise ConfigError where a net lacks a method that was named."""
+    for net in nets:
+        known = explain.methods_of(models.from_config(net.config["model"]))
+        if lacking := sorted(set(methods) - set(known)):
+            what = f"a {net.config['model']['name']} cannot be explained by {', '.join(lacking)}"
+            raise ConfigError(what, next(iter(net.origin.values())), f"--method: this net has {', '.join(known)}")
+
+
+def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
+    folder = files.expand(weights_dir, "--weights_dir") if weights_dir else None
+    loaded, _, cards = prediction_members.from_weights(name, folder)
+    names = members.member_names([member.name for member in loaded])
+    return [
+        ExplainedNet(
+            own,
+            {"weights": prediction_members.origin(name, weights_dir)},
+            member.config,
+            cards[0].chip_size,
+            lambda _, member=member: (member.model, member.variables, None),
+        )
+        for own, member in zip(names, loaded, strict=True)
+    ]
