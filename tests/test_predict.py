@@ -224,11 +224,11 @@ def test_a_changed_picture_is_predicted_again(folder, tmp_path, capsys):
     assert rows[f"{tmp_path}/a.png"][0]["status"] != "no_face" and len(rows[f"{tmp_path}/a.png"]) == 1
     assert rows[f"{tmp_path}/b.png"] == first[f"{tmp_path}/b.png"]
     assert (tmp_path / "out" / "predictions.csv").read_text().count("a.png") == 1
-    assert (summary["pictures"], summary["answered_before"]) == (2, 1)
+    assert (summary["pictures"], summary["answered_before"]) == (2, 1) and summary["faces_per_second"] > 0
     capsys.readouterr()
     _, summary = run([tmp_path / "a.png"], tmp_path / "out", strict=True)
     assert re.search(r"a\.png: age \d+ .*male \d+%.*, at ", capsys.readouterr().out)  # an earlier call's answer
-    assert summary["answered_before"] == 2 and summary["pictures_per_second"] == 0
+    assert summary["answered_before"] == 2 and summary["pictures_per_second"] == summary["faces_per_second"] == 0
 
 
 def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path, monkeypatch):
@@ -329,8 +329,9 @@ def test_user_errors(folder, tmp_path):
         run([folder], folder / "answers", annotate=True)
     with pytest.raises(ConfigError, match="inside a folder of pictures"):
         run([folder / "**" / "one.png"], folder / "answers", annotate=True)
-    with pytest.raises(DataError, match="1 of 2 files could not be read"):
+    with pytest.raises(DataError, match="1 of 2 files could not be read") as error:
         run([folder / "one.png", folder / "bad" / "text.jpg"], tmp_path / "strict", strict=True)
+    assert error.value.where == f"{folder / 'bad' / 'text.jpg'}: not a JPEG, PNG, WEBP, BMP or GIF image"
     assert len((tmp_path / "strict" / "predictions.jsonl").read_text().splitlines()) == 2
 
 

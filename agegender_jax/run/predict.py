@@ -93,7 +93,7 @@ def predict(
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
         settings |= {"gallery": gallery, "annotate": annotate} | ({"engine": "ray"} if cluster else {})
         keep_settings(folder / SETTINGS, settings, "answers")
-        began, predicted = time.monotonic(), 0
+        began, predicted, faces = time.monotonic(), 0, 0
         columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}
         with RowParts(folder / STEM, columns, states) if cluster else RowFiles(folder, STEM, columns, states) as rows:
             waiting = [picture for picture in pictures if picture.name not in rows.done]
@@ -106,10 +106,11 @@ def predict(
             for count, new in parts:
                 rows.write(new)
                 predicted += count
+                faces += sum(row["gender"] is not None for row in new)
                 progress.prepare(predicted, len(waiting), "pictures")
         if cluster:
             write_csv(folder / f"{STEM}.csv", columns, prediction_rows.read(folder))
-        summary = prediction_summary.write(folder, len(rows.done), len(waiting), time.monotonic() - began)
+        summary = prediction_summary.write(folder, len(rows.done), len(waiting), faces, time.monotonic() - began)
         if len(pictures) == 1:
             prediction_summary.show(folder, pictures[0].name, over, progress)
         if predictor.calibration is None:

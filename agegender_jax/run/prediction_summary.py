@@ -37,12 +37,12 @@ def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> No
             progress.note(f"{files.printable(name)}: {describe(row, over)}, {text}")
 
 
-def write(folder: Path, before: int, new: int, seconds: float) -> dict[str, Any]:
+def write(folder: Path, before: int, new: int, faces: int, seconds: float) -> dict[str, Any]:
     """Write summary.json, the counts of the folder's rows, and return it.
 
     Args:
       before: pictures answered by earlier calls.
-      new: pictures answered by this call.
+      new, faces: pictures and faces answered by this call.
     """
     counts = collections.Counter(row["status"] for row in prediction_rows.read(folder))
     statuses = {status: counts[status] for status in (OK, UNSURE, NO_FACE, UNREADABLE)}
@@ -54,6 +54,7 @@ def write(folder: Path, before: int, new: int, seconds: float) -> dict[str, Any]
         "statuses": statuses,
         "seconds": round(seconds, 2),
         "pictures_per_second": round(new / max(seconds, 1e-9), 2),
+        "faces_per_second": round(faces / max(seconds, 1e-9), 2),
     }
     write_json(folder / "summary.json", summary)
     return summary
@@ -63,15 +64,22 @@ def note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
     """Print the counts of a summary."""
     statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items() if count)
     earlier = f" ({summary['answered_before']} by an earlier call)" if summary["answered_before"] else ""
+    pictures, faces = _count(summary["pictures"], "picture"), _count(summary["faces"], "face")
     progress.note(
-        f"{summary['pictures']} pictures{earlier}, {summary['faces']} faces: {statuses or 'nothing'}; "
-        f"{summary['pictures_per_second']:.1f} pictures a second"
+        f"{pictures}{earlier}, {faces}: {statuses or 'nothing'}; "
+        f"{summary['pictures_per_second']:.1f} pictures a second, {summary['faces_per_second']:.1f} faces a second"
     )
     progress.note(f"answers: {folder}")
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def check_all_read(folder: Path, names: set[str]) -> None:
-    """Raise DataError if a picture of this call could not be read."""
+    """Raise DataError if a picture of this call could not be read; it names the first."""
     answered = prediction_rows.read(folder)
-    if bad := sum(row["status"] == UNREADABLE and row["file"] in names for row in answered):
-        raise DataError(f"{bad} of {len(names)} files could not be read", str(folder), "the rows say why")
+    bad = [row for row in answered if row["status"] == UNREADABLE and row["file"] in names]
+    if bad:
+        where = f"{files.printable(bad[0]['file'])}: {bad[0]['reason']}"
+        raise DataError(f"{len(bad)} of {len(names)} files could not be read", where, f"the rows in {folder} say why")
