@@ -10,6 +10,7 @@ import tiny_runs
 
 from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
+from agegender_jax.data import named_sources
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import audit, explain, members, scored_images, train
 from agegender_jax.run import evaluate as evaluate_command
@@ -54,13 +55,26 @@ def test_a_run_named_twice_is_refused(tmp_path, monkeypatch):
     assert len(members.read_runs([str(first), "b"])[0]) == 2
 
 
-def test_data_are_not_cached_where_another_users_config_says(run, config, tmp_path):
+def test_only_a_source_that_the_user_named_is_read(run, config, tmp_path, monkeypatch):
     own = members.read_config(Workdir(run))
-    assert scored_images.data_config([Workdir(run)], [own], None).data.cache_dir == config.data.cache_dir
-    (tmp_path / "cache").mkdir()
-    for cache_dir in (tmp_path / "cache", tmp_path / "absent"):
-        other = own | {"data": own["data"] | {"cache_dir": str(cache_dir)}}
-        assert scored_images.data_config([Workdir(run)], [other], None).data.cache_dir == ""
+    copy = Workdir(shutil.copytree(run, tmp_path / "copy"))
+    theirs = own | {"data": own["data"] | {"source": str(tmp_path)}}
+
+    def source(run, config, named=None):
+        return scored_images.data_config([run], [config], named).data.source
+
+    assert source(Workdir(run), own) == source(copy, own) == config.data.source  # the training has named it
+    with pytest.raises(ConfigError, match=f"perhaps from a stranger.*\n.*\n.*--source={tmp_path}"):
+        source(copy, theirs)
+    assert source(copy, theirs, str(tmp_path)) == str(tmp_path)
+    for generic in ("synthetic", config_lib.default().data.source):
+        assert source(copy, own | {"data": own["data"] | {"source": generic}}) == generic
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    assert source(Workdir(run), own) == config.data.source
+    with pytest.raises(ConfigError, match="perhaps from a stranger"):
+        source(copy, own)
+    named_sources.remember(f"synthetic:5,{config.data.source}")
+    assert source(copy, own) == config.data.source and not named_sources.is_source(f"{config.data.source},/etc")
 
 
 def test_a_strangers_config_names_no_folder_to_write_to(run, config, tmp_path):

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import cache, checksums, fairface, fingerprint_cache, near_duplicates, resolve, sources, splits
+from agegender_jax.data import (
+    cache,
+    checksums,
+    fairface,
+    fingerprint_cache,
+    named_sources,
+    near_duplicates,
+    resolve,
+    sources,
+    splits,
+)
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.data.parallel_map import parallel_map
@@ -75,6 +85,7 @@ def prepare(
             )
         if stamp and not any(file.failed for file in files) and fingerprint_cache.still(stamp, spec, folder):
             fingerprint_cache.write(stamp, fingerprint)
+    named_sources.remember(spec, cache_dir)
     records, columns, bad = content
     _check_bad(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)

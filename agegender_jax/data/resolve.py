@@ -42,7 +42,7 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
       ConfigError: the text is not a source, or the cache cannot be written.
     """
     paths: list[Path] = []
-    for part in _parts(spec):
+    for part in parts(spec):
         num = _synthetic_num(part)
         path = _find(part) if num is None else _synthetic_folder(num, cache_folder(cache_dir), progress)
         if any(path.samefile(other) for other in paths):
@@ -53,7 +53,7 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
 
 def resolve_existing(spec: str) -> list[Path]:
     """Return the folder, archive or CSV of each part of `spec` but synthetic faces. Raise as `resolve`."""
-    return [_find(part) for part in _parts(spec) if _synthetic_num(part) is None]
+    return [_find(part) for part in parts(spec) if _synthetic_num(part) is None]
 
 
 def check_outside(spec: str, path: Path, flag: str) -> None:
@@ -83,7 +83,7 @@ def source_names(spec: str) -> list[str]:
     `-2`. Only synthetic faces are called `synthetic`.
     """
     names: list[str] = []
-    for part in _parts(spec):
+    for part in parts(spec):
         name = Path(os.path.abspath(part)).name
         suffix = next((s for s in (*archives.SUFFIXES, ".csv") if name.lower().endswith(s)), "")
         generated = _synthetic_num(part) is not None
@@ -98,7 +98,8 @@ def source_name(spec: str) -> str:
     return "+".join(source_names(spec))
 
 
-def _parts(spec: str) -> list[str]:
+def parts(spec: str) -> list[str]:
+    """Return the paths and names that a source consists of; raise ConfigError for an empty one."""
     whole = "," not in spec or os.path.exists(spec)
     parts = [part.strip() for part in ([spec] if whole else spec.split(","))]
     if not all(parts):
@@ -144,6 +145,11 @@ def _nearby(path: Path) -> str:
 def _quoted(name: str) -> str:
     """Return `name`, quoted and escaped if a terminal could not print it."""
     return name if name.isprintable() else ascii(name)
+
+
+def is_synthetic(part: str) -> bool:
+    """Return whether a part is generated, not read."""
+    return part.partition(":")[0] == SYNTHETIC
 
 
 def _synthetic_num(part: str) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agegender_jax import config as config_lib
+from agegender_jax.data import named_sources
 from agegender_jax.data.prepare import prepared_in
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import leaks
@@ -17,10 +18,11 @@ from agegender_jax.run.workdir import Workdir
 def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | None):
     """Return the first member's config with the source to score.
 
-    One source may have several paths, for example a folder and its tar.
+    One source may have several paths, for example a folder and its tar. Without `source`, and for the cache, the paths
+    in the config of a run are used only where its training wrote it, or where this user has named them before.
 
     Raises:
-      ConfigError: no source is named, and the members were trained on different ones.
+      ConfigError: no source is named, and the members were trained on different ones, or the run may be a stranger's.
     """
     sources = {config["data"]["source"] for config in configs}
     if source is None and len(sources) > 1 and len({_fingerprint(run) for run in runs}) > 1:
@@ -32,10 +34,17 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
     config = config_lib.default()
     config.data.update(configs[0]["data"])
     config.data.update(train_on="", exclude="")  # the test split of `data.source` does not depend on them
-    if not prepared_in(config.data.cache_dir, _fingerprint(runs[0])):
-        config.data.cache_dir = ""  # the config of a stranger's run names no folder to write to
+    original, cache_dir = runs[0].is_original(), config.data.cache_dir
+    if not (original or named_sources.is_cache(cache_dir)) or not prepared_in(cache_dir, _fingerprint(runs[0])):
+        config.data.cache_dir = ""
     if source is not None:
         config.data.source = source
+    elif not (original or named_sources.is_source(config.data.source)):
+        raise ConfigError(
+            "the run was copied or unpacked, perhaps from a stranger, so the source in its config is not read",
+            f"{runs[0].config}: data.source={config.data.source}",
+            f"name the images to score: --source={config.data.source} if that is yours",
+        )
     return config
 
 

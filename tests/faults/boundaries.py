@@ -52,9 +52,19 @@ def stop_at_all(folder, net, num_steps, steps):
     return [failure for failure in failures if failure]
 
 
-@point("a stop after each step of a run, and a resumption there: bit for bit as undisturbed", push=0, release=59)
-def each(trials, rng, folder):
-    return Outcome(trials, jobs.call(stop_at_each, str(folder), "ran", trials + 1, list(range(1, trials + 1))))
+def register(part, parts=4, last=59):
+    """Register every fourth boundary of a run of 60 steps, from `part` on."""
+    steps = list(range(part, last + 1, parts))
+
+    def each(trials, rng, folder):
+        return Outcome(trials, jobs.call(stop_at_each, str(folder), "ran", last + 1, steps[:trials]))
+
+    what = "a stop after each step of a run, and a resumption there: bit for bit as undisturbed"
+    point(what, push=0, release=len(steps), variant=f"{part}, {part + parts}, ...")(each)
+
+
+for part in range(1, 5):
+    register(part)
 
 
 @point("one run stopped after every step in turn: bit for bit as undisturbed", push=9, release=59)

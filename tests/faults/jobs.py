@@ -48,7 +48,7 @@ def patched(function, *values):
     return f"{function.__module__}:{function.__name__}", json.dumps(values)
 
 
-def call(function, *values, devices=1, timeout=1800):
+def call(function, *values, devices=1, timeout=7200):
     """Return `function(*values)`, computed in a forked process of its own; both ways as JSON."""
     child = programs.fork("tests.faults.child", *patched(function, *values), devices=devices)
     try:

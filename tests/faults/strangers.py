@@ -10,11 +10,13 @@ from agegender_jax.checkpoint import manifest
 from agegender_jax.errors import UserError
 from agegender_jax.loading import load_checkpoint
 from agegender_jax.prediction.members import from_runs
-from agegender_jax.run import members
+from agegender_jax.run import members, scored_images
+from agegender_jax.run.dataset import load_dataset
 from tests.faults.registry import Outcome, point
 
 DEEP = "[" * 100_000
 LARGE = 10**12
+EVENTS = ("open", "import", "os.listdir", "os.scandir", "os.system", "subprocess.Popen", "exec")
 
 
 class Watch:
@@ -25,7 +27,7 @@ class Watch:
 
     @classmethod
     def hook(cls, event, arguments):
-        if cls.mark and event in ("open", "import", "os.listdir", "os.system", "subprocess.Popen", "exec"):
+        if cls.mark and event in EVENTS:
             text = str(arguments[0])
             if cls.mark in text:
                 cls.seen.append(f"{event} {text[:100]}")
@@ -34,9 +36,9 @@ class Watch:
 sys.addaudithook(Watch.hook)
 
 
-def hostile_configs(config, mark):
-    """Yield configs of a run, each with one value that no training writes."""
-    place = f"/nonexistent/{mark}"
+def hostile_configs(config, mark, folder):
+    """Yield configs of a run, each with one value that no training writes; some name `folder`/`mark`."""
+    place = str(folder / mark)
     for name in (mark, f"{mark}.module:function", f"../../{mark}", place, "", 5, None, ["ran56"], {"a": 1}):
         yield config | {"model": config["model"] | {"name": name}}
     for field, value in (
@@ -56,11 +58,16 @@ def hostile_configs(config, mark):
         yield config | {"data": config["data"] | {"image_size": value}}
     yield config | {
         "init_from": place,
-        "data": config["data"] | dict.fromkeys(("train_on", "exclude", "cache_dir"), place),
+        "data": config["data"] | dict.fromkeys(("source", "train_on", "exclude", "cache_dir"), place),
     }
     yield config | {"eval": {"views": mark}}
     yield {}
     yield {"model": None, "data": None}
+
+
+def evaluated(path):
+    """Prepare what launch.evaluate would score."""
+    load_dataset(scored_images.data_config(*members.read_runs([str(path)]), None))
 
 
 SURROGATE = '{"model": {"name": "\\ud800"}}'
@@ -69,7 +76,7 @@ TEXTS = ("", "{", "null", "[]", DEEP, '{"model": ' * 50_000, "1" * 10_000, SURRO
 
 @point("a stranger's config.json: an error, and no file is opened, no module imported", push=12, release=120)
 def config_json(trials, rng, folder):
-    """By `agegender_jax.load`, by what predicts (`from_runs`) and by what reads the configs of runs (`read_runs`)."""
+    """By `agegender_jax.load`, by what predicts (`from_runs`), and by what evaluates without --source."""
     config = tiny_runs.make_config(folder, 12)
     run = tiny_runs.make_run(folder / "run", config, test=False)
     good = json.loads((run / "config.json").read_text())
@@ -77,12 +84,13 @@ def config_json(trials, rng, folder):
     failures = []
     for i in range(trials):
         mark = f"mark{i}x"
-        values = [*map(files.to_json, hostile_configs(good, mark)), *TEXTS]
+        values = [*map(files.to_json, hostile_configs(good, mark, folder)), *TEXTS]
+        (folder / mark).mkdir()
         text = values[i % len(values)] if trials >= len(values) else rng.choice(values)
         (run / "config.json").write_text(text, encoding="utf-8", errors="surrogatepass")
         (step / "config.json").write_text(text, encoding="utf-8", errors="surrogatepass")
         manifest.write(step, int(step.name), None)
-        for load in (load_checkpoint, lambda path: from_runs([path]), lambda path: members.read_runs([str(path)])):
+        for load in (load_checkpoint, lambda path: from_runs([path]), evaluated):
             Watch.mark, Watch.seen = mark, []
             try:
                 load(run)

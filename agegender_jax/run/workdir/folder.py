@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,21 @@ class Workdir:
         """Write run.json: this start's command, versions, devices and git revision; `starts` lists all starts."""
         start = provenance.this_start(command)
         earlier = (self.read_run() or {}).get("starts", [])
-        write_json(
-            self.run, start | {"source": {"name": source, "fingerprint": fingerprint}, "starts": [*earlier, start]}
-        )
+        fields = {"source": {"name": source, "fingerprint": fingerprint}, "starts": [*earlier, start]}
+        write_json(self.run, start | fields | {"config_file": self._config_file()})
+
+    def is_original(self) -> bool:
+        """Return whether a training of this user wrote config.json in this place: it was not copied or unpacked."""
+        file = self._config_file()
+        return file is not None and file == (self.read_run() or {}).get("config_file") and file[0] == os.getuid()
+
+    def _config_file(self) -> list[int] | None:
+        """Return the owner, the inode and the time of change of config.json, which nobody can choose for a copy."""
+        try:
+            state = self.config.stat()
+        except OSError:
+            return None
+        return [state.st_uid, state.st_ino, state.st_ctime_ns]
 
     def write_faces(self, prepared: Any, assignment: Sequence[str]) -> None:
         """Write splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
