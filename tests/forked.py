@@ -18,7 +18,11 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
-IMPORTED = ("run.train", "run.evaluate", "run.audit", "run.explain", "run.ablate.ablation", "run.host.devices")
+IMPORTED = (
+    *("agegender_jax.run.train", "agegender_jax.run.solve", "agegender_jax.run.evaluate", "agegender_jax.run.audit"),
+    *("agegender_jax.run.explain", "agegender_jax.run.ablate.ablation", "agegender_jax.run.host.devices"),
+    *("agegender_jax.data.builder", "grain.python", "scipy.optimize", "scipy.stats", "scipy.sparse.csgraph", "cv2"),
+)
 _helper: subprocess.Popen | None = None
 
 
@@ -149,7 +153,8 @@ def _wait(pid, timeout):
 def main():
     sys.path.insert(0, str(ROOT))
     for name in IMPORTED:
-        importlib.import_module(f"agegender_jax.{name}")
+        importlib.import_module(name)
+    importlib.import_module("agegender_jax.run.workdir.logs").tensorboard()
     assert not sys.modules["jax._src.xla_bridge"].backends_are_initialized()  # their threads do not survive a fork
     replies, running = os.fdopen(os.dup(1), "w"), set()
     for line in sys.stdin:

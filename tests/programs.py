@@ -82,19 +82,12 @@ def run_until(step, signal_name, workdir, *arguments, name="train", watched=None
     Args:
       watched: the workdir of the run whose log counts, where the program has several.
     """
-    process = subprocess.Popen(
-        command(name, *arguments, f"--workdir={workdir}"),
-        cwd=ROOT,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = fork(name, *arguments, f"--workdir={workdir}")
     try:
         while process.poll() is None and not any(row["step"] >= step for row in rows(watched or workdir)):
             time.sleep(0.02)
         process.send_signal(getattr(signal, signal_name))
-        _, errors = process.communicate(timeout=120)
-        return process.returncode, errors
+        return process.wait(120), process.outputs()[1]
     finally:
         process.kill()
 
@@ -104,26 +97,25 @@ def run_two_processes(*arguments, own=((), ()), during=None, environments=None):
 
     Args:
       own: further arguments of each process.
-            during: called with the processes once they are started.
+      during: called with the processes once they are started.
       environments: variables for each, instead of the flags that number it.
     """
     port, reservation = reserved_port()
     flags = ("--num_processes=2", f"--coordinator=localhost:{port}")
     processes = []
-    for i in range(2):
-        process_arguments = (*arguments, *own[i], *(() if environments else (*flags, f"--process_id={i}")))
-        env = environment() | (environments[i] if environments else {})
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        processes.append(subprocess.Popen(command("train", *process_arguments), cwd=ROOT, env=env, text=True, **pipes))
     try:
+        for i in range(2):
+            process_arguments = (*arguments, *own[i], *(() if environments else (*flags, f"--process_id={i}")))
+            processes.append(fork("train", *process_arguments, variables=environments and environments[i]))
         if during:
             during(processes)
-        outputs = [process.communicate(timeout=240) for process in processes]
+        codes = [process.wait(240) for process in processes]
+        outputs = [process.outputs() for process in processes]
     finally:
         for process in processes:
             process.kill()
         reservation.close()
-    return [process.returncode for process in processes], *zip(*map(_without_gloo, outputs), strict=True)
+    return [codes, *zip(*map(_without_gloo, outputs), strict=True)]
 
 
 def reserved_port():

@@ -2,11 +2,9 @@
 
 import functools
 import json
-import os
-import pathlib
-import subprocess
 import sys
 
+import forked
 import jax
 import numpy as np
 import programs
@@ -94,14 +92,12 @@ def test_two_processes_train_like_one():
     losses = tiny_training.train("shard_map", jax.devices()[:1])
     port, reservation = programs.reserved_port()
     address = f"localhost:{port}"
-    env = programs.environment() | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
-    program = pathlib.Path(tiny_training.__file__)
-    workers = [
-        subprocess.Popen([sys.executable, program, address, "2", str(i)], env=env, stdout=subprocess.PIPE, text=True)
-        for i in range(2)
-    ]
+    env = programs.environment() | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tiny_training", address, "2"]
+    workers = [forked.start([*command, str(i)], programs.ROOT, env) for i in range(2)]
     try:
-        outputs = [worker.communicate(timeout=240)[0] for worker in workers]
+        assert [worker.wait(240) for worker in workers] == [0, 0]
+        outputs = [worker.outputs()[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

@@ -7,7 +7,7 @@ import pytest
 import small_nets
 from test_config import SHIPPED
 
-FAST = {("ran", ""), ("resnet", "50,paper"), ("quickstart", "ran"), ("quickstart", "resnet"), ("best", "")}
+FAST = {("ran", ""), ("resnet", "50,paper"), ("quickstart", "resnet"), ("best", "")}
 CONFIGS = [pytest.param(*c[:2], marks=() if c[:2] in FAST else pytest.mark.slow) for c in SHIPPED]
 
 

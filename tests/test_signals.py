@@ -221,13 +221,16 @@ def test_other_jobs_stop_too(config, undisturbed, signals, tmp_path):
 
 
 def test_a_program_stops_while_it_reads(tmp_path):
-    command = programs.command("audit", "--source=synthetic", f"--out={tmp_path}", f"--cache_dir={tmp_path}")
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=programs.ROOT, env=programs.environment(), text=True, **pipes) as process:
-        assert "drawing faces" in process.stdout.readline()
+    process = programs.fork("audit", "--source=synthetic", f"--out={tmp_path}", f"--cache_dir={tmp_path}")
+    try:
+        while "drawing faces" not in process.outputs()[0]:
+            assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 75
-        errors = process.stderr.read()
+        errors = process.outputs()[1]
+    finally:
+        process.kill()
     assert "stopped while drawing faces; the same command resumes" in errors and "Traceback" not in errors
 
 

@@ -6,7 +6,7 @@ and `list` the names.
 
 from agegender_jax.models.agegender import CONTROLS, FEEDS, AgeGenderNet, Classifier
 from agegender_jax.models.elm import ELMNet
-from agegender_jax.models.factory import SOLVED, backbone, build, classifier, feed_of, from_config
+from agegender_jax.models.factory import SOLVED, backbone, build, classifier, feed_of, from_config, is_solved
 from agegender_jax.models.nets import BACKBONES, CIFAR, SYSTEMS, list, systems
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "classifier",
     "feed_of",
     "from_config",
+    "is_solved",
     "list",
     "systems",
 ]

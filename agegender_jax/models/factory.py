@@ -190,6 +190,11 @@ def classifier(
     return Classifier(backbone(name, width=width, stem=stem, dtype=dtype), num_classes)
 
 
+def is_solved(fields: Mapping[str, Any]) -> bool:
+    """Return whether the net of a config's `model` group is solved (`run.solve`) and not trained by steps."""
+    return fields["name"] == "region_sift" or fields["head"] in SOLVED
+
+
 def feed_of(net: nn.Module) -> str:
     """Return the `gender_to_age` of a net; "none" for a module without that attribute."""
     return getattr(net, "gender_to_age", "none")

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
-from agegender_jax import data, extras, files, models, training
+from agegender_jax import data, extras, files, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.errors import ConfigError, DataError
@@ -34,11 +34,6 @@ from agegender_jax.structs import TrainState
 
 STEP = 1
 FIT = "fit.json"
-
-
-def is_solved(config: ConfigDict) -> bool:
-    """Return whether a config's net is solved and not trained by steps."""
-    return config.model.name == "region_sift" or config.model.head in models.SOLVED
 
 
 def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress | None = None) -> None:

@@ -9,7 +9,7 @@ import functools
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
-from agegender_jax import optim
+from agegender_jax import models, optim
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.run import checks, final_test, initial_state
@@ -44,9 +44,9 @@ def fit(
       PeerReportedError, LocalError: with several processes, see `processes.report_errors_once`.
     """
     config_lib.validate(config)
-    from agegender_jax.run import solve  # imports this module
+    if models.is_solved(config.model):
+        from agegender_jax.run import solve  # imports this module
 
-    if solve.is_solved(config):
         return solve.fit(config, workdir, command, progress)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.report_errors_once())

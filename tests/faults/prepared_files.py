@@ -7,7 +7,8 @@ import numpy as np
 
 from agegender_jax import synthetic
 from agegender_jax.data import checksums
-from agegender_jax.data.prepare import BAD, INDEX, prepare
+from agegender_jax.data.prepare import prepare
+from agegender_jax.data.prepared_files import BAD, INDEX
 from agegender_jax.errors import DataError
 from agegender_jax.run import checks
 from agegender_jax.run.dataset import load_dataset

@@ -10,7 +10,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import extras, files, models
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, Stopped
-from agegender_jax.run import dataset, solve, train
+from agegender_jax.run import dataset, train
 from agegender_jax.run.baselines import page, speed, table
 from agegender_jax.run.baselines.systems import REFERENCE, SYSTEMS, System, config_of
 from agegender_jax.run.host.progress import Progress
@@ -44,7 +44,7 @@ def baselines(
             for rows in (chosen, of_table)
         )
     configs = check(chosen, config, Workdir(workdir))
-    chosen.sort(key=lambda system: bool(system.starts_from) or not solve.is_solved(configs[system.name]))
+    chosen.sort(key=lambda system: bool(system.starts_from) or not models.is_solved(configs[system.name].model))
     with Workdir(workdir) as folder, stop_flag() as stop:
         check_same(folder, config)
         progress = Progress(stop=stop)

@@ -67,7 +67,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, start: int = 0):
-        module = _tensorboard()
+        module = tensorboard()
         self._event, self._scalar = module.proto.event_pb2.Event, module.summary.scalar
         self._file: Any = None
         with self._until_it_fails():
@@ -104,7 +104,7 @@ class TensorBoard:
             self._file = None
 
 
-def _tensorboard() -> Any:
+def tensorboard() -> Any:
     """Import tensorboardX without PyTorch: importing that, where it is installed, takes seconds.
 
     It is imported here because steps on random images need none.

@@ -1,0 +1,131 @@
+"""The files of prepared data: the images as records, their labels as columns, and the list of unusable files."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agegender_jax.data import cache, checksums, near_duplicates, splits, unusable
+from agegender_jax.data.cache import Progress
+from agegender_jax.data.decoding import DecodeError, decode
+from agegender_jax.data.parallel_map import parallel_map
+from agegender_jax.data.spool import SpooledFile
+from agegender_jax.errors import UserError
+from agegender_jax.files import replace, to_json
+
+INDEX, BAD = "index.npz", "bad.json"
+
+
+def write(
+    folder: Path,
+    files: list[SpooledFile],
+    spool: int,
+    spec: str,
+    progress: Progress | None,
+    on_bad: unusable.OnBad | None,
+) -> None:
+    """Write the prepared form of the files whose bytes are in the spool, a file handle, to `folder`."""
+    from agegender_jax.data import builder
+
+    def data(file: SpooledFile) -> bytes:
+        return os.pread(spool, file.size, file.start)
+
+    bad = [(file.file, file.reason) for file in files if file.reason]
+    usable = [file for file in files if not file.reason]
+    usable_files, records = [], []
+    for file, record in zip(usable, parallel_map(lambda file: _examine(file, data(file)), usable), strict=True):
+        if isinstance(record, str):
+            bad.append((file.file, record))
+        else:
+            usable_files.append(file)
+            records.append(record)
+        if progress:
+            progress(len(records) + len(bad), len(files), "checking images")
+    unusable.check_any(spec, records, bad, on_bad)
+    hashes = np.stack([record["dhash"] for record in records])
+    groups = splits.groups([record["content"] for record in records], hashes, progress)
+
+    def examples() -> Iterator[dict]:
+        for i, (file, record) in enumerate(zip(usable_files, records, strict=True)):
+            if progress:
+                progress(i + 1, len(records), "writing the prepared images")
+            yield record | {"group": int(groups[i]), "image": data(file)}
+
+    builder.write(folder, examples())
+    _write_index(folder / INDEX, builder.read(folder))
+    replace(folder / BAD, to_json(sorted(bad)))
+    checksums.write(folder)
+
+
+def _examine(file: SpooledFile, data: bytes) -> dict | str:
+    """Return the record of an image but for its bytes, or the reason why it cannot be used."""
+    try:
+        pixels = decode(data)
+    except DecodeError as error:
+        return error.reason
+    raw = pixels.reshape(-1)
+    content = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} ".encode())
+    content.update(raw.data)
+    return dataclasses.asdict(file.label) | {
+        "file": file.file,
+        "sha256": hashlib.sha256(raw.data).hexdigest(),
+        "content": content.hexdigest(),
+        "dhash": near_duplicates.dhash(pixels),
+        "thumbnail": near_duplicates.thumbnail(pixels),
+    }
+
+
+def _write_index(path: Path, records: Iterable[dict]) -> None:
+    """Write the records' columns but the image, in their stored order, so that a start does not read the images."""
+    columns: dict[str, list] = {}
+    for record in records:
+        for name, value in record.items():
+            if name != "image":
+                columns.setdefault(name, []).append(_text(value))
+    with open(path, "wb") as file:
+        np.savez(file, **{f"column_{name}": np.array(values) for name, values in columns.items()})  # type: ignore[arg-type]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def read_if_whole(folder: Path, progress: Progress | None):
+    """Return the prepared data in `folder`; None if they are missing or damaged. Nothing is removed."""
+    try:
+        if not folder.exists():
+            return None
+        for path in (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp"):
+            path.open("rb").close()  # array_record does not report missing permissions or file handles
+        return read(folder)
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError:
+        problem = "a file is missing"
+    except OSError as error:
+        if error.errno is not None:
+            raise cache.unreadable(folder, error) from error
+        problem = str(error)
+    except Exception as error:  # array_record and TFDS raise many kinds
+        problem = str(error)
+    if progress:
+        progress(0, 1, f"prepared data are damaged ({problem}); making them again")
+    return None
+
+
+def read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str]]]:
+    """Return the records of a prepared folder, their columns, and the bad files."""
+    from agegender_jax.data import builder
+
+    checksums.check(folder)
+    records = builder.read(folder)
+    with np.load(folder / INDEX) as stored:
+        columns = {key.removeprefix("column_"): stored[key] for key in stored.files}
+    if any(len(values) != len(records) for values in columns.values()):
+        raise ValueError(f"{INDEX} does not fit the records")
+    return records, columns, [tuple(pair) for pair in json.loads((folder / BAD).read_text())]

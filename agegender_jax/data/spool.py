@@ -1,0 +1,45 @@
+"""The files of a source, read once into a temporary file, and their fingerprint."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+from agegender_jax.data import sources
+
+
+@dataclasses.dataclass(frozen=True)
+class SpooledFile:
+    """An image file of a source, its bytes at `start` of the temporary file, the spool.
+
+    Attributes:
+      failed: whether reading it failed, perhaps only for the moment.
+    """
+
+    file: str
+    label: Any
+    reason: str | None
+    digest: bytes
+    start: int
+    size: int
+    failed: bool
+
+
+def append(item: sources.Item, spool: BinaryIO) -> SpooledFile:
+    """Append an item's bytes to the spool."""
+    data = item.data or b""
+    start = spool.tell()
+    spool.write(data)
+    failed = item.data is None and (item.label is not None or str(item.reason).startswith("cannot be read"))
+    return SpooledFile(item.file, item.label, item.reason, hashlib.sha256(data).digest(), start, len(data), failed)
+
+
+def fingerprint(files: Iterable[SpooledFile]) -> str:
+    """Return the SHA-256, in hex, of the files' names, their bytes, and the groups of ages that a CSV gives them."""
+    whole = hashlib.sha256()
+    for file in files:
+        line = f"{file.digest.hex()} {file.file}\n"
+        if file.label and file.label.age_years < 0:  # a group of ages: from a CSV, not in the file's name
+            line += f"{dataclasses.astuple(file.label)}\n"
+        whole.update(line.encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()

@@ -1,0 +1,42 @@
+"""The errors about files of a source that cannot be used."""
+
+from collections.abc import Callable
+
+from agegender_jax.data import fairface
+from agegender_jax.errors import DataError
+
+OnBad = Callable[[list[tuple[str, str]]], str]
+MOST_ALLOWED = 0.2  # share of unusable files up to which the error suggests a larger data.max_bad
+
+
+def check_any(spec: str, records: list, bad: list, on_bad: OnBad | None) -> None:
+    """Raise DataError where no file of a source is usable."""
+    if not records:
+        first = f", the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
+        listed = f"; {on_bad(sorted(bad))} lists these files" if on_bad else ""
+        raise DataError(
+            f"no usable image among {len(bad)} files{first}",
+            spec,
+            f"give UTKFace-named images or a FairFace CSV{listed}",
+        )
+
+
+def check_share(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float, on_bad: OnBad | None) -> None:
+    """Raise DataError where more than a share of `max_bad` is unusable, or a spreadsheet has changed the labels."""
+    share = len(bad) / (good + len(bad))
+    some = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
+    damaged = [f"{file}: {reason}" for file, reason in bad if fairface.DAMAGE in reason]
+    if damaged and max_bad < 1:  # whole age groups would be missing
+        raise DataError(
+            f"a spreadsheet has changed the ages of {len(damaged)} images in the CSV ({damaged[0]})",
+            spec,
+            "restore the CSV as it was published; in a spreadsheet, import its columns as text",
+        )
+    if share > max_bad:
+        listed = f" that {on_bad(bad)} lists" if on_bad else ""
+        allow = f", or allow them with --config.data.max_bad={round(share + 0.005, 2)}" if share <= MOST_ALLOWED else ""
+        raise DataError(
+            f"{len(bad)} of {good + len(bad)} files are unusable, more than data.max_bad {max_bad:g} ({some})",
+            spec,
+            f"fix or remove the files{listed}{allow}",
+        )
