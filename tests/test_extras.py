@@ -11,7 +11,9 @@ import tomllib
 import programs
 import pytest
 
+import agegender_jax
 from agegender_jax import extras
+from agegender_jax.errors import ConfigError
 
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"
 PROJECT = tomllib.loads((programs.ROOT / "pyproject.toml").read_text())["project"]
@@ -67,13 +69,15 @@ def test_each_imported_package_is_declared():
 def test_extras_for_error_messages_are_those_of_the_package():
     groups = PROJECT["optional-dependencies"]
     assert (
-        all("agegender-jax[report]" in groups[extra] for extra in ("photos", "train"))
+        all("agegender-jax[report]" in groups[extra] for extra in ("photos", "train", "onnx", "stablehlo"))
         and "agegender-jax[train]" in groups["dev"]
     )
     for extra, others in (
         ("report", []),
         ("photos", groups["report"]),
         ("demo", groups["photos"] + groups["report"]),
+        ("onnx", groups["report"]),
+        ("stablehlo", groups["report"]),
         ("train", groups["report"]),
     ):
         missing = [module for module in extras.EXTRAS[extra] if not declared(module, groups[extra] + others)]
@@ -99,9 +103,19 @@ def test_the_core_shows_the_help_of_commands(tmp_path):
         (("evaluate", "--workdir=runs/ran"), ["jinja2"], "train"),
         (("explain", "face.jpg", "--workdir=runs/ran"), ["matplotlib"], "report"),
         (("demo", "--workdir=runs/ran"), ["gradio"], "demo"),
+        (("export", "--to=onnx"), ["safetensors"], "onnx"),
     ],
 )
 def test_a_command_without_its_extra_names_it_and_writes_nothing(command, blocked, extra, tmp_path):
     done = python(COMMAND, blocked, *command, cwd=tmp_path)
     programs.check(done, 2, f"not installed: {', '.join(blocked)}", f"fix:   pip install 'agegender-jax[{extra}]'")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", ["PIL", "safetensors"])
+def test_predictor_without_its_extra_names_it(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in [name for name in sys.modules if name.startswith(("agegender_jax.prediction", "agegender_jax.data"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=f"not installed: {module}"):
+        agegender_jax.Predictor()

@@ -32,6 +32,11 @@ def calls(tmp_path):
     os.environ.pop(large_pages.RESTARTED, None)
 
 
+def test_a_program_whose_stdout_is_closed_starts_again(calls, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert large_pages.use_large() is None and len(calls) == 1
+
+
 def test_the_program_starts_again_as_it_was_called(calls, monkeypatch):
     assert large_pages.use_large() is None
     ((path, argv, environment),) = calls

@@ -335,6 +335,12 @@ def test_user_errors(folder, tmp_path):
     assert len((tmp_path / "strict" / "predictions.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_list_on_a_closed_stdin(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigError, match="stdin is closed"):
+        run(["-"], tmp_path / "out")
+
+
 def test_missing_weights_are_an_error_with_a_fix(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     with pytest.raises(ConfigError, match=r"ships no weights[\s\S]*launch.train"):

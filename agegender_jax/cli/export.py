@@ -9,6 +9,7 @@ Without --workdir, the weights of this package are exported.
 
 from absl import flags
 
+from agegender_jax import extras
 from agegender_jax.cli import app
 
 TO = flags.DEFINE_multi_enum("to", [], ["onnx", "stablehlo", "safetensors"], "Format; repeat for several.")
@@ -22,6 +23,8 @@ OUT = flags.DEFINE_string("out", None, "Output folder. Default: exports/<nets jo
 
 def main() -> None:
     app.check_checkpoint(CHECKPOINT)
+    for kind in TO.value or ["safetensors"]:
+        extras.check("photos" if kind == "safetensors" else kind)
     app.prepare_jax()
     from agegender_jax.run import export  # imports jax
 

@@ -178,6 +178,8 @@ def _of_parquet(path: Path, argument: str) -> list[PictureFile]:
 
 
 def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:
+    if sys.stdin is None:
+        raise ConfigError("stdin is closed", "-", "name pictures, or send a list of paths to stdin")
     content = sys.stdin.buffer.read()
     for line in content.split(b"\0" if b"\0" in content else b"\n"):
         name = os.fsdecode(line.rstrip(b"\r"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import files
+from agegender_jax import extras, files
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.weights import cards
 from agegender_jax.weights.cards import Card, card_config
@@ -85,6 +85,8 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
 
 def _parse(content: bytes, path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a .safetensors file, float32."""
+    if not extras.is_installed("safetensors"):
+        extras.check("photos")
     from safetensors import SafetensorError
     from safetensors.numpy import load as parse
 

@@ -36,7 +36,8 @@ def use_large() -> str | None:
     os.environ[RESTARTED] = before
     os.environ["GLIBC_TUNABLES"] = tunables
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     except OSError:  # without large pages the program is only slower
         del os.environ[RESTARTED]
