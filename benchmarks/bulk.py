@@ -1,14 +1,14 @@
 """Speed and memory of predict: many pictures, the first prediction after a start, and face-api.js beside it.
 
 npm install --prefix runs/face_api @vladmandic/face-api @tensorflow/tfjs @tensorflow/tfjs-backend-wasm
-python -m benchmarks.bulk [--what=start,folders,memory,face_api] [--weights=NAME | --random] [--repeats=3]
+python -m benchmarks.bulk [--what=start,folders,memory,shares,face_api] [--weights=NAME | --random] [--repeats=3]
 
 Pictures are drawn (`synthetic.draw_photo`), a few hundred of each kind under many names. folders: 10,000 chips of 112
 pixels with --detector=none, and 500 photos of three faces at 640 to 1,600 pixels, by the local engine and by Ray with
 two workers. memory: 500 and 5,000 pictures of one face at 200 pixels. start: one photo, with an empty cache of compiled
-programs and with a full one. face_api: images a second of a Predictor that is warm, from encoded files, and of
-face-api.js in Node, from decoded pixels, in turns; photos of each size. Each part is written to results/bulk.json when
-it is done; the others stay there.
+programs and with a full one. shares: CPU time of a chip in each step of a Predictor. face_api: images a second of a
+Predictor that is warm, from encoded files, and of face-api.js in Node, from decoded pixels, in turns; photos of each
+size. Each part is written to results/bulk.json when it is done; the others stay there.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from agegender_jax import synthetic
 from agegender_jax.run.workdir import provenance
 from benchmarks import face_api, machine, result_files
 
-PARTS = ("start", "folders", "memory", "face_api")
+PARTS = ("start", "folders", "memory", "shares", "face_api")
 SIZES = ((640, 480), (960, 720), (1280, 960), (1600, 1200))
 DISTINCT = 200  # chips; a tenth as many photos
 
@@ -52,10 +52,10 @@ def main() -> None:
         if args.random:
             nets = ["--weights=random", f"--weights_dir={random_weights(folder / 'weights')}"]
         for part in args.what.split(","):
-            work = {"start": start, "folders": folders, "memory": memory, "face_api": beside_face_api}[part]
+            work = {"start": start, "folders": folders, "memory": memory, "shares": shares, "face_api": beside_face_api}
             (folder / part).mkdir()
             results[part] = {
-                "rows": work(folder / part, nets, args),
+                "rows": work[part](folder / part, nets, args),
                 "weights": "random" if args.random else args.weights,
                 "repeats": args.repeats,
                 "machine": machine.machine() | {"load": round(os.getloadavg()[2], 1)},
@@ -104,29 +104,61 @@ def memory(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     return rows
 
 
+def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> list[dict]:
+    """Return the CPU milliseconds of a chip in each step: the least of several measurements."""
+    from agegender_jax import Predictor
+
+    predictor = Predictor(**named(nets), detector="none")
+    chips = [draw_chip(i) for i in range(64)]
+    looked = [predictor._look("chip", chip, 0) for chip in chips]
+    sized = {size: np.stack([chip.sized[size] for _, (chip,) in looked]) for size in predictor.sizes}
+    probs = predictor.probs(sized)
+    steps = {
+        "decode, resize, warnings": lambda: [predictor._look("chip", chip, 0) for chip in chips],
+        "nets": lambda: predictor.probs(sized),
+        "intervals, flags": lambda: list(predictor.answerer.answer(looked, probs, max(predictor.sizes))),
+        "all": lambda: list(predictor.pictures(chips)),
+    }
+    rows = []
+    for step, work in steps.items():
+        work()  # compiles
+        seconds = []
+        for _ in range(3 * args.repeats):
+            began = time.process_time()
+            work()
+            seconds.append(time.process_time() - began)
+        rows.append({"step": step, "cpu_ms_a_chip": round(1000 * min(seconds) / len(chips), 3)})
+    return rows
+
+
+def named(nets: list[str]) -> dict[str, str]:
+    """Return the options of a Predictor for flags of a command."""
+    return dict(option.removeprefix("--").split("=", 1) for option in nets)
+
+
 def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> list[dict]:
     """Return images a second of both, and their ratio, in turns."""
     from agegender_jax import Predictor
     from agegender_jax.data.decoding import decode
 
-    options = dict(option.removeprefix("--").split("=", 1) for option in nets)
     kinds = {
         "chips": [[draw_chip(i) for i in range(64)]],
         "photos": [[draw_photo(i, size) for i in range(3)] for size in SIZES],
     }
     rows = []
     for kind, groups in kinds.items():
-        predictor = Predictor(**options, detector="none" if kind == "chips" else "yunet")
+        predictor = Predictor(**named(nets), detector="none" if kind == "chips" else "yunet")
         backends = ("wasm", "cpu") if kind == "chips" else ("wasm",)  # cpu, plain JavaScript, takes minutes for a photo
         for group, backend in itertools.product(groups, backends):
-            few = group[:8] if backend == "wasm" else group[:2]
+            few = group[:32] if backend == "wasm" else group[:2]
+            often = group * 8 if kind == "chips" else group
             decoded = [decode(content) for content in few]
             size = f"{decoded[0].shape[1]}x{decoded[0].shape[0]}"
             list(predictor.pictures(group))  # compiles, and makes a detector of this size in each thread
             for _ in range(args.repeats):
                 began = time.perf_counter()
-                ours = list(predictor.pictures(group))
-                ours_rate = len(group) / (time.perf_counter() - began)
+                ours = list(predictor.pictures(often))
+                ours_rate = len(ours) / (time.perf_counter() - began)
                 theirs_rate, faces = rate_of_face_api(decoded, args.package, backend, kind)
                 rows.append(
                     {"pictures_are": kind, "size": size, "backend": backend, "ours_per_second": round(ours_rate, 3)}
