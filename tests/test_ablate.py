@@ -288,9 +288,12 @@ def test_seconds_are_those_of_the_steps_that_were_not_repeated(tmp_path):
 
 def test_damaged_predictions_name_the_run_to_train_again(out, config):
     original = (out / OTHER / "seed1" / "predictions.csv").read_text()
+    last = max(i for i, character in enumerate(original) if character.isdigit())
+    other = original[:last] + str(9 - int(original[last])) + original[last + 1 :]
     try:
-        (out / OTHER / "seed1" / "predictions.csv").write_text(original[: len(original) // 2])
-        with pytest.raises(DataError, match="delete .*shuffled/seed1"):
-            ablate(config, out)
+        for damaged in (original[: len(original) // 2], other):
+            (out / OTHER / "seed1" / "predictions.csv").write_text(damaged)
+            with pytest.raises(DataError, match="delete .*shuffled/seed1"):
+                ablate(config, out)
     finally:
         (out / OTHER / "seed1" / "predictions.csv").write_text(original)

@@ -101,11 +101,15 @@ def test_inherited_csv_of_version_0_1(run):
     assert leaked(run, [smooth(11), smooth(12)]) == [0]
 
 
-@pytest.mark.parametrize("damage", [None, "", "file,split\n1.jpg,train\n", "split,dhash\ntrain,abc\n"])
+FLIPS = [("train", "tsain"), ("\n1", "*1"), (",train", "ltrain")]  # of a bit in splits.csv
+
+
+@pytest.mark.parametrize("damage", [None, "", "file,split\n1.jpg,train\n", "split,dhash\ntrain,abc\n", *FLIPS])
 def test_a_damaged_splits_csv_is_an_error(run, damage):
+    good = run.splits.read_text()
     run.splits.unlink()
     if damage is not None:
-        run.splits.write_text(damage)
+        run.splits.write_text(damage if isinstance(damage, str) else good.replace(*damage, 1))
     with pytest.raises(DataError, match="cannot check for train/test leakage") as caught:
         leaked(run, [smooth(0)])
     assert caught.value.where == str(run.splits)

@@ -9,10 +9,12 @@ import numpy as np
 
 from agegender_jax import csv_cells, files
 from agegender_jax.data import near_duplicates
+from agegender_jax.data.selection import UNUSED
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_csv
 
+SPLITS = ("train", "val", "test", UNUSED)
 HASHES = {"dhash": 32, "thumbnail": near_duplicates.SIDE**2}  # bytes, as hex in a CSV
 
 
@@ -100,10 +102,10 @@ def _near(prepared, where: np.ndarray, seen: Images, confirm: bool) -> np.ndarra
 def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Images:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.DictReader(file, restval="")
+            reader = csv.DictReader(file)
             if "dhash" not in (reader.fieldnames or ()):
                 raise KeyError("dhash")
-            rows = [row for row in reader if is_kept(row)]
+            rows = [row for row in map(_checked, reader) if is_kept(row)]
         texts = {
             name: np.array([csv_cells.original(row.get(name, "")) for row in rows], str)
             for name in ("file", "split", "sha256")
@@ -121,6 +123,13 @@ def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Ima
             str(path),
             "restore it by running that training's command again; launch.evaluate also takes --allow_leak",
         ) from None
+
+
+def _checked(row: dict) -> dict:
+    """Return a row; raise ValueError where it has too few or too many cells, or an unknown split."""
+    if None in row or None in row.values() or row.get("split", UNUSED) not in SPLITS:
+        raise ValueError
+    return row
 
 
 def _bytes(texts: list[str], size: int) -> np.ndarray:

@@ -46,6 +46,7 @@ def write_results(
     prepared, rows = dataset.prepared, dataset.indices(split)
     predictions = evaluation.predictions(prepared.file[rows], prepared.age_text[rows], prepared.gender[rows], probs)
     files.replace(out / "predictions.csv", predictions)
+    results["predictions_sha256"] = files.sha256(out / "predictions.csv")
 
     def save(new_figures: dict[str, bytes], sections: Sequence[dict] = ()) -> None:
         for name, png in new_figures.items():

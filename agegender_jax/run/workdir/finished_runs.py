@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 
-from agegender_jax import csv_cells
+from agegender_jax import csv_cells, files
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, summary
@@ -42,6 +42,8 @@ def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
     names = [dataset.prepared.file[i] for i in dataset.indices("test")]
     order = sorted(range(len(names)), key=names.__getitem__)  # as the file is
     try:
+        if (run.read_results() or {}).get("predictions_sha256", now := files.sha256(run.predictions)) != now:
+            raise ValueError
         with open(run.predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
         if [csv_cells.original(row["file"]) for row in rows] != [names[i] for i in order]:
