@@ -186,6 +186,8 @@ def summary(result: dict) -> str:
         return "; ".join(" ".join([net, *(f"{name} {line[name]:.3f}" for name in scores)]) for net, line in nets)
     if result.get("what") == "resume":
         return f"equal bit for bit: {result['equal']}, images_per_second {result['images_per_second']:.3g}"
+    if result.get("what") == "limits":
+        return ", ".join(f"{name} {rate:.3g}" for name, rate in result["jax"].items())
     keys = ("images_per_second", "ratio_to_torch", "extrapolated_s", "busy")
     texts = [f"{key} {result[key]:.3g}" for key in keys if result.get(key)]
     return ", ".join(texts + [result["note"]] if "note" in result else texts)
