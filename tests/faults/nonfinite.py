@@ -1,8 +1,9 @@
 """NaN or infinity at a random step of whole trainings, in each policy: the promised end, and no bad number is saved."""
 
-import json
 import random
 import shutil
+
+import programs
 
 from tests.faults import in_process, jobs
 from tests.faults.registry import Outcome, point
@@ -55,10 +56,9 @@ class Spoiled:
         path = self.fits.folder / "run"
         wrong = [] if code in ENDS[policy] and "Traceback" not in text else [f"exit {code} {text}"]
         wrong += [f"checkpoint {name} is not finite" for name in bad_checkpoints(path)]
-        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-        steps = [row["step"] for row in rows if row["split"] == "train"]
+        steps = [row["step"] for row in programs.rows(path) if row["split"] == "train"]
         wrong += [] if steps == list(range(2, len(steps) * 2 + 1, 2)) else [f"log of steps {steps}"]
-        wrong += [] if code or steps[-1] == STEPS else ["the run is not complete"]
+        wrong += [] if code or steps[-1:] == [STEPS] else ["the run is not complete"]
         shutil.rmtree(path)
         return f"{policy}, {value} in {place} at step {step}: {'; '.join(wrong)}" if wrong else ""
 
