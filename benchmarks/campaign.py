@@ -182,8 +182,10 @@ def packed_data() -> dict[str, dict]:
 def summary(result: dict) -> str:
     if result.get("what") == "full_size":
         scores = ("gender_accuracy", "age_accuracy", "aabd")
-        nets = result["nets"].items()
-        return "; ".join(" ".join([net, *(f"{name} {line[name]:.3f}" for name in scores)]) for net, line in nets)
+        nets = [
+            " ".join([net, *(f"{name} {line[name]:.3f}" for name in scores)]) for net, line in result["nets"].items()
+        ]
+        return "; ".join([*nets, result["note"]] if "note" in result else nets)
     if result.get("what") == "resume":
         return f"equal bit for bit: {result['equal']}, images_per_second {result['images_per_second']:.3g}"
     if result.get("what") == "limits":

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from benchmarks.machine import AGAIN, ROOT, seconds_left
 
@@ -39,7 +40,7 @@ def measure(
 
     Raises:
       Unfinished: a training was stopped by the time limit.
-      RuntimeError: a training failed; the message is the end of its log.
+      RuntimeError: all failed. Where one did, the result has a `note`, and the other net comes back.
     """
     start = time.monotonic()
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both nets share the GPU
@@ -58,13 +59,17 @@ def measure(
         train([*command, f"--workdir={runs[net]}"], folder / f"{net}.log", start + seconds - LEAVING, environment)
 
     with concurrent.futures.ThreadPoolExecutor(len(nets)) as pool:
-        done = [pool.submit(train_one, net) for net in nets]
-    for future in sorted(done, key=lambda future: isinstance(future.exception(), Unfinished)):
-        future.result()  # a failure before a stop
+        errors = dict(zip(nets, pool.map(lambda net: error_of(train_one, net), nets), strict=True))
     trained = time.monotonic()
+    failed = {net: str(error) for net, error in errors.items() if error}
+    if stopped := [error for error in errors.values() if isinstance(error, Unfinished)]:
+        raise stopped[0]
+    if len(failed) == len(nets):
+        raise RuntimeError("; ".join(failed.values()))
+    runs = {net: workdir for net, workdir in runs.items() if net not in failed}
     back = small_weights.store(runs, folder.name, folder / "back")
     results = {net: result(workdir) for net, workdir in runs.items()}
-    run = json.loads((runs[nets[0]] / "run.json").read_text())
+    run = json.loads((next(iter(runs.values())) / "run.json").read_text())
     return {
         "what": "full_size",
         "device": run["devices"]["platform"],
@@ -76,7 +81,16 @@ def measure(
         "files": [os.path.relpath(path, ROOT) for path in back],
         "mib": sum(path.stat().st_size for path in back) / 2**20,
         "versions": run["versions"],
-    }
+    } | ({"note": "; ".join(failed.values())} if failed else {})
+
+
+def error_of(action: Callable[[str], None], net: str) -> Exception | None:
+    """Return the error of a training, so that the other net's is not lost; None where it succeeds."""
+    try:
+        action(net)
+    except (Unfinished, RuntimeError, OSError) as error:
+        return error
+    return None
 
 
 def train(arguments: list[str], log: pathlib.Path, until: float, environment: dict[str, str]) -> None:

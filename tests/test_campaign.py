@@ -26,6 +26,7 @@ from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from benchmarks import (
     campaign,
+    full_size,
     gpu_package,
     job,
     kernels,
@@ -193,6 +194,37 @@ def test_nets_that_come_back(tmp_path, monkeypatch):
         small_weights.restore(tmp_path / "back", tmp_path / "again")
 
 
+def test_one_net_fails(tmp_path, monkeypatch):
+    """The other one comes back; a stop by the time limit goes on with both."""
+    errors = {"ran": RuntimeError("ran, exit code 1: no memory")}
+
+    def train(arguments, log, until, environment):
+        if error := errors.get(log.stem):
+            raise error
+        (log.with_suffix("") / "run.json").parent.mkdir(exist_ok=True)
+        run = {"devices": {"platform": "cpu", "kind": "cpu"}, "source": {}, "versions": {}}
+        (log.with_suffix("") / "run.json").write_text(json.dumps(run))
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(full_size, "train", train)
+    monkeypatch.setattr(full_size, "result", lambda workdir: {"net": workdir.name})
+    monkeypatch.setattr(pack_faces, "prepare", lambda spec: None)
+    monkeypatch.setattr(small_weights, "store", lambda runs, name, folder: [])
+
+    def measured():
+        return full_size.measure("source", "", ["ran", "resnet"], tmp_path, 60.0, [])
+
+    assert measured()["nets"] == {"resnet": {"net": "resnet"}} and "no memory" in measured()["note"]
+    errors["resnet"] = full_size.Unfinished("resnet was stopped")
+    with pytest.raises(full_size.Unfinished):
+        measured()
+    errors["resnet"] = RuntimeError("resnet too")
+    with pytest.raises(RuntimeError, match="no memory; resnet too"):
+        measured()
+    errors.clear()
+    assert len(measured()["nets"]) == 2 and "note" not in measured()
+
+
 def test_results_that_are_not_recorded(tmp_path, capsys):
     """Points measured elsewhere or that could not start are left out; the points after them are measured."""
     path = tmp_path / "gpu.json"
@@ -348,6 +380,7 @@ def test_a_stopped_training_continues(tmp_path, monkeypatch):
     point = dataclasses.replace(point, fields=point.fields | {"num_epochs": 100, "eval.every_epochs": 100})
     with pytest.raises(campaign.Unfinished, match="was stopped"):
         campaign.run_apart(dataclasses.replace(point, flags=point.flags | {"seconds": 35}), 600.0)
+    point = dataclasses.replace(point, flags=point.flags | {"seconds": 900})
     assert campaign.run_apart(point, 1000.0)["nets"]["ran"]["steps"] == 1000
 
 
