@@ -4,7 +4,7 @@ python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairf
 
 The chips are those of `launch.align`. Splits are those of a training on the same source: test, held_out (val and test,
 never trained on; val chose the step and fitted the doubts) or all. Adds a row to results/shipped_weights.json, which
-replaces one of the same name.
+replaces one of the same name. --workdir compares the weights, stored in 16 bits, with the runs they were written from.
 """
 
 import pathlib
@@ -30,6 +30,7 @@ SPLIT = flags.DEFINE_enum("split", "all", ["test", "held_out", "all"], "Which im
 NAME = flags.DEFINE_string("name", None, "Of the row.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package; default if None.")
 WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weights.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Runs of the weights; repeat for an ensemble.")
 
 COVERAGE, AGES, MAX_ERROR, BATCH_SIZE = 0.9, (18, 25), 0.01, 64
 SCORES = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "gender_auc", "aabd", "age_mae")
@@ -84,6 +85,17 @@ def _share(values):
     return {"value": float(np.mean(values)), "ci95": wilson(np.asarray(values, float)), "n": len(values)}
 
 
+def by_storage(probs, dataset, chosen):
+    """Return how far the probabilities [N, …] of the weights are from those of the runs in float32."""
+    runs = Predictor(*WORKDIR.value, detector="none", batch_size=BATCH_SIZE)
+    exact = runs.probs({size: dataset.prepared.images(size)[chosen] for size in runs.sizes})
+    pairs = {head: (getattr(probs, head), getattr(exact, head)) for head in ("age", "gender")}
+    return {
+        head: {"largest": float(np.abs(a - b).max()), "other_answers": int((a.argmax(-1) != b.argmax(-1)).sum())}
+        for head, (a, b) in pairs.items()
+    }
+
+
 def command():
     """Return the command with the names of the source's folders instead of their paths."""
     names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
@@ -115,6 +127,7 @@ def main(_):
         ],
         "groups": groups,
         **doubts(predictor.calibration, probs, age, gender, years, race),
+        **({"storage": by_storage(probs, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
     path = result_files.RESULTS / "shipped_weights.json"
@@ -124,7 +137,7 @@ def main(_):
     result_files.write(path, [*rows, row])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
-    print({key: row[key] for key in ("n", "coverage", "sure", "over")})
+    print({key: row[key] for key in ("n", "coverage", "sure", "over", "storage") if key in row})
 
 
 if __name__ == "__main__":

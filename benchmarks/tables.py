@@ -154,6 +154,22 @@ def shipped_groups(row: dict) -> str:
     return _markdown(lines)
 
 
+def shipped_groups_elsewhere(rows: list[dict]) -> str:
+    """Return the scores of the ensemble inside groups of several sources, side by side."""
+    head = ["group"] + [f"{name}, {row['name']}" for row in rows for name in ("n", "age", "gender", "interval")]
+    lines = [head, ["---", *["--:"] * (len(head) - 1)]]
+    for kind in ("gender", "race", "age"):
+        for name in dict.fromkeys(name for row in rows for name in row["groups"][kind]):
+            line = [name]
+            for row in rows:
+                group = row["groups"][kind].get(name)
+                scores = [f"{group[score]:.2f}" for score in ("age_accuracy", "gender_accuracy")] if group else ["", ""]
+                held = _percent(row["coverage_by_group"].get(name))
+                line += [f"{group['n']:,}" if group else "", *scores, held if group else ""]
+            lines.append(line)
+    return _markdown(lines)
+
+
 def _with_interval(model: dict, name: str) -> str:
     low, high = model["ci95"][name]
     return f"{model[name]:.3f} [{low:.3f}, {high:.3f}]"

@@ -50,7 +50,13 @@ def test_the_summary_of_layers_is_what_was_measured():
 
 
 @pytest.mark.parametrize(
-    "table", [tables.shipped_weights, tables.shipped_doubts, lambda rows: tables.shipped_groups(rows[0])]
+    "table",
+    [
+        tables.shipped_weights,
+        tables.shipped_doubts,
+        lambda rows: tables.shipped_groups(rows[0]),
+        lambda rows: tables.shipped_groups_elsewhere(rows[2:]),
+    ],
 )
 def test_the_tables_of_the_shipped_weights_are_what_was_measured(table):
     rows = result_files.read("shipped_weights")
