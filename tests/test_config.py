@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import math
 
 import pytest
@@ -47,6 +48,16 @@ def test_shipped_configs_are_valid_locked_and_name_their_net(name, variant, net)
 
 def test_choices_are_those_of_the_library():
     assert config_lib.CHOICES["model.name"] == (*models.list(), *models.systems())
+
+
+def test_defaults_of_nets_are_those_of_the_library():
+    fields = config_lib.default().model.to_dict()
+    options = inspect.signature(models.build).parameters
+    assert set(options) == {*fields, "num_age_classes", "axis_name"}
+    for function in (models.build, models.backbone):
+        parameters = inspect.signature(function).parameters
+        defaults = {option: parameter.default for option, parameter in parameters.items() if option in fields}
+        assert defaults == {option: fields[option] for option in defaults} | {"name": inspect.Parameter.empty}
 
 
 def test_every_field_is_in_the_table():

@@ -267,7 +267,7 @@ def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
         "gender": {"class": "female", "probability": 0.5},
     }
     overlay.overlays(image[0], summary, 0, answer)
-    overlay.explanation_grid(image, summary, np.array([[10, 10], [7, 11]]), np.array([0, 1]))
+    overlay.explanation_grid(image, summary, ["male 100-109", "female 70-119"])
     for figure in figures:
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)

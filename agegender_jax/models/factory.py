@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -84,8 +84,7 @@ def backbone(
         "trunk": trunk,
     }
     has = {field.name for field in dataclasses.fields(kind)}
-    usual = inspect.signature(backbone).parameters
-    other = [option for option, value in options.items() if option not in has and value != usual[option].default]
+    other = [option for option in _changed(backbone, options) if option not in has]
     other += ["stem"] if "stem" not in has and stem == "small" else []
     other += ["initial"] if "initial" not in has and initial != "default" else []
     if other:
@@ -139,14 +138,10 @@ def build(
     _known("head", head, HEADS)
     _known("points", points, POINTS)
     _known("classifier", classifier, CLASSIFIERS)
-    own: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
-        "points": (points, "five", ("local_dnn",)),
-        "edges": (edges, True, ("local_dnn",)),
-        "classifier": (classifier, "layered", ("region_sift",)),
-        "support": (support, 0, ("region_sift",)),
-    }
-    for option, (value, usual, owners) in own.items():
-        if value != usual and name not in owners:
+    own = {"points": points, "edges": edges, "classifier": classifier, "support": support}
+    has = {field.name for field in dataclasses.fields(SYSTEMS[name])} if name in SYSTEMS else set()
+    for option in _changed(build, own):
+        if option not in has:
             raise ValueError(f"{name} has no {option} to choose")
     if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
         system = name if name in SYSTEMS else f"the {head} head"
@@ -167,15 +162,11 @@ def build(
         "dtype": dtype,
     }
     if name in SYSTEMS:
-        usual = inspect.signature(backbone).parameters
-        others = [option for option, value in backbone_options.items() if value != usual[option].default]
-        if others or head != "softmax":
+        if _changed(backbone, backbone_options) or head != "softmax":
             raise ValueError(
                 f"{name} has no options of other nets: leave width, stem, dtype, head, ... at their defaults"
             )
-        options = {option: value for option, (value, _, owners) in own.items() if name in owners}
-        if name == "frequency_critic":
-            options["axis_name"] = axis_name
+        options = {option: value for option, value in (own | {"axis_name": axis_name}).items() if option in has}
         return SYSTEMS[name](num_age_classes=num_age_classes, **options)
     body = backbone(name, **backbone_options, axis_name=axis_name)
     if head == "elm":
@@ -198,6 +189,12 @@ def is_solved(fields: Mapping[str, Any]) -> bool:
 def feed_of(net: nn.Module) -> str:
     """Return the `gender_to_age` of a net; "none" for a module without that attribute."""
     return getattr(net, "gender_to_age", "none")
+
+
+def _changed(function: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
+    """Return the options whose values are not the defaults of the function."""
+    defaults = inspect.signature(function).parameters
+    return [option for option, value in options.items() if value != defaults[option].default]
 
 
 def _known(what: str, name: str, known: Collection[str]) -> str:

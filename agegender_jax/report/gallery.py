@@ -1,8 +1,6 @@
 """Drawings of predictions: a copy of a photo with boxes, and a page of all faces, the least confident first."""
 
-import base64
 import heapq
-import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from agegender_jax import files
 from agegender_jax.prediction.face import Face, Picture
+from agegender_jax.report import jpeg
 from agegender_jax.report.rendering import ENVIRONMENT
 
 MOST = 5000  # faces of the page: about 30 MB
@@ -46,9 +45,7 @@ def annotated(picture: Picture, label: Callable[[int, Face], str] = full_label, 
         corner = (max(0, min(x, image.width - right)), max(0, y - bottom - 4))
         draw.rectangle((corner[0], corner[1], corner[0] + right + 4, corner[1] + bottom + 4), fill=colour)
         draw.text((corner[0] + 2, corner[1] + 1), text, font=font, fill="white")
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=90)
-    return out.getvalue()
+    return jpeg.encode(image, quality=90)
 
 
 def thumbnails(picture: Picture) -> bytes:
@@ -57,7 +54,7 @@ def thumbnails(picture: Picture) -> bytes:
     It begins with the line's end, since an interrupted call may have left an unfinished line.
     """
     return b"".join(
-        b"\n" + files.to_json({"file": picture.name, "face": i, "jpeg": _jpeg(face.chip)}).encode()
+        b"\n" + files.to_json({"file": picture.name, "face": i, "jpeg": _thumbnail(face.chip)}).encode()
         for i, face in enumerate(picture.faces)
     )
 
@@ -92,10 +89,8 @@ def _confidence(row: dict[str, Any]) -> float:
     return 2.0 if row["gender"] is None else max(row["p_female"], 1 - row["p_female"])
 
 
-def _jpeg(chip: np.ndarray) -> str:
-    out = io.BytesIO()
+def _thumbnail(chip: np.ndarray) -> str:
     image = Image.fromarray(chip)
     if max(image.size) > SIDE:
         image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    image.save(out, "JPEG", quality=85)
-    return base64.b64encode(out.getvalue()).decode()
+    return jpeg.text(jpeg.encode(image))

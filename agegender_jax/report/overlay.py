@@ -15,7 +15,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from agegender_jax import metrics
 from agegender_jax.image_constants import LUMA
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report import formatting
@@ -70,18 +69,17 @@ def overlays(picture: np.ndarray, maps, i: int, predictions: dict[str, dict]) ->
     return png(draw(rows))
 
 
-def explanation_grid(images: np.ndarray, maps, age: np.ndarray, gender: np.ndarray) -> bytes:
+def explanation_grid(images: np.ndarray, maps, labels: Sequence[str]) -> bytes:
     """Return a PNG of GRID_FACES evenly spaced pictures, one per row, with the maps of both heads in columns.
 
     Args:
       images: uint8 RGB [N, H, W, 3].
       maps: explain.maps.Maps of them.
-      age: int [N, 2], first and last correct bucket.
-      gender: int [N].
+      labels: [N], one for each picture.
     """
     rows = []
     for i in evenly_spaced(len(images), GRID_FACES):
-        rows.append([Panel(images[i], f"label:\n{GENDERS[gender[i]]} {metrics.range_name(*age[i])}")])
+        rows.append([Panel(images[i], f"label:\n{labels[i]}")])
         for head, attributions in maps.attributions.items():
             target = maps.targets[head][i]
             prediction = f"{head}: {CLASSES[head][target]}, p = {getattr(maps.probs, head)[i, target]:.2f}"

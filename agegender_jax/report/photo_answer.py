@@ -1,7 +1,5 @@
 """The predictions for a photo as HTML for the demo's page, with all pictures inside."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from agegender_jax.prediction.face import Face, Picture
-from agegender_jax.report import formatting, gallery, overlay
+from agegender_jax.report import formatting, gallery, jpeg, overlay
 from agegender_jax.report.overlay import Panel
 from agegender_jax.report.rendering import ENVIRONMENT
 
@@ -35,7 +33,7 @@ def html(picture: Picture, maps: Sequence[Sequence[tuple[str, Any]]]) -> str:
     photo = None
     if picture.preview is not None:
         letters = max(11, round(LETTERS * max(picture.preview.shape)))
-        photo = _uri(gallery.annotated(picture, _label, letters), "jpeg")
+        photo = _uri(gallery.annotated(picture, _label, letters))
     faces = [
         {"face": face, "chip": _picture(face.chip), "warnings": _warnings(face), "nets": _nets(face, of_face)}
         for face, of_face in zip(picture.faces, [*maps, *[()] * len(picture.faces)], strict=False)
@@ -76,13 +74,11 @@ def _nets(face: Face, maps: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _picture(pixels: np.ndarray) -> str:
-    out = io.BytesIO()
     image = Image.fromarray(pixels)
     if max(image.size) < SIDE:
         image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    image.save(out, "JPEG", quality=85)
-    return _uri(out.getvalue(), "jpeg")
+    return _uri(jpeg.encode(image))
 
 
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _uri(content: bytes) -> str:
+    return f"data:image/jpeg;base64,{jpeg.text(content)}"

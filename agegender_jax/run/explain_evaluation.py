@@ -29,8 +29,8 @@ def explain(
     rows = dataset.indices(split)
     rows = rows[evenly_spaced(len(rows), count)]
     members, figures, relevance = {}, {}, {}
-    labels = dataset.prepared.age[rows], dataset.prepared.gender[rows]
-    texts = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in zip(*labels, strict=True)]
+    truth = zip(dataset.prepared.age[rows], dataset.prepared.gender[rows], strict=True)
+    labels = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in truth]
     for run, name in zip(runs, names, strict=True):
         start = time.perf_counter()
         net, variables, config, _ = loading.load_checkpoint(run.path, checkpoint, progress.warn)
@@ -46,14 +46,14 @@ def explain(
         if patches.has_patches(net):
             scores["patches"] = patches.scores(net, variables, images, dataset.prepared.group[rows])
             chosen = patches.attended(net, variables, images)
-            figures[report.patches_figure(name)] = report.patches_grid(images, chosen, texts)
+            figures[report.patches_figure(name)] = report.patches_grid(images, chosen, labels)
         members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}
-        figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, *labels)
+        figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, labels)
         if any(maps.relevance.values()):
             relevance[name] = images, maps
     if len(relevance) > 1:
         for head in HEADS:
-            figures[report.relevance_figure(head)] = report.relevance_grid(relevance, head, texts)
+            figures[report.relevance_figure(head)] = report.relevance_grid(relevance, head, labels)
     return report.Explained({"n": len(rows), "members": members}, figures)
 
 

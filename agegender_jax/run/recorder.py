@@ -7,7 +7,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from agegender_jax import optim
-from agegender_jax.run import checks
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
@@ -85,7 +84,6 @@ class Recorder:
             the row has their number as `skipped` where there are any or the run may skip some.
         """
         sums = {name: float(value) for name, value in sums.items()}
-        checks.finite(step, sums)
         count = sums.pop("steps")
         before = sum(other <= step for other in left_out)
         skipped = {"skipped": sum(self._logged < other <= step for other in left_out)}
