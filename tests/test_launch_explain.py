@@ -233,11 +233,12 @@ def test_the_scores_get_the_groups_of_their_images(monkeypatch):
     )
     monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: types.SimpleNamespace(relevance={}))
     monkeypatch.setattr(explain_evaluation.scoring, "score", lambda *arguments: seen.append(arguments) or {})
-    monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *_: b"")
+    labels = []
+    monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *args: labels.extend(args[2]) or b"")
     run = types.SimpleNamespace(path=None)
     explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
     ((*_, scored, _, _, _, group),) = seen
-    assert scored.ravel().tolist() == [0, 2] and group.tolist() == [5, 5]
+    assert scored.ravel().tolist() == [0, 2] and group.tolist() == [5, 5] and labels == ["male 0-9", "male 0-9"]
 
 
 def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
@@ -277,6 +278,7 @@ def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
         assert len(boxes) in (18, 14)
         assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert "label:\nfemale 70-119" in [axis.get_title() for part in figure.subfigs for axis in part.axes]
 
 
 def test_the_relevance_of_several_nets_in_one_figure(monkeypatch):
