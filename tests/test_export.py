@@ -13,7 +13,7 @@ import pytest
 from agegender_jax import models, weights
 from agegender_jax.config import default, to_dict
 from agegender_jax.errors import CheckpointError, ConfigError
-from agegender_jax.export import formats, program
+from agegender_jax.export import formats, loaders, program
 from agegender_jax.prediction.members import Member
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import export
@@ -207,3 +207,12 @@ def test_help_needs_no_jax():
     program += "from agegender_jax.cli.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0 and "--platforms" in done.stdout, done.stderr
+
+
+def test_a_damaged_digest_is_damage(tmp_path, monkeypatch):
+    path = tmp_path / "net.jaxexport"
+    path.write_bytes(b"x")
+    (tmp_path / "net.jaxexport.sha256").write_bytes(b"\xff" * 64)
+    monkeypatch.setattr("sys.argv", ["load_stablehlo.py", str(path)])
+    with pytest.raises(SystemExit, match="is damaged"):
+        exec(loaders.content("stablehlo"), {})
