@@ -10,7 +10,7 @@ from agegender_jax import synthetic
 from agegender_jax.checkpoint import reading, tree
 
 ROOT = programs.ROOT
-TIMEOUT = 240
+TIMEOUT = 900  # seconds; the machine may be busy
 CONFIG = "tests/faults/tiny_config.py"
 FACES = 64
 
