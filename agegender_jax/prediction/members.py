@@ -123,7 +123,9 @@ def mean_probs(members: Sequence[Member], images: dict[int, np.ndarray]) -> Prob
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _mean_probs(nets, kinds, variables, temperatures, images) -> Probs:
+def _mean_probs(
+    nets: tuple[Any, ...], kinds: tuple[str, ...], variables: list[Any], temperatures: list[Any], images: list[Any]
+) -> Probs:
     """Return what `mean_probs` returns, of lists over the members. All views of a net are one batch."""
     parts = []
     for net, kind, weights_, heads, image in zip(nets, kinds, variables, temperatures, images, strict=True):

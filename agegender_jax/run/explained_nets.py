@@ -1,6 +1,7 @@
 """The nets whose predictions are explained: those of runs, or weights of the package."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from agegender_jax import explain, files, loading, models
 from agegender_jax.errors import ConfigError
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import members as prediction_members
+from agegender_jax.prediction.members import Member
 from agegender_jax.run import explain_evaluation, members
 from agegender_jax.weights import DEFAULT
 
@@ -81,7 +83,12 @@ def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
             {"weights": prediction_members.origin(name, weights_dir)},
             member.config,
             cards[0].chip_size,
-            lambda _, member=member: (member.model, member.variables, None),
+            functools.partial(_parts, member),
         )
         for own, member in zip(names, loaded, strict=True)
     ]
+
+
+def _parts(member: Member, warn: Callable[[str], None]) -> tuple[Any, Any, None]:
+    """Return the net and the variables of weights, which are loaded already."""
+    return member.model, member.variables, None
