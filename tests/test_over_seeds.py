@@ -34,7 +34,7 @@ def worlds(count, seeds, images, of_seed, of_image):
 
 
 def covered(*world):
-    result = [metrics.crossed_bootstrap(values) for values in worlds(200, *world)]
+    result = [metrics.crossed_bootstrap(values) for values in worlds(100, *world)]
     return np.mean([low <= 0 <= high for low, high in result])
 
 
@@ -53,7 +53,7 @@ def test_coverage(world, least, most):
 
 def test_intervals_from_resampled_images_alone_are_too_narrow():
     """Six seeds as one long row, as if every image of every seed were a new one."""
-    result = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(200, 6, 100, 0.3, 0.5)]
+    result = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(100, 6, 100, 0.3, 0.5)]
     assert np.mean([low <= 0 <= high for low, high in result]) < 0.7
 
 
