@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from agegender_jax.data import cache, checksums, sources, splits
+from agegender_jax.data import cache, checksums, prepared_files, sources, splits
 from agegender_jax.data import prepare as prepare_lib
 from agegender_jax.data.decoding import decode, resize
 from agegender_jax.data.parallel_map import parallel_map
@@ -143,7 +143,7 @@ def _originals(spec: str) -> dict[str, dict[str, np.ndarray]]:
 
 def _replace_columns(folder: Path, columns: dict[str, np.ndarray]) -> None:
     """Replace columns in the index of prepared data. After a kill in between, they count as damaged and are remade."""
-    index = folder / prepare_lib.INDEX
+    index = folder / prepared_files.INDEX
     with cache.locked(folder):
         with np.load(index) as stored:
             content = dict(stored) | {f"column_{name}": values for name, values in columns.items()}

@@ -22,6 +22,7 @@ from PIL import Image
 from agegender_jax import checkpoint, ensemble, loading, models, synthetic
 from agegender_jax import config as config_lib
 from agegender_jax.configs import best, ran
+from agegender_jax.data import checksums, prepared_files
 from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from benchmarks import (
@@ -164,6 +165,16 @@ def test_the_size_of_a_package(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_package, "LIMIT", tree + 4000)
     with pytest.raises(ConfigError, match="with fairface\n"):
         gpu_package.check(measured)
+
+
+def test_prepared_faces_get_the_hashes_of_their_originals(tmp_path):
+    old = {"column_file": np.array(["a", "b"]), "column_group": np.array([0, 1], np.int32)}
+    np.savez(tmp_path / prepared_files.INDEX, **old)
+    checksums.write(tmp_path)
+    pack_faces._replace_columns(tmp_path, {"group": np.array([0, 0], np.int32)})
+    checksums.check(tmp_path)
+    with np.load(tmp_path / prepared_files.INDEX) as index:
+        assert index["column_group"].tolist() == [0, 0] and index["column_file"].tolist() == ["a", "b"]
 
 
 def test_nets_that_come_back(tmp_path, monkeypatch):
@@ -365,7 +376,8 @@ def check_nets(line, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     probs = [ensemble.predict(model, variables, images) for model, variables, _ in (trained, again)]
     assert np.array_equal(probs[0].age, probs[1].age) and np.array_equal(probs[0].gender, probs[1].gender)
-    done = programs.run("evaluate", f"--workdir={ran_run}", f"--out={tmp_path / 'evaluation'}")
+    source = ("--source=synthetic:100", "--split=test")
+    done = programs.run("evaluate", f"--workdir={ran_run}", *source, f"--out={tmp_path / 'evaluation'}")
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "evaluation" / "results.json").read_text())["models"][0]
     assert scores["aabd"] == line["nets"]["ran"]["aabd"]
