@@ -3,8 +3,10 @@
 python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairface_10k_25k --split=held_out --name=...
 
 The chips are those of `launch.align`. Splits are those of a training on the same source: test, held_out (val and test,
-never trained on; val chose the step and fitted the doubts) or all. Adds a row to results/shipped_weights.json, which
-replaces one of the same name. --workdir compares the weights, stored in 16 bits, with the runs they were written from.
+never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
+as "70+", it is one group in predictions and labels, as in the answers of `Predictor`. Adds a row to
+results/shipped_weights.json, which replaces one of the same name. --workdir compares the weights, stored in 16 bits,
+with the runs they were written from.
 """
 
 import pathlib
@@ -23,7 +25,8 @@ from agegender_jax.prediction import intervals, over
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import provenance
-from benchmarks import machine, result_files
+from agegender_jax.structs import Probs
+from benchmarks import machine, open_group, result_files
 
 SOURCE = flags.DEFINE_string("source", None, "Aligned chips, as data.source.", required=True)
 SPLIT = flags.DEFINE_enum("split", "all", ["test", "held_out", "all"], "Which images.")
@@ -42,6 +45,7 @@ def members(predictor, dataset, chosen):
     for member in predictor.members:
         alone = Predictor(weights=member.name, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE)
         probs = alone.probs({member.image_size: dataset.prepared.images(member.image_size)[chosen]})
+        probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
         count = sum(leaf.size for leaf in jax.tree.leaves(member.variables["params"]))
         scored.append(evaluation.Member(member.name, "", 0, count, probs, member.config["model"]["gender_to_age"]))
     return scored
@@ -112,6 +116,7 @@ def main(_):
     faces, chosen = dataset.prepared, np.flatnonzero(np.isin(dataset.assignment, splits))
     scored = members(predictor, dataset, chosen)
     age, gender, race, years = (getattr(faces, name)[chosen] for name in ("age", "gender", "race", "age_years"))
+    age = open_group.join_labels(age, predictor.calibration.open_from)
     probs = evaluation.ensemble_probs(scored)
     results = evaluation.results(
         scored, age, gender, race, age_years=years, age_text=[faces.age_text[i] for i in chosen], split=SPLIT.value,

@@ -15,6 +15,7 @@ from absl import flags
 from agegender_jax import Predictor, weights
 from agegender_jax.errors import ConfigError
 from agegender_jax.prediction.calibration import parse
+from benchmarks import open_group
 
 MEGABYTES = 25
 FACES = [
@@ -83,6 +84,15 @@ def test_a_card_says_what_its_users_need(name):
         content = (weights.FOLDER / f"{name}.safetensors").read_bytes()
         assert hashlib.sha256(content).hexdigest() == card.sha256 and about["split_sha256"] and about["command"]
         assert np.isfinite(card.temperatures).all() and about["parameters"] > 0
+
+
+def test_an_open_last_group_is_one_group_when_it_is_scored():
+    probs = np.array([[0, 0, 0, 0, 0, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1]], np.float32)
+    joined = open_group.join(probs, 7)
+    assert joined.shape == probs.shape and joined[0].argmax() == 7 and joined[0, 7] == pytest.approx(0.5)
+    labels = np.array([[6, 6], [7, 7], [8, 8], [7, 11]])
+    assert open_group.join_labels(labels, 7).tolist() == [[6, 6], [7, 11], [7, 11], [7, 11]]
+    assert open_group.join(probs, None) is probs and open_group.join_labels(labels, None).tolist() == labels.tolist()
 
 
 def test_the_command_lists_weights_with_their_scores(tmp_path, monkeypatch, capsys):
