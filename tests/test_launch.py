@@ -101,6 +101,7 @@ BAD_ARGUMENTS = [
     (["--config=configs/ran.py", "--config.data.image_size=31"], ["image_size must be between 32"]),
     (["--config=configs/ran.py", "--wrokdir=x"], ["unknown flag --wrokdir", "did you mean workdir?"]),
     (["--config=configs/ran.py", "left", "over"], ["unexpected argument 'left'"]),
+    (["--config=configs/ran.py", "--flagfile=nosuch"], ["Unable to open flagfile", "see --help"]),
 ]
 
 

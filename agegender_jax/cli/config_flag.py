@@ -21,7 +21,14 @@ from agegender_jax.errors import ConfigError, UserError
 def define_config() -> flags.FlagHolder:
     """Define --config, a file with get_config, and --config.FIELD for each of its fields."""
     text = f"Config: {', '.join(configs.names())} or a file, with variants after a colon."
-    holder = config_flags.DEFINE_config_file("config", None, text)
+    argv, sys.argv = (
+        sys.argv,
+        sys.argv[:1],
+    )  # else the files of --flagfile would be read here
+    try:
+        holder = config_flags.DEFINE_config_file("config", None, text)
+    finally:
+        sys.argv = argv
     flags.FLAGS["config"].parser = ConfigFile()
     return holder
 

@@ -110,7 +110,9 @@ def random_flags(trials, rng, folder):
             failures.append(f"trial {i}, {command} {arguments}: {type(error).__name__} {error}"[:300])
             continue
         codes[str(done.returncode)] += 1
-        trace = "Traceback" in done.stderr + done.stdout and not wanted(arguments)
+        if wanted(arguments) and done.returncode in CODES:
+            continue
+        trace = "Traceback" in done.stderr + done.stdout
         lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "  where: ", "  fix:   "))]
         if done.returncode not in CODES or trace or done.returncode in (2, 3, 4) and len(lines) != 3:
             last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
