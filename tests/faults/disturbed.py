@@ -80,7 +80,7 @@ def wait_at_random(rng, children, workdir, startup):
         time.sleep(rng.uniform(0, startup))
         return
     wait_for_step(children, workdir, last_step(workdir) + rng.randint(1, 12))
-    time.sleep(rng.uniform(0, 0.2))
+    time.sleep(rng.uniform(0, 0.05))
 
 
 def kill_one(rng, children):
