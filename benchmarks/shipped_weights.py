@@ -89,11 +89,11 @@ def _share(values):
     return {"value": float(np.mean(values)), "ci95": wilson(np.asarray(values, float)), "n": len(values)}
 
 
-def by_storage(probs, dataset, chosen):
+def by_storage(probs, open_from, dataset, chosen):
     """Return how far the probabilities [N, …] of the weights are from those of the runs in float32."""
     runs = Predictor(*WORKDIR.value, detector="none", batch_size=BATCH_SIZE)
     exact = runs.probs({size: dataset.prepared.images(size)[chosen] for size in runs.sizes})
-    pairs = {head: (getattr(probs, head), getattr(exact, head)) for head in ("age", "gender")}
+    pairs = {"age": (probs.age, open_group.join(exact.age, open_from)), "gender": (probs.gender, exact.gender)}
     return {
         head: {"largest": float(np.abs(a - b).max()), "other_answers": int((a.argmax(-1) != b.argmax(-1)).sum())}
         for head, (a, b) in pairs.items()
@@ -132,7 +132,7 @@ def main(_):
         ],
         "groups": groups,
         **doubts(predictor.calibration, probs, age, gender, years, race),
-        **({"storage": by_storage(probs, dataset, chosen)} if WORKDIR.value else {}),
+        **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
     path = result_files.RESULTS / "shipped_weights.json"
