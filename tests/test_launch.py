@@ -55,7 +55,8 @@ def test_help_is_quick_and_needs_no_jax(name, flag):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = programs.start(name, "--help", python=("-X", "importtime"))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0 and f"--{flag}" in done.stdout and f"python -m launch.{name}" in done.stdout
+    assert done.returncode == 0 and f"--{flag}" in done.stdout
+    assert f"python -m launch.{name} " in done.stdout or f"agegender {name} " in done.stdout
     assert (
         after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
     )  # not on the clock of a busy machine
