@@ -161,7 +161,7 @@ def test_a_workdir_that_other_libraries_cannot_name(tmp_path):
 
 
 class TakesAway:
-    """Calls `action` once, after the first batch of a validation."""
+    """Calls `action` once, before the first batch of a validation is used."""
 
     def __init__(self, monkeypatch, action):
         until_stopped = processes.until_stopped
@@ -169,10 +169,10 @@ class TakesAway:
         def batches(batches, stop, doing, step=None):
             nonlocal action
             for batch in until_stopped(batches, stop, doing, step):
-                yield batch
                 if step == 3 and action:
                     action, act = None, action
                     act()
+                yield batch
 
         monkeypatch.setattr(processes, "until_stopped", batches)
 
@@ -195,6 +195,16 @@ def test_files_taken_away_during_a_run(gone, config, tmp_path, monkeypatch):
         assert str(tmp_path) in user_error.where
     if gone == "cache":
         assert (workdir / "checkpoints" / "3").exists()  # saved before it was validated
+
+
+def test_another_folder_in_place_of_the_workdir(tmp_path):
+    with Workdir(tmp_path / "run") as folder:
+        folder.check_in_place()
+        folder.path.rename(tmp_path / "moved")
+        for make in (lambda: None, (tmp_path / "run").mkdir):
+            make()
+            with pytest.raises(CheckpointError, match="moved or removed"):
+                folder.check_in_place()
 
 
 def test_files_of_the_start_taken_away_during_a_run(config, tmp_path, monkeypatch):

@@ -105,6 +105,7 @@ class TrainingLoop:
                 monitor.check_steps()
                 monitor.check(step, state)
                 with processes.sync_errors():
+                    recorder.folder.check_in_place()
                     self.checkpoints.save(step, state, config_lib.to_dict(config))
             if stop_code:
                 leave(stop_code, step, self.checkpoints)

@@ -94,6 +94,7 @@ def fit(
         ).run(state)
         with processes.sync_errors():
             checkpoints.finish()
+            folder.check_in_place()
             if is_main:
                 folder.restore_start(config, command, dataset.prepared, dataset.assignment)
         final_test.test(folder, dataset, config.init_from, config.log.figures, progress)

@@ -11,7 +11,7 @@ from typing import Any
 from agegender_jax import config as config_lib
 from agegender_jax import csv_cells, files
 from agegender_jax.data import splits
-from agegender_jax.errors import ConfigError
+from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.run.workdir import lock, provenance
 
 
@@ -41,6 +41,7 @@ class Workdir:
         self.report = self.path / "report.html"
         self.card = self.path / "MODEL_CARD.md"
         self._lock: io.FileIO | None = None
+        self._state: os.stat_result | None = None  # of the locked folder
 
     def __enter__(self) -> "Workdir":
         try:
@@ -52,6 +53,7 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.take(self.path)
+            self._state = self.path.stat()
             self._sweep()
         except OSError as error:
             raise self._unusable(error) from None
@@ -61,6 +63,21 @@ class Workdir:
         if self._lock is not None:
             lock.release(self._lock)
             self._lock = None
+
+    def check_in_place(self) -> None:
+        """Check that the path still leads to the locked folder, not to one that a save made where it was moved away.
+
+        Raises:
+          CheckpointError: it does not.
+        """
+        if self._state is None:  # in other processes than the main one
+            return
+        if not self.path.exists() or not os.path.samestat(self.path.stat(), self._state):
+            raise CheckpointError(
+                "the workdir was moved or removed during the run",
+                str(self.path),
+                "put it back in place of what is there now, and repeat the command",
+            )
 
     def read_config(self) -> dict | None:
         """Return the config that this run began with, as plain dicts; None before its first start."""
