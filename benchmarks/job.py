@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).parents[1]
+from benchmarks.machine import ROOT, described
 
 
 def measure(arguments: list[str]) -> dict:
@@ -42,12 +42,7 @@ def measure(arguments: list[str]) -> dict:
     train = [row for row in rows if row["split"] == "train"]
     return {
         "what": "job",
-        "model": config["model"]["name"],
-        "image_size": config["data"]["image_size"],
-        "batch_size": config["batch_size"],
-        "dtype": config["model"]["dtype"],
-        "device": run["devices"]["platform"],
-        "device_kind": run["devices"]["kind"],
+        **described(config, run),
         "source": run["source"],
         "images_an_epoch": train[-1]["step"] // 2 * config["batch_size"],
         "images_per_second": train[-1]["images_per_second"],

@@ -50,6 +50,18 @@ def gpu_name() -> str | None:
     return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
 
 
+def described(config: dict, run: dict) -> dict:
+    """Return what a result says of the job that was measured, from its config.json and run.json."""
+    return {
+        "model": config["model"]["name"],
+        "image_size": config["data"]["image_size"],
+        "batch_size": config["batch_size"],
+        "dtype": config["model"]["dtype"],
+        "device": run["devices"]["platform"],
+        "device_kind": run["devices"]["kind"],
+    }
+
+
 def seconds_left() -> float:
     """Return the seconds that the campaign leaves to this point from its start, infinite outside of a campaign."""
     return float(os.environ.get(POINT_SECONDS, math.inf))

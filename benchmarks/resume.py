@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks.machine import ROOT
+from benchmarks.machine import ROOT, described
 
 STEPS, SAVE_EVERY, LOG_EVERY = 160, 40, 10
 FIELDS = {
@@ -46,12 +46,7 @@ def measure(arguments: list[str]) -> dict:
         rates = [row["images_per_second"] for row in logged[0].values()]
     return {
         "what": "resume",
-        "model": config["model"]["name"],
-        "image_size": config["data"]["image_size"],
-        "batch_size": config["batch_size"],
-        "dtype": config["model"]["dtype"],
-        "device": run["devices"]["platform"],
-        "device_kind": run["devices"]["kind"],
+        **described(config, run),
         "steps": STEPS,
         "killed_after": step,
         "arrays": len(arrays[0]),

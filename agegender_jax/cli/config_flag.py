@@ -21,10 +21,8 @@ from agegender_jax.errors import ConfigError, UserError
 def define_config() -> flags.FlagHolder:
     """Define --config, a file with get_config, and --config.FIELD for each of its fields."""
     text = f"Config: {', '.join(configs.names())} or a file, with variants after a colon."
-    argv, sys.argv = (
-        sys.argv,
-        sys.argv[:1],
-    )  # else the files of --flagfile would be read here
+    # The files of --flagfile would be read here, too; `sys_argv` would hide --config.FIELD when flags are parsed.
+    argv, sys.argv = sys.argv, sys.argv[:1]
     try:
         holder = config_flags.DEFINE_config_file("config", None, text)
     finally:
