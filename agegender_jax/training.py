@@ -77,7 +77,8 @@ def train_step(
     and `Outputs.penalty`.
 
     Args:
-      model: an AgeGenderNet, or a module called like one.
+      model: an AgeGenderNet, or a module called like one. With `needs_labels` it receives labels and `state.step` too,
+        and its `frozen_at(step)` names modules whose parameters and optimizer state must not change in that step.
       key: the run's key; an example's own key is folded from it by step and place in the global batch, that of
         dropout by step and device.
       ema_decay: upper bound of the moving average's decay, which is (1 + step) / (10 + step) at first.
@@ -106,7 +107,7 @@ def train_step(
         if models.feed_of(model) == "true":
             options["gender"] = gender
         elif getattr(model, "needs_labels", False):
-            options |= {"age": age[:, 0], "gender": gender}
+            options |= {"age": age[:, 0], "gender": gender, "step": state.step}
         return model.apply(variables, images, **options)
 
     def stop_at_frozen(path, leaf):
@@ -163,6 +164,9 @@ def train_step(
         grads, seen = lax.pmean((grads, seen), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if hasattr(model, "frozen_at"):
+        before = state.params, state.opt_state
+        params, opt_state = _with_frozen(before, (params, opt_state), model.frozen_at(state.step))
     ema = state.ema
     if ema is not None:
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
@@ -177,6 +181,17 @@ def train_step(
         sums={name: state.sums[name] + jnp.asarray(seen[name], jnp.float32) for name in SUMS},
     )
     return _finite_or_old(new, state, axis) if skip_nonfinite else new
+
+
+def _with_frozen(before: Any, after: Any, frozen: dict[str, jax.Array]) -> Any:
+    """Return `after` with the leaves of `before` below the names whose value in `frozen` is true."""
+
+    def choose(path, old, new):
+        names = {getattr(key, "key", None) for key in path}
+        stop = [value for name, value in frozen.items() if name in names]
+        return jnp.where(stop[0], old, new) if stop else new
+
+    return jax.tree_util.tree_map_with_path(choose, before, after)
 
 
 def _finite_or_old(new: TrainState, old: TrainState, axis: str) -> TrainState:

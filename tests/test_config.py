@@ -34,6 +34,7 @@ SHIPPED = [
     ("local_dnn", "nine,noedges", "local_dnn"),
     ("plain_cnn", "", "plain_cnn"),
     ("frequency_critic", "", "frequency_critic"),
+    ("frequency_critic", "pixel,none,simultaneous", "frequency_critic"),
     ("baselines", "quick", "ran56"),
 ]
 

@@ -2,22 +2,26 @@
 
 import functools
 import importlib.util
+import itertools
 
+import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.linalg
 from test_models import shapes_of
 
-from agegender_jax import data, ensemble, models, report
+from agegender_jax import data, ensemble, models, parallel, report, training
 from agegender_jax.errors import ConfigError
 from agegender_jax.explain import patches
 from agegender_jax.models import deep_attention, frequency_critic, initializers, local_dnn, region_sift, sizes
 from agegender_jax.models.grey import grey
 from agegender_jax.solve import elm, scale
 from agegender_jax.solve import region_sift as fit_sift
+from agegender_jax.structs import Batch
 
 DRAW = np.random.default_rng(0)
 
@@ -45,6 +49,7 @@ def test_parameters_with_both_heads():
     [
         ({"name": "resnet18", "points": "nine"}, "resnet18 has no points"),
         ({"name": "resnet18", "classifier": "lda"}, "resnet18 has no classifier"),
+        ({"name": "resnet18", "critics": "none"}, "resnet18 has no critics"),
         ({"name": "resnet18", "grid": 4}, "resnet18 has no grid"),
         ({"name": "local_dnn"}, "local_dnn has gender_to_age='none'"),
         ({"name": "resnet18", "head": "elm"}, "the elm head has gender_to_age='none'"),
@@ -403,6 +408,79 @@ def test_sizes_of_the_frequency_critics_nets():
     assert sizes_of["age_critic"] == sizes_of["gender_critic"] == 45_425
 
 
+def test_controls_of_the_frequency_critic():
+    own = {"num_age_classes": 12, "gender_to_age": "none"}
+    alone = shapes_of(models.build("frequency_critic", critics="none", **own), 64)["params"]
+    assert set(alone) == {"classifier", "age_head", "gender_head"}
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    for critics, in_bands in (("frequency", True), ("pixels", False)):
+        net = models.build("frequency_critic", critics=critics, **own).bind({})
+        for critic in (net.age_critic, net.gender_critic):
+            bands = jax.make_jaxpr(lambda x, critic=critic: critic.clone(parent=None).init(jax.random.key(0), x))(
+                images
+            )
+            assert ("fft" in str(bands)) == in_bands
+
+
+class SmallCritic(frequency_critic.FrequencyCritic):
+    """FrequencyCritic without generator, and with one dense unit for its classifier."""
+
+    def setup(self):
+        self.classifier = Unit()
+        self.age_head, self.gender_head = nn.Dense(self.num_age_classes), nn.Dense(2)
+
+
+class Unit(nn.Module):
+    def attend(self, images, *, train):
+        return self.unit(images.mean((1, 2))), ()
+
+    def setup(self):
+        self.unit = nn.Dense(1)
+
+
+def test_each_head_changes_on_its_own_steps_only():
+    net = SmallCritic(12, critics="none")
+    tx = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.1))
+    key, size = jax.random.key(0), 4
+    step = functools.partial(
+        training.train_step, model=net, tx=tx, key=key, prepare_images=lambda keys, x: x / jnp.float32(255)
+    )
+    batch = Batch(
+        image=np.uint8(DRAW.integers(0, 256, (4, size, size, 3))),
+        age=np.arange(4, dtype=np.int32)[:, None].repeat(2, 1),
+        gender=np.arange(4, dtype=np.int32) % 2,
+        mask=np.ones(4, np.float32),
+    )
+    driver = parallel.driver("shard_map", step, jax.devices()[:1])
+    states = [jax.tree.map(np.array, training.init_state(net, tx, key, size))]
+    for _ in range(4):
+        states.append(jax.tree.map(np.array, driver.step(states[-1], batch)))
+
+    def changed(name, *states):
+        """Return of each parameter and moment of a module whether it differs."""
+        leaves = [jax.tree_util.tree_leaves_with_path((state.params, state.opt_state)) for state in states]
+        pairs = [(a, b) for (path, a), (_, b) in zip(*leaves, strict=True) if name in jax.tree_util.keystr(path)]
+        return [bool((a != b).any()) for a, b in pairs]
+
+    for number, pair in enumerate(itertools.pairwise(states)):
+        own, other = ("age_head", "gender_head")[:: 1 - 2 * (number % 2)]
+        assert all(changed(own, *pair)) and all(changed("classifier", *pair))
+        assert not any(changed(other, *pair))
+
+
+@pytest.mark.parametrize("alternate", [True, False])
+def test_the_classifier_learns_from_the_head_of_the_step(alternate):
+    net, images = SmallCritic(12, critics="none", alternate=alternate), jnp.ones((1, 4, 4, 3))
+    variables = initializers.init(net, jax.random.key(0), images)
+    for step, own in enumerate(("age_logits", "gender_logits")):
+        for head in ("age_logits", "gender_logits"):
+            gradients = jax.grad(
+                lambda v, step=step, head=head: getattr(net.apply(v, images, train=True, step=step), head)[0, 0]
+            )
+            size = np.abs(gradients(variables)["params"]["classifier"]["unit"]["kernel"]).max()
+            assert (size > 0) == (head == own or not alternate)
+
+
 @pytest.mark.slow
 def test_gradients_of_the_frequency_critic_stay_in_their_nets():
     net = models.build("frequency_critic", num_age_classes=12, gender_to_age="none")
@@ -411,24 +489,24 @@ def test_gradients_of_the_frequency_critic_stay_in_their_nets():
     labels = {"age": jnp.array([0, 1, 2, 3]), "gender": jnp.array([0, 1, 0, 1])}
 
     @jax.jit
-    def sizes_of_gradients(weights, key):
+    def sizes_of_gradients(weights, step):
         def loss(params):
-            options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": key}}
+            options = {"train": True, "mutable": ["batch_stats"], "step": step}
             outputs = net.apply(variables | {"params": params}, images, **options, **labels)[0]
             return weights[0] * outputs.penalty + weights[1] * (outputs.age_logits.sum() + outputs.gender_logits.sum())
 
         return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(variables["params"]))
 
-    def gradients(weights, key=0):
-        gradient_sizes = sizes_of_gradients(jnp.array(weights), jax.random.key(key))
+    def gradients(weights, step):
+        gradient_sizes = sizes_of_gradients(jnp.array(weights), step)
         return {name: max(float(size) for size in jax.tree.leaves(gradient_sizes[name])) for name in gradient_sizes}
 
-    penalty = gradients([1.0, 0.0])
-    assert all(size > 0 for size in penalty.values()), penalty
-    both = [gradients([0.0, 1.0], key) for key in range(6)]
-    assert all((g["age_head"] > 0) != (g["gender_head"] > 0) for g in both)
-    assert len({g["age_head"] > 0 for g in both}) == 2
-    assert all(g["generator"] == g["age_critic"] == 0 for g in both)
+    for step, (own, other) in enumerate((("age_head", "gender_head"), ("gender_head", "age_head"))):
+        penalty = gradients([1.0, 0.0], step)
+        assert penalty.pop(other) == 0 and all(size > 0 for size in penalty.values()), penalty
+        labels_alone = gradients([0.0, 1.0], step)
+        assert labels_alone[own] > 0 and labels_alone["classifier"] > 0
+        assert labels_alone[other] == labels_alone["generator"] == labels_alone["age_critic"] == 0
 
 
 @pytest.mark.parametrize("name", ["deep_attention", *models.systems()])

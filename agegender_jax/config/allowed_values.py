@@ -27,6 +27,7 @@ CHOICES = {
     "model.head": ("softmax", "elm", "ridge"),
     "model.points": ("five", "nine"),
     "model.classifier": ("layered", "flat", "rbf", "lda"),
+    "model.critics": ("frequency", "pixels", "none"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
     "loss.age": ("ce", "dldl", "ordinal", "mean_variance", "years"),

@@ -37,6 +37,8 @@
 | model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |
 | model.classifier         | of region_sift: layered, flat, rbf or lda                           |
 | model.support            | of region_sift: set by the fit to the number of training images     |
+| model.critics            | of frequency_critic: frequency, or the controls pixels and none     |
+| model.alternate          | of frequency_critic: whether the heads learn in turn, step by step  |
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
@@ -125,6 +127,8 @@ def default() -> ConfigDict:
                 "edges": True,
                 "classifier": "layered",
                 "support": 0,
+                "critics": "frequency",
+                "alternate": True,
             },
             "optimizer": {
                 "name": "adam",

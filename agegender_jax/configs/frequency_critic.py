@@ -2,9 +2,12 @@
 
 agegender train --config=frequency_critic --config.data.source=crop_part1.tar
 
-Only the idea is known; layers, bands, losses and weights are chosen: agegender_jax/models/frequency_critic.py. It is to
-be compared with its classifier alone, ResNet-18 of width 0.25 with `model.gender_to_age` none. No result is recorded
-yet.
+Variants after a colon, comma-separated, the controls that make the row honest: pixel (critics of all frequencies in
+place of bands), none (no generator and no critics: ResNet-18 of width 0.25 alone), simultaneous (both heads learn in
+every step in place of alternating).
+
+Only the idea is known; layers, bands, losses and weights are chosen: agegender_jax/models/frequency_critic.py.
+`none,simultaneous` is the plain classifier. No result of the controls is recorded.
 """
 
 from agegender_jax import config as config_lib
@@ -16,4 +19,9 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.model.update(name="frequency_critic", gender_to_age="none")
     config.data.image_size = 64
     config.optimizer.lr = 0.001
-    return config_lib.apply_variants(config, variant, {})
+    variants = {
+        "pixel": lambda c: c.model.update(critics="pixels"),
+        "none": lambda c: c.model.update(critics="none"),
+        "simultaneous": lambda c: c.model.update(alternate=False),
+    }
+    return config_lib.apply_variants(config, variant, variants)

@@ -15,7 +15,7 @@ from agegender_jax.models.attention import ATTENTION, LEARNING
 from agegender_jax.models.caffe import INITIAL
 from agegender_jax.models.deep_attention import PATCHES, TRUNKS
 from agegender_jax.models.elm import ELMNet
-from agegender_jax.models.frequency_critic import FrequencyCritic
+from agegender_jax.models.frequency_critic import CRITICS, FrequencyCritic
 from agegender_jax.models.local_dnn import POINTS, LocalDNN
 from agegender_jax.models.nets import BACKBONES, SYSTEMS
 from agegender_jax.models.region_sift import CLASSIFIERS, RegionSift
@@ -120,6 +120,8 @@ def build(
     edges: bool = True,
     classifier: str = "layered",
     support: int = 0,
+    critics: str = "frequency",
+    alternate: bool = True,
     axis_name: str | None = None,
 ) -> AgeGenderNet | ELMNet | LocalDNN | RegionSift | FrequencyCritic:
     """Return the net with both heads; see `AgeGenderNet` and `backbone` for the arguments.
@@ -130,6 +132,7 @@ def build(
       elm_hidden: random units of "elm".
       points, edges: of `LocalDNN`.
       classifier, support: of `RegionSift`.
+      critics, alternate: of `FrequencyCritic`.
 
     Raises:
       ValueError: unknown name, feed or option, or an option that this system does not have.
@@ -138,7 +141,15 @@ def build(
     _known("head", head, HEADS)
     _known("points", points, POINTS)
     _known("classifier", classifier, CLASSIFIERS)
-    own = {"points": points, "edges": edges, "classifier": classifier, "support": support}
+    _known("critics", critics, CRITICS)
+    own = {
+        "points": points,
+        "edges": edges,
+        "classifier": classifier,
+        "support": support,
+        "critics": critics,
+        "alternate": alternate,
+    }
     has = {field.name for field in dataclasses.fields(SYSTEMS[name])} if name in SYSTEMS else set()
     for option in _changed(build, own):
         if option not in has:

@@ -14,8 +14,10 @@ bands. Chosen here, at 64 pixels:
 | two critics                | a band of the grey image; 4x4/2 convolutions of 16, 32, 64 units; dense 1      |
 
 The ordinary training step trains all of it at once: `Outputs.penalty` has the losses of the generator, in which the
-other nets' parameters are constants, and of discriminator and critics, in which generated images are. In a step only
-one head, drawn, learns from real images. The prediction is the discriminator's.
+other nets' parameters are constants, and of discriminator and critics, in which generated images are. Even steps train
+the age head, odd steps the gender head. The prediction is the discriminator's.
+
+Controls: critics of all frequencies, no generator at all (ResNet-18 alone), and both heads trained in every step.
 """
 
 from collections.abc import Sequence
@@ -35,6 +37,7 @@ from agegender_jax.structs import Outputs
 
 SIZE, CODE = 64, 128
 BANDS = {"age": (12.0, 32.0), "gender": (6.0, 16.0)}  # cycles a chip
+CRITICS = ("frequency", "pixels", "none")
 EDGE = 1.0  # half of the width of a band's raised-cosine edges, in cycles
 RECONSTRUCTION, LABELS = 10.0, 0.1  # weights
 WIDTH = 0.25
@@ -72,14 +75,15 @@ class Critic(nn.Module):
     """Normalised images [B, 64, 64, 3] -> how real a band of them looks, [B].
 
     Attributes:
-      band: lowest and highest frequency, cycles a chip.
+      band: lowest and highest frequency, cycles a chip; None for all.
     """
 
-    band: tuple[float, float]
+    band: tuple[float, float] | None
 
     @nn.compact
     def __call__(self, images):
-        x = band_pass(_grey(images), *self.band)[..., None]
+        grey = _grey(images)
+        x = (band_pass(grey, *self.band) if self.band else grey)[..., None]
         for n, units in enumerate((16, 32, 64), 1):
             x = nn.leaky_relu(_conv(units, 4, 2, f"conv{n}")(x), 0.2)
         return nn.Dense(1, name="dense")(x.reshape(x.shape[0], -1))[:, 0]
@@ -90,10 +94,14 @@ class FrequencyCritic(nn.Module):
 
     Attributes:
       num_age_classes: A.
+      critics: "frequency"; "pixels" for critics of all frequencies; "none" for the classifier alone.
+      alternate: whether the heads learn in turn: the age head in even steps, the gender head in odd ones.
       axis_name: mapped axis over which BatchNorm is synchronised in training.
     """
 
     num_age_classes: int
+    critics: str = "frequency"
+    alternate: bool = True
     axis_name: str | None = None
 
     gender_to_age = "none"
@@ -103,21 +111,41 @@ class FrequencyCritic(nn.Module):
         self.classifier = ResNet((2, 2, 2, 2), bottleneck=False, width=WIDTH, axis_name=self.axis_name)
         head = initializers.normal(0.01)
         self.age_head, self.gender_head = (nn.Dense(n, kernel_init=head) for n in (self.num_age_classes, 2))
-        self.real = nn.Dense(1, kernel_init=head)
-        self.encoder, self.generator = Encoder(), Generator()
-        self.age_critic, self.gender_critic = Critic(BANDS["age"]), Critic(BANDS["gender"])
+        if self.critics != "none":
+            self.real = nn.Dense(1, kernel_init=head)
+            self.encoder, self.generator = Encoder(), Generator()
+            bands = BANDS if self.critics == "frequency" else dict.fromkeys(BANDS)
+            self.age_critic, self.gender_critic = Critic(bands["age"]), Critic(bands["gender"])
 
-    def __call__(self, images: jax.Array, *, train: bool, age=None, gender=None) -> Outputs:
-        """Return Outputs of images; training needs age int [B], a bucket that counts as right, and gender int [B]."""
+    def __call__(self, images: jax.Array, *, train: bool, age=None, gender=None, step=0) -> Outputs:
+        """Return Outputs of images.
+
+        Args:
+          age, gender: in training, int [B], a bucket that counts as right and the gender; without them
+            `Outputs.penalty` is None.
+          step: in training, int, the number of steps before this one.
+        """
         features, _ = self.classifier.attend(images, train=train)
         logits = self.age_head(features), self.gender_head(features)
-        if self.is_initializing():
+        if self.is_initializing() and self.critics != "none":
             self._create(features)
         if not train:
             return Outputs(*logits)
-        first = jax.random.bernoulli(self.make_rng("dropout"))
-        penalty = self._penalty(images, self.real(features)[:, 0], age, gender)
-        return Outputs(_gated(logits[0], first), _gated(logits[1], ~first), penalty=penalty)
+        learning = self._learning(logits, step)
+        if age is None or self.critics == "none":
+            return Outputs(*learning)
+        return Outputs(*learning, penalty=self._penalty(images, self.real(features)[:, 0], age, gender, step))
+
+    def frozen_at(self, step: jax.Array | int) -> dict[str, jax.Array | bool]:
+        """Return the heads, by name, with whether their parameters must not change in a step, for `train_step`."""
+        return {"age_head": step % 2 == 1, "gender_head": step % 2 == 0} if self.alternate else {}
+
+    def _learning(self, logits, step):
+        """Return age and gender logits, through which gradients flow in the steps of their heads alone."""
+        if not self.alternate:
+            return logits
+        frozen = self.frozen_at(step).values()
+        return tuple(jnp.where(stop, lax.stop_gradient(x), x) for stop, x in zip(frozen, logits, strict=True))
 
     def _create(self, features) -> None:
         """Create the parameters that predictions do not use."""
@@ -126,7 +154,7 @@ class FrequencyCritic(nn.Module):
         image = self.generator(code, jnp.zeros((1, self.num_age_classes + 2)))
         self.age_critic(image), self.gender_critic(image)
 
-    def _penalty(self, images, real, age, gender):
+    def _penalty(self, images, real, age, gender, step):
         faces = jax.image.resize(images, (len(images), SIZE, SIZE, 3), "linear")
         labels = (age, gender)
         changed = jnp.arange(len(images)) % 2 == 0  # half of the batch gets its neighbour's labels
@@ -135,13 +163,14 @@ class FrequencyCritic(nn.Module):
         fake = self.generator(code, self._one_hot(target))
         same = self.generator(code, self._one_hot(labels))
         constant_fake = lax.stop_gradient(fake)
-        judged = self._judge(constant_fake)
-        loss = nn.relu(1 - real).mean() + nn.relu(1 + judged[2]).mean() + LABELS * _label_loss(judged, target)
+        *logits, score = self._judge(constant_fake)
+        loss = nn.relu(1 - real).mean() + nn.relu(1 + score).mean()
+        loss += LABELS * _label_loss(self._learning(logits, step), target)
         for critic in (self.age_critic, self.gender_critic):
             loss += nn.relu(1 - critic(faces)).mean() + nn.relu(1 + critic(constant_fake)).mean()
             loss -= _frozen(critic, fake).mean()
-        judged = self._judge(fake, frozen=True)
-        generator = -judged[2].mean() + LABELS * _label_loss(judged, target)
+        *logits, score = self._judge(fake, frozen=True)
+        generator = LABELS * _label_loss(logits, target) - score.mean()
         return loss + generator + RECONSTRUCTION * jnp.abs(faces - same).mean()
 
     def _judge(self, images, frozen: bool = False):
@@ -160,13 +189,8 @@ def _frozen(module: nn.Module, *args, **options):
     return module.clone(parent=None).apply(lax.stop_gradient(module.variables), *args, **options)
 
 
-def _gated(logits, learns):
-    """Return the logits, through which gradients flow where `learns` is true."""
-    return jnp.where(learns, logits, lax.stop_gradient(logits))
-
-
-def _label_loss(judged: Sequence[jax.Array], labels: Sequence[jax.Array]) -> jax.Array:
-    log_probs = (jax.nn.log_softmax(logits) for logits in judged[:2])
+def _label_loss(both: Sequence[jax.Array], labels: Sequence[jax.Array]) -> jax.Array:
+    log_probs = (jax.nn.log_softmax(logits) for logits in both)
     right = [jnp.take_along_axis(x, y[:, None], -1) for x, y in zip(log_probs, labels, strict=True)]
     return -right[0].mean() - right[1].mean()
 
