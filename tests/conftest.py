@@ -37,6 +37,7 @@ ALLOWED_SKIPS = {  # reason: where such a test runs
     r"root reads everything": "as another user than root",
     r"root cannot give up its rights here|file systems cannot be mounted here": "with the rights to do so",
     r"this system offers no large pages": "on Linux with transparent huge pages",
+    r"PyPI's vulnerability service is not reachable": "with access to pypi.org",
     r"uv is not installed": "after pip install uv",
     r"the ladder has not been measured": "once its results are committed",
 }

@@ -1,10 +1,14 @@
 """No data is run as code: what the library may not call, and what a stranger's files may not name."""
 
 import ast
+import http.server
+import importlib.metadata
+import json
 import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 
@@ -19,6 +23,7 @@ ALLOWED = {  # place: why
     "agegender_jax/run/host/large_pages.py: os.execv": "starts the same program again, with its own arguments",
     "agegender_jax/cli/config_flag.py: exec_module": "--config=FILE.py is code that the user names on the command line",
 }
+ACCEPTED = {}  # id of a known vulnerability of a dependency: why it does no harm here
 
 
 def findings(path):
@@ -76,6 +81,53 @@ def test_bandit_finds_nothing_of_medium_severity():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def audit(*flags):
+    """Return {"package version: id": description} of the known vulnerabilities, as pip-audit reports them."""
+    command = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--desc=on", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout, done.stderr
+    return {
+        f"{package['name']} {package['version']}: {known['id']}": known["description"]
+        for package in json.loads(done.stdout)["dependencies"]
+        for known in package.get("vulns", ())
+        if known["id"] not in ACCEPTED
+    }
+
+
+@pytest.mark.timeout(330)
+def test_the_installed_packages_have_no_known_vulnerability():
+    url = f"https://pypi.org/pypi/numpy/{importlib.metadata.version('numpy')}/json"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            assert "vulnerabilities" in json.load(answer)
+    except (OSError, ValueError):
+        pytest.skip("PyPI's vulnerability service is not reachable")
+    known = audit("--local", "--skip-editable")
+    assert {name: text for name, text in known.items() if not name.startswith("pip ")} == {}  # pip came with venv
+
+
+def test_a_known_vulnerability_is_reported(tmp_path):
+    class Service(http.server.BaseHTTPRequestHandler):
+        """OSV's interface, with one vulnerability of every package."""
+
+        def do_POST(self):
+            affected = [{"package": {"ecosystem": "PyPI", "name": "example"}, "versions": ["1.0"]}]
+            known = {"id": "PYSEC-0", "details": "a flaw", "affected": affected, "published": "2026-01-01T00:00:00Z"}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"vulns": [known]}).encode())
+
+    package = tmp_path / "example-1.0.dist-info" / "METADATA"
+    package.parent.mkdir()
+    package.write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
+    with http.server.HTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1/query"
+        known = audit("--vulnerability-service=osv", f"--osv-url={url}", f"--path={tmp_path}")
+        server.shutdown()
+    assert known == {"example 1.0: PYSEC-0": "a flaw"}
 
 
 def calls(file, function):
