@@ -41,11 +41,13 @@ def train_and_evaluate(folder, names):
         base = FORMS.get(name, str)(place)
         config.batch_size = 4
         config.data.update(source=os.path.join(base, "faces"), cache_dir=os.path.join(base, "cache"))
-        ends = both(config, os.path.join(base, "run"), os.path.join(base, "out", ""))
+        workdir = os.path.relpath(place / " run ") if name == "spaces" else os.path.join(base, "run")
+        ends = both(config, workdir, os.path.join(base, "out", ""))
         if [got for got, _ in ends] != ([code, 4] if code else [0, 0]):
             failures.append(f"{name}: {ends}")
         failures += [f"{name}: {text} names no path" for _, text in ends if text and place.name not in text]
-        failures += [] if code or (place / "out" / "report.html").exists() else [f"{name}: results elsewhere"]
+        pages = [pathlib.Path(workdir, "report.html").expanduser(), place / "out" / "report.html"]
+        failures += [] if code else [f"{name}: no {page}" for page in pages if not page.exists()]
     parts = [NAMES.get(name, (name.replace(" ", "_"),))[0] for name in names]
     ours = {part.partition("/")[0] for part in (*parts, *map(os.path.normpath, parts))}
     return failures + [f"{path.name!r} was made" for path in pathlib.Path(folder).iterdir() if path.name not in ours]
