@@ -25,7 +25,7 @@ def throughput(results: dict) -> str:
             (torch.get("peak_memory_mb"), 0),
         )
         rows.append([line["what"], *_point(line), *_cells(numbers)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def kernels(results: dict) -> str:
@@ -44,7 +44,7 @@ def kernels(results: dict) -> str:
         )
         largest = line["kernels"][0]
         rows.append([*_point(line), *_cells(numbers), f"{largest['name'][:40]}, {largest['share']:.2f}"])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def fed(results: dict) -> str:
@@ -62,7 +62,7 @@ def fed(results: dict) -> str:
             (line["steps"], 0),
         )
         rows.append([*_point(line), *_cells(numbers)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def full_size(results: dict) -> str:
@@ -73,9 +73,9 @@ def full_size(results: dict) -> str:
         for net in line["nets"].values():
             counts = [str(net["epochs"]), f"{net['images_per_second']:,.0f}", f"{net['n']:,}"]
             names = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")
-            scores = [_with_interval(net, name) for name in names]
+            scores = [with_interval(net, name) for name in names]
             rows.append([line["source"]["name"], *_point(net), *counts, *scores])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def resumed(results: dict) -> str:
@@ -88,7 +88,7 @@ def resumed(results: dict) -> str:
         rate = line["images_per_second"]
         equal = ["yes" if line["equal"] else "no", *_cells(((rate, 0), (rate / plain if plain else None, 2)))]
         rows.append([*_point(line), str(line["killed_after"]), *equal])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def share(results: dict, line: dict) -> float | None:
@@ -115,7 +115,8 @@ def _cells(numbers: tuple) -> list[str]:
     return ["" if n is None else n if digits is None else f"{n:.{digits}f}" for n, digits in numbers]
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown(rows: list[list[str]]) -> str:
+    """Return a table of cells; the second row has the alignments."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -125,8 +126,8 @@ def shipped_weights(rows: list[dict]) -> str:
     for row in rows:
         for model in row["models"]:
             names = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")
-            lines.append([row["name"], f"{row['n']:,}", model["name"], *(_with_interval(model, n) for n in names)])
-    return _markdown(lines)
+            lines.append([row["name"], f"{row['n']:,}", model["name"], *(with_interval(model, n) for n in names)])
+    return markdown(lines)
 
 
 def shipped_doubts(rows: list[dict]) -> str:
@@ -141,7 +142,7 @@ def shipped_doubts(rows: list[dict]) -> str:
         cells = [_percent(row["coverage"]["measured"]), f"{row['coverage']['groups']:.1f}", *map(_percent, shares)]
         cells += [_percent(over[name]) for name in ("yes_below", "no_above", "unsure")]
         lines.append([row["name"], f"{row['n']:,}", *cells])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def shipped_groups(row: dict) -> str:
@@ -151,7 +152,7 @@ def shipped_groups(row: dict) -> str:
         for name, group in row["groups"][kind].items():
             scores = [f"{group[score]:.2f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
             lines.append([name, f"{group['n']:,}", *scores, _percent(row["coverage_by_group"].get(name))])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def shipped_groups_elsewhere(rows: list[dict]) -> str:
@@ -167,10 +168,11 @@ def shipped_groups_elsewhere(rows: list[dict]) -> str:
                 held = _percent(row["coverage_by_group"].get(name))
                 line += [f"{group['n']:,}" if group else "", *scores, held if group else ""]
             lines.append(line)
-    return _markdown(lines)
+    return markdown(lines)
 
 
-def _with_interval(model: dict, name: str) -> str:
+def with_interval(model: dict, name: str) -> str:
+    """Return a score of a model of results.json with its 95 % interval."""
     low, high = model["ci95"][name]
     return f"{model[name]:.3f} [{low:.3f}, {high:.3f}]"
 

@@ -131,10 +131,10 @@ class FrequencyCritic(nn.Module):
             self._create(features)
         if not train:
             return Outputs(*logits)
-        learning = self._learning(logits, step)
+        outputs = Outputs(*self._learning(logits, step))
         if age is None or self.critics == "none":
-            return Outputs(*learning)
-        return Outputs(*learning, penalty=self._penalty(images, self.real(features)[:, 0], age, gender, step))
+            return outputs
+        return outputs.replace(penalty=self._penalty(images, self.real(features)[:, 0], age, gender, step))
 
     def frozen_at(self, step: jax.Array | int) -> dict[str, jax.Array | bool]:
         """Return the heads, by name, with whether their parameters must not change in a step, for `train_step`."""

@@ -4,14 +4,16 @@ import importlib
 
 from agegender_jax.report.card import card
 from agegender_jax.report.examples import Examples, Population
-from agegender_jax.report.explanations import Explained, explanations, patches_figure, relevance_figure
+from agegender_jax.report.explanations import Explained, explanations, patches_figure
 from agegender_jax.report.formatting import better_by, compared
 from agegender_jax.report.page import is_figure, page
+from agegender_jax.report.relevance import NetRelevance, relevance_figure, relevance_section
 from agegender_jax.report.runs import Run, command_line
 
 __all__ = [
     "Examples",
     "Explained",
+    "NetRelevance",
     "Population",
     "Run",
     "attention",
@@ -30,6 +32,7 @@ __all__ = [
     "png",
     "relevance_figure",
     "relevance_grid",
+    "relevance_section",
 ]
 _LAZY = {  # name: module that needs matplotlib
     "attention": "figures",
@@ -38,7 +41,7 @@ _LAZY = {  # name: module that needs matplotlib
     "overlays": "overlay",
     "patches_grid": "overlay",
     "png": "figures",
-    "relevance_grid": "overlay",
+    "relevance_grid": "figures.relevance",
 }
 
 

@@ -54,4 +54,8 @@ ATTENTION = (
     "where its two ends are close, the mask hardly varies.",
     "Faces, and below them the same faces under the mask of each attention module.",
 )
-EXPLANATIONS = "Faces, one per row, under the maps of every method for the age and the gender prediction."
+ALTERNATIVE = {  # of figures by the first word of their names
+    "explanations": "Faces, one per row, under the maps of every method for the age and the gender prediction.",
+    "patches": "Faces, one per row, the weights of their patches, and the patches of the largest weights.",
+    "relevance": "Faces, and below them one row per net: its relevance map over each face, its prediction, its scores.",
+}

@@ -50,13 +50,6 @@ def explanations(results: dict) -> dict:
         patches_figure(name): f"{name}: pictures, the weights of their patches, and the patches of the largest weights."
         for name in with_patches
     }
-    with_lrp = [name for name, heads in results["members"].items() if "lrp_account" in heads["age"]]
-    if len(with_lrp) > 1:
-        figures |= {
-            relevance_figure(head): f"The same pictures, and the relevance of their pixels to the {head} that each net "
-            "predicts: by the composite rules of Lapuschkin et al. 2017 for their nets, by the epsilon rule for others."
-            for head in ("age", "gender")
-        }
     text = [
         f"{results['n']} evenly spaced images of the split; 95 % intervals by bootstrap over groups of "
         "near-duplicates. Deletion replaces the cells of the picture by its mean colour, in the order of the map; "
@@ -93,11 +86,6 @@ def explanations(results: dict) -> dict:
         "headings": [*HEADINGS, *(SYNTHETIC_HEADINGS if synthetic else ())],
         "rows": rows,
     }
-
-
-def relevance_figure(head: str) -> str:
-    """Return the file name of the figure with the relevance of all nets."""
-    return f"relevance_{head}.png"
 
 
 def patches_figure(net: str) -> str:

@@ -99,7 +99,11 @@ def compared(pair: Mapping, scores: Sequence[str]) -> str:
 
 def is_clear(pair: Mapping, score: str) -> bool:
     """Return whether the interval of a paired difference excludes 0."""
-    ends = (pair.get(score) or {}).get("ci95")
+    return excludes_zero((pair.get(score) or {}).get("ci95"))
+
+
+def excludes_zero(ends: Sequence[float] | None) -> bool:
+    """Return whether an interval, None if there is none, excludes 0."""
     return ends is not None and not ends[0] <= 0 <= ends[1]
 
 

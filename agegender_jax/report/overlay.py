@@ -5,8 +5,7 @@ or by brightness if the map has no sign. A mask is scaled from its lowest to its
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -105,26 +104,6 @@ def patches_grid(images: np.ndarray, attended, labels: Sequence[str]) -> bytes:
         rows.append([Panel(images[i], labels[i]), Panel(images[i], "weights", cells[np.ix_(*nearest)], "mask")])
         for place in np.argsort(-weights)[:GRID_PATCHES]:
             rows[-1].append(Panel(attended.pixels[i, place], f"weight {weights[place]:.2f}"))
-    return png(draw(rows))
-
-
-def relevance_grid(nets: Mapping[str, tuple[np.ndarray, Any]], head: str, labels: Sequence[str]) -> bytes:
-    """Return a PNG of GRID_FACES evenly spaced pictures, and below them one row per net: its relevance of a head.
-
-    The last of a net's methods of LRP is drawn: the composite rules where it has them, else the epsilon rule.
-
-    Args:
-      nets: name -> pictures, uint8 RGB [N, H, W, 3], at the net's size, and explain.maps.Maps of them, with LRP.
-      labels: [N], one for each picture.
-    """
-    chosen = evenly_spaced(len(labels), GRID_FACES)
-    largest = max((images for images, _ in nets.values()), key=lambda images: images.shape[1])
-    rows = [[Panel(largest[i], labels[i]) for i in chosen]]
-    for name, (images, maps) in nets.items():
-        method = list(maps.relevance[head])[-1]
-        probs, targets = getattr(maps.probs, head), maps.targets[head]
-        titles = {i: f"{CLASSES[head][targets[i]]}, p = {probs[i, targets[i]]:.2f}" for i in chosen}
-        rows.append([Panel(images[i], f"{name}\n{titles[i]}", maps.attributions[head][method][i]) for i in chosen])
     return png(draw(rows))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from agegender_jax.report.captions import ATTENTION, CAPTIONS, EXPLANATIONS
+from agegender_jax.report.captions import ALTERNATIVE, ATTENTION, CAPTIONS
 from agegender_jax.report.paper_comparison import compare_protocols
 from agegender_jax.report.rendering import ENVIRONMENT
 from agegender_jax.report.runs import Run, is_synthetic
@@ -54,7 +54,10 @@ def page(
 
 def is_figure(name: str) -> bool:
     """Return whether a file of this name in `figures/` is one that the library writes."""
-    return name in CAPTIONS or re.fullmatch(r"(attention|explanations)_.+\.png", name, re.DOTALL) is not None
+    return (
+        name in CAPTIONS
+        or re.fullmatch(r"(attention|explanations|patches|relevance)_.+\.png", name, re.DOTALL) is not None
+    )
 
 
 def _embed(name: str, png: bytes) -> dict:
@@ -63,8 +66,7 @@ def _embed(name: str, png: bytes) -> dict:
     if name.startswith("attention_"):
         member = name.removeprefix("attention_").removesuffix(".png")
         caption, alt = ATTENTION[0].format(member), ATTENTION[1]
-    if name.startswith("explanations_"):
-        alt = EXPLANATIONS
+    alt = ALTERNATIVE.get(name.partition("_")[0], alt)
     kind, data, picture = "png", png, Image.open(io.BytesIO(png))
     if len(png) > LARGE:
         out = io.BytesIO()

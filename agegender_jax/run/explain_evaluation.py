@@ -28,9 +28,11 @@ def explain(
     """Score the maps of every run's net on at most `count` evenly spaced images of a split."""
     rows = dataset.indices(split)
     rows = rows[evenly_spaced(len(rows), count)]
-    members, figures, relevance = {}, {}, {}
-    truth = zip(dataset.prepared.age[rows], dataset.prepared.gender[rows], strict=True)
-    labels = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in truth]
+    members: dict = {}
+    figures: dict = {}
+    relevance: dict = {}
+    truth = dataset.prepared.age[rows], dataset.prepared.gender[rows]
+    labels = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in zip(*truth, strict=True)]
     for run, name in zip(runs, names, strict=True):
         start = time.perf_counter()
         net, variables, config, _ = loading.load_checkpoint(run.path, checkpoint, progress.warn)
@@ -50,10 +52,10 @@ def explain(
         members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}
         figures[f"explanations_{name}.png"] = report.explanation_grid(images, maps, labels)
         if any(maps.relevance.values()):
-            relevance[name] = images, maps
+            relevance[name] = report.NetRelevance(images, maps, scores)
     if len(relevance) > 1:
         for head in HEADS:
-            figures[report.relevance_figure(head)] = report.relevance_grid(relevance, head, labels)
+            figures[report.relevance_figure(head)] = report.relevance_grid(relevance, head, *truth)
     return report.Explained({"n": len(rows), "members": members}, figures)
 
 

@@ -67,7 +67,8 @@ def write_results(
         explained = explain()
         results["explanations"] = explained.results
         figures |= explained.figures
-        save(explained.figures, [report.explanations(explained.results)])
+        sections = [report.explanations(explained.results), report.relevance_section(explained.results)]
+        save(explained.figures, [section for section in sections if section])
     progress.note(f"report: {out / 'report.html'}")
     return results
 
