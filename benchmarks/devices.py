@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import os
-import pathlib
 import platform
 import socket
 import statistics
@@ -22,8 +21,8 @@ import tempfile
 import time
 
 from benchmarks import result_files
+from benchmarks.machine import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 NET, WIDTH, SIZE, BATCH = "resnet18", 0.125, 32, 64
 BASE = "shard_map, 1 device"
 SETTINGS = {  # driver, processes, devices in each

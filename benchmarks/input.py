@@ -25,8 +25,8 @@ import jax
 from agegender_jax import synthetic
 from agegender_jax.data.prepare import prepare
 from benchmarks import result_files
+from benchmarks.machine import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 REPEATS = 3
 COMPILED = re.compile(
     r"Finished (tracing|jaxpr to MLIR module conversion|XLA compilation of) (\S+).* in ([\d.e-]+) sec"

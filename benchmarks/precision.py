@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from benchmarks import result_files
+from benchmarks.machine import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 NETS = {"ran56": "ran", "resnet18": "resnet"}  # net: variant of configs/quickstart.py
 DTYPES = ("float32", "bfloat16")
 SEEDS = (0, 1, 2)

@@ -15,8 +15,8 @@ import sys
 
 from agegender_jax.run.workdir import provenance
 from benchmarks import result_files
+from benchmarks.machine import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 PARTS = ("init", "train", "evaluate")
 PROGRAM = """
 import json, resource, sys, time

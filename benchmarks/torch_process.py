@@ -2,19 +2,17 @@
 
 import importlib.util
 import json
-import pathlib
 import subprocess
 import sys
 
 import jax
 from ml_collections import ConfigDict
 
-import agegender_jax
 from agegender_jax import data
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from benchmarks.machine import ROOT
 
-ROOT = pathlib.Path(agegender_jax.__file__).parents[1]
 PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
 
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from agegender_jax import models
 from benchmarks import result_files
+from benchmarks.machine import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ("--config.model.width=0.25", "--config.num_epochs=3", "--config.batch_size=64", "--config.data.image_size=48")
 OPTIONS = {"resnet18 small stem": ("resnet18", "--config.model.stem=small")}  # beside every net as it is
 COLUMNS = {
