@@ -3,7 +3,7 @@
 import resource
 
 import programs
-import test_launch
+import test_flags
 
 from tests.faults.registry import Outcome, point
 
@@ -13,8 +13,8 @@ OF_A_NET = "  where: --config.model"  # of a mistake that only a net knows, whic
 
 def arguments(folder):
     """Yield the arguments of each mistake and the words that its message must have."""
-    yield from test_launch.BAD_ARGUMENTS
-    for i, (text, *words) in enumerate(test_launch.BAD_FILES):
+    yield from test_flags.BAD_ARGUMENTS
+    for i, (text, *words) in enumerate(test_flags.BAD_FILES):
         path = folder / f"wrong{i}.py"
         path.write_text(text)
         yield [f"--config={path}"], [*words, str(path)]

@@ -1,0 +1,83 @@
+"""Heads solved by least squares, after Duan et al. 2018, and the factors from scores to probabilities."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from agegender_jax.solve import elm, scale
+
+DRAW = np.random.default_rng(0)
+
+
+def sums_of(hidden, targets, parts=1):
+    sums = elm.Sums()
+    for h, t in zip(np.array_split(hidden, parts), np.array_split(targets, parts), strict=True):
+        sums.add(h, t)
+    return sums
+
+
+def test_the_solution_is_that_of_least_squares():
+    hidden, targets, c = DRAW.standard_normal((50, 8)), DRAW.choice([-1.0, 1.0], (50, 3)), 0.7
+    expected = scipy.linalg.lstsq(
+        np.concatenate([hidden, np.eye(8) / np.sqrt(c)]), np.concatenate([targets, np.zeros((8, 3))])
+    )[0]
+    beta = elm.Solver(sums_of(hidden, targets))(c)
+    np.testing.assert_allclose(beta, expected, atol=1e-9)
+    np.testing.assert_allclose(elm.Solver(sums_of(hidden, targets, 7))(c), beta, atol=1e-12)
+    order = DRAW.permutation(50)
+    np.testing.assert_allclose(elm.Solver(sums_of(hidden[order], targets[order]))(c), beta, atol=1e-12)
+    np.testing.assert_allclose(elm.Solver(sums_of(hidden, targets))(1e12), np.linalg.pinv(hidden) @ targets, atol=1e-6)
+    assert np.abs(elm.Solver(sums_of(hidden, targets))(1e-12)).max() < 1e-9
+    few = hidden[:5]  # fewer examples than units: the dual form
+    dual = few.T @ np.linalg.solve(np.eye(5) / c + few @ few.T, targets[:5])
+    np.testing.assert_allclose(elm.Solver(sums_of(few, targets[:5]))(c), dual, atol=1e-9)
+
+
+def test_one_unit_and_one_class():
+    right = np.tile([[1.0, 0.0, 1.0, 0.0]], (6, 1))
+    hidden = np.full((6, 1), 0.5)
+    beta, report = elm.select(sums_of(hidden, 2 * right - 1), hidden, right)
+    assert np.isfinite(beta).all() and np.isfinite(list(report.values())).all()
+
+
+def test_each_head_has_its_own_constant():
+    draw = np.random.default_rng(4)
+    hidden = draw.standard_normal((80, 6))
+    gender, age = (hidden[:, 0] > 0).astype(int), draw.integers(0, 3, 80)
+    right = elm.one_hot(np.stack([age, age], 1), gender, 3)
+    _, report = elm.select(sums_of(hidden[:60], 2 * right[:60] - 1), hidden[60:], right[60:])
+    assert report["val_loss_gender"] < 0.3 and report["log2_c_age"] < report["log2_c_gender"]
+
+
+def test_standardisation_has_a_floor_and_streams():
+    x = DRAW.standard_normal((30, 4)) * [1, 10, 0, 1e-9] + 1e4
+    mean, deviation = elm.standardisation([x[:7], x[7:]])
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(deviation[:2], x.std(0)[:2], rtol=1e-6)
+    np.testing.assert_allclose(deviation[2:], 1e-3 * deviation[1])
+
+
+def test_random_units_do_not_depend_on_the_scale_of_the_features():
+    x = DRAW.standard_normal((5, 3))
+    kernel, bias = elm.random_layer(0, 10, np.zeros(3), np.ones(3), 2.0)
+    again = elm.random_layer(0, 10, np.full(3, 7.0), np.full(3, 100.0), 2.0)
+    np.testing.assert_allclose(x @ kernel + bias, (100 * x + 7) @ again[0] + again[1], atol=1e-4)
+    assert (
+        np.abs(kernel).max() <= 2 / np.sqrt(3) and (kernel != elm.random_layer(1, 10, *np.ones((2, 3)), 2.0)[0]).any()
+    )
+
+
+def test_open_age_groups_are_right_in_each_bucket():
+    actual = elm.one_hot(np.array([[1, 3], [2, 2]]), np.array([0, 1]), 4)
+    np.testing.assert_array_equal(actual, [[1, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 0]])
+
+
+def test_factors_fit_probabilities():
+    logits = DRAW.standard_normal((4000, 3))
+    labels = (logits + DRAW.gumbel(size=logits.shape)).argmax(1)
+    assert scale.factor(logits / 5, np.eye(3)[labels])[0] == pytest.approx(5, rel=0.1)
+    assert scale.cross_entropy(np.zeros((2, 4)), np.ones((2, 4))) == pytest.approx(0)
+    score = DRAW.standard_normal(4000)
+    gender = (DRAW.uniform(size=4000) < 1 / (1 + np.exp(-(2 * score - 1)))).astype(int)
+    a, c = scale.line(score, gender)
+    assert a == pytest.approx(2, rel=0.15) and c == pytest.approx(-1, abs=0.2)

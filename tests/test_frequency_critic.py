@@ -1,0 +1,148 @@
+"""Frequency critics after Lee et al. 2018: bands, sizes, controls, and which gradients reach which net."""
+
+import functools
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_models import shapes_of
+
+from agegender_jax import models, parallel, training
+from agegender_jax.models import frequency_critic, initializers
+from agegender_jax.structs import Batch
+
+DRAW = np.random.default_rng(0)
+
+
+def test_masks_of_frequency_bands():
+    image = jnp.float32(DRAW.standard_normal((2, 64, 64)))
+    edges = (0, 6, 12, 24, 99)
+    parts = [frequency_critic.band_pass(image, *band) for band in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_allclose(sum(parts), image, atol=1e-5)
+    inside = frequency_critic.band_mask(64, 6, 16)
+    assert set(np.unique(inside[np.isin(inside, (0, 1))])) == {0, 1} and 0 < inside.mean() < 1
+    assert inside[0, 3] == 0 and inside[0, 10] == 1 and inside[0, 20] == 0
+    grating = np.sin(2 * np.pi * 3 * np.arange(64) / 64)[None, None].astype(np.float32)
+    low, high = frequency_critic.BANDS["age"]
+    np.testing.assert_allclose(
+        frequency_critic.band_pass(image + 50 * grating, low, high),
+        frequency_critic.band_pass(image, low, high),
+        atol=1e-3,
+    )
+
+
+def test_sizes_of_the_frequency_critics_nets():
+    shapes = shapes_of(models.build("frequency_critic", num_age_classes=12, gender_to_age="none"), 64)["params"]
+    sizes_of = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[name])) for name in shapes}
+    assert sizes_of["encoder"] == 690_144 + 524_416 and sizes_of["generator"] == 585_728 + 388_163
+    assert sizes_of["age_critic"] == sizes_of["gender_critic"] == 45_425
+
+
+def test_controls_of_the_frequency_critic():
+    own = {"num_age_classes": 12, "gender_to_age": "none"}
+    alone = shapes_of(models.build("frequency_critic", critics="none", **own), 64)["params"]
+    assert set(alone) == {"classifier", "age_head", "gender_head"}
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    for critics, in_bands in (("frequency", True), ("pixels", False)):
+        net = models.build("frequency_critic", critics=critics, **own).bind({})
+        for critic in (net.age_critic, net.gender_critic):
+            bands = jax.make_jaxpr(lambda x, critic=critic: critic.clone(parent=None).init(jax.random.key(0), x))(
+                images
+            )
+            assert ("fft" in str(bands)) == in_bands
+
+
+class SmallCritic(frequency_critic.FrequencyCritic):
+    """FrequencyCritic without generator, and with one dense unit for its classifier."""
+
+    def setup(self):
+        self.classifier = Unit()
+        self.age_head, self.gender_head = nn.Dense(self.num_age_classes), nn.Dense(2)
+
+    def _create(self, features):
+        pass
+
+
+class Unit(nn.Module):
+    def attend(self, images, *, train):
+        return self.unit(images.mean((1, 2))), ()
+
+    def setup(self):
+        self.unit = nn.Dense(1)
+
+
+def test_each_head_changes_on_its_own_steps_only():
+    net = SmallCritic(12, critics="none")
+    tx = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.1))
+    key, size = jax.random.key(0), 4
+    step = functools.partial(
+        training.train_step, model=net, tx=tx, key=key, prepare_images=lambda keys, x: x / jnp.float32(255)
+    )
+    batch = Batch(
+        image=np.uint8(DRAW.integers(0, 256, (4, size, size, 3))),
+        age=np.arange(4, dtype=np.int32)[:, None].repeat(2, 1),
+        gender=np.arange(4, dtype=np.int32) % 2,
+        mask=np.ones(4, np.float32),
+    )
+    driver = parallel.driver("shard_map", step, jax.devices()[:1])
+    states = [jax.tree.map(np.array, training.init_state(net, tx, key, size))]
+    for _ in range(4):
+        states.append(jax.tree.map(np.array, driver.step(states[-1], batch)))
+
+    def changed(name, *states):
+        """Return of each parameter and moment of a module whether it differs."""
+        leaves = [jax.tree_util.tree_leaves_with_path((state.params, state.opt_state)) for state in states]
+        pairs = [(a, b) for (path, a), (_, b) in zip(*leaves, strict=True) if name in jax.tree_util.keystr(path)]
+        return [bool((a != b).any()) for a, b in pairs]
+
+    for number, pair in enumerate(itertools.pairwise(states)):
+        own, other = ("age_head", "gender_head")[:: 1 - 2 * (number % 2)]
+        assert all(changed(own, *pair)) and all(changed("classifier", *pair))
+        assert not any(changed(other, *pair))
+
+
+@pytest.mark.parametrize("alternate", [True, False])
+def test_the_classifier_learns_from_the_head_of_the_step(alternate):
+    """Also without labels, as where BatchNorm statistics are computed again."""
+    net, images = SmallCritic(12, alternate=alternate), jnp.ones((1, 4, 4, 3))
+    variables = initializers.init(net, jax.random.key(0), images)
+    for step, own in enumerate(("age_logits", "gender_logits")):
+        for head in ("age_logits", "gender_logits"):
+            gradients = jax.grad(
+                lambda v, step=step, head=head: getattr(net.apply(v, images, train=True, step=step), head)[0, 0]
+            )
+            size = np.abs(gradients(variables)["params"]["classifier"]["unit"]["kernel"]).max()
+            assert (size > 0) == (head == own or not alternate)
+
+
+@pytest.mark.slow
+def test_gradients_of_the_frequency_critic_stay_in_their_nets():
+    net = models.build("frequency_critic", num_age_classes=12, gender_to_age="none")
+    images = jnp.float32(DRAW.standard_normal((4, 64, 64, 3)))
+    variables = net.init(jax.random.key(0), images, train=False)
+    labels = {"age": jnp.array([0, 1, 2, 3]), "gender": jnp.array([0, 1, 0, 1])}
+
+    @jax.jit
+    def sizes_of_gradients(weights, step):
+        def loss(params):
+            options = {"train": True, "mutable": ["batch_stats"], "step": step}
+            outputs = net.apply(variables | {"params": params}, images, **options, **labels)[0]
+            return weights[0] * outputs.penalty + weights[1] * (outputs.age_logits.sum() + outputs.gender_logits.sum())
+
+        return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(variables["params"]))
+
+    def gradients(weights, step):
+        gradient_sizes = sizes_of_gradients(jnp.array(weights), step)
+        return {name: max(float(size) for size in jax.tree.leaves(gradient_sizes[name])) for name in gradient_sizes}
+
+    for step, (own, other) in enumerate((("age_head", "gender_head"), ("gender_head", "age_head"))):
+        penalty = gradients([1.0, 0.0], step)
+        assert penalty.pop(other) == 0 and all(size > 0 for size in penalty.values()), penalty
+        labels_alone = gradients([0.0, 1.0], step)
+        assert labels_alone[own] > 0 and labels_alone["classifier"] > 0
+        assert labels_alone[other] == labels_alone["generator"] == labels_alone["age_critic"] == 0
