@@ -19,7 +19,7 @@ _PLACES = {"Predictor": "prediction.predictor", "load": "loading"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs jax when it is first used: `--help` must not."""
+    """Import what needs jax on first use, so that `--help` works without jax."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -8,13 +8,14 @@ KINDS = {"uint8": np.uint8, "int": np.integer, "float": np.floating, "bool": np.
 
 
 def check(**arguments: tuple[Any, str]) -> dict[str, int]:
-    """Check the dtype and shape of arrays, and that equal letters are equal sizes; return the sizes by letter.
+    """Check dtypes and shapes, and that equal letters stand for equal sizes; return the size of each letter.
 
     `check(images=(x, "uint8 B H W 3"), gender=(y, "int B"))` returns {"B": …, "H": …, "W": …}. The first word is one of
-    KINDS, `number` for integers, floats and bools, or `any`; `float` includes bfloat16. `...` is any leading axes.
+    KINDS, `number` for integers, floats and bools, or `any`; `float` includes bfloat16. `...` stands for any leading
+    axes.
 
     Raises:
-      ValueError: names the argument, with what it must be and what it is.
+      ValueError: a check fails; the message names the argument, what it must be, and what it is.
     """
     sizes: dict[str, int] = {}
     for name, (value, expected) in arguments.items():

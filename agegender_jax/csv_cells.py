@@ -1,10 +1,10 @@
-"""Text in the cells of CSVs, which spreadsheets compute where it begins like a formula."""
+"""Text in CSV cells that a spreadsheet would otherwise evaluate as a formula."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def guard(text: str) -> str:
-    """Return text with an apostrophe before what a spreadsheet would compute."""
+    """Return the text, with an apostrophe in front if a spreadsheet would evaluate it as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

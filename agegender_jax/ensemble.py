@@ -1,4 +1,4 @@
-"""Predict probabilities, average them over nets, calibrate and score them. Pure functions."""
+"""Predict probabilities, average them over nets, calibrate and score them, with pure functions."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,16 @@ from agegender_jax.structs import Batch, Probs
 
 
 def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
-    """Return the softmax of both heads, with the running statistics of BatchNorm; compiled once for each shape.
+    """Return the softmax of both heads, using BatchNorm's running statistics; compiled once per shape.
 
-    Controls (`models.CONTROLS`) are computed like any net; `predict_all` refuses them.
+    Controls (`models.CONTROLS`) are computed like any other net; `predict_all` refuses them.
 
     Args:
       images: uint8 RGB [B, H, W, 3].
-      gender: int [B], labels; only for a net whose age head is fed the true gender.
+      gender: int [B], labels; only for a net whose age head receives the true gender.
 
     Raises:
-      ValueError: other images, such as floats in [0, 1], or genders.
+      ValueError: the images (for example floats in [0, 1]) or genders have the wrong dtype or shape.
     """
     arguments.check(images=(images, "uint8 B H W 3"))
     return predict_float(model, variables, images, gender)
@@ -32,10 +32,10 @@ def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Arr
 
 @functools.partial(jax.jit, static_argnums=0)
 def predict_float(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
-    """Return what `predict` returns, for computed pixels: [B, H, W, 3], numbers in [0, 255], which are not checked.
+    """Return what `predict` returns, for pixels computed as floats: [B, H, W, 3] in [0, 255], which is not checked.
 
     Raises:
-      ValueError: `gender` for a net whose age head is not fed it, or of another shape.
+      ValueError: `gender` is given for a net whose age head does not use it, or has the wrong shape.
     """
     labels: dict[str, Any] = {}
     if gender is not None:
@@ -54,16 +54,18 @@ def predict_all(
     allow_control: bool = False,
     views: str = "none",
 ) -> Probs:
-    """Return `predict` of padded batches without the padding: numpy Probs, one row for each example.
+    """Return `predict` for padded batches, without the padding: numpy Probs, one row per example.
 
     Args:
-      batches: with several processes, each one's own rows; every process returns the rows of all, process by process.
-      devices: share the rows of each batch evenly, their results equal to rounding; None for the default device.
-      views: of each image, whose probabilities are averaged, see `data.views`.
+      batches: in each of several processes, its own rows; every process returns all rows, in the order of the
+        processes.
+      devices: devices among which the rows of each batch are divided evenly; None for the default device. The results
+        are equal up to rounding.
+      views: views of each image to average over, see `data.views`.
 
     Raises:
-      ValueError: there is no batch, its arrays do not belong together, or the age head is fed one of
-        `models.CONTROLS`, which know the label or mix up the examples, and `allow_control` does not permit that.
+      ValueError: there is no batch, its arrays do not fit together, or the net is one of `models.CONTROLS`, which use
+        the label or another example's prediction, and `allow_control` is False.
     """
     feed, rows = models.feed_of(model), []
     if feed in models.CONTROLS and not allow_control:
@@ -84,7 +86,7 @@ def predict_all(
 
 
 def mean_of_views(parts: Sequence[Probs]) -> Probs:
-    """Return the average of a net's probabilities for the views of the same images; one view is returned as it is."""
+    """Return the average of a net's probabilities over views of the same images; one view is returned unchanged."""
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *parts)
 
 
@@ -92,10 +94,10 @@ def mean_probs(members: Sequence[Probs]) -> Probs:
     """Return the average of the members' probabilities, equally weighted (arXiv 2010.03791, section 3).
 
     Args:
-      members: age [B, A] and gender [B, G], the same sizes in each.
+      members: age [B, A] and gender [B, G], with the same sizes in each member.
 
     Raises:
-      ValueError: there are no members, or one has other rows or classes than the first; it is named.
+      ValueError: there are no members, or the named one differs from the first in rows or classes.
     """
     if not members:
         raise ValueError("mean_probs needs at least one member")
@@ -114,7 +116,7 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
       age_temperature, gender_temperature: scalars above 0.
 
     Raises:
-      ValueError: other shapes, or a temperature that is not above 0.
+      ValueError: the shapes do not fit, or a temperature is not above 0.
     """
     arguments.check(**{"probs.age": (probs.age, "float B A"), "probs.gender": (probs.gender, "float B G")})
     for name, value in (("age_temperature", age_temperature), ("gender_temperature", gender_temperature)):
@@ -131,8 +133,8 @@ def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> d
     """Return the scores of the averaged probabilities: age_accuracy, gender_accuracy, aabd (see `metrics.scores`).
 
     Args:
-      members: Probs of the same N examples, one for each net; one member is an ensemble of one.
-      age: int [N, 2], first and last bucket that count as right.
+      members: Probs of the same N examples, one per net; one member is an ensemble of one.
+      age: int [N, 2], first and last bucket that count as correct.
       gender: int [N].
 
     Raises:

@@ -9,13 +9,13 @@ NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENOMEM) 
 
 
 class UserError(Exception):
-    """An error that three short lines explain; the programs print them and exit with `code`.
+    """An error explained in three short lines, which the programs print before they exit with `code`.
 
     Attributes:
       what: what is wrong, one line.
       where: the file, field or flag concerned, one line.
       fix: what to do, one line.
-      agreed: whether all processes of the run know of it, so that one reports it and they end together.
+      agreed: whether all processes of the run know of it, so that one of them reports it and they end together.
     """
 
     code = 2
@@ -27,19 +27,19 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """Bad flag, config field or value, or a workdir that cannot be used."""
+    """A flag, config field or value is wrong, or a workdir cannot be used."""
 
     code = 2
 
 
 class DataError(UserError):
-    """Source missing, empty, unreadable, changed, too bad, too small, or leaking."""
+    """A source is missing, empty, unreadable, changed, too small or leaking, or has too many unusable files."""
 
     code = 3
 
 
 class CheckpointError(UserError):
-    """No usable checkpoint, one of another model, or no room to save."""
+    """No checkpoint is usable, one belongs to another model, or there is no space to save one."""
 
     code = 4
 
@@ -48,7 +48,7 @@ class NotFiniteError(UserError):
     """The loss or a weight is not finite.
 
     Args:
-      step: the step whose loss or gradient was not finite first, None where no step's was.
+      step: the first step whose loss or gradient was not finite; None if there was none.
     """
 
     code = 5
@@ -65,7 +65,7 @@ class Stopped(Exception):
     Args:
       code: 75 (SIGTERM, SIGHUP) or 130 (Ctrl-C).
       step: the training step that was saved; None outside the training loop.
-      doing: what was stopped, where there is no step.
+      doing: what was stopped, if there is no step.
     """
 
     agreed = True
@@ -85,13 +85,13 @@ class PeerReportedError(Exception):
 
 
 class LocalError(Exception):
-    """An error in this process only, its cause chained. Report it and exit without a barrier."""
+    """An error in this process only, chained to its cause. Report it and exit without a barrier."""
 
 
 def system_error(error: BaseException | None) -> int | None:
-    """Return the number of the operating system's error that an error is, was raised from, or names in its text.
+    """Return the errno of the operating-system error that an error is, was raised from, or names in its text.
 
-    Libraries wrap the system's errors, some only as text.
+    Libraries wrap such errors, some only as text.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -108,5 +108,5 @@ def system_error(error: BaseException | None) -> int | None:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it was raised from, says that a disk or a quota is full."""
+    """Return whether an error, or one that it was raised from, means that a disk or a quota is full."""
     return system_error(error) in (errno.ENOSPC, errno.EDQUOT)

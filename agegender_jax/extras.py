@@ -27,7 +27,7 @@ def check(extra: str) -> None:
     """Check that all modules of an extra are installed, without importing them.
 
     Raises:
-      ConfigError: names the absent modules and the command that installs them.
+      ConfigError: modules are missing; the message names them and the command that installs them.
     """
     absent = [module for module in EXTRAS[extra] if not is_installed(module)]
     if absent:

@@ -1,4 +1,4 @@
-"""Paths that users type, files that are replaced atomically, and JSON without NaN, with a digest of its own."""
+"""Paths that users type, files that are replaced atomically, and JSON without NaN, sealed by a digest."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def expand(path: str | os.PathLike, where: str) -> Path:
-    """Return a path that a user typed, with a leading `~` or `~user` replaced by that home folder.
+    """Return a path that a user typed, with a leading `~` or `~user` replaced by the home folder.
 
     Args:
       where: the flag or field that names the path, for the error.
@@ -41,9 +41,9 @@ def expand(path: str | os.PathLike, where: str) -> Path:
 
 
 def replace(path: Path, data: str | bytes) -> None:
-    """Write `path` atomically: at any moment, power cuts included, it has the old or the new content.
+    """Write `path` atomically: at any moment, even after a power cut, it has either the old or the new content.
 
-    Text becomes UTF-8; undecodable bytes of file names (surrogates) become the bytes they were.
+    Text is encoded as UTF-8; surrogates become the undecodable bytes of file names that they stand for.
     """
     data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -59,7 +59,7 @@ def replace(path: Path, data: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of names in a folder, is on the disk."""
+    """Wait until a file, or the list of names in a folder, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -83,12 +83,12 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def seal(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields of JSON with a SHA-256 of the others, by which `check_seal` detects damage."""
+    """Return JSON fields with an additional SHA-256 of the others, by which `check_seal` detects damage."""
     return {**fields, DIGEST: _digest(fields)}
 
 
 def check_seal(fields: dict[str, Any]) -> None:
-    """Raise ValueError if sealed fields do not match their digest; those of older files, without one, pass."""
+    """Raise ValueError if sealed fields do not match their digest; fields of older files, without a digest, pass."""
     if DIGEST in fields and fields[DIGEST] != _digest(fields):
         raise ValueError("its digest is of another content")
 

@@ -1,4 +1,4 @@
-"""Age buckets, gender and race codes, and the labels that file names carry.
+"""Age buckets, gender and race codes, and the label of a face.
 
 Codes and names: UTKFace (Zhang, Song, Qi 2017). Buckets of ten years: arXiv 2010.03791.
 """
@@ -12,7 +12,7 @@ RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
 def age_bucket(age_years: int) -> int:
-    """Return the index of the ten-year bucket: age // 10, everything from 110 up in the last."""
+    """Return the index of the ten-year bucket: age // 10, with everything from 110 up in the last bucket."""
     return min(age_years // 10, NUM_AGE_BUCKETS - 1)
 
 
@@ -22,8 +22,8 @@ class Label:
 
     Attributes:
       age_text: integer years as text, or the group's text ("20-29") for grouped labels.
-      age_years: years, or -1 where only a group is known.
-      age_first, age_last: first and last bucket that count as right.
+      age_years: years, or -1 if only a group is known.
+      age_first, age_last: first and last bucket that count as correct.
       gender: index into GENDERS.
       race: index into RACES.
       race_text: the source's own word for it.

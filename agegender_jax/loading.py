@@ -19,7 +19,7 @@ class Trained(NamedTuple):
 
     Attributes:
       model: the Flax module.
-      variables: {"params", "batch_stats"}, on the host; the moving average where the run has one.
+      variables: {"params", "batch_stats"}, on the host; the moving average if the run has one.
       config: the run's config as plain dicts.
       step: of the checkpoint.
     """
@@ -41,7 +41,7 @@ def load(workdir: str | Path, checkpoint: str | int = "best") -> tuple[AgeGender
       checkpoint: "best" on val, "latest", or a step.
 
     Raises:
-      CheckpointError: no usable checkpoint, or one that its own config does not fit.
+      CheckpointError: no checkpoint is usable, or its own config does not describe it.
     """
     return load_checkpoint(workdir, checkpoint)[:3]
 
@@ -49,7 +49,7 @@ def load(workdir: str | Path, checkpoint: str | int = "best") -> tuple[AgeGender
 def load_checkpoint(
     workdir: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
 ) -> Trained:
-    """Return what `load` returns, and the step; `warn` receives a line for each damaged checkpoint that is skipped."""
+    """Return what `load` returns, and the step; `warn` receives a line about each damaged checkpoint skipped."""
     folder = files.expand(workdir, str(workdir)) / "checkpoints"
     variables, config, step = load_variables(folder, checkpoint, warn)
     place = folder / str(step)
@@ -66,12 +66,12 @@ def variable_shapes(config: dict[str, Any], where: str = "config") -> Any:
     """Return the variables of a config's net as jax.ShapeDtypeStruct; nothing is computed.
 
     Args:
-      config: "model", "data" and "eval" of a run's config; a stranger's may hold anything.
-      where: for the error.
+      config: "model", "data" and "eval" of a run's config, which may contain anything if it is not trusted.
+      where: the location to name in an error.
 
     Raises:
       ConfigError: an option that the net does not have.
-      CheckpointError: the config describes no net.
+      CheckpointError: the config does not describe a net.
     """
     try:
         VIEWS[config.get("eval", {}).get("views", "none")]

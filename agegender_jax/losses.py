@@ -1,4 +1,4 @@
-"""Losses of the two heads, in float32, one value an example."""
+"""Losses of the two heads, in float32, one value per example."""
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,9 @@ def age_loss(
     bucket_weights: np.ndarray | None = None,
     years: jax.Array | None = None,
 ) -> jax.Array:
-    """Return the loss of logits where buckets first..last count as right: [B, A], int [B, 2] -> [B].
+    """Return the age loss of logits if the buckets first..last count as correct: [B, A], int [B, 2] -> [B].
 
-    With q the summed probability of the right buckets and d(a) the distance of bucket a to the nearest of them:
+    With q the summed probability of the correct buckets and d(a) the distance of bucket a from the nearest of them:
 
     | kind          | loss                                                                                  |
     |---------------|---------------------------------------------------------------------------------------|
@@ -38,17 +38,17 @@ def age_loss(
     |               | distribution around the age in years, with a standard deviation of 10 * spread years; |
     |               | -log q where only a group of ages is known                                            |
 
-    The right buckets count once in t, as if they were one. With label smoothing s the loss is (1 - s) of that and s
-    of the cross-entropy with the uniform distribution (Szegedy et al. 2016, arXiv 1512.00567).
+    The correct buckets together count once in t. With label smoothing s the loss is (1 - s) of that and s of the
+    cross-entropy with the uniform distribution (Szegedy et al. 2016, arXiv 1512.00567).
 
     Args:
       kind: one of AGE_LOSSES.
-      spread: of dldl, ordinal and years, in buckets.
-      bucket_weights: float [A], the factor of an example's loss; the mean over its right buckets. None for 1.
-      years: int [B], ages in whole years, negative where they are not known; for the loss "years" alone.
+      spread: spread of the targets of dldl, ordinal and years, in buckets.
+      bucket_weights: float [A]; the loss of an example is multiplied by the mean over its correct buckets. None for 1.
+      years: int [B], ages in whole years, negative if unknown; only for the loss "years".
 
     Raises:
-      ValueError: an unknown kind, or "years" without `years`.
+      ValueError: the kind is unknown, or "years" is used without `years`.
     """
     arguments.check(logits=(logits, "float B A"), age=(age, "int B 2"))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
@@ -93,11 +93,11 @@ def _shares_of_years(years: jax.Array, num_buckets: int, deviation: float) -> ja
 def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarray:
     """Return the weight count^-power of each bucket, scaled so that the mean over the examples is 1: float32 [A].
 
-    A bucket without examples gets the weight of one with a single example.
+    A bucket without examples gets the weight of a bucket with one example.
 
     Args:
-      age: int [N, 2], first and last right bucket; an example counts in equal parts in each of its buckets.
-      power: 0 for equal weights, 1 for equal sums of all buckets.
+      age: int [N, 2], first and last correct bucket; an example counts equally in each of its buckets.
+      power: 0 for equal weights, 1 for an equal total weight of all buckets.
     """
     bucket = np.arange(num_buckets)
     shares = ((age[:, :1] <= bucket) & (bucket <= age[:, 1:])).astype(np.float64)

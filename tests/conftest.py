@@ -23,9 +23,10 @@ os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, not twice
 
 SLOWEST_FIRST = (  # files of 15 CPU seconds and more, so that both workers end together
-    *("test_models", "test_launch", "test_layers", "test_processes", "test_launch_explain", "test_attributions"),
-    *("test_resume", "test_parallel", "test_learning", "test_training", "test_faults", "test_platforms"),
-    *("test_push", "test_ablate", "test_map_scores", "test_accumulation", "test_regularisation", "test_docs"),
+    *("test_models", "test_launch", "test_layers", "test_processes", "test_launch_explain", "test_launch_evaluate"),
+    *("test_attributions", "test_resume", "test_parallel", "test_learning", "test_training", "test_faults"),
+    *("test_platforms", "test_push", "test_ablate", "test_map_scores", "test_accumulation", "test_regularisation"),
+    "test_docs",
 )
 ALLOWED_SKIPS = {  # reason: where such a test runs
     r"pip install torch|PyTorch is (not installed|the other side of the comparison)": "where PyTorch is installed",

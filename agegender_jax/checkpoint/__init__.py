@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax behind a few functions, a manifest that reveals damage, and weights to start from."""
+"""Checkpoints: a thin layer over Orbax, manifests that reveal damage, and weights to start from."""
 
 from agegender_jax.checkpoint import initial
 from agegender_jax.checkpoint.manifest import digest

@@ -1,4 +1,4 @@
-"""Add, remove and set aside step folders by renames, so that a killed process leaves no half of one."""
+"""Add, remove and set aside step folders by renaming, so that a killed process leaves no partial folder."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ from agegender_jax.names import unique
 
 
 def swap_in(growing: Path, final: Path) -> None:
-    """Rename `growing` to `final`; an older save of the step is moved aside first and can be put back until then."""
+    """Rename `growing` to `final`; an older save of the step is first moved aside, from where it can be restored."""
     aside = final.with_name(f"{final.name}.replaced")
     if final.exists():
         shutil.rmtree(aside, ignore_errors=True)
@@ -32,7 +32,7 @@ def set_aside(folder: Path, step: int) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left; an older save that was moved aside is moved back."""
+    """Remove what a killed process left, and move back an older save that was moved aside."""
     for path in folder.iterdir():
         step, _, kind = path.name.partition(".")
         if not step.isdecimal() or kind not in ("saving", "replaced", "leaving") or not path.is_dir():

@@ -1,4 +1,4 @@
-"""Initial weights: another run, or a file with our, torchvision's or Caffe's names. Nothing is skipped silently.
+"""Initial weights from another run, or a file with our, torchvision's or Caffe's names. Nothing is skipped silently.
 
 Files are read as data only: safetensors, npz without objects, and .pth by `torch.load(weights_only=True)`.
 """
@@ -24,8 +24,8 @@ SHOWN = 4  # names in each list of a message
 def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
     """Return the leaves of "params" and "batch_stats" in `path` for a net, by name, in the net's shapes and dtypes.
 
-    All leaves of the backbone must be there, and everything in `path` is used. Only heads may be absent, or of another
-    size: they keep their initialisation, and `notice` is called with their names.
+    All leaves of the backbone must be present, and everything in `path` must be used. Only heads may be missing or have
+    a different size: they keep their initialisation, and `notice` is called with their names.
 
     Args:
       path: a workdir, or a .safetensors, .npz, .pth or .pt file with our names (shipped weights, `launch.export`),
@@ -33,9 +33,9 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
       template: the net's variables, as arrays or shapes.
 
     Raises:
-      ConfigError: there is no such path, or it is of no known kind.
-      CheckpointError: it cannot be read, or is of another net; the message lists what is missing, unexpected or of
-        another shape.
+      ConfigError: the path does not exist or is not of a known kind.
+      CheckpointError: the file cannot be read or belongs to a different net; the message lists what is missing,
+        unexpected or of a different shape.
     """
     leaves = tree.named_leaves(template)
     return _fit(*_find(files.expand(path, "--config.init_from"), leaves, notice), leaves, notice)
@@ -44,10 +44,10 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
 def of_variables(
     variables: Any, source: str, template: Any, notice: Callable[[str], None] = lambda text: None
 ) -> dict[str, np.ndarray]:
-    """Return the same of variables in memory, for example those of shipped weights.
+    """Return the same from variables in memory, for example from shipped weights.
 
     Args:
-      source: what the messages call them.
+      source: their name in messages.
     """
     leaves = tree.named_leaves(template)
     return _fit(*_of_our_names(tree.named_leaves(variables), leaves), source, leaves, notice)
@@ -56,11 +56,11 @@ def of_variables(
 def _fit(
     stored: dict[str, np.ndarray], unknown: list[str], source: str, leaves: dict[str, Any], notice: Callable
 ) -> dict[str, np.ndarray]:
-    """Return the arrays that fit, if all that do not are heads.
+    """Return the arrays that fit, provided that all others belong to heads.
 
     Args:
       stored: arrays by the name of a leaf.
-      unknown: names of arrays that belong to no leaf.
+      unknown: names of arrays that do not belong to any leaf.
     """
     shape = {name: f"{name} {list(stored[name].shape)} for {list(leaves[name].shape)}" for name in stored}
     differing = {
@@ -118,7 +118,7 @@ def _of_other_names(
     format = caffe_names if caffe_names.are_names(stored) else torchvision
     if not format.known(leaves):
         raise CheckpointError(
-            "files of weights of other programs are known for ResNets and Caffe's nets only",
+            "weights of other programs can be read only for ResNets and Caffe's nets",
             str(path),
             "name a run's folder, or a net that has such files: docs/models.md",
         )

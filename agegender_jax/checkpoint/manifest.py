@@ -1,7 +1,7 @@
 """The manifest of a checkpoint: size and sha256 of each file, sealed by a digest; written last, checked first.
 
-Orbax commits a save atomically but keeps no checksum of array data: a flipped bit restores silently and a
-deleted marker file goes unnoticed. A step without a good manifest does not exist here.
+Orbax commits a save atomically but keeps no checksum of array data: a flipped bit restores silently and a deleted
+marker file goes unnoticed. A step without a valid manifest is treated as absent.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ SCHEMA = 1
 
 
 class BadCheckpoint(Exception):
-    """A step that cannot be used; the text is the reason."""
+    """A step that cannot be used; the text states the reason."""
 
 
 class OtherSchema(BadCheckpoint):
-    """A step that another version of this library wrote in a form of its own; it may well be good."""
+    """A step in the format of another version of this library; it may be intact."""
 
 
 def write(folder: Path, step: int, metrics: dict | None) -> None:
-    """Sync every file of `folder` to the disk, then list them all in its manifest."""
+    """Sync every file in `folder` to disk, then list all of them in its manifest."""
     entries = {}
     for name in _names(folder):
         files.sync(folder / name)
@@ -54,7 +54,7 @@ def _write(folder: Path, record: dict) -> None:
 
 
 def digest(folder: Path) -> str:
-    """Return the SHA-256 of the files of a step, as its manifest lists them: no other checkpoint has the same."""
+    """Return a SHA-256 over the file list in a step's manifest, which identifies the checkpoint."""
     return hashlib.sha256(files.to_json(read(folder)["files"]).encode()).hexdigest()
 
 
@@ -62,7 +62,7 @@ def read(folder: Path) -> dict:
     """Return the manifest of a step's folder; its other files are not read.
 
     Raises:
-      BadCheckpoint: there is none, it cannot be read, perhaps only now, or it is not one of this step.
+      BadCheckpoint: the manifest is missing, cannot be read (perhaps only temporarily), or belongs to another step.
       OtherSchema: another version of this library wrote it.
     """
     try:
@@ -91,7 +91,7 @@ def read(folder: Path) -> dict:
 
 
 def verify(folder: Path) -> None:
-    """Raise BadCheckpoint, naming the file, unless every file is as it was written."""
+    """Raise BadCheckpoint, naming the file, unless every file is unchanged since it was written."""
     expected = read(folder)["files"]
     present = set(_names(folder))
     for name in sorted(expected):
@@ -106,10 +106,10 @@ def verify(folder: Path) -> None:
 
 
 def losses(records: dict[int, dict]) -> dict[int, float]:
-    """Return the loss of each step that selects the best; infinite where there is none, so that it is never the best.
+    """Return the loss of each step by which the best is selected; infinite for a step without one.
 
-    It is the manifests' `calibrated_loss`. Version 0.1.0 wrote `val_loss` alone, which is not comparable: where one of
-    the evaluated steps has no other, all are compared by `val_loss`.
+    This is `calibrated_loss` in the manifests. Version 0.1.0 wrote only `val_loss`, which is not comparable: if any
+    evaluated step has no other loss, all are compared by `val_loss`.
     """
     metrics = {step: record["metrics"] or {} for step, record in records.items()}
     evaluated = [of for of in metrics.values() if _number(of, "val_loss") < math.inf]

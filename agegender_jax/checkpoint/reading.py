@@ -1,4 +1,4 @@
-"""List the steps in a folder of checkpoints, and read them."""
+"""List and read the steps in a folder of checkpoints."""
 
 import json
 import os
@@ -16,7 +16,7 @@ STATE, CONFIG = "state", "config.json"
 
 
 def step_folders(folder: Path) -> list[int]:
-    """Return every step with a folder, good or bad, newest first. Names are decimal and unpadded."""
+    """Return every step that has a folder, usable or not, newest first. Names are decimal and unpadded."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
@@ -24,7 +24,7 @@ def step_folders(folder: Path) -> list[int]:
 
 
 def manifests(folder: Path, unreadable: Callable[[int, str], None] = lambda step, why: None) -> dict[int, dict]:
-    """Return manifest by step, newest first; steps without a good one are passed to `unreadable`."""
+    """Return the manifest of each step, newest first; steps without a valid one are passed to `unreadable`."""
     records = {}
     for step in step_folders(folder):
         try:
@@ -35,7 +35,7 @@ def manifests(folder: Path, unreadable: Callable[[int, str], None] = lambda step
 
 
 def best_of(records: dict[int, dict]) -> int | None:
-    """Return the step with the lowest loss on val, the newest of equals; None where none was evaluated."""
+    """Return the step with the lowest loss on val, the newest among equals; None if none was evaluated."""
     losses = manifest.losses(records)
     evaluated = [step for step, loss in losses.items() if loss < float("inf")]
     return min(evaluated, key=lambda step: (losses[step], -step), default=None)
@@ -44,17 +44,17 @@ def best_of(records: dict[int, dict]) -> int | None:
 def find(
     folder: Path, which: str | int, use: Callable[[Path], Any], passed_over: Callable[[int, str], None]
 ) -> tuple[Any, int] | None:
-    """Return `use(folder of a step)` and the step, for the first good one of those that `which` allows.
+    """Return `use(folder of a step)` and the step, for the first usable step among those that `which` allows.
 
     Args:
-      which: "latest", else the next older; "best", else the next best; or one step, else nothing.
-      passed_over: called with each step that cannot be used, and why.
+      which: "latest" (then older ones in turn), "best" (then the next best), or one step only.
+      passed_over: called with each step that cannot be used, and the reason.
 
     Returns:
-      None where the folder has no step at all.
+      None if the folder has no step at all.
 
     Raises:
-      CheckpointError: no usable step; each is listed with its reason. Or one of another schema comes first.
+      CheckpointError: no step is usable (each is listed with its reason), or the first one has another schema.
     """
     try:
         candidates = _candidates(folder, which)
@@ -91,12 +91,12 @@ def find(
 def load_variables(
     folder: str | Path, which: str | int = "best", notice: Callable[[str], None] = lambda text: None
 ) -> tuple[dict, dict, int]:
-    """Load what evaluation needs of a checkpoint; the optimizer's state is not read.
+    """Load the parts of a checkpoint that evaluation needs; the optimizer's state is not read.
 
     Returns:
-      variables: "params" and "batch_stats", their moving average where the run has one, on one device.
-      config: the run's, as plain dicts.
-      step: the step they are of.
+      variables: "params" and "batch_stats" (their moving average if the run has one), on one device.
+      config: the config of the run, as plain dicts.
+      step: the step of the checkpoint.
 
     Raises:
       CheckpointError: no usable checkpoint.
@@ -110,12 +110,12 @@ def load_variables(
 
 
 def check_match(variables: Any, template: Any, where: str | Path = "checkpoint") -> None:
-    """Raise CheckpointError, with the first differing keys, unless shapes and dtypes are the template's."""
+    """Raise CheckpointError, with the first differing keys, unless shapes and dtypes match the template."""
     tree.check_match(variables, template, str(where))
 
 
 def read_state(step_folder: Path, template: Any) -> Any:
-    """Return a whole training state, NumPy leaves in the structure of `template`, from a step's folder."""
+    """Return the whole training state in a step's folder, as NumPy leaves in the structure of `template`."""
     stored = tree.shapes(step_folder / STATE)
     tree.check_match(_with_averaged_stats(stored), template, str(step_folder))
     return tree.from_dict(_with_averaged_stats(tree.read(step_folder / STATE, stored)), template)
@@ -132,7 +132,7 @@ def _read_variables(step_folder: Path) -> tuple[dict, dict]:
 
 
 def _with_averaged_stats(state: dict) -> dict:
-    """Return a state whose `ema` has statistics of its own.
+    """Return a state whose `ema` includes BatchNorm statistics.
 
     Version 0.1.0 averaged the parameters only and evaluated them with the statistics of the current weights, so
     those stand in for the missing ones.

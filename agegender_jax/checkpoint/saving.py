@@ -1,4 +1,4 @@
-"""Saving checkpoints in the background, and restoring the state of a run."""
+"""Save checkpoints in the background, and restore the state of a run."""
 
 import shutil
 from collections.abc import Callable
@@ -20,17 +20,17 @@ ROOM = 1.3  # free space required, in sizes of the state
 class Checkpoints:
     """The folder `checkpoints/` of a run: `<step>/` with the state, config and metrics of one step.
 
-    One thread does all of a save: Orbax's write, the checksums, the manifest, the removal of older steps. So training
-    waits only for the copy to the host, and the folder has one writer. A step is written to `<step>.saving` and renamed
-    when its manifest is on the disk; it is renamed before it is removed, too.
+    One thread does the whole save: Orbax's write, the checksums, the manifest, and the removal of older steps. Training
+    therefore waits only for the copy to the host, and the folder has a single writer. A step is written to
+    `<step>.saving` and renamed once its manifest is on disk; it is also renamed before it is removed.
 
-    The two latest good steps and the best one stay. A step that cannot be read, perhaps only at the moment, is never
-    removed. Only process 0 writes.
+    The two latest usable steps and the best one are kept. A step that cannot be read, perhaps only temporarily, is
+    never removed. Only process 0 writes.
 
     Args:
-      folder: made if absent; leftovers of a killed save are removed from it.
+      folder: created if missing; leftovers of a killed save are removed from it.
       notice: called with a line about each checkpoint that cannot be used.
-      on_saved: called with each step that is on the disk, in any process.
+      on_saved: called in every process with each step that has reached the disk.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Checkpoints:
 
         Args:
           state: any pytree of arrays; None leaves are left out.
-          metrics: plain numbers, by which `manifest.losses` selects the best step; a step without is never it.
+          metrics: plain numbers, by which `manifest.losses` selects the best step; a step without them is never
+            selected.
 
         Raises:
-          CheckpointError: the save before failed, or the disk has no room. Earlier steps are intact.
+          CheckpointError: the previous save failed, or the disk is full. Earlier steps are intact.
         """
         self.finish()
         if jax.process_index():
@@ -76,22 +77,22 @@ class Checkpoints:
         self._pending = self._thread.submit(self._write, step, nested, config, metrics, size)
 
     def add_metrics(self, step: int, metrics: dict | None) -> None:
-        """Add the metrics of a step that was saved without, in the background; raises as `save`."""
+        """Add the metrics of a step that was saved without them, in the background; raise the same errors as `save`."""
         self.finish()
         if jax.process_index() == 0 and metrics is not None:
             self._pending = self._thread.submit(self._write_metrics, step, metrics)
 
     def is_scored(self, step: int) -> bool:
-        """Return whether a good step was saved with metrics, or got them later."""
+        """Return whether a usable step has metrics, saved with it or added later."""
         return (self._records().get(step) or {}).get("metrics") is not None
 
     def poll(self) -> None:
-        """Raise the CheckpointError of a save that has failed; returns at once while one runs."""
+        """Raise the CheckpointError of a failed save; return at once while a save is running."""
         if self._pending is not None and self._pending.done():
             self.finish()
 
     def finish(self) -> None:
-        """Wait until the last save is on the disk; raise CheckpointError if it failed."""
+        """Wait until the last save is on disk; raise CheckpointError if it failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -105,11 +106,11 @@ class Checkpoints:
         self._thread.shutdown()
 
     def is_empty(self) -> bool:
-        """Return whether no step was ever saved, readable or not."""
+        """Return whether the folder has no step at all, readable or not."""
         return not reading.step_folders(self.folder)
 
     def steps(self) -> list[int]:
-        """Return the good steps, oldest first."""
+        """Return the usable steps, oldest first."""
         return sorted(self._records())
 
     def latest_step(self) -> int | None:
@@ -119,15 +120,15 @@ class Checkpoints:
         return reading.best_of(self._records())
 
     def restore_latest(self, template: Any) -> tuple[Any, int] | None:
-        """Return the newest good state, NumPy leaves in the structure of `template`, and its step.
+        """Return the newest usable state, as NumPy leaves in the structure of `template`, and its step.
 
         Newer steps that cannot be used are renamed to `<step>.unreadable`: the run repeats them.
 
         Returns:
-          None where nothing was ever saved.
+          None if nothing was ever saved.
 
         Raises:
-          CheckpointError: nothing usable is left, or it is of another model or another version of this library.
+          CheckpointError: no step is usable, or it belongs to another model or another version of this library.
         """
         restored = self._find("latest", template)
         if restored is not None:
@@ -226,7 +227,7 @@ class Checkpoints:
         )
 
     def _remove_old(self) -> None:
-        """Remove good steps that are neither among the latest nor the best; what cannot be read stays."""
+        """Remove usable steps that are neither among the latest nor the best; unreadable ones stay."""
         try:
             good = self._records(self._report_unreadable)
             keep = {*sorted(good)[-KEEP_LATEST:], reading.best_of(good)}

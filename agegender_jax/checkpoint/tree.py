@@ -1,7 +1,7 @@
 """Pytrees as Orbax stores them: nested dicts of NumPy arrays under plain names.
 
-Names come from the leaves' paths (`params/conv1/kernel`, `opt_state/1/0/mu/…`), None leaves are absent. So a
-checkpoint depends neither on the classes of optax and flax nor on devices.
+Names are derived from the leaves' paths (`params/conv1/kernel`, `opt_state/1/0/mu/…`); None leaves are left out. A
+checkpoint therefore depends neither on the classes of optax and flax nor on devices.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ SHOWN = 6  # differing keys in a message
 
 
 def to_dict(state: Any) -> dict:
-    """Return a copy of every leaf on the host; later changes, donation included, do not reach it."""
+    """Return a copy of every leaf on the host, which later changes (including donation) do not affect."""
     nested: dict = {}
     for name, leaf in named_leaves(state).items():
         *parents, last = name.split("/")
@@ -38,13 +38,13 @@ def from_dict(nested: dict, template: Any) -> Any:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Return leaf by name, in the order of jax.tree.leaves; parts of a name are joined by `/`."""
+    """Return the leaves by name, in the order of jax.tree.leaves; parts of a name are joined by `/`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def checkpointer() -> ocp.Checkpointer:
-    """Return Orbax's checkpointer for this process alone: the state is replicated, so none waits for another."""
+    """Return Orbax's checkpointer for this process only; the state is replicated, so no process waits for another."""
     process = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process{process}"
@@ -53,20 +53,20 @@ def checkpointer() -> ocp.Checkpointer:
 
 
 def shapes(folder: Path) -> dict:
-    """Return nested dicts of jax.ShapeDtypeStruct: the leaves of a saved tree, from its own metadata."""
+    """Return the leaves of a saved tree, from its metadata, as nested dicts of jax.ShapeDtypeStruct."""
     with checkpointer() as orbax, _without_patterns(folder) as path:
         stored = orbax.metadata(path).item_metadata.tree
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), stored)
 
 
 def write(folder: Path, nested: dict) -> None:
-    """Save nested dicts of NumPy arrays to a new folder, whose parent exists."""
+    """Save nested dicts of NumPy arrays to a new folder; its parent must exist."""
     with checkpointer() as orbax, _without_patterns(folder.parent) as parent:
         orbax.save(parent / folder.name, nested)
 
 
 def read(folder: Path, template: dict) -> dict:
-    """Return the arrays named in `template`, a part of `shapes(folder)`, as NumPy."""
+    """Return the arrays named in `template`, a subset of `shapes(folder)`, as NumPy."""
     kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), template)
     with checkpointer() as orbax, _without_patterns(folder) as path:
         args = ocp.args.PyTreeRestore(item=template, restore_args=kinds, partial_restore=True)
@@ -75,7 +75,7 @@ def read(folder: Path, template: dict) -> dict:
 
 @contextlib.contextmanager
 def _without_patterns(folder: Path) -> Iterator[Path]:
-    """Yield a path to `folder` without brackets and backslashes, which Orbax reads as patterns: a link if necessary."""
+    """Yield a path to `folder` without brackets or backslashes, which Orbax takes for patterns; a link if necessary."""
     if not set(str(folder)) & set("[]*?\\"):
         yield folder
         return

@@ -2,12 +2,12 @@
 
 python -m launch.ablate --config=configs/quickstart.py:ran --vary=model.gender_to_age=probs,none --workdir=DIR
 
-The base has the first value of each --vary; each other value is one variant, which differs from the base in that field
-alone. All are trained with each of --seeds, tested on the same images, and compared image by image and seed by seed.
-The same command again resumes; with further --seeds it trains those alone. --ensemble also compares the average of all
-variants with each, for example of --vary=model.name=ran56,resnet18.
+The base has the first value of each --vary; each further value is one variant, which differs from the base only in that
+field. All are trained with each of --seeds, tested on the same images, and compared image by image and seed by seed.
+Repeat the command to resume; with further --seeds it trains only those. --ensemble also compares the average of all
+variants with each of them, for example with --vary=model.name=ran56,resnet18.
 
-  the feed             --vary=model.gender_to_age=probs,none
+  gender input         --vary=model.gender_to_age=probs,none
   attention            --vary=model.learning=residual,none
   one task or two      --config.model.gender_to_age=none --vary=loss.age_weight=1,0 --vary=loss.gender_weight=1,0
 
@@ -23,7 +23,7 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.run.host import determinism
 
 CONFIG = app.define_config()
-VARY = flags.DEFINE_multi_string("vary", [], "FIELD=a,b[,c], the base's value first; again for further fields.")
+VARY = flags.DEFINE_multi_string("vary", [], "FIELD=a,b[,c], the base's value first; repeatable.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds to train each variant with.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ablation.")
 ENSEMBLE = flags.DEFINE_bool("ensemble", False, "Also compare the average of all variants with each of them.")

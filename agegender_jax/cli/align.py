@@ -3,14 +3,15 @@
 agegender align PATH… --out=DIR
 agegender align --source=PATH [--out=DIR]
 
-PATH is a picture, a folder (read recursively), a glob, an archive, or - for a list on stdin: every face becomes a chip
-in --out, turned upright and scaled as launch.predict does. faces.csv names the picture, the box and the score of each,
-and lists the pictures without a face or that cannot be read.
+PATH is a picture, a folder (read recursively), a glob, an archive, or - for a list on stdin. Every face becomes a chip
+in --out, turned upright and scaled as in launch.predict. faces.csv gives the picture, the box and the score of each,
+and lists the pictures that have no face or cannot be read.
 
 --source is a labelled folder, archive or FairFace CSV: the face in the middle of each picture becomes a chip, and --out
-then works as --config.data.source, with the same labels. faces.jsonl lists all pictures, those without a face too.
+can then be used as --config.data.source, with the same labels. faces.jsonl lists all pictures, including those without
+a face.
 
-The same command continues an interrupted one.
+Repeat the command to continue after an interruption.
 """
 
 from absl import flags
@@ -20,7 +21,7 @@ from agegender_jax.cli import app
 SOURCE = flags.DEFINE_string("source", None, "Labelled folder, archive or FairFace CSV, or several with commas.")
 OUT = flags.DEFINE_string("out", None, "Output folder. Default: aligned/<name of the source>; aligned/faces for PATH.")
 SIZE = flags.DEFINE_integer("size", 112, "Side of the chips in pixels.", 16, 1024)
-SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
+SCORE = flags.DEFINE_float("score", 0.7, "Minimum detection score of a face.", 0.01, 1.0)
 
 EXTRA = "photos"
 COMPUTES = False

@@ -40,10 +40,9 @@ def run(command: ModuleType) -> None:
     """Parse the flags and call the command's `main`. A user error becomes three lines and its exit code.
 
     Args:
-      command: a module with flags, a docstring for --help, and `main()`. Where it sets `COMPUTES = False`, it works
-        on no large arrays. Where it sets `EXTRA`, it needs that extra of the package. Where it sets
-        `TAKES_ARGUMENTS = True`, `main` is called with the list of arguments that are no flags; elsewhere such an
-        argument is an error.
+      command: a module with flags, a docstring for --help, and `main()`. If it sets `COMPUTES = False`, it does not
+        compute with large arrays. If it sets `EXTRA`, it needs that extra of the package. If it sets `TAKES_ARGUMENTS =
+        True`, `main` is called with the list of positional arguments; otherwise such an argument is an error.
     """
     global _command
     _command = command
@@ -66,8 +65,8 @@ def prepare_jax(compilation_cache: bool = True, computes: bool = True) -> None:
     """Import jax, check that it has a device, and turn its compilation cache on.
 
     Args:
-      compilation_cache: False leaves the cache as jax's own settings say.
-      computes: False where other processes compute, which then find the accelerators free.
+      compilation_cache: False leaves the cache to jax's own settings.
+      computes: False if other processes compute, so that this one leaves the accelerators to them.
 
     Raises:
       ConfigError: there is no device, or see `import_jax`.
@@ -83,10 +82,10 @@ def prepare_jax(compilation_cache: bool = True, computes: bool = True) -> None:
 
 
 def import_jax() -> None:
-    """Import jax; raise ConfigError where it refuses a setting of the environment.
+    """Import jax; raise ConfigError if it refuses a setting of the environment.
 
-    Its cache of compiled programs is compressed by zlib, even where zstandard is installed: zlib's checksum tells a
-    damaged program, which would end the process.
+    Its cache of compiled programs is compressed by zlib even if zstandard is installed: zlib's checksum detects a
+    damaged program, which would otherwise end the process.
     """
     try:
         with interpreter.without_modules("zstandard", "compression.zstd"):
@@ -115,7 +114,7 @@ def _print_help(command: ModuleType) -> None:
 
 
 def _start(command: ModuleType, main: Callable[[], None]) -> None:
-    """Call `main` with large pages, with signals handled, and without settings of other programs."""
+    """Call `main` with large pages and signal handlers, and without settings meant for other programs."""
     if extra := getattr(command, "EXTRA", None):
         extras.check(extra)
     if getattr(command, "COMPUTES", True):
@@ -163,6 +162,6 @@ def _fields() -> list[str]:
 
 
 def _unknown_field(argv: list[str]) -> str:
-    """Return the first NAME of a --config.NAME that no field has, or an empty text."""
+    """Return the first NAME of a --config.NAME that is not a field, or an empty string."""
     matches = (re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv)
     return next((match[1] for match in matches if match and match[1] not in _fields()), "")

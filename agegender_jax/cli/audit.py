@@ -1,4 +1,4 @@
-"""Examine a source: bad files, duplicates, contradicting labels, leakage, and bounds on the accuracy that labels allow.
+"""Examine a source: bad files, duplicates, contradicting labels, leakage, and the accuracy that its labels allow.
 
 python -m launch.audit --source=PATH [--out=DIR] [--workdir=runs/ran]
 

@@ -2,9 +2,9 @@
 
 python -m launch.baselines --config=configs/baselines.py --config.data.source=crop_part1.tar --workdir=runs/baselines
 
-The config has the common fields; agegender_jax/run/baselines/systems.py has what each system changes. The same command
-again resumes, and skips finished systems. --only=region_sift_lda,local_dnn trains those, what they start
-from, and ResNet-18. --against=runs/best compares every row with a finished run of the same split too.
+The config has the common fields; agegender_jax/run/baselines/systems.py has what each system changes. Repeat the
+command to resume; finished systems are skipped. --only=region_sift_lda,local_dnn trains only those, the systems that
+they start from, and ResNet-18. --against=runs/best also compares every row with a finished run of the same split.
 
 Writes DIR/<system>/, each an ordinary run, DIR/baselines.json and DIR/baselines.md.
 """

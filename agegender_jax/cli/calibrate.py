@@ -2,9 +2,8 @@
 
 python -m launch.calibrate --workdir=runs/ran --workdir=runs/resnet [--weights_out=DIR --name=default --about=FILE.json]
 
-A training does this for its own net. An ensemble needs this command once: it writes answers.json to the first
-workdir. --weights_out also writes the nets as weights with their cards, which agegender predict takes with
---weights_dir=DIR.
+Training does this for its own net. For an ensemble, run this command once: it writes answers.json to the first workdir.
+--weights_out also writes the nets as weights with cards, for use with agegender predict --weights_dir=DIR.
 """
 
 from absl import flags
@@ -12,7 +11,7 @@ from absl import flags
 from agegender_jax.cli import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble.")
-SOURCE = flags.DEFINE_string("source", None, "The runs' images, if they have moved.")
+SOURCE = flags.DEFINE_string("source", None, "The images of the runs, if they have been moved.")
 WEIGHTS_OUT = flags.DEFINE_string("weights_out", None, "Folder for weights and cards.")
 NAME = flags.DEFINE_string("name", "default", "Name of the ensemble's card, or of the files of one net.")
 ABOUT = flags.DEFINE_string("about", None, "JSON file with further fields of the cards: licence, scores.")

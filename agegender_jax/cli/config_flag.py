@@ -32,7 +32,7 @@ def define_config() -> flags.FlagHolder:
 
 
 class ConfigFile(flags.ArgumentParser):
-    """Parse `NAME[:VARIANTS]` or `FILE[:VARIANTS]`. Any error in it becomes a ConfigError that names it."""
+    """Parse `NAME[:VARIANTS]` or `FILE[:VARIANTS]`. An error in the file becomes a ConfigError that names it."""
 
     def parse(self, argument: str) -> ConfigDict:
         name, colon, variants = argument.partition(":")
@@ -96,7 +96,7 @@ def _module(file: str) -> Any:
 
 
 def _call(file: str, action: Callable, *arguments) -> Any:
-    """Return `action(*arguments)`, which runs code of the config file; its exceptions become ConfigErrors."""
+    """Return `action(*arguments)`, which runs code from the config file; its exceptions become ConfigErrors."""
     try:
         return action(*arguments)
     except UserError:
@@ -112,7 +112,7 @@ def _call(file: str, action: Callable, *arguments) -> Any:
 
 
 def _line_of(file: str, error: Exception) -> str:
-    """Return `file` and, where known, the line of it that raised."""
+    """Return `file` and, if known, the line that raised."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}, line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -1,4 +1,4 @@
-"""Evaluate trained nets, each alone and all as an ensemble, on the same images.
+"""Evaluate trained nets on the same images, each alone and all as an ensemble.
 
 python -m launch.evaluate --workdir=runs/ran --workdir=runs/resnet [--source=PATH] [--split=test] [--out=reports/both]
 
@@ -15,7 +15,10 @@ from agegender_jax.cli import app
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for several members.")
 SOURCE = flags.DEFINE_string("source", None, "Source to evaluate on. Default: that of the members.")
 SPLIT = flags.DEFINE_enum(
-    "split", None, ["train", "val", "test", "all"], "Which images; test, or all of a --source that is no member's own."
+    "split",
+    None,
+    ["train", "val", "test", "all"],
+    "Images to score. Default: test; all of a source new to the members.",
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
 OUT = flags.DEFINE_string("out", None, "Output folder. Default: reports/<members joined by +>.")

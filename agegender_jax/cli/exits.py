@@ -20,7 +20,7 @@ from agegender_jax.errors import (
 
 
 def guard(action: Callable[[], Any]) -> Any:
-    """Return `action()`. An error that a user can do something about becomes three lines and SystemExit."""
+    """Return `action()`. A user error becomes three lines and SystemExit."""
     try:
         return action()
     except Stopped as error:
@@ -47,7 +47,7 @@ def guard(action: Callable[[], Any]) -> Any:
 
 
 def as_user_error(error: Exception) -> UserError | None:
-    """Return the UserError that an error is, or that describes it; None for any other, which has a stack trace."""
+    """Return the UserError that an error is or that describes it; None for other errors, which get a stack trace."""
     if isinstance(error, UserError):
         return error
     if is_disk_full(error):
@@ -57,7 +57,7 @@ def as_user_error(error: Exception) -> UserError | None:
 
 
 def _limit(error: Exception) -> UserError | None:
-    """Return the error that describes a limit of the process or the device."""
+    """Return the UserError for a limit of the process or the device that was reached."""
     number, text = system_error(error), str(error)
     if number in (errno.EMFILE, errno.ENFILE):
         return ConfigError("too many files are open", "limits of the process", "raise the limit: ulimit -n 4096")
@@ -80,7 +80,7 @@ def _limit(error: Exception) -> UserError | None:
 
 
 def _system(error: Exception) -> UserError | None:
-    """Return the error that describes one of the operating system, for example a file that vanished."""
+    """Return the UserError for an error of the operating system, for example a file that vanished."""
     if not isinstance(error, OSError) or not error.errno:
         return None
     return CheckpointError(
@@ -98,7 +98,7 @@ def _report(error: UserError) -> None:
 
 
 def _exit_alone(cause: BaseException) -> None:
-    """Report an error, then end the process at once: jax's own end would wait for the other processes."""
+    """Report an error and end the process at once; jax's own shutdown would wait for the other processes."""
 
     def action():
         raise cause
@@ -116,7 +116,7 @@ def _exit_alone(cause: BaseException) -> None:
 
 
 def _printable(text: str) -> str:
-    """Escape control characters and undecodable bytes, of file names for example."""
+    """Escape control characters and undecodable bytes, for example in file names."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -4,8 +4,8 @@ agegender explain IMAGE… [--workdir=runs/ran …] [--out=explanations/ran] [--
 
 IMAGE is an image file or a folder of image files. Every face is found and aligned as agegender predict does; with
 --detector=none, the default for --workdir, each image is one face, and its largest centred square is resized to the
-input size of the net. Writes explanations.json, and for each net and face <net>/<image>.png, the overlays, and
-<net>/<image>.npz, the maps as arrays. --scores measures how the predictions change when the pixels with the highest
+input size of the net. Writes explanations.json and, for each net and face, <net>/<image>.png with overlays and
+<net>/<image>.npz with the maps as arrays. --scores measures how the predictions change when the pixels with the highest
 relevance are deleted or inserted, compared with a random map and a centred blob.
 """
 
@@ -14,14 +14,14 @@ from absl import flags
 from agegender_jax.cli import app
 
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for several nets. Default: --weights.")
-WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
-WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, as launch.calibrate and export write it.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Shipped weights; see agegender weights.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, written by launch.calibrate or export.")
 DETECTOR = flags.DEFINE_enum(
     "detector", None, ["yunet", "none"], "yunet: every face. none: each image is one face. Default: none for --workdir."
 )
-SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
+SCORE = flags.DEFINE_float("score", 0.7, "Minimum detection score of a face.", 0.01, 1.0)
 METHOD = flags.DEFINE_multi_string(
-    "method", [], "grad_cam, integrated_gradients, lrp or lrp_composite; repeat for several. Default: all of a net."
+    "method", [], "grad_cam, integrated_gradients, lrp or lrp_composite; repeatable. Default: all of a net."
 )
 HEAD = flags.DEFINE_enum("head", "both", ["age", "gender", "both"], "Which predictions to explain.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")

@@ -2,9 +2,9 @@
 
 agegender export --to=onnx [--to=stablehlo] [--to=safetensors] [--workdir=runs/ran …]
 
-Images in, probabilities out: preprocessing, temperatures and the average over several nets are inside. Each file is
-loaded again by a program of ten lines, which is written beside it, and compared with the nets on 64 synthetic faces.
-Without --workdir, the weights of this package are exported.
+The exported programs take images and return probabilities: they include preprocessing, temperatures and the average
+over several nets. A program of ten lines, written next to each file, loads it again and compares it with the nets on 64
+synthetic faces. Without --workdir, the shipped weights are exported.
 """
 
 from absl import flags
@@ -14,10 +14,10 @@ from agegender_jax.cli import app
 
 TO = flags.DEFINE_multi_enum("to", [], ["onnx", "stablehlo", "safetensors"], "Format; repeat for several.")
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
-WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
-WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, as launch.calibrate and export write it.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Shipped weights; see agegender weights.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, written by launch.calibrate or export.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
-PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda"], "Of a StableHLO file: some of cpu, cuda, rocm, tpu.")
+PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda"], "For StableHLO: some of cpu, cuda, rocm, tpu.")
 OUT = flags.DEFINE_string("out", None, "Output folder. Default: exports/<nets joined by +>.")
 
 

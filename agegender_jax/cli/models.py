@@ -2,9 +2,9 @@
 
 python -m launch.models
 
-Only shapes are computed. Parameters and multiply-adds (M, millions, by image size) are those of the backbone without
-heads; the parameters of levi_hassner depend on the image size, here 224 pixels. The last columns are the same net with
-its published head, and the source of its layers.
+Only shapes are computed. Parameters and multiply-adds (in millions, M, for several image sizes) are those of the
+backbone without heads; nets whose parameters depend on the image size are counted at 224 pixels. The last columns give
+the same net with its published head, and the source of its layers.
 """
 
 from agegender_jax.cli import app

@@ -3,10 +3,10 @@
 agegender predict PATH… [--out=DIR] [--workdir=RUN …] [--annotate] [--gallery] [--over=18,25 --max_error=0.01]
 
 PATH is a picture, a folder (read recursively), a glob, an archive (.tar, .tar.gz, .tgz, .zip), a Parquet file of paths
-or bytes, or - for a list on stdin. Writes predictions.jsonl and predictions.csv, one row a face, or one that says why a
-picture has none; --engine=ray writes predictions/part-*.parquet instead of the .jsonl. A bad picture never stops the
-rest. The same command continues an interrupted one. Fields: docs/predict.md.
-Age is apparent age, gender is perceived gender; either may be wrong for any single person.
+or bytes, or - for a list on stdin. Writes predictions.jsonl and predictions.csv with one row per face, or one row that
+says why a picture has none; --engine=ray writes predictions/part-*.parquet instead of the .jsonl. A bad picture never
+stops the others. Repeat the command to continue after an interruption. docs/predict.md describes the fields. Age means
+apparent age, and gender means perceived gender; either may be wrong for any individual.
 """
 
 from absl import flags
@@ -15,17 +15,17 @@ from agegender_jax.cli import app
 
 OUT = flags.DEFINE_string("out", "answers", "Output folder.")
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Folder of a run; repeat for an ensemble. Default: --weights.")
-WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package, see agegender weights.")
-WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, as launch.calibrate and export write it.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Shipped weights; see agegender weights.")
+WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Folder of --weights, written by launch.calibrate or export.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step of --workdir.")
-DETECTOR = flags.DEFINE_enum("detector", "yunet", ["yunet", "none"], "none: each picture is one face, cropped already.")
-BOXES = flags.DEFINE_string("boxes", None, 'JSON file of known boxes: {"photo.jpg": [[x, y, width, height]]}.')
-SCORE = flags.DEFINE_float("score", 0.7, "Least score of a face.", 0.01, 1.0)
-COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that hold the age.", 0.5, 0.99)
-OVER = flags.DEFINE_list("over", [], "Ages: is the person at least that old?")
-MAX_ERROR = flags.DEFINE_float("max_error", 0.01, "Largest share of wrong answers to --over.", 0.001, 0.5)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that are computed together.", 1)
-ANNOTATE = flags.DEFINE_bool("annotate", False, "Write copies of the pictures with boxes and answers.")
+DETECTOR = flags.DEFINE_enum("detector", "yunet", ["yunet", "none"], "none: each picture is one face, already cropped.")
+BOXES = flags.DEFINE_string("boxes", None, 'JSON file with known boxes: {"photo.jpg": [[x, y, width, height]]}.')
+SCORE = flags.DEFINE_float("score", 0.7, "Minimum detection score of a face.", 0.01, 1.0)
+COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that contain the age.", 0.5, 0.99)
+OVER = flags.DEFINE_list("over", [], "Ages N: decide whether the person is at least N years old.")
+MAX_ERROR = flags.DEFINE_float("max_error", 0.01, "Largest share of wrong decisions for --over.", 0.001, 0.5)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces per batch.", 1)
+ANNOTATE = flags.DEFINE_bool("annotate", False, "Write copies of the pictures with boxes and predictions.")
 GALLERY = flags.DEFINE_bool("gallery", False, "Write gallery.html, a page of all faces, the least confident first.")
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 if a picture could not be read.")
 ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "ray: many processes or machines, rows as Parquet.")
@@ -68,7 +68,7 @@ def main(paths: list[str]) -> None:
 
 
 def check_engine() -> None:
-    """Raise ConfigError where the ray engine lacks its extra, or another engine has its flags."""
+    """Raise ConfigError if the extra of the ray engine is missing, or its flags are used with another engine."""
     from agegender_jax import extras
     from agegender_jax.errors import ConfigError
 

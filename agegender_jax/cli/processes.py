@@ -1,4 +1,4 @@
-"""Several processes for one run: flags, the environment of a cluster, and the connection between them."""
+"""Several processes for one run: flags, the environment of a cluster, and their connection."""
 
 import os
 import threading
@@ -14,9 +14,9 @@ CLUSTERS = (
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
-    """Make this process one of several, before anything else asks jax for a device; one process alone is unchanged.
+    """Make this process one of several, before anything asks jax for a device; do nothing for a single process.
 
-    Set all three values or none. Without them those of SLURM or Open MPI count, if it started several processes.
+    Set all three values or none. Without them, those of SLURM or Open MPI are used if it started several processes.
 
     Args:
       coordinator: HOST:PORT where process 0 listens.

@@ -2,8 +2,8 @@
 
 agegender weights [--weights_dir=DIR]
 
-For each score, its images and what they are: age group, age group within one, gender. More is in the cards, the .json
-files beside the weights, whose folder is printed.
+Each line of scores names its images and gives the accuracies of the age group, of the age group within one, and of the
+gender. The cards, the .json files next to the weights, have more; their folder is printed.
 """
 
 from absl import flags

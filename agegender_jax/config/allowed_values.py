@@ -91,7 +91,7 @@ RANGES = {
 
 
 def validate(config: ConfigDict) -> None:
-    """Raise ConfigError for the first field that is missing, unknown, or has an impossible value."""
+    """Raise ConfigError for the first field that is missing or unknown, or has an impossible value."""
     values, defaults = dict(flat(config)), dict(flat(default()))
     for name in defaults:
         if name not in values:
@@ -124,7 +124,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def outside(value: float, interval: str) -> str:
-    """Return the interval in words where `value`, which may be NaN, is outside it, else "".
+    """Return the interval in words if `value`, which may be NaN, is outside it, else "".
 
     Args:
       interval: such as "[0, 1)", where a round bracket leaves the bound out.

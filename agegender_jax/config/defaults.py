@@ -2,41 +2,41 @@
 
 | field                    | meaning                                                             |
 |--------------------------|---------------------------------------------------------------------|
-| seed                     | initialisation, order and augmentation                              |
-| deterministic            | on GPUs, the same bits in every run; slower. CPUs need no setting   |
-| batch_size               | images a step, over all devices                                     |
-| accumulate               | parts of a device's batch computed one after another, to save memory |
-| remat                    | compute activations again in the backward pass, to save memory      |
-| num_epochs, num_steps    | length of the run; num_steps counts if it is above 0. A resumed run |
-|                          | of another length follows the schedule of the new one, with a       |
-|                          | warning where the rate jumps                                        |
+| seed                     | of initialisation, order and augmentation                           |
+| deterministic            | on GPUs: bit-identical runs, slower; not needed on CPUs             |
+| batch_size               | images per step, over all devices                                   |
+| accumulate               | parts into which a device's batch is divided, to save memory        |
+| remat                    | recompute activations in the backward pass, to save memory          |
+| num_epochs, num_steps    | length of the run; num_steps takes precedence if it is above 0. If  |
+|                          | a resumed run has another length, its schedule spans that length,   |
+|                          | with a warning if the rate jumps                                    |
 | parallel                 | driver of the step: shard_map or pmap                               |
-| init_from                | weights to start from: a run's folder, weights of this package by   |
-|                          | name, or a .safetensors, .npz or .pth file; empty for none          |
+| init_from                | weights to start from: the folder of a run, the name of shipped     |
+|                          | weights, or a .safetensors, .npz or .pth file; empty for none       |
 | model.name               | net, see `python -m launch.models`                                  |
 | model.width              | channel multiplier                                                  |
-| model.gender_to_age      | fed to the age head: probs, none, logits, stop_gradient, hard; true |
-|                          | and shuffled are controls                                           |
-| model.age_hidden         | units of a hidden layer before the age output, 0 for none           |
+| model.gender_to_age      | input of the age head: probs, none, logits, stop_gradient, hard; or |
+|                          | the controls true and shuffled                                      |
+| model.age_hidden         | units of a hidden layer before the age head, 0 for none             |
 | model.dtype              | of the convolutions: float32 (TF32 on GPUs that have it) or bfloat16 |
 | model.stem               | imagenet (7x7/2 and pooling), small (3x3/1), or the net's default   |
 | model.attention          | of the RAN's masks: mixed, channel or spatial                       |
 | model.learning           | of the RAN's masks: residual, (1 + mask) * trunk; naive; none       |
-| model.dropout            | of the features before both heads                                   |
-| model.stochastic_depth   | chance that the last residual branch of an example is left out in   |
-|                          | training; of the others in proportion to their depth                |
+| model.dropout            | dropout rate of the features before both heads                      |
+| model.stochastic_depth   | probability of dropping the last residual branch of an example in   |
+|                          | training; smaller for the others, in proportion to their depth      |
 | model.initial            | initial weights of CaffeNet and GoogLeNet: he, or the paper's        |
 | model.grid, model.patch  | of deep_attention: cells and pixels of a patch, a side              |
-| model.low                | of deep_attention: how much smaller the image is that chooses       |
+| model.low                | of deep_attention: reduction of the image that selects patches      |
 | model.patches            | of deep_attention: attended, or the controls uniform and none       |
-| model.top, model.trunk   | of deep_attention: how many patches predict, 0 for all; small, vgg16 |
+| model.top, model.trunk   | of deep_attention: patches used, 0 for all; small or vgg16          |
 | model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
 | model.elm_hidden, elm.scale | of the elm head: random units, and the spread of their weights   |
 | elm.rounds, elm.joint_lr | epochs of SGD on the net through a solved head, each with a new      |
 |                          | solution; and their rate                                             |
 | model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |
 | model.classifier         | of region_sift: layered, flat, rbf or lda                           |
-| model.support            | of region_sift: set by the fit to the number of training images     |
+| model.support            | of region_sift: number of training images, set by the fit           |
 | model.critics            | of frequency_critic: frequency, or the controls pixels and none     |
 | model.alternate          | of frequency_critic: whether the heads learn in turn, step by step  |
 | optimizer.name           | adam or sgd                                                         |
@@ -49,39 +49,39 @@
 | optimizer.momentum       | of sgd                                                              |
 | optimizer.ema            | decay of the moving average of parameters and BatchNorm statistics, |
 |                          | (1 + step) / (10 + step) while that is less; 0 for none             |
-| optimizer.layer_decay    | rate of each layer group (stem, four stages, heads) as a fraction   |
-|                          | of the next one's, for fine-tuning                                  |
-| optimizer.freeze         | number of layer groups whose parameters do not change, from the stem |
-| optimizer.rates          | PATTERN:FACTOR, with commas: factors of the rates of parameters by  |
+| optimizer.layer_decay    | learning rate of each layer group (stem, four stages, heads) as a   |
+|                          | fraction of the next group's, for fine-tuning                       |
+| optimizer.freeze         | number of frozen layer groups, counted from the stem                |
+| optimizer.rates          | comma-separated PATTERN:FACTOR: learning-rate factors by parameter  |
 |                          | name, such as *_head/kernel:10,*_head/bias:20                       |
-| loss.age_weight, loss.gender_weight, loss.label_smoothing | of the two losses                  |
+| loss.age_weight, loss.gender_weight, loss.label_smoothing | of both losses                     |
 | loss.age                 | ce, dldl, ordinal, mean_variance or years, see `losses.age_loss`    |
 | loss.age_spread          | of the targets of dldl, ordinal and years, in buckets               |
 | loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
-| data.source              | folder, archive, FairFace CSV, several with commas, or synthetic    |
-| data.train_on            | further sources, as in data.source, to train on only                |
+| data.source              | folder, archive, FairFace CSV, a comma-separated list, or synthetic |
+| data.train_on            | additional sources, as in data.source, only for training            |
 | data.exclude             | CSV with a column `file`: images to leave out of training           |
-| data.image_size          | pixels a side                                                       |
-| data.num_workers         | reading threads, at most one for each core                          |
+| data.image_size          | pixels per side                                                     |
+| data.num_workers         | reading threads, at most one per core                               |
 | data.split_seed          | of the division into train, val and test                            |
-| data.max_bad             | largest share of unusable files                                     |
+| data.max_bad             | largest allowed share of unusable files                             |
 | data.cache_dir           | of prepared data; empty for the user's cache folder                 |
 | augment.flip, augment.shift, augment.colour | mirror; shift as a fraction of the side; relative recolouring |
-| augment.crop, augment.expand | area of a random window: at most that fraction less or more     |
+| augment.crop, augment.expand | random window: its area is up to that fraction smaller or larger |
 | augment.aspect           | largest change of the window's aspect ratio, 0.1 for 10 %           |
 | augment.rotation         | largest rotation in degrees                                         |
 | augment.grey, augment.erasing | shares of images without colour, and with a rectangle hidden   |
 | augment.mixup            | alpha of mixup between neighbours of a batch, 0 for none            |
-| log.every_steps          | steps between train lines                                           |
+| log.every_steps          | steps between train rows                                            |
 | log.figures              | draw figures at the end; launch.evaluate draws them in its report   |
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
-| eval.bn_batches          | train batches over which BatchNorm statistics are computed again    |
-|                          | before each evaluation, 0 for the running ones                      |
-| eval.views               | of an image, whose predictions are averaged: none, flip, flip_shift |
+| eval.bn_batches          | train batches from which BatchNorm statistics are recomputed before |
+|                          | each evaluation, 0 for the running statistics                       |
+| eval.views               | views of an image to average over: none, flip or flip_shift         |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
-| train.on_nonfinite       | where a loss, gradient or weight becomes NaN or infinite: stop;     |
-|                          | skip, the state stays as it was before the step; or rollback to the |
-|                          | newest checkpoint and leave that batch out, at most three times     |
+| train.on_nonfinite       | if a loss, gradient or weight becomes NaN or infinite: stop; skip   |
+|                          | the step; or rollback to the newest checkpoint and leave that batch |
+|                          | out, at most three times                                            |
 """
 
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ from agegender_jax.suggestions import nearest
 
 
 def paper(config: ConfigDict) -> None:
-    """Set the paper's literal optimisation: Adam at a constant 0.005, nothing else."""
+    """Set the paper's literal optimisation: Adam at a constant rate of 0.005 and nothing else."""
     config.optimizer.update(schedule="constant", warmup=0.0, clip_norm=0.0)
 
 

@@ -3,7 +3,7 @@
 python -m launch.baselines --config=configs/baselines.py --config.data.source=crop_part1.tar --workdir=runs/baselines
 
 Variants after a colon: small (the default: 64 pixels, width 0.25, 12 epochs), quick (48 pixels, width 0.125, 6 epochs,
-2,000 synthetic faces). docs/baselines.md has the systems, and how long they take.
+2,000 synthetic faces). docs/baselines.md describes the systems and how long they take.
 """
 
 from agegender_jax import config as config_lib

@@ -1,11 +1,12 @@
-"""The competitive recipe: AdamW, strong augmentation, a moving average of the weights. docs/recipe.md has the reasons.
+"""The competitive recipe: AdamW, strong augmentation, a moving average of the weights. docs/recipe.md describes it.
 
 agegender train --config=best:resnet,cpu --config.data.source=crop_part1.tar
 
 Variants after a colon, comma-separated: resnet (the default) or ran; cpu (the default: 64 pixels, width 0.5, float32)
-or gpu (128 pixels, width 1, bfloat16, batches of 256, rate 0.002). The paper's rate, batch size and epochs are in the
-configs `ran` and `resnet`; each value here that differs from theirs is to be chosen on the val split. No complete
-run is recorded yet.
+or gpu (128 pixels, width 1, bfloat16, batches of 256, rate 0.002). The configs `ran` and `resnet` have the paper's
+rate, batch size and epochs; each value here that differs from theirs is to be chosen on the val split. docs/recipe.md
+and docs/baselines.md have the scores of a first run of `resnet,cpu`; no run of the `gpu` variants has been recorded
+yet.
 """
 
 from agegender_jax import config as config_lib

@@ -3,16 +3,16 @@
 agegender train --config=four_nets:levi_hassner --workdir=runs/cnn --config.data.source=crop_part1.tar
 agegender train --config=cnn_elm:levi_hassner --config.init_from=runs/cnn --config.data.source=crop_part1.tar
 
-Variants after a colon, comma-separated: levi_hassner (the default), caffenet, resnet18, ran: the net behind
-`init_from`, whose width and image size are to be given too; ridge: no hidden layer, the control that belongs beside it;
-joint: the net is trained through the head, five epochs of SGD, each followed by a new solution.
+Variants after a colon, comma-separated: levi_hassner (the default), caffenet, resnet18 or ran, the net of `init_from`,
+whose width and image size must also be given; ridge, a control without a hidden layer; joint, which trains the net
+through the head for five epochs of SGD, each followed by a new solution.
 
-It is known that a CNN extracts features and an ELM classifies them. The features here are those of a net trained with
-softmax heads; 1000 sigmoid units, their weights' spread, C by val for each head, and one net for both tasks are chosen.
-The paper derives a back-propagation through the hybrid; how it alternates with the solution is not known, and `joint`
-is one choice: the solved weights are constant for an epoch of SGD on the squared error. Solving takes seconds after two
-passes over the train split. Expect no gain over the softmax heads: a prototype on CaffeNet's features had 0.476 and
-0.782 against 0.492 and 0.782 (age and gender accuracy, `crop_part1`, test).
+What is known is that a CNN extracts features and an ELM classifies them. Here the features come from a net trained with
+softmax heads; the 1000 sigmoid units, the spread of their weights, C selected on val for each head, and one net for
+both tasks are our choices. The paper derives back-propagation through the hybrid; how this alternates with the solution
+is not known. `joint` is one possibility: the solved weights are constant during an epoch of SGD on the squared error.
+Solving takes seconds after two passes over the train split. Expect no gain over the softmax heads: a prototype on
+CaffeNet's features had 0.476 and 0.782 against 0.492 and 0.782 (age and gender accuracy, `crop_part1`, test).
 """
 
 from agegender_jax import config as config_lib

@@ -2,13 +2,12 @@
 
 agegender train --config=deep_attention --config.data.source=crop_part1.tar
 
-Variants after a colon, comma-separated: uniform (all patches count the same) or low (no patches), the controls that
-make the row honest; paper (both nets with VGG-16's layers, at 224 of 448 pixels, patches of 160: needs a GPU; not
-trained here).
+Variants after a colon, comma-separated: uniform (all patches count equally) or low (no patches), both controls; paper
+(both nets with VGG-16's layers, at 224 of 448 pixels, with patches of 160; needs a GPU, not trained here).
 
-Only the idea is known: a net at low resolution chooses, end to end, where a second one looks at full resolution. Later
-texts say that it has two VGG-16; here both nets are small, and grid, patches and rates are chosen:
-agegender_jax/models/deep_attention.py. A prototype reached age and gender accuracies of 0.451 and 0.774 after two
+Only the idea is known: a net at low resolution chooses, end to end, where a second net looks at full resolution. Later
+papers say that both are VGG-16; here both nets are small, and grid, patches and rates are our choices
+(agegender_jax/models/deep_attention.py). A prototype reached age and gender accuracies of 0.451 and 0.774 after two
 epochs of `crop_part1` (test), 0.460 and 0.753 with uniform, 0.455 and 0.771 with low: no difference. An epoch took 171
 s of one core, 20 s with low.
 """

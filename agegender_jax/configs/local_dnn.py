@@ -5,10 +5,10 @@ agegender train --config=local_dnn --config.data.source=crop_part1.tar
 Variants after a colon, comma-separated: five (the default: eyes, nose, mouth), nine (overlapping patches after Liao et
 al. 2017), noedges (the local net alone).
 
-It is known that patches at landmarks and an edge map of the whole image train two nets whose predictions are combined;
-sizes, widths, the edge detector and the weights are chosen: agegender_jax/models/local_dnn.py. Aligned chips are
-needed. A prototype reached 0.494 and 0.817 (age and gender accuracy on the test split of `crop_part1`) in two minutes
-of one core, 0.405 and 0.747 without the edge net.
+What is known is that patches at landmarks and an edge map of the whole image train two nets whose predictions are
+combined; sizes, widths, the edge detector and the weights are our choices (agegender_jax/models/local_dnn.py). The
+images must be aligned chips. A prototype reached 0.494 and 0.817 (age and gender accuracy on the test split of
+`crop_part1`) in two minutes of one core, 0.405 and 0.747 without the edge net.
 """
 
 from agegender_jax import config as config_lib

@@ -2,8 +2,8 @@
 
 agegender train --config=plain_cnn --config.data.source=crop_part1.tar
 
-Of that work only a gender accuracy of 0.9485 is known, quoted in Table II, without data, split or method. Nothing here
-is from it. No result is recorded yet.
+All that is known about that work is a gender accuracy of 0.9485, quoted in Table II without data, split or method.
+Nothing here is taken from it. No result is recorded yet.
 """
 
 from agegender_jax import config as config_lib

@@ -1,4 +1,4 @@
-"""Both nets, small, on synthetic faces: minutes on two CPU cores, no download.
+"""Both nets at a small size on synthetic faces: minutes on two CPU cores, without a download.
 
 agegender train --config=quickstart:ran --workdir=runs/quickstart/ran
 agegender train --config=quickstart:resnet --workdir=runs/quickstart/resnet

@@ -7,11 +7,11 @@ Needs pip install 'agegender-jax[baselines]'.
 Variants after a colon: layered (the default: gender first, then an age classifier for that gender), flat (one age
 classifier), rbf (RBF SVMs of both heads on the PCA), lda (linear discriminants of both heads).
 
-Known are landmark-aligned regions, SIFT, PCA and LDA, and the layered SVM; regions, sizes, kernels and constants are
-chosen: agegender_jax/models/region_sift.py. Aligned chips are needed. Result on `crop_part1` (test, n = 780, seed 0):
-lda 0.583 age, 0.845 gender, AABD 0.567 in two minutes of CPU time. On another draw of the split a prototype had
-accuracies of age and gender of 0.594 and 0.829 (lda), 0.574 and 0.842 (rbf), 0.578 and 0.831 (flat), and 0.546
-(layered, age).
+What is known is landmark-aligned regions, SIFT, PCA and LDA, and the layered SVM; regions, sizes, kernels and constants
+are our choices (agegender_jax/models/region_sift.py). The images must be aligned chips. Result on `crop_part1` (test, n
+= 780, seed 0): lda 0.583 age, 0.845 gender, AABD 0.567 in two minutes of CPU time. On another draw of the split, a
+prototype had age and gender accuracies of 0.594 and 0.829 (lda), 0.574 and 0.842 (rbf), 0.578 and 0.831 (flat), and
+0.546 (layered, age).
 """
 
 from agegender_jax import config as config_lib

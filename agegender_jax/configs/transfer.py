@@ -3,14 +3,13 @@
 agegender train --config=transfer:caffenet,head --config.init_from=runs/fairface --config.data.source=crop_part1.tar
 
 Variants after a colon, comma-separated: caffenet (the default), vgg16, or faces (this package's ResNet-18 trained on
-FairFace, the near domain, without `init_from`); full (the default: all layers are trained,
-each layer group at half of the next one's rate) or head (all below the heads is frozen).
+FairFace, the near domain, without `init_from`); full (the default: all layers are trained, each layer group at half the
+rate of the next) or head (everything below the heads is frozen).
 
 The paper fine-tunes CaffeNet from ImageNet and VGG-Face on Adience, and finds the nearer domain better; which layers it
-freezes and at which rates is not known. Without `init_from` this is the row "from scratch". The question of the paper
-can be asked of any source that `init_from` names: a run on synthetic faces (far), a run on FairFace (near), Caffe's or
-torchvision's weights (docs/models.md). Images that the run behind `init_from` has seen count as seen. No result is
-recorded yet.
+freezes and which rates it uses is not known. Without `init_from` this config trains from scratch. Any source that
+`init_from` names can be compared: a run on synthetic faces (far), a run on FairFace (near), Caffe's or torchvision's
+weights (docs/models.md). Images that the run named by `init_from` has seen count as seen. No result is recorded yet.
 """
 
 from agegender_jax import config as config_lib

@@ -32,7 +32,7 @@ def normalize(images: Images) -> Images:
 
 
 def normalize_float(images: Images) -> Images:
-    """Return what `normalize` returns, for computed pixels: numbers in [0, 255], which are not checked."""
+    """Return what `normalize` returns, for pixels computed as floats in [0, 255], which is not checked."""
     axes = (1,) * (images.ndim - 1) + (3,)  # as many as the images have: jax may be set to refuse fewer
     mean, std = IMAGENET_MEAN.reshape(axes), IMAGENET_STD.reshape(axes)
     return (images.astype(np.float32) / np.float32(255) - mean) / std

@@ -1,7 +1,7 @@
 """List and read archives without unpacking them.
 
-An archive is not trusted. Links that lead outside of it, devices and paths outside are entries with a reason, a member
-is read up to MAX_BYTES, and an archive that claims to unpack to far more than its own size is refused.
+Archives are not trusted. Links and paths that lead outside and devices become entries with a reason, a member is read
+up to MAX_BYTES, and an archive that claims to unpack to far more than its own size is refused.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from agegender_jax.errors import DataError
 SUFFIXES = listing.ARCHIVES
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_MEMBER_BYTES = 4096  # charged for a member of any size, so that their number is bounded too
+_MEMBER_BYTES = 4096  # charged for each member, so that their number is bounded too
 _ERRORS = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -38,10 +38,10 @@ _ERRORS = (
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[list[Entry]]:
-    """Yield the images and CSVs of an archive in its order, readable while the context lasts.
+    """Yield the images and CSVs of an archive in order; they can be read while the context lasts.
 
     Raises:
-      DataError: not an archive, damaged, cut short, or far larger inside than outside.
+      DataError: the file is not an archive, is damaged or cut short, or unpacks to far more than its size.
     """
     with contextlib.ExitStack() as stack:
         spend = _budget(path)
@@ -94,7 +94,7 @@ def _budget(path: Path) -> Callable[[int], None]:
 
 
 def _without_repeats(listed: list[Entry]) -> list[Entry]:
-    """Return the entries, all but the last of several equal names as replaced, as in unpacking."""
+    """Return the entries; among equal names all but the last are marked as replaced, as when unpacking."""
     last = {entry.path: entry for entry in listed if entry.read}
     return [
         Entry(entry.path, reason="replaced by a later member of the same name")

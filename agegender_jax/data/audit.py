@@ -1,8 +1,8 @@
-"""Find faults of a prepared source: duplicates, contradicting labels, leaks between splits, unusual names.
+"""Find problems in a prepared source: duplicates, contradicting labels, leaks between splits, unusual names.
 
-Two files are *exact* duplicates if their decoded pixels are equal. They are *near* duplicates if only their difference
-hashes, or that of a mirror image, are at most 30 of 256 bits apart: copies that were encoded or cropped again, and
-sometimes different people.
+Two files are *exact* duplicates if their decoded pixels are equal. Otherwise they are *near* duplicates if their
+difference hashes (or the hash of one and that of the other's mirror image) are at most 30 of 256 bits apart: copies
+that were re-encoded or cropped again, and sometimes different people.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Pairs:
 
     Attributes:
       exact: int [K, 2], equal pixels.
-      near: int [L, 2], other pixels. distance: int [L], in bits. mirrored: bool [L], nearer to the mirror image.
+      near: int [L, 2], different pixels. distance: int [L], in bits. mirrored: bool [L], nearer to the mirror image.
     """
 
     exact: np.ndarray
@@ -31,7 +31,7 @@ class Pairs:
     mirrored: np.ndarray
 
     def all(self) -> np.ndarray:
-        """Return exact and near pairs, int [K + L, 2]: files that belong in one split."""
+        """Return exact and near pairs, int [K + L, 2]: files that must be in the same split."""
         return np.concatenate([self.exact, self.near])
 
 
@@ -56,14 +56,14 @@ def exact_groups(faces: Prepared) -> list[np.ndarray]:
 
 
 def near_groups(faces: Prepared) -> list[np.ndarray]:
-    """Return the files of each group with different, nearly equal pictures, int [M] each. A chain is one group."""
+    """Return the files of each group of different but nearly equal pictures, int [M] each. A chain is one group."""
     return [files for files in _groups(faces.group) if len(set(faces.content[files].tolist())) > 1]
 
 
 def links(faces: Prepared, files: np.ndarray) -> list[tuple[int, int, int]]:
     """Return the shortest links between the different pictures of a group: (file, file, distance in bits).
 
-    The first file of each picture stands for it. M pictures have M - 1 links.
+    Each picture is represented by its first file. M pictures have M - 1 links.
     """
     files = files[np.sort(np.unique(faces.content[files], return_index=True)[1])]
     hashes = faces.dhash[files]
@@ -93,7 +93,7 @@ def disagreements(faces: Prepared, pairs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def contradictions(faces: Prepared, pairs: np.ndarray) -> list[tuple[str, str]]:
-    """Return (file, reason) of each image with a copy of another age bucket or gender, sorted by file.
+    """Return (file, reason) of each image that has a copy with another age bucket or gender, sorted by file.
 
     Args:
       pairs: int [K, 2], as from `Pairs.all`.
@@ -113,7 +113,7 @@ def label_of(faces: Prepared, file: int) -> tuple[str, int, int]:
 
 
 def independent(faces: Prepared, pairs: np.ndarray) -> np.ndarray:
-    """Return which pairs (int [K, 2]) have two independent labels, bool [K]: a file copied with its name has one."""
+    """Return which pairs (int [K, 2]) have independent labels, bool [K]; a file copied with its name does not count."""
     stems = np.array([file.rpartition("/")[2].partition(".")[0].strip() for file in faces.file.tolist()])
     i, j = pairs.T
     same = (faces.age_text[i] == faces.age_text[j]) & (faces.gender[i] == faces.gender[j])
@@ -129,11 +129,12 @@ def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:
     """Return the expected leakage of a random split of single files, 80/10/10, that ignores duplicates.
 
     With n_s of N files in split s, a pair is split with probability 1 - sum n_s (n_s - 1) / (N (N - 1)). A test file
-    with m twins is safe if all of them are in test too: the product over k < m of (n_test - 1 - k) / (N - 1 - k).
+    with m duplicates does not leak if all of them are in test, too, with probability prod_{k < m} (n_test - 1 - k) / (N
+    - 1 - k).
 
     Returns:
       pairs: expected number of pairs in different splits.
-      test_files: expected number of test files that have a twin in train or val; test: number of test files.
+      test_files: expected number of test files with a duplicate in train or val; test: number of test files.
     """
     sizes = {name: int(share * count) for name, share in splits.SHARES}
     test, all_sizes = sizes["test"], [*sizes.values(), count - sum(sizes.values())]

@@ -11,11 +11,11 @@ ERASED_ASPECT = 3.3  # the same: log-uniform between 1 / 3.3 and 3.3
 def augment(keys: jax.Array, images: jax.Array, config: ConfigDict) -> jax.Array:
     """Transform each image by its own key: mirror, window, rotation, colour, erasing.
 
-    Where `crop`, `expand`, `aspect` and `rotation` are 0, the image is only mirrored and shifted by whole pixels,
-    edges repeated. Otherwise mirror, shift, window and rotation are one bilinear resampling, edges mirrored.
+    If `crop`, `expand`, `aspect` and `rotation` are 0, the image is only mirrored and shifted by whole pixels, with
+    repeated edges. Otherwise mirroring, shift, window and rotation are one bilinear resampling with mirrored edges.
 
     Args:
-      keys: [B] one key an example.
+      keys: [B], one per example.
       images: uint8 [B, H, W, 3].
       config: the `augment` group of a config.
         flip: bool, mirror half of the images.
@@ -37,12 +37,12 @@ def augment(keys: jax.Array, images: jax.Array, config: ConfigDict) -> jax.Array
 def mixup(keys: jax.Array, images: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
     """Mix neighbours, images 2i and 2i + 1: share * own + (1 - share) * other.
 
-    The share is max(b, 1 - b) with b ~ Beta(alpha, alpha), so that an image's own label remains the main one. Source:
-    Zhang et al. 2017, arXiv 1710.09412, where the partner is any image of the batch; batches are shuffled, so that
-    neighbours are as random.
+    The share is max(b, 1 - b) with b ~ Beta(alpha, alpha), so that an image's own label always has the larger weight.
+    Source: Zhang et al. 2017, arXiv 1710.09412, where the partner is any image of the batch; since batches are
+    shuffled, neighbours are equally random.
 
     Args:
-      keys: [B] one key an example, B even; the first of a pair decides.
+      keys: [B], one per example, B even; the first of each pair is used.
       images: float32 [B, H, W, 3].
       alpha: above 0.
 
@@ -109,7 +109,7 @@ def _resample(key, image, flipped, config):
 
 
 def _bilinear(image, y, x):
-    """Return the image at positions in pixels, y and x [H, W] each, mirrored at the centres of the outer pixels."""
+    """Return the image at pixel positions y and x, [H, W] each, mirrored at the centres of the outer pixels."""
     (low_y, high_y, y), (low_x, high_x, x) = (
         _neighbours(position, size) for position, size in zip((y, x), image.shape, strict=False)
     )

@@ -47,7 +47,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
 
 
 def write(folder: Path, records: Iterable[dict]) -> None:
-    """Write records below `folder`, taking them one by one. TFDS keeps up to 1 GB of them in memory to shuffle them.
+    """Write records under `folder`, one by one. TFDS keeps up to 1 GB of them in memory to shuffle them.
 
     Args:
       records: dicts of the fields of TEXTS and NUMBERS, `dhash`, `thumbnail` and the encoded `image`.
@@ -65,7 +65,7 @@ def read(folder: Path):
     """Return random access to the records in `folder`, images still encoded.
 
     Raises:
-      ValueError: the number of records is not that of the data set's metadata.
+      ValueError: the number of records differs from that in the data set's metadata.
       ConfigError: the threads that array_record reads with cannot be started.
     """
     check_threads()

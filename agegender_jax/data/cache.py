@@ -1,4 +1,4 @@
-"""The folder of prepared data: locks, room on the disk, and files that several processes or users share."""
+"""The folder of prepared data: locks, disk space, and files shared by several processes or users."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ _NO_ALLOCATION = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def writable(folder: Path) -> Path:
-    """Return `folder` after making it, if it can be written.
+    """Create `folder` if necessary, check that it can be written, and return it.
 
     Raises:
       ConfigError: it cannot be written.
@@ -87,14 +87,14 @@ def _lock(handle: int, progress: Progress | None) -> bool:
 
 
 def new_folder(beside: Path) -> Path:
-    """Make a temporary folder that is to be renamed to `beside`."""
+    """Make a temporary folder, to be renamed to `beside`."""
     return _new(lambda path: path.mkdir(), beside)
 
 
 def new_array(beside: Path, shape: tuple[int, ...]) -> tuple[np.memmap, Path]:
-    """Make a temporary, memory-mapped uint8 array file that is to be renamed to `beside`. Its disk space is allocated.
+    """Make a temporary, memory-mapped uint8 array file, to be renamed to `beside`, and allocate its disk space.
 
-    Writing to a page without disk space would kill the process.
+    Without that, writing to a page when the disk is full would kill the process.
 
     Raises:
       OSError: the disk is full.
@@ -146,7 +146,7 @@ def remove_leftovers(beside: Path) -> None:
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Turn any exception that means a full disk into an OSError that names `folder`, or the file that it names."""
+    """Turn any exception caused by a full disk into an OSError that names `folder`, or the file in the exception."""
     try:
         yield
     except UserError:

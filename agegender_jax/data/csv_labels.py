@@ -1,6 +1,6 @@
-"""The labels of a source's FairFace CSVs by path, and the files that a CSV lists.
+"""The labels in the FairFace CSVs of a source, by path, and the files that a CSV lists.
 
-A label is replaced by a text, the reason, where the CSV's row cannot be used.
+If a row of a CSV cannot be used, the label is replaced by a string, the reason.
 """
 
 import csv
@@ -35,7 +35,7 @@ def read_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
 
 
 def labels_of_csvs(root: Path, entries: list[Entry]) -> tuple[dict[str, Label | str], str]:
-    """Return the labels of a source's CSVs, and why the first CSV without labels has none; "" if all have some.
+    """Return the labels in the CSVs of a source, and why the first CSV without labels has none; "" if all have some.
 
     Raises:
       DataError: a row cannot be read.

@@ -22,7 +22,7 @@ _UPRIGHT = {
 
 
 class DecodeError(Exception):
-    """Bytes that are not a usable image; the text is the reason in a few words."""
+    """The bytes are not a usable image; the text states the reason in a few words."""
 
     @property
     def reason(self) -> str:
@@ -30,7 +30,7 @@ class DecodeError(Exception):
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Return the first frame, upright by EXIF, transparency on white, 16 bits scaled to 8.
+    """Return the first frame, rotated upright by EXIF, with transparency on white and 16 bits scaled to 8.
 
     Colour profiles are ignored.
 
@@ -91,7 +91,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Return whether a PNG lacks its end, or a WEBP bytes of its header's size; Pillow may miss either."""
+    """Return whether a PNG lacks its end or a WEBP is shorter than its header says; Pillow may miss either."""
     if data.startswith(b"\x89PNG"):
         return _PNG_END not in data
     return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")

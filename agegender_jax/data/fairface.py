@@ -42,11 +42,11 @@ _DATE = re.compile(
 
 
 class NotFairFace(Exception):
-    """A CSV that is no FairFace CSV; the text has the line and the reason."""
+    """The CSV is not a FairFace CSV; the text gives the line and the reason."""
 
 
 def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:
-    """Yield what a CSV says about the files that it lists, row by row.
+    """Yield the path and the label of each row of a CSV.
 
     The header may be quoted or in capitals; commas, semicolons or tabs may separate the columns.
 
@@ -55,11 +55,11 @@ def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:
       folder: where the CSV is inside its source ("" for the top); its `file` column is relative to this.
 
     Yields:
-      Path inside the source, and the Label or the reason, with the line, why the row labels nothing.
+      The path inside the source, and the Label, or the reason (with the line) why the row has none.
 
     Raises:
-      NotFairFace: the header has not FairFace's columns.
-      csv.Error: a later row cannot be read; the text says in which line.
+      NotFairFace: the header lacks FairFace's columns.
+      csv.Error: a later row cannot be read; the text gives the line.
     """
     text = _text(data)
     columns, delimiter = _header(text)

@@ -1,4 +1,4 @@
-"""Recognise an unchanged source by the state of its files, without reading them again."""
+"""Recognise an unchanged source by the metadata of its files, without reading them again."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ SETTLED_S = 2.0  # file systems' clocks are coarse: a second change soon after t
 
 
 def path(spec: str, cache: Path, progress: Progress | None = None) -> Path | None:
-    """Return the path in `cache` for the fingerprint of the source in its present state, whether it exists or not.
+    """Return the path in `cache` for the fingerprint of the source in its current state, whether it exists or not.
 
     Return None if any file of the source changed less than SETTLED_S ago.
 
@@ -33,7 +33,7 @@ def path(spec: str, cache: Path, progress: Progress | None = None) -> Path | Non
 
 
 def still(stamp: Path, spec: str, cache: Path) -> bool:
-    """Return whether the state of the source still is the one of `stamp`."""
+    """Return whether the source is still in the state of `stamp`."""
     try:
         return path(spec, cache) == stamp
     except (ConfigError, DataError):
@@ -41,7 +41,7 @@ def still(stamp: Path, spec: str, cache: Path) -> bool:
 
 
 def read(stamp: Path | None) -> str | None:
-    """Return the fingerprint in the file, None if there is none."""
+    """Return the fingerprint in the file; None if there is none."""
     try:
         text = stamp.read_text() if stamp else ""
     except (OSError, UnicodeDecodeError):

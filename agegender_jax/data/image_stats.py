@@ -41,7 +41,7 @@ class ImageStats:
         return sorted(((*s, n) for s, n in zip(sizes.tolist(), counts.tolist(), strict=True)), key=lambda r: -r[2])
 
     def odd_sizes(self) -> np.ndarray:
-        """Return the indices of images of another size than the majority; none if no size has a majority."""
+        """Return the indices of images whose size differs from that of the majority; empty if there is no majority."""
         (width, height, number), *_ = self.sizes()
         odd = (self.width != width) | (self.height != height)
         return np.flatnonzero(odd) if 2 * number > len(odd) else np.zeros(0, int)

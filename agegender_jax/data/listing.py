@@ -29,7 +29,7 @@ _IMAGE = re.compile(
 
 
 class Unreadable(Exception):
-    """A file that cannot be read; the text is the reason in a few words."""
+    """The file cannot be read; the text states the reason in a few words."""
 
 
 class State(NamedTuple):
@@ -72,7 +72,7 @@ def is_csv(path: str) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a part of the path is hidden or macOS's `__MACOSX`."""
+    """Return whether a part of the path is hidden or is macOS's `__MACOSX`."""
     parts = path.split("/")
     return "__MACOSX" in parts or any(part.startswith(".") and part not in (".", "..") for part in parts)
 
@@ -90,7 +90,7 @@ def inner_path(name: str) -> str | None:
 
 
 def link_target(path: str, links: dict[str, str]) -> str | None:
-    """Return the path to which the symbolic links of an archive lead from `path`; None where it leads outside.
+    """Return the path to which the symbolic links of an archive lead from `path`; None if it leads outside.
 
     Args:
       links: path -> text of each symbolic link.
@@ -110,9 +110,9 @@ def link_target(path: str, links: dict[str, str]) -> str | None:
 
 
 def left_out(root: Path) -> list[tuple[str, str]]:
-    """Return (path, reason) of what is below a folder and may hold images, but is not read; sorted.
+    """Return (path, reason) of everything in a folder that may contain images but is not read, sorted.
 
-    That is links to folders, and archives.
+    These are links to folders, and archives.
     """
     listed, real = [], os.path.realpath(root)
     for folder, folders, files in os.walk(real):
@@ -130,7 +130,7 @@ def left_out(root: Path) -> list[tuple[str, str]]:
 
 
 def list_folder(root: Path) -> list[Entry]:
-    """Return the images and CSVs below a folder. Links to folders are not followed.
+    """Return the images and CSVs in a folder and its subfolders. Links to folders are not followed.
 
     Raises:
       OSError: a folder in it cannot be listed.
@@ -149,7 +149,7 @@ def list_folder(root: Path) -> list[Entry]:
 
 
 def file_entry(root: Path, path: str) -> Entry:
-    """Return the entry of the file at `path` below `root`, which must be regular, below `root` and not too large."""
+    """Return the entry of the file at `path` in `root`; it must be a regular file inside `root` and not too large."""
     (entry,) = file_entries(root, [path])
     return entry
 

@@ -1,4 +1,4 @@
-"""The sources and cache folders that this user has named: a config.json from elsewhere may name no others."""
+"""The sources and cache folders that this user has named; a config.json from elsewhere may use only these."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ MOST = 1000  # lines
 
 
 def remember(spec: str, cache_dir: str | None = None) -> None:
-    """Remember that the user has named a source and a cache folder. If that fails, they are asked for once more."""
+    """Remember that the user has named a source and a cache folder. If this fails, the user is asked again later."""
     with contextlib.suppress(OSError, ConfigError):
         named, new = _read(), _lines(spec) + ([_line(cache_dir)] if cache_dir else [])
         if any(line not in named for line in new):

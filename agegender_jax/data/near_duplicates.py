@@ -1,4 +1,4 @@
-"""Pairs of images that show the same picture: difference hashes, mirrored too, and thumbnails that confirm them."""
+"""Pairs of images that show the same picture, possibly mirrored: difference hashes, and thumbnails to confirm them."""
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ def dhash(image: np.ndarray) -> np.ndarray:
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """Return the grey levels of the central three quarters of a uint8 RGB image [H, W, 3], as uint8 [SIDE * SIDE].
 
-    The borders are left out because the black corners of a rotated crop dominate a correlation.
+    The borders are left out because the black corners of a rotated crop would dominate the correlation.
     """
     height, width = image.shape[:2]
     box = (width / 8, height / 8, width * 7 / 8, height * 7 / 8)
@@ -42,7 +42,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.ndarray:
     """Return the pairs (i, j), int [K, 2], of hashes uint8 [N, 32] and [M, 32] at most `limit` bits apart.
 
-    A pair also counts if one image is near the mirror image of the other.
+    A pair also counts if one image is close to the mirror image of the other.
     """
     blocks = [np.zeros((0, 2), np.int64)]
     for i in range(0, len(a), BLOCK):
@@ -90,7 +90,7 @@ def _hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the correlation of the pixels of each pair of images [K, SIDE, SIDE]; 0 where one is of one colour."""
+    """Return the correlation of the pixels of each pair of images [K, SIDE, SIDE]; 0 if one is a single colour."""
     a, b = (pixels.reshape(len(pixels), SIDE * SIDE).astype(np.float32) for pixels in (a, b))
     a, b = (pixels - pixels.mean(1, keepdims=True) for pixels in (a, b))
     scale = np.sqrt((a * a).sum(1) * (b * b).sum(1))

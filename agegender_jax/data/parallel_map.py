@@ -1,4 +1,4 @@
-"""Map a function over many items in threads, with few items in memory at a time."""
+"""Map a function over many items in threads, with only a few items in memory at a time."""
 
 import collections
 import concurrent.futures
@@ -12,9 +12,9 @@ AHEAD = 4  # items for each thread, running or waiting
 
 
 def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `work(item)` of each item in order, computed by one thread for each core.
+    """Yield `work(item)` for each item in order, computed by one thread per core.
 
-    At most AHEAD items for each thread are taken ahead of the consumer.
+    At most AHEAD items per thread are taken ahead of the consumer.
     """
     threads = os.cpu_count() or 1
     pending: collections.deque[concurrent.futures.Future] = collections.deque()

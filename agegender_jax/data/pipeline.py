@@ -28,7 +28,7 @@ class _Order:
 
 
 def batch_indices(indices: np.ndarray, seed: int, batch_size: int, step: int) -> np.ndarray:
-    """Return the images of the batch, over all processes, with which step `step`, from 1, is trained."""
+    """Return the images of the global batch of step `step`, counted from 1."""
     return _Order(np.asarray(indices), seed, batch_size)(step - 1)
 
 
@@ -47,13 +47,13 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Return the batches of the steps start+1 .. num_steps, gathered by threads ahead of time.
+    """Return the batches of the steps start + 1 to num_steps, gathered ahead of time by threads.
 
     Args:
       images: uint8 [N, S, S, 3], may be memory-mapped; age: int32 [N, 2]; gender: int32 [N].
       indices: the images to train on.
       batch_size: over all processes; each gets its own contiguous share of every batch.
-      num_workers: threads, at most one for each core; 0 gathers in the caller's thread.
+      num_workers: threads, at most one per core; 0 gathers in the caller's thread.
       age_years: int32 [N], for the batches' `age_years`.
     """
     import grain.python as grain  # here: steps on random images do not need it
@@ -82,7 +82,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Yield the images at `indices` once and in order; the last batch is padded with the first ones, `mask` 0 there.
+    """Yield the images at `indices` once, in order; the last batch is padded with the first ones, where `mask` is 0.
 
     Args:
       batch_size: over all processes; each gets its own contiguous share of every batch.

@@ -23,18 +23,18 @@ def prepare(
     progress: Progress | None = None,
     on_bad: OnBad | None = None,
 ) -> Prepared:
-    """Read, check, decode and group the images of `spec`, or load the prepared data of an earlier start.
+    """Read, check, decode and group the images of `spec`, or load the prepared data from an earlier start.
 
-    The source is copied to a temporary file in the cache, so it is read only once. A source whose files' names, sizes,
-    inodes and times have not changed since an earlier start is not read at all. It takes about 2 kB of memory per
-    image.
+    The source is copied to a temporary file in the cache, so that it is read only once. It is not read at all if the
+    names, sizes, inodes and times of its files have not changed since an earlier start. Preparation needs about 2 kB of
+    memory per image.
 
     Args:
       spec: as for `sources.read`.
       cache_dir: folder of the prepared data; the user's cache folder if None or "".
       max_bad: largest share of unusable files, 0 to 1.
-      progress: is called with (done, total, text) in each phase; its exceptions end the work.
-      on_bad: writes a list of the unusable files and returns its path; called before an error about them.
+      progress: called with (done, total, text) in each phase; its exceptions end the work.
+      on_bad: writes a list of the unusable files and returns its path; called before an error about them is raised.
 
     Raises:
       DataError: no usable image, or more than `max_bad` of the files unusable.
@@ -85,14 +85,14 @@ def prepare(
 
 
 def prepared_in(cache_dir: str, fingerprint: str) -> bool:
-    """Return whether a folder holds prepared data of a source, of any version of this library."""
+    """Return whether a folder contains prepared data of a source, from any version of this library."""
     if not cache_dir or not re.fullmatch("[0-9a-f]{64}", fingerprint):
         return False
     return any(expand(cache_dir, "data.cache_dir").glob(f"{fingerprint[:16]}-*"))
 
 
 def _find(folder: Path, progress: Progress | None, build: Callable[[Path], None] | None = None):
-    """Return the prepared data in `folder`, built with `build` if necessary; None if they are missing without it."""
+    """Return the prepared data in `folder`, built by `build` if necessary; None if missing and `build` is None."""
     with cache.locked(folder, progress) as alone:
         content = prepared_files.read_if_whole(folder, progress)
         if content is None and build:

@@ -16,7 +16,7 @@ from agegender_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """All N usable faces of a source, in a shuffled order that is the same for the same files.
+    """All N usable faces of a source, in a shuffled order that depends only on the files.
 
     Attributes:
       name: of the source. fingerprint: hex, of its files' names, bytes and CSV labels. folder: of the prepared data.
@@ -24,7 +24,7 @@ class Prepared:
       file, age_text, race_text, sha256, content: [N] str; sha256 is of the decoded RGB pixels, content also of their
         shape: equal for equal pictures.
       age_years: int32 [N], -1 where only a group is known.
-      age: int32 [N, 2], first and last right bucket. gender, race, group: int32 [N].
+      age: int32 [N, 2], first and last correct bucket. gender, race, group: int32 [N].
       dhash: uint8 [N, 32]. thumbnail: uint8 [N, 144], see `near_duplicates`.
       bad: (file, reason) of every unusable file.
       left_out: (path, reason) of links to folders and of archives in the source, which are not read.
@@ -51,7 +51,7 @@ class Prepared:
     _arrays: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def warning(self) -> str:
-        """Return a sentence on what is left out, or nothing."""
+        """Return a sentence about what is left out, or an empty string."""
         if not self.left_out:
             return ""
         shown = "; ".join(f"{path}: {reason}" for path, reason in self.left_out[:3])
@@ -74,7 +74,7 @@ class Prepared:
             ) from error
 
     def images(self, size: int, progress: Progress | None = None) -> np.ndarray:
-        """Return the images at `size` pixels, memory-mapped uint8 [N, size, size, 3]; made at the first call.
+        """Return the images at `size` pixels, memory-mapped uint8 [N, size, size, 3]; created at the first call.
 
         The array stays readable when its file is removed.
 
@@ -116,7 +116,7 @@ class Prepared:
             raise cache.unreadable(self.folder, error) from error
 
     def _own_folder(self) -> Path:
-        """Return the folder for new arrays: another one where the prepared data belong to another user."""
+        """Return the folder for new arrays, which is a different one if the prepared data belong to another user."""
         if os.access(self.folder, os.W_OK) or not self.folder.exists():
             return self.folder
         own = self.folder.with_name(f"{self.folder.name}-user{os.getuid()}")
@@ -125,7 +125,7 @@ class Prepared:
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the memory-mapped array in `path`; None unless it is what was written, and of this shape."""
+    """Return the memory-mapped array in `path`; None unless it is undamaged and has this shape."""
     if not checksums.is_good(path):
         return None
     try:

@@ -63,7 +63,7 @@ def write(
 
 
 def _examine(file: SpooledFile, data: bytes) -> dict | str:
-    """Return the record of an image but for its bytes, or the reason why it cannot be used."""
+    """Return the record of an image without its bytes, or the reason why it cannot be used."""
     try:
         pixels = decode(data)
     except DecodeError as error:
@@ -81,7 +81,7 @@ def _examine(file: SpooledFile, data: bytes) -> dict | str:
 
 
 def _write_index(path: Path, records: Iterable[dict]) -> None:
-    """Write the records' columns but the image, in their stored order, so that a start does not read the images."""
+    """Write all columns of the records except the image, in stored order, so that a start need not read the images."""
     columns: dict[str, list] = {}
     for record in records:
         for name, value in record.items():

@@ -35,10 +35,10 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
 def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> list[Path]:
     """Return the folder, archive or CSV of each part of `spec`; generate synthetic faces if necessary.
 
-    A name without a suffix is that of a folder, or else of an archive with any suffix.
+    A name without a suffix means a folder, or else an archive with any suffix.
 
     Raises:
-      DataError: a part does not exist, is of an unknown type, or is repeated.
+      DataError: a part does not exist, has an unknown type, or is repeated.
       ConfigError: the text is not a source, or the cache cannot be written.
     """
     paths: list[Path] = []
@@ -52,7 +52,7 @@ def resolve(spec: str, cache_dir: str | os.PathLike | None = None, progress: Pro
 
 
 def resolve_existing(spec: str) -> list[Path]:
-    """Return the folder, archive or CSV of each part of `spec` but synthetic faces. Raise as `resolve`."""
+    """Return the folder, archive or CSV of each part of `spec`, without synthetic faces. Raise as `resolve`."""
     return [_find(part) for part in parts(spec) if _synthetic_num(part) is None]
 
 
@@ -143,7 +143,7 @@ def _nearby(path: Path) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Return `name`, quoted and escaped if a terminal could not print it."""
+    """Return `name` in quotes, escaped if a terminal could not print it."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -165,7 +165,7 @@ def _synthetic_num(part: str) -> int | None:
 
 
 def _synthetic_folder(num: int, cache_dir: Path, progress: Progress | None) -> Path:
-    """Return the folder of `num` synthetic faces, generated once and again after a change of the generator."""
+    """Return the folder of `num` synthetic faces, generated once, and again after a change to the generator."""
     cache.writable(cache_dir)
     with cache.full_disk(cache_dir):
         with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=cache_dir) as sample:

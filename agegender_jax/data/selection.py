@@ -1,4 +1,4 @@
-"""The split of each image where some sources only train, and where listed files are left out of training."""
+"""The split of each image if some sources are only for training or listed files are left out of training."""
 
 import csv
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ UNUSED = ""  # the split of an image that is neither trained on nor scored
 
 
 def join(source: str, train_on: str) -> str:
-    """Return the source specification of both, `train_on` may be empty."""
+    """Return the joint specification of both sources; `train_on` may be empty."""
     return f"{source},{train_on}" if train_on else source
 
 
 def belongs_to(files: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Return which files of joined sources lie in those called `names`: bool [N]. See `sources.read` for the files."""
+    """Return which files of joined sources belong to those called `names`: bool [N]; files as in `sources.read`."""
     return np.array([file.partition("/")[0] in names for file in files], bool)
 
 
 def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.ndarray, seed: int) -> np.ndarray:
-    """Return the split of each image, str [N], where only some images may be validated and tested on.
+    """Return the split of each image, str [N], if only some images may be used for validation and test.
 
-    These are divided as if there were no others. The others train, but for those whose group, over all images, holds an
-    image of val or test: they are UNUSED.
+    These are divided as if there were no others. The others are for training, except those whose group, over all
+    images, contains an image of val or test: they are UNUSED.
 
     Args:
       own: bool [N], the images to divide.
@@ -42,7 +42,7 @@ def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.nd
 
 
 def exclude(split: np.ndarray, files: Sequence[str], path: str) -> np.ndarray:
-    """Return the splits with the training images that a CSV lists UNUSED; listed images of val and test stay.
+    """Return the splits, with the training images that a CSV lists set to UNUSED; listed images of val and test stay.
 
     Args:
       split, files: str [N], of each image.

@@ -1,7 +1,7 @@
 """Read labelled faces from folders, archives, FairFace CSVs, several of these joined, or the face generator.
 
-Every file with an image's name is an item, labelled or with the reason why it cannot be used. Files that a FairFace CSV
-lists have its labels, all others those of their UTKFace names.
+Every file with the name of an image is an item, with a label or the reason why it cannot be used. Files that a FairFace
+CSV lists get its labels, all others the labels in their UTKFace names.
 """
 
 import contextlib
@@ -43,10 +43,10 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
     """Return the images of a source, sorted by `file` and read one by one.
 
     Args:
-      spec: folder, archive (.tar, .tar.gz, .tgz, .zip), FairFace CSV, `synthetic[:N]`, or several of them
-        with commas between.
+      spec: folder, archive (.tar, .tar.gz, .tgz, .zip), FairFace CSV, `synthetic[:N]`, or a comma-separated list of
+        these.
       cache_dir: folder of synthetic faces; the user's cache folder if None or "".
-      progress: is called with (done, total, text) while faces are generated and images are read.
+      progress: called with (done, total, text) while faces are generated and images are read.
 
     Raises:
       DataError: a source is missing; or, while iterating, unreadable, damaged or without images.
@@ -61,7 +61,7 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
 def states(
     spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None
 ) -> Iterator[tuple[str, State | str]]:
-    """Yield (name, state, or the reason why it cannot be used) of each image and CSV; an archive is one file.
+    """Yield the name of each image and CSV with its state, or the reason why it cannot be used; an archive is one file.
 
     Arguments and errors as in `read`.
     """
@@ -135,7 +135,7 @@ def _data_errors(path: Path) -> Iterator[None]:
 
 
 def _shared_folder(paths: list[str]) -> str:
-    """Return the folders that all paths have in common, with a slash at the end, or an empty text."""
+    """Return the folders that all paths have in common, with a slash at the end, or an empty string."""
     shared = os.path.commonprefix([path.split("/")[:-1] for path in paths])
     return "/".join(shared) + "/" if shared else ""
 

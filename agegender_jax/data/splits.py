@@ -1,7 +1,7 @@
 """Groups of images that show the same picture, and train, val and test splits that keep each group together.
 
 Groups are the connected components of "equal decoded pixels" and "difference hashes, of the images or of one and the
-other's mirror image, at most 30 of 256 bits apart". A split depends on the images' content and the seed alone.
+other's mirror image, at most 30 of 256 bits apart". A split depends only on the content of the images and the seed.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None 
     """Return the number of each image's group, int32 [N].
 
     Args:
-      sha256: N texts that are equal for equal images.
+      sha256: N strings that are equal for equal images.
       hashes: uint8 [N, 32].
-      progress: is called with (done, total, text) while hashes are compared.
+      progress: called with (done, total, text) while hashes are compared.
     """
     from scipy import sparse  # a third of a second, which not every start of a program needs
     from scipy.sparse import csgraph
@@ -35,7 +35,7 @@ def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None 
 
 
 def group_ids(group: np.ndarray, sha256: Sequence[str]) -> np.ndarray:
-    """Return a name for each image's group that depends on content alone, the smallest sha256 in it: [N] str."""
+    """Return a name for each image's group that depends only on content, the smallest sha256 in it: [N] str."""
     order = np.lexsort((np.asarray(sha256), group))
     numbers, first = np.unique(group[order], return_index=True)
     smallest = dict(zip(numbers.tolist(), np.asarray(sha256)[order][first].tolist(), strict=True))
@@ -45,8 +45,8 @@ def group_ids(group: np.ndarray, sha256: Sequence[str]) -> np.ndarray:
 def assign(group: np.ndarray, sha256: Sequence[str], seed: int) -> np.ndarray:
     """Return the split of each image, [N] of "train", "val", "test".
 
-    In the order of sha256(seed, group id), groups fill test and then val to a tenth of the images each. A group that
-    does not fit is skipped. The rest is train.
+    In the order of sha256(seed, group id), groups fill test and then val, each up to a tenth of the images. A group
+    that does not fit is skipped. The rest is train.
     """
     ids, sizes = np.unique(group_ids(group, sha256), return_counts=True)
     order = sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed} {ids[i]}".encode()).digest())

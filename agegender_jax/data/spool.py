@@ -13,7 +13,7 @@ class SpooledFile:
     """An image file of a source, its bytes at `start` of the temporary file, the spool.
 
     Attributes:
-      failed: whether reading it failed, perhaps only for the moment.
+      failed: whether reading it failed, perhaps only temporarily.
     """
 
     file: str
@@ -35,7 +35,7 @@ def append(item: sources.Item, spool: BinaryIO) -> SpooledFile:
 
 
 def fingerprint(files: Iterable[SpooledFile]) -> str:
-    """Return the SHA-256, in hex, of the files' names, their bytes, and the groups of ages that a CSV gives them."""
+    """Return the SHA-256, in hex, of the names and bytes of the files and the age groups that CSVs give them."""
     whole = hashlib.sha256()
     for file in files:
         line = f"{file.digest.hex()} {file.file}\n"

@@ -28,14 +28,14 @@ _EXTENDED_HEADERS = (
 
 
 class _StrictTarFile(tarfile.TarFile):
-    """Reads to the end of the file, so that several archives one after the other count as one."""
+    """Read to the end of the file, so that concatenated archives count as one."""
 
     ended = False  # whether the last block was of zeros
     padding = 0  # such blocks so far
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Refuses a bad header, which tarfile itself takes for the end, and an archive without its end mark."""
+    """Refuse a bad header, which tarfile itself takes for the end, and an archive without an end mark."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
@@ -103,7 +103,7 @@ def _entries(
     reader: Callable[[tarfile.TarInfo], Callable[[], bytes] | None],
     spend: Callable[[int], None],
 ) -> list[Entry]:
-    """Return the entries of the wanted members; links to files of the archive are read as these.
+    """Return the entries of the wanted members; a link to a file in the archive is read as that file.
 
     Args:
       reader: returns what reads a regular member; None if it is not in the spool.

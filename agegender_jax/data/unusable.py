@@ -10,7 +10,7 @@ MOST_ALLOWED = 0.2  # share of unusable files up to which the error suggests a l
 
 
 def check_any(spec: str, records: list, bad: list, on_bad: OnBad | None) -> None:
-    """Raise DataError where no file of a source is usable."""
+    """Raise DataError if no file of a source is usable."""
     if not records:
         first = f", the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
         listed = f"; {on_bad(sorted(bad))} lists these files" if on_bad else ""
@@ -22,7 +22,7 @@ def check_any(spec: str, records: list, bad: list, on_bad: OnBad | None) -> None
 
 
 def check_share(spec: str, good: int, bad: list[tuple[str, str]], max_bad: float, on_bad: OnBad | None) -> None:
-    """Raise DataError where more than a share of `max_bad` is unusable, or a spreadsheet has changed the labels."""
+    """Raise DataError if more than a share of `max_bad` is unusable, or if a spreadsheet has changed the labels."""
     share = len(bad) / (good + len(bad))
     some = "; ".join(f"{file}: {reason}" for file, reason in bad[:3])
     damaged = [f"{file}: {reason}" for file, reason in bad if fairface.DAMAGE in reason]

@@ -1,7 +1,7 @@
 """Parse labels from UTKFace file names: `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
 
-Zhang, Song, Qi 2017. A few of the published names are malformed. `KNOWN` has the labels that are known, by stem; the
-others lack a field and are refused.
+Zhang, Song, Qi 2017. A few of the published names are malformed. `KNOWN` has their labels by stem where they are known;
+the others lack a field and are refused.
 """
 
 import re
@@ -26,7 +26,7 @@ DATE_DIGITS = 17  # year to millisecond
 
 
 def parse_utkface_name(name: str) -> Label | str:
-    """Return the label in a file name, or the reason in one line why there is none.
+    """Return the label in a file name, or one line that says why there is none.
 
     Args:
       name: the file's name without its folder, for example `25_0_1_20170116220224657.jpg.chip.jpg`.

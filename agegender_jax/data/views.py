@@ -9,7 +9,7 @@ VIEWS = {"none": ((False,), CENTRE), "flip": ((False, True), CENTRE), "flip_shif
 
 
 def views(images: jax.Array, kind: str) -> list[jax.Array]:
-    """Return the views of images [B, H, W, 3] of any dtype, each of the same shape; the first is the image itself.
+    """Return the views of images [B, H, W, 3] of any dtype, all of this shape; the first is the image itself.
 
     Args:
       kind: "none" for the image alone; "flip" adds its mirror image; "flip_shift" adds to both the shifts by 4 % of

@@ -48,7 +48,7 @@ def _kind(info: zipfile.ZipInfo) -> int:
 
 
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, files: dict, links: dict) -> tuple[Entry, int]:
-    """Return the entry of a member, and the bytes that reading it takes."""
+    """Return the entry of a member, and the number of bytes that reading it takes."""
     path = listing.inner_path(name)
     if path is None:
         return Entry(name, reason=listing.OUTSIDE), 0

@@ -16,13 +16,13 @@ class Member:
     """A net's predictions for N examples.
 
     Attributes:
-      name: as in the results.
+      name: its name in the results.
       workdir: the folder of its run.
       step: of the checkpoint.
-      parameters: their number.
-      probs: numpy Probs, which are scored.
-      gender_to_age: what its age head is fed.
-      bucket_years: the mean age of each bucket in its train split, float [A]; None where unknown.
+      parameters: number of parameters.
+      probs: numpy Probs to be scored.
+      gender_to_age: the gender input of its age head.
+      bucket_years: mean age of each bucket in its train split, float [A]; None if unknown.
       temperatures: of age and gender, applied to `probs`; None if none were.
       raw: `probs` before the temperatures; None if none were applied.
     """
@@ -45,12 +45,12 @@ class Member:
 
 
 def ensemble_probs(members: Sequence[Member]) -> Probs:
-    """Return the average of the members' probabilities; of one member, its own."""
+    """Return the average of the members' probabilities; for a single member, its own."""
     return _as_numpy(ensemble.mean_probs([m.probs for m in members]))
 
 
 def raw_ensemble_probs(members: Sequence[Member]) -> Probs | None:
-    """Return `ensemble_probs` before any temperature; None where no member has one."""
+    """Return `ensemble_probs` before any temperature; None if no member has one."""
     if not any(m.temperatures for m in members):
         return None
     return _as_numpy(ensemble.mean_probs([m.raw or m.probs for m in members]))

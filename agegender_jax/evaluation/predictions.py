@@ -1,4 +1,4 @@
-"""predictions.csv: one line an image, with the last model's predictions."""
+"""predictions.csv: one line per image, with the predictions of the last model."""
 
 import csv
 import io

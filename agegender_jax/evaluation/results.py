@@ -32,7 +32,7 @@ def results(
       members: their probs are of the same N examples.
       age: int [N, 2]; gender, race: int [N].
       age_years: int [N], -1 where unknown; age_text: [N], the labels as text.
-      group: int [N], equal for near-duplicates, which intervals take as one unit; None if all are independent.
+      group: int [N], equal for near-duplicates, which intervals treat as one unit; None if all are independent.
       source: its name and fingerprint.
     """
     facts = [
