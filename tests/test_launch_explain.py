@@ -223,7 +223,7 @@ def test_evaluate_explains(workdir, monkeypatch):
     assert report.explanations(summary)["title"] in page and "integrated gradients" in page
 
 
-def test_the_scores_get_the_groups_of_their_images(monkeypatch):
+def test_the_scores_get_the_groups_and_the_figures_the_labels_of_their_images(monkeypatch):
     images, age = np.arange(3)[:, None, None, None], np.zeros((3, 2), int)
     prepared = types.SimpleNamespace(
         images=lambda size, progress: images, group=np.array([5, 6, 5]), age=age, gender=age[:, 0], file=["a", "b", "c"]
@@ -233,7 +233,10 @@ def test_the_scores_get_the_groups_of_their_images(monkeypatch):
     monkeypatch.setattr(
         explain_evaluation.loading, "load_checkpoint", lambda *_: (None, None, {"data": {"image_size": 32}}, 1)
     )
-    monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: types.SimpleNamespace(relevance={}))
+    relevant = types.SimpleNamespace(relevance={"age": {"lrp": 1}})
+    monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: relevant)
+    compared = []
+    monkeypatch.setattr(explain_evaluation.report, "relevance_grid", lambda *args: compared.append(args) or b"")
     monkeypatch.setattr(explain_evaluation.scoring, "score", lambda *arguments: seen.append(arguments) or {})
     labels = []
     monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *args: labels.extend(args[2]) or b"")
@@ -241,6 +244,13 @@ def test_the_scores_get_the_groups_of_their_images(monkeypatch):
     explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
     ((*_, scored, _, _, _, group),) = seen
     assert scored.ravel().tolist() == [0, 2] and group.tolist() == [5, 5] and labels == ["male 0-9", "male 0-9"]
+    assert not compared
+    explained = explain_evaluation.explain([run] * 2, ["a", "b"], "best", dataset, "test", 2, Progress(silent=True))
+    assert set(explained.figures) >= {"relevance_age.png", "relevance_gender.png"}
+    for (nets, head, age, gender), expected in zip(compared, explain.HEADS, strict=True):
+        assert list(nets) == ["a", "b"] and nets["b"].maps is relevant and head == expected
+        assert nets["b"].images.ravel().tolist() == [0, 2] and nets["b"].scores == {}
+        assert age.tolist() == [[0, 0], [0, 0]] and gender.tolist() == [0, 0]
 
 
 def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
@@ -299,7 +309,8 @@ def relevance_scores(method, *, misses=False):
     }
     shares = {"pixels": 0.4, "absorbed": 0.7, "feed": 0.0, "error": 0.01, "worst": 0.02}
     account = {f"{name}_account": shares for name in {"lrp", method}}
-    return {head: {"maps": {method: row, "random": random}} | account for head in explain.HEADS}
+    maps = {"lrp": {}} | {method: row, "random": random}  # the epsilon rule of a net with both is not shown
+    return {head: {"maps": maps} | account for head in explain.HEADS}
 
 
 def test_the_relevance_of_several_nets_in_one_figure(monkeypatch):
