@@ -225,7 +225,7 @@ def test_products_are_for_gradients_alone():
     assert "stablehlo.dot_general" in gradients and "stablehlo.convolution" not in gradients
 
 
-@pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (32, 7, 2, 3), (17, 3, 2, 64)])
+@pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (33, 7, 2, 3), (17, 3, 2, 64)])
 def test_convolutions_in_parts_are_lax_convolutions(size, kernel, stride, channels):
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (8, size, size, channels))
@@ -236,6 +236,18 @@ def test_convolutions_in_parts_are_lax_convolutions(size, kernel, stride, channe
     assert jax.jit(ours).lower(x, w).as_text().count("stablehlo.convolution") == cpu_convolution.PARTS
     pairs = value_and_grad(ours, x, w), value_and_grad(theirs, x, w)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), *pairs)
+
+
+@pytest.mark.parametrize("kernel", [(7, 7), (8, 8)])
+@pytest.mark.parametrize("pad", [(3, 3), (2, 3), (0, 0), (0, 5)])
+def test_stems_by_pairs_of_pixels_are_lax_convolutions(kernel, pad):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 9, 12, 3)), rng.normal(size=(*kernel, 3, 8))
+    x, w = x.astype(np.float32), w.astype(np.float32)
+    options = {"window_strides": (2, 2), "padding": ((3, 2), pad), "dimension_numbers": NAMES}
+    ours, theirs = (jax.jit(functools.partial(f, **options)) for f in CONVOLUTIONS)
+    assert "x6xf32>" in ours.lower(x, w).as_text()
+    np.testing.assert_allclose(ours(x, w), theirs(x, w), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

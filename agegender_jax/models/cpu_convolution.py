@@ -21,8 +21,10 @@ def conv(x, kernel, strides, padding):
 
     1x1 kernels and maps of up to 16 pixels are matrix products: XLA's convolution runs at 1 GFLOP/s on maps smaller
     than its kernel. A convolution of up to 64 channels is one core's work in XLA: parts of the batch run side by side.
+    A stem of stride 2 with fewer than 64 filters is a convolution over pairs of pixels, four times as fast for 32.
     """
-    return _in_float32(_conv, x, kernel, strides, padding)
+    by_pairs = _is_stem(kernel) and kernel.shape[3] < 64 and strides[1] == 2 and x.shape[2] % 2 == 0
+    return _in_float32(conv_by_pairs if by_pairs else _conv, x, kernel, strides, padding)
 
 
 def differentiable_conv(x, kernel, strides, padding):
@@ -97,6 +99,23 @@ def _patches_matrix(height, width, window, strides, padding) -> np.ndarray:
     on_row = rows[..., None] == np.arange(height)  # [h, kh, H]
     on_column = columns[..., None] == np.arange(width)
     return np.einsum("aiy,bjx->abijyx", on_row.astype(np.float32), on_column.astype(np.float32))
+
+
+def conv_by_pairs(x, kernel, strides, padding):
+    """Return a convolution with a horizontal stride of 2 of an even width: two neighbours are one of 2 C channels.
+
+    The pairs are the array as it is in memory. The kernel gets columns of zeros up to whole pairs.
+    """
+    batch, height, width, channels = x.shape
+    kh, kw, _, features = kernel.shape
+    low, high = padding[1]
+    before, out = low % 2, (width + low + high - kw) // 2 + 1
+    kernel = jnp.pad(kernel, ((0, 0), (before, (kw + before) % 2), (0, 0), (0, 0)))
+    kernel = kernel.reshape(kh, -1, 2 * channels, features)
+    low = (low + before) // 2
+    columns = (low, out + kernel.shape[1] - 1 - width // 2 - low)
+    pairs = x.reshape(batch, height, width // 2, 2 * channels)
+    return _lax_conv(pairs, kernel, (strides[0], 1), (padding[0], columns))
 
 
 def conv_by_matmul(x, kernel, strides, padding):
