@@ -9,6 +9,8 @@ import pathlib
 import shutil
 
 import drawn_photos
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -21,6 +23,7 @@ from agegender_jax import ensemble, files, weights
 from agegender_jax.data import parallel_map
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.prediction import calibration, members
+from agegender_jax.prediction import predictor as prediction_predictor
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import calibrate
 from agegender_jax.structs import Probs
@@ -87,20 +90,29 @@ def test_pictures_of_one_face_each_fill_large_batches(shipped, photo, monkeypatc
 
     def mean_probs(_, images):
         sizes.append([len(chips) for chips in images.values()])
-        return Probs(np.full((20, 12), 1 / 12), np.full((20, 2), 0.5))
+        return Probs(jnp.full((20, 12), 1 / 12), jnp.full((20, 2), 0.5))
 
     monkeypatch.setattr(members, "mean_probs", mean_probs)
     names = [picture.name for picture in model.pictures((str(i), photo[:40, :40]) for i in range(40))]
     assert names == [str(i) for i in range(40)] and sizes == 2 * [[20]]
 
 
-def test_a_group_is_computed_while_the_previous_one_is_taken(predictor, photo, monkeypatch):
-    events = []
-    compute, finish = predictor._compute, predictor._finish
-    monkeypatch.setattr(predictor, "_compute", lambda sized: events.append("start") or compute(sized))
-    monkeypatch.setattr(predictor, "_finish", lambda *group: events.append("finish") or finish(*group))
-    assert len(list(predictor.pictures([photo] * 8))) == 8 and events[:4] == ["start", "finish", "start", "finish"]
-    assert events.count("finish") == 3
+@pytest.mark.parametrize("ready, expected", [(False, "sssfsfff"), (True, "sfsfsfsf")], ids=["busy", "ready"])
+def test_groups_are_computed_at_the_same_time_and_returned_once_they_are_ready(shipped, monkeypatch, ready, expected):
+    model, events = Predictor(weights_dir=shipped, detector="none", batch_size=1), []
+    start, finish = model._start, model._finish
+    monkeypatch.setattr(members, "mean_probs", lambda *_: Probs(jnp.full((1, 12), 1 / 12), jnp.full((1, 2), 0.5)))
+    monkeypatch.setattr(prediction_predictor, "_COMPUTING", 2)
+    monkeypatch.setattr(prediction_predictor, "_is_ready", lambda batches: ready)
+    monkeypatch.setattr(model, "_start", lambda group: events.append("s") or start(group))
+    monkeypatch.setattr(model, "_finish", lambda *group: events.append("f") or finish(*group))
+    names = [picture.name for picture in model.pictures(np.zeros((4, 40, 40, 3), np.uint8))]
+    assert names == [f"picture {i}" for i in range(4)] and "".join(events) == expected
+
+
+def test_weights_are_on_the_device_before_the_first_batch(predictor):
+    leaves = jax.tree.leaves([member.variables for member in predictor.members])
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
 
 
 def test_unreadable_pictures(predictor, photo, tmp_path):

@@ -1,5 +1,8 @@
 """The predictor of photos: it finds the faces and predicts their age and gender."""
 
+import collections
+import dataclasses
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +23,8 @@ from agegender_jax.weights import DEFAULT
 
 Looked = tuple[Picture, list[Chip]]  # without predictions
 
+# Groups that are computed while the next one is prepared: one program keeps a part of the cores busy.
+_COMPUTING = min(os.cpu_count() or 1, 8) + 1
 _WAITING = 16  # pictures without enough faces for a batch, after which a partial batch is computed
 
 
@@ -74,6 +79,7 @@ class Predictor:
             folder = files.expand(weights_dir, "weights_dir") if weights_dir else None
             self.members, fields, self.cards = members.from_weights(self.name, folder)
             self.chip_size = self.cards[0].chip_size
+        self.members = [dataclasses.replace(net, variables=jax.device_put(net.variables)) for net in self.members]
         self.fields = fields  # of the calibration, as JSON
         self.calibration = members.as_calibration(fields)
         self.answerer = answers.Answerer(self.calibration, coverage, tuple(over), max_error)
@@ -108,12 +114,13 @@ class Predictor:
             for i, source in enumerate(sources)
         )
         looked = parallel_map(lambda item: self._look(item[0], item[1], previews), named)
-        computing: tuple[list[Looked], list[Probs]] = ([], [])
+        computing: collections.deque[tuple[list[Looked], list[Probs]]] = collections.deque()
         for group in self._groups(looked):
-            started = (group, self._start(group))
-            yield from self._finish(*computing)  # while the next group is computed
-            computing = started
-        yield from self._finish(*computing)
+            computing.append((group, self._start(group)))
+            while computing and (len(computing) > _COMPUTING or _is_ready(computing[0][1])):
+                yield from self._finish(*computing.popleft())
+        for started in computing:
+            yield from self._finish(*started)
 
     def probs(self, sized: dict[int, np.ndarray]) -> Probs:
         """Return the calibrated probabilities of the ensemble for N chips.
@@ -187,6 +194,10 @@ class Predictor:
 
 def _padded(chips: np.ndarray, count: int) -> np.ndarray:
     return chips if len(chips) == count else np.pad(chips, ((0, count - len(chips)), (0, 0), (0, 0), (0, 0)))
+
+
+def _is_ready(batches: list[Probs]) -> bool:
+    return all(probs.gender.is_ready() for probs in batches)
 
 
 def _joined(batches: list[Probs], count: int) -> Probs:

@@ -69,6 +69,8 @@ def cell(value: Any) -> str:
     """Return the text of a CSV cell: control characters escaped, an apostrophe before what a spreadsheet computes."""
     if value is None:
         return ""
+    if isinstance(value, float | int):
+        return str(value)
     if isinstance(value, list | tuple):
         return " ".join(cell(item) for item in value)
     if not isinstance(value, str):
