@@ -5,10 +5,14 @@ python -m benchmarks.pasted_faces --source=UTKFace.tar --workdir=runs/ran [--fac
 Each photo of 1280 x 960 pixels has five faces of the source at random sizes, rolls and positions, with soft edges, on
 scikit-learn's two sample photos or on drawn clutter. A detection belongs to a face if their centres are nearer than a
 third of the face's side; every other one is a false alarm. Alone: the picture itself is searched, or taken as a chip.
+Groups are by side and roll in the photo, and by the prediction for the face alone: whether it is `unsure`, the
+probability of its gender, and whether it is flagged as a child. Writes results/pasted_faces.json.
 """
 
 import collections
 import json
+import pathlib
+import sys
 
 import numpy as np
 from absl import app, flags, logging
@@ -17,7 +21,9 @@ from PIL import Image
 from agegender_jax import Predictor
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
-from benchmarks import machine
+from agegender_jax.prediction.face import OK
+from agegender_jax.run.workdir import provenance
+from benchmarks import machine, result_files
 
 SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run; repeat for an ensemble. Default: --weights.")
@@ -28,6 +34,8 @@ SEED = flags.DEFINE_integer("seed", 0, "Of faces, sizes, rolls and positions.")
 WIDTH, HEIGHT = 1280, 960
 SIZES, ROLLS = (40, 60, 90, 130, 200, 300), (0, 10, 20, 30)
 CELLS = ((0.17, 0.28), (0.5, 0.28), (0.83, 0.28), (0.33, 0.75), (0.7, 0.75))
+LARGE = 130  # pixels of a side from which faces are a group
+CONFIDENCES = (0.5, 0.7, 0.9, 0.98, 1.0)  # bounds of groups of the probability of the gender
 NEAR = 1 / 3  # of a face's side
 
 
@@ -86,6 +94,35 @@ def match(faces, centre, side):
     return nearest if nearest is not None and distance(nearest) < NEAR * side else None
 
 
+def groups_of(side, roll, alone, detected):
+    """Return the names of the groups of a face, from its place in the photo and the predictions alone and there."""
+    names = ["all", f"side {side}", f"roll {abs(roll)}"]
+    if alone is None:
+        return names
+    bounds = zip(CONFIDENCES[:-1], CONFIDENCES[1:], strict=True)
+    low, high = next(pair for pair in bounds if alone.confidence <= pair[1])
+    sure = "sure" if alone.status == OK else "unsure"
+    size = "large" if side >= LARGE else "small"
+    names += [sure, f"{size}, {sure}", f"gender {low} to {high}"]
+    names += ["sure in both"] if detected and sure == "sure" and detected.status == OK else []
+    return [*names, "child"] if "child" in alone.flags else names
+
+
+def order():
+    """Return the names of all groups in the order of the table."""
+    names = [
+        "all",
+        *(f"side {side}" for side in SIZES),
+        *(f"roll {roll}" for roll in ROLLS),
+        "sure",
+        "unsure",
+        "sure in both",
+    ]
+    names += [f"{size}, {sure}" for sure in ("sure", "unsure") for size in ("small", "large")]
+    names += [f"gender {low} to {high}" for low, high in zip(CONFIDENCES[:-1], CONFIDENCES[1:], strict=True)]
+    return [*names, "child"]
+
+
 def summarise(rows):
     """Return the figures of a group of predictions (in the photo, alone, as a chip); the first two may be None."""
     pairs = [(detected, alone) for detected, alone, _ in rows if detected and alone]
@@ -127,17 +164,20 @@ def main(_):
             detected = match(picture.faces, centre, side)
             matched.add(id(detected))
             flagged.update(detected.flags if detected else ())
-            for group in ("all", f"side {side}", f"roll {abs(roll)}"):
+            for group in groups_of(side, roll, alone[index], detected):
                 groups[group].append((detected, alone[index], chip[index]))
         alarms += sum(id(face) not in matched for face in picture.faces)
-    order = ["all", *(f"side {side}" for side in SIZES), *(f"roll {roll}" for roll in ROLLS)]
-    table = {name: summarise(groups[name]) for name in order if groups[name]}
+    table = {name: summarise(groups[name]) for name in order() if groups[name]}
     print("| faces | n | found | age change | same gender | to the chip: age | gender |\n|---|---|---|---|---|---|---|")
     for name, row in table.items():
         print(f"| {name} | " + " | ".join(str(value) for value in row.values()) + " |")
     result = {"what": "pasted_faces", "weights": predictor.name, "photos": len(photos), "false_alarms": alarms}
     result |= {"found_alone": sum(face is not None for face in alone), "flags": dict(flagged), "groups": table}
-    print(json.dumps(result | {"seed": SEED.value, "machine": machine.machine()}))
+    typed = f"python -m benchmarks.pasted_faces --source={pathlib.Path(SOURCE.value).name} --faces={FACES.value}"
+    made_by = provenance.made_by(sys.argv) | {"command": typed, "machine": machine.machine()}
+    result |= {"digests": [member.digest for member in predictor.members], "seed": SEED.value, "made_by": made_by}
+    result_files.write(result_files.RESULTS / "pasted_faces.json", result)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from agegender_jax import Predictor, evaluation
+from agegender_jax import Predictor, ensemble, evaluation
 from agegender_jax import config as config_lib
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import range_name
@@ -100,6 +100,19 @@ def by_storage(probs, open_from, dataset, chosen):
     }
 
 
+def one_view(predictor, dataset, chosen, age, gender):
+    """Return the scores of each image without its mirror image."""
+    single = Predictor(
+        weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE, views="none"
+    )
+    probs = single.probs({size: dataset.prepared.images(size)[chosen] for size in single.sizes})
+    probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
+    sure = probs.gender.max(-1) >= predictor.calibration.unsure["threshold"]
+    right = probs.gender.argmax(-1) == gender
+    scores = ensemble.evaluate([probs], age, gender)
+    return scores | {"sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])}}
+
+
 def command():
     """Return the command with the names of the source's folders instead of their paths."""
     names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
@@ -132,6 +145,7 @@ def main(_):
         ],
         "groups": groups,
         **doubts(predictor.calibration, probs, age, gender, years, race),
+        "one_view": one_view(predictor, dataset, chosen, age, gender),
         **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
@@ -142,7 +156,7 @@ def main(_):
     result_files.write(path, [*rows, row])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
-    print({key: row[key] for key in ("n", "coverage", "sure", "over", "storage") if key in row})
+    print({key: row[key] for key in ("n", "coverage", "sure", "over", "one_view", "storage") if key in row})
 
 
 if __name__ == "__main__":

@@ -238,6 +238,8 @@ def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_
     options = {"boxes": str(tmp_path / "boxes.json"), "weights": "two"}
     write(x=10, y=10)
     run([folder / "one.png"], tmp_path / "out", **options)
+    with pytest.raises(ConfigError, match="views"):
+        run([folder / "one.png"], tmp_path / "out", views="none", **options)
     write(x=20, y=10)
     with pytest.raises(ConfigError, match=": boxes differ"):
         run([folder / "one.png"], tmp_path / "out", **options)

@@ -110,6 +110,16 @@ def test_groups_are_computed_at_the_same_time_and_returned_once_they_are_ready(s
     assert names == [f"picture {i}" for i in range(4)] and "".join(events) == expected
 
 
+def test_views_replace_those_of_the_nets(shipped, predictor, photo):
+    chip = {32: predictor(photo)[0].chip[None]}
+    mirrored = {32: chip[32][:, :, ::-1]}
+    flip, none = (Predictor(weights="one", weights_dir=shipped, views=views) for views in ("flip", "none"))
+    np.testing.assert_allclose(flip.probs(chip).age, flip.probs(mirrored).age, atol=1e-6)
+    assert np.abs(none.probs(chip).age - none.probs(mirrored).age).max() > 1e-4
+    with pytest.raises(ConfigError, match="use none, flip, flip_shift"):
+        Predictor(weights_dir=shipped, views="mirror")
+
+
 def test_weights_are_on_the_device_before_the_first_batch(predictor):
     leaves = jax.tree.leaves([member.variables for member in predictor.members])
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)

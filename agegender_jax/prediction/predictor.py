@@ -13,11 +13,13 @@ import numpy as np
 
 from agegender_jax import files
 from agegender_jax.data.parallel_map import parallel_map
+from agegender_jax.data.views import VIEWS
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.photos import alignment, detector, faces
 from agegender_jax.photos.faces import Chip
 from agegender_jax.prediction import answers, members, pictures
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
+from agegender_jax.prediction.members import Member
 from agegender_jax.structs import Probs
 from agegender_jax.weights import DEFAULT
 
@@ -46,6 +48,8 @@ class Predictor:
       over: ages in years for `Face.over`.
       max_error: largest share of wrong decisions in `Face.over`, 0.001 to 0.5, see `prediction.over`.
       batch_size: faces that are computed together.
+      views: of each face, whose probabilities are averaged, see `data.views`; None for those of each net's config, with
+        which its calibration was fitted.
 
     Raises:
       ConfigError, CheckpointError: bad arguments, or nets that cannot be loaded.
@@ -63,11 +67,14 @@ class Predictor:
         over: Sequence[int] = (),
         max_error: float = 0.01,
         batch_size: int = 8,
+        views: str | None = None,
     ):
         if detector not in (faces.YUNET, faces.NONE):
             raise ConfigError(f"unknown detector {detector!r}", "--detector", "use yunet or none")
         if not 0 < score <= 1 or batch_size < 1:
             raise ConfigError(f"score {score} or batch_size {batch_size} is impossible", "Predictor", "see its help")
+        if views not in (None, *VIEWS):
+            raise ConfigError(f"unknown views {views!r}", "--views", f"use {', '.join(VIEWS)}")
         if runs and (weights or weights_dir):
             raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
         self.chip_size = alignment.CHIP_SIZE
@@ -79,7 +86,7 @@ class Predictor:
             folder = files.expand(weights_dir, "weights_dir") if weights_dir else None
             self.members, fields, self.cards = members.from_weights(self.name, folder)
             self.chip_size = self.cards[0].chip_size
-        self.members = [dataclasses.replace(net, variables=jax.device_put(net.variables)) for net in self.members]
+        self.members = [_ready_to_run(net, views) for net in self.members]
         self.fields = fields  # of the calibration, as JSON
         self.calibration = members.as_calibration(fields)
         self.answerer = answers.Answerer(self.calibration, coverage, tuple(over), max_error)
@@ -190,6 +197,12 @@ class Predictor:
             return [picture for picture, _ in group]
         probs = _joined(batches, sum(len(chips) for _, chips in group))
         return self.answerer.answer(group, probs, max(self.sizes))
+
+
+def _ready_to_run(member: Member, views: str | None) -> Member:
+    """Return a net with its weights on the device, and with other views where they are named."""
+    config = member.config | ({"eval": {"views": views}} if views else {})
+    return dataclasses.replace(member, config=config, variables=jax.device_put(member.variables))
 
 
 def _padded(chips: np.ndarray, count: int) -> np.ndarray:

@@ -48,6 +48,7 @@ def predict(
     over: Sequence[int] = (),
     max_error: float = 0.01,
     batch_size: int = 8,
+    views: str | None = None,
     annotate: bool = False,
     gallery: bool = False,
     strict: bool = False,
@@ -83,6 +84,7 @@ def predict(
         if cluster:
             cluster.check(pictures, annotate or gallery)
         options = {"detector": detector, "score": score, "coverage": coverage, "over": over, "max_error": max_error}
+        options |= {"views": views} if views else {}
         nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint, "batch_size": batch_size}
         predictor = Predictor(*workdirs, **nets, **options)
         folder = files.expand(out, "--out").resolve()
