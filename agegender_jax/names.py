@@ -1,4 +1,4 @@
-"""Names that are used once, and names of files."""
+"""Unique names, and names of files."""
 
 import hashlib
 import re
@@ -16,9 +16,9 @@ def unique(name: str, is_taken: Callable[[str], bool]) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return a short ASCII name for a file about the picture `name`: its stem, and a digest of the whole name.
+    """Return a short ASCII file name for the picture `name`: its stem and a digest of the whole name.
 
-    Equal stems of several folders stay apart.
+    Equal stems in different folders give different names.
     """
     stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(name).stem, flags=re.ASCII)[:80].strip(".") or "picture"
     return f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"

@@ -21,8 +21,8 @@ HEADS = 5  # the group of both heads, see `layer_group`
 def schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
     """Return the learning rate by step. Warm-up and decay are fractions of the run's steps.
 
-    "constant" is the paper's rate; "cosine" rises linearly over `warmup` of the run and falls to `final` of the
-    peak at its end.
+    "constant" is the paper's schedule; "cosine" rises linearly over the fraction `warmup` of the run and falls to the
+    fraction `final` of the peak at its end.
     """
     warmup = round(config.warmup * num_steps)
     if config.schedule == "constant":
@@ -39,9 +39,9 @@ def schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
 def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     """Return clipping by global norm, then Adam (decoupled weight decay on kernels only) or SGD with momentum.
 
-    With `layer_decay` d below 1 the rate of layer group g is that of the heads times d^(HEADS - g). The first
-    `freeze` groups keep their parameters; their BatchNorm statistics still follow the images. `rates` multiplies the
-    updates of the parameters that a pattern names.
+    With `layer_decay` d below 1, the rate of layer group g is that of the heads times d^(HEADS - g). The parameters of
+    the first `freeze` groups do not change, but their BatchNorm statistics do. `rates` multiplies the updates of the
+    parameters that match a pattern.
     """
     rate = schedule(config, num_steps)
     factors = [config.layer_decay ** (HEADS - g) if g >= config.freeze else 0.0 for g in range(HEADS + 1)]
@@ -62,7 +62,7 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
 
 
 def _scale_by_adam() -> optax.GradientTransformation:
-    """Return `optax.scale_by_adam`, whose first state is made by NumPy: JAX would compile zeros of every shape."""
+    """Return `optax.scale_by_adam` with an initial state made by NumPy; JAX would compile zeros for every shape."""
     adam = optax.scale_by_adam()
 
     def init(params: Any) -> Any:
@@ -78,7 +78,7 @@ def rates(text: str) -> dict[str, float]:
     """Return the factor of each pattern of `optimizer.rates`, such as "*_head/bias:20,backbone/conv1/*:0".
 
     Raises:
-      ConfigError: a part is no PATTERN:FACTOR with a factor of at least 0.
+      ConfigError: a part is not PATTERN:FACTOR with a factor of at least 0.
     """
     factors = {}
     for part in filter(None, text.split(",")):

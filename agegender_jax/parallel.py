@@ -1,6 +1,6 @@
-"""Two drivers of one per-device step, `shard_map` (default) and literal `pmap`, and arrays spread over devices.
+"""Two drivers of the per-device step, `shard_map` (default) and `pmap`, and arrays distributed over devices.
 
-The per-device step is `step(state, batch) -> state`, with collectives over the axis "data". The state is replicated,
+The per-device step is `step(state, batch) -> state`, with collectives over the axis "data". The state is replicated and
 the batch is split by rows. Both drivers compile the step with jit, donate the state, and agree bit for bit.
 """
 
@@ -16,7 +16,7 @@ NAMES = ("shard_map", "pmap")
 
 
 class Spread:
-    """Arrays over a one-dimensional mesh of devices: whole on each, or split by rows.
+    """Arrays on a one-dimensional mesh of devices, either replicated or split by rows.
 
     Args:
       devices: of all processes by default.
@@ -29,7 +29,7 @@ class Spread:
         self._whole = jax.jit(lambda tree: tree, out_shardings=self._replicated)
 
     def replicate(self, tree: Any) -> Any:
-        """Return host or device arrays, which are equal in all processes, on every device."""
+        """Return host or device arrays, which must be equal in all processes, replicated on every device."""
         if self._replicated.is_fully_addressable:
             return jax.device_put(tree, self._replicated)
         # device_put would have the processes compare every leaf
@@ -37,7 +37,7 @@ class Spread:
         return jax.make_array_from_process_local_data(self._replicated, local)
 
     def split(self, batch: Any) -> Any:
-        """Return this process's numpy rows as its part of the global batch."""
+        """Return the global batch whose rows of this process are these NumPy arrays."""
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._split, x), batch)
 
     def gather(self, tree: Any) -> Any:
@@ -64,8 +64,8 @@ class ShardMap(Spread):
 class PMap(Spread):
     """`pmap(step)` over the devices of all processes; arrays are spread over those of this process.
 
-    The state has no device axis (`in_axes=None`). With one, XLA fuses the update of some parameters differently, and
-    the drivers differ in the last bit.
+    The state has no device axis (`in_axes=None`). With a device axis, XLA would fuse the update of some parameters
+    differently, and the drivers would differ in the last bit.
     """
 
     def __init__(self, step: Callable, devices: Sequence[jax.Device] | None = None):
@@ -80,6 +80,6 @@ class PMap(Spread):
 
 
 def driver(name: str, step: Callable, devices: Sequence[jax.Device] | None = None) -> ShardMap | PMap:
-    """Return the driver called `name`, one of NAMES, over `devices`; None for all devices."""
+    """Return the driver called `name`, one of NAMES, on `devices`; None for all devices."""
     drivers: dict[str, type[ShardMap] | type[PMap]] = {"shard_map": ShardMap, "pmap": PMap}
     return drivers[name](step, devices)

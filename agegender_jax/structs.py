@@ -15,10 +15,10 @@ class Batch(flax.struct.PyTreeNode):
 
     Attributes:
       image: uint8 RGB [B, H, W, 3].
-      age: int32 [B, 2], first and last age bucket that count as right (equal but for open groups).
+      age: int32 [B, 2], first and last age bucket that count as correct (equal, except for groups of ages).
       gender: int32 [B], 0 male, 1 female.
       mask: float32 [B], 1 for a real example, 0 for padding.
-      age_years: int32 [B], -1 where only a group is known; None in batches to predict.
+      age_years: int32 [B], -1 where only a group is known; None in batches for prediction.
     """
 
     image: Any  # a JAX or NumPy array, as are the others
@@ -34,10 +34,10 @@ class Outputs(flax.struct.PyTreeNode):
     Attributes:
       age_logits: float32 [B, A].
       gender_logits: float32 [B, 2].
-      attention: one soft mask [B, h, w, C] for each attention module, in (0, 1) but for channel attention, which is
-        in [-1, 1]; () without any.
-      auxiliary: (age_logits, gender_logits) of each auxiliary branch; () at inference, and for nets without.
-      penalty: float32 scalar that training adds to the loss, of a system that has further losses.
+      attention: one soft mask [B, h, w, C] for each attention module, in (0, 1), or in [-1, 1] for channel attention;
+        () if there are none.
+      auxiliary: (age_logits, gender_logits) of each auxiliary branch; () at inference and for nets without branches.
+      penalty: float32 scalar that training adds to the loss, for systems with further losses.
     """
 
     age_logits: jax.Array

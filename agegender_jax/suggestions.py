@@ -1,4 +1,4 @@
-"""Hints at the name that a user may have meant."""
+"""Suggestions for the name that a user may have meant."""
 
 import difflib
 from collections.abc import Iterable

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Switch the collector of reference cycles off, and on again after.
+    """Switch Python's cyclic garbage collector off, and on again afterwards.
 
-    Tracing a net makes millions of objects, nearly all of which stay in use. The collector searches all of them
-    repeatedly, which takes a fifth of the time.
+    Tracing a net creates millions of objects, nearly all of which stay in use. The collector scans them repeatedly,
+    which takes a fifth of the time.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -30,7 +30,7 @@ def init_state(
     """Return the state at step 0 with parameters drawn from `key`.
 
     Args:
-      ema: whether to keep a moving average of the parameters and statistics; it starts from them.
+      ema: whether to keep a moving average of the parameters and statistics, which starts from them.
     """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     variables = initializers.init(model, key, images)
@@ -45,7 +45,7 @@ def init_state(
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
-    """Return {"params", "batch_stats"} to evaluate: the moving average where the run keeps one."""
+    """Return {"params", "batch_stats"} to evaluate: the moving average if the run keeps one."""
     return {"params": state.params, "batch_stats": state.batch_stats} if state.ema is None else state.ema
 
 
@@ -70,29 +70,29 @@ def train_step(
     frozen: Callable[[Path], bool] | None = None,
     axis: str = "data",
 ) -> TrainState:
-    """One optimizer step on this device's part of the batch, averaged over `axis`.
+    """Take one optimizer step on this device's part of the batch, averaged over `axis`.
 
-    loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch. The logged loss is that of the
-    main heads; what is minimised adds AUXILIARY_WEIGHT times the loss of each auxiliary branch (`Outputs.auxiliary`),
-    and `Outputs.penalty`.
+    loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch. This loss of the main heads is
+    logged. The minimised loss also includes AUXILIARY_WEIGHT times the loss of each auxiliary branch
+    (`Outputs.auxiliary`), and `Outputs.penalty`.
 
     Args:
       model: an AgeGenderNet, or a module called like one. With `needs_labels` it receives labels and `state.step` too,
         and its `frozen_at(step)` names modules whose parameters and optimizer state must not change in that step.
-      key: the run's key; an example's own key is folded from it by step and place in the global batch, that of
-        dropout by step and device.
-      ema_decay: upper bound of the moving average's decay, which is (1 + step) / (10 + step) at first.
+      key: the run's key, from which the key of an example is derived by step and position in the global batch, and that
+        of dropout by step and device.
+      ema_decay: upper bound of the decay of the moving average, which starts as (1 + step) / (10 + step).
       prepare_images: (keys [B], uint8 [B, H, W, 3]) -> float32 [B, H, W, 3], augmented and normalised.
       age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
       mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
         on each device. The accuracies are those of the main labels.
-      accumulate: parts of the device's batch that are computed one after another, to save memory, their gradients
-        averaged. BatchNorm takes the statistics of each part.
-      remat: keep only the products and convolutions for the backward pass and compute all else again, to save memory
-        on a GPU. XLA undoes it on CPU.
-      frozen: says of a parameter's path whether it has no gradient, see `optim.frozen`. The backward pass ends above
+      accumulate: number of parts of the device's batch, which are computed one after another to save memory; their
+        gradients are averaged. BatchNorm uses the statistics of each part.
+      remat: keep only the products and convolutions for the backward pass and recompute everything else, to save memory
+        on a GPU. On CPU, XLA undoes this.
+      frozen: returns whether the parameter at a path has no gradient, see `optim.frozen`. The backward pass stops at
         the lowest parameter that has one.
-      skip_nonfinite: where a number of the new state is NaN or infinite, return the old state with the new step.
+      skip_nonfinite: if any number of the new state is NaN or infinite, return the old state with the new step.
     """
     size = batch.gender.shape[0]
     place = lax.axis_index(axis) * size + jnp.arange(size)
@@ -204,7 +204,7 @@ def _finite_or_old(new: TrainState, old: TrainState, axis: str) -> TrainState:
 
 
 def _accumulated(gradient, batch_stats, examples, dropout_key, count):
-    """Gradients and sums of `count` parts of the examples, averaged, and the statistics after the last part."""
+    """Return the averaged gradients and sums over `count` parts of the examples, and the last part's statistics."""
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
 
     def add(carry, part):

@@ -33,9 +33,9 @@ METHODS = ("grad_cam", "integrated_gradients", "lrp", COMPOSITE)
 
 
 def methods_of(net: nn.Module) -> tuple[str, ...]:
-    """Return those of METHODS that a net has.
+    """Return the METHODS that a net supports.
 
-    Without a backbone it has integrated gradients alone; `has_lrp` and `composite.has_rules` say which have the others.
+    A net without a backbone supports only integrated gradients; `has_lrp` and `composite.has_rules` decide about LRP.
     """
     if not hasattr(net, "backbone"):
         return METHODS[1:2]
@@ -66,7 +66,7 @@ def attribute(
 
     Raises:
       ValueError: the method or head is unknown, the net is not from `models.build` or is one of `models.CONTROLS`, or
-        the images or targets have the wrong type or shape.
+        the images or targets have the wrong dtype or shape.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")

@@ -17,10 +17,10 @@ STRONGEST = 4
 
 @flax.struct.dataclass
 class AttentionMaps:
-    """Soft mask of one module over the image.
+    """The soft mask of one module over the image.
 
     Attributes:
-      name: of the module, such as "stage1_att1".
+      name: name of the module, such as "stage1_att1".
       size: (h, w) of the mask before it was resized.
       mean: float32 [B, H, W], the mean over all channels.
       channels: float32 [B, K, H, W], the strongest channels, strongest first.

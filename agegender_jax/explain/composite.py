@@ -9,12 +9,12 @@
 | max pooling                  | winner takes all                                                           |
 | local response normalisation | its first-order expansion, as in `lrp`                                     |
 
-z_j+ and z_j- hold the positive and negative parts of the bias. Between the flat convolutions relevance does not depend
-on the values: it passes ReLU and normalisation unchanged, and goes to the winners of max pooling. The authors' flat
-rule gives every input channel the whole relevance of a window; here a window's relevance is shared among its channels,
-which keeps the sum.
+z_j+ and z_j- include the positive and the negative part of the bias. Between the flat convolutions relevance does not
+depend on the values: it passes ReLU and normalisation unchanged, and goes to the winners of max pooling. The authors'
+flat rule gives every input channel the whole relevance of a window; here a window's relevance is shared among its
+channels, which keeps the sum.
 
-As in `lrp` the multiplier R / value is propagated down to the last flat convolution. Below it R itself is.
+As in `lrp`, the multiplier R / value is propagated down to the last flat convolution, and R itself below it.
 """
 
 import functools

@@ -23,12 +23,12 @@ def check_images(net: nn.Module, images) -> None:
 
 
 def has_lrp(net: nn.Module) -> bool:
-    """Return whether relevance has rules for all layers: it has none for an ELM's sigmoids and patches as examples."""
+    """Return whether relevance has rules for all layers; an ELM's sigmoids and patches as examples have none."""
     return isinstance(net, models.AgeGenderNet) and not isinstance(net.backbone, DeepAttention)
 
 
 def check_targets(net: nn.Module, images, head: str, target) -> np.ndarray:
-    """Return the targets as int32 [B], PREDICTED where `target` is None.
+    """Return the targets as int32 [B]; PREDICTED if `target` is None.
 
     Raises:
       ValueError: as `check_images`; or the net is a control, the head is unknown, or the targets are not one class

@@ -2,12 +2,12 @@
 
 The CELLS x CELLS cells of an image are ordered by the mean of the map. Deletion replaces them by the mean colour of the
 image, highest first; insertion copies them into the blurred image. Each gives a curve p(k / STEPS), the probability of
-the target (softmax without a temperature) after k = 0 .. STEPS equal shares of the cells, and the area under the curve
-by the trapezoid rule, in [0, 1]. A faithful map has a small deletion area and a large insertion area.
+the target (softmax without a temperature) after k = 0 .. STEPS equal shares of the cells. The score is the area under
+this curve by the trapezoid rule, in [0, 1]. A faithful map has a small deletion area and a large insertion area.
 
 RISE deletes to black; the mean colour is closer to the training images. Integrated gradients start from it, which
-favours them. An area alone means little, because it depends on the confidence of the net and on the image: it is
-compared with the areas of uninformed maps (`random_maps`, `blob`) on the same images.
+favours them. An area by itself means little, because it depends on the confidence of the net and on the image. It is
+therefore compared with the areas of uninformed maps (`random_maps`, `blob`) on the same images.
 """
 
 import functools

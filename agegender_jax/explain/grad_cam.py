@@ -20,8 +20,8 @@ from agegender_jax.models.resnet import ResNet
 def grad_cam(net, head, variables, images, target):
     """Return ReLU(sum_k a_k A_k), a_k the mean over positions of d logit / d A_k, resized linearly to [B, H, W].
 
-    A [B, h, w, K] are the last convolutional maps after their ReLU (see `last_layer`). With the ImageNet stem h is
-    H / 32: at 64 pixels h is 2, so the map only separates the quarters of the image. Resizing aligns pixels, not
+    A [B, h, w, K] are the last convolutional maps after their ReLU (see `last_layer`). With the ImageNet stem, h is H /
+    32: at 64 pixels h is 2, so the map only distinguishes the quarters of the image. Resizing aligns pixels, not
     corners: with aligned corners the maximum of such a map could only be at a corner of the image.
     """
     x, layer = data.normalize(images), last_layer(getattr(net, "backbone", net))
@@ -42,7 +42,7 @@ def last_layer(backbone: nn.Module) -> str:
     last map before its pooling.
 
     Raises:
-      ValueError: the backbone is of another type.
+      ValueError: the backbone is of an unknown type.
     """
     if isinstance(backbone, ResidualAttentionNet):
         return "final_bn"

@@ -39,8 +39,9 @@ def integrated(
     relevance.) The map therefore does not show what the mean colour itself contributes. The path is straight and
     evaluated at the midpoints of `steps` equal parts.
 
-    The predicted gender fed to the age head is part of the function, and its gradient is included. The feeds "hard" and
-    "stop_gradient" by design have a gradient that is not that of the function; the difference is in `error`.
+    The predicted gender fed to the age head is part of the function, and its gradient is included. With `gender_to_age`
+    "hard" and "stop_gradient", the gradient by design differs from that of the function; the difference is part of
+    `error`.
 
     Args:
       images: uint8 RGB [B, H, W, 3].

@@ -1,11 +1,11 @@
-"""Localisation: does a map highlight the true cues of a synthetic face, whose regions are known pixel by pixel?
+"""Localisation: whether a map highlights the true cues of a synthetic face, whose regions are known pixel by pixel.
 
 Cues of age in `synthetic`: hair (grey, thin, receding), brows (grey, thickness), beard (grey), wrinkles, spots, and
 eyes, nose and mouth (a child's proportions, sagging lids, thinning lips, a growing nose). Cues of gender: hair (length,
 balding), brows, beard, eyes (lashes), mouth (lipstick), earrings, bow and neck (width). Weak or diffuse cues are left
 out: for both heads the outline of the head and the skin (jaw, blush, eye shadow), for age also ears, neck, glasses,
-earrings and bow, for gender nose and wrinkles. A share below 1 is therefore no error. It is compared with the share of
-an uninformed map.
+earrings and bow, for gender nose and wrinkles. A share below 1 is therefore not an error; it is compared with the share
+of an uninformed map.
 
   share: sum of positive relevance inside the regions / sum of all positive relevance.
   hit: the maximum is inside the regions (pointing game; Zhang et al. 2016, arXiv 1608.00507, without tolerance).
@@ -24,7 +24,7 @@ CUES = {
 
 
 def cues(file: str, drawn_size: int, size: int) -> dict[str, np.ndarray]:
-    """Return how far the cues of each head cover each pixel of a synthetic face, 0 to 1: head -> float32 [size, size].
+    """Return the coverage of each pixel of a drawn face by the cues of each head, 0 to 1: head -> float32 [size, size].
 
     Args:
       file: path of the image, with its file name as written by `synthetic`.
@@ -44,7 +44,7 @@ def cues(file: str, drawn_size: int, size: int) -> dict[str, np.ndarray]:
 
 
 def shares(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """Return the share of positive relevance inside the cues, [B] in [0, 1]; NaN where a map is nowhere positive.
+    """Return the share of positive relevance inside the cues, [B] in [0, 1]; NaN if a map is nowhere positive.
 
     Args:
       maps, cover: [B, H, W].
@@ -55,16 +55,17 @@ def shares(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
 
 
 def hits(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """Return 1 where the maximum of the map is at a pixel covered by FAINT or more, else 0: [B].
+    """Return 1 if the maximum of the map is at a pixel with a coverage of at least FAINT, else 0: [B].
 
-    With several maxima it is the share of them inside, so that a constant map gets `chance`. Arguments as for `shares`.
+    With several maxima, return the share of them inside, so that a constant map gets `chance`. Arguments as for
+    `shares`.
     """
     largest = maps == np.max(maps, (1, 2), keepdims=True)
     return (largest & (cover >= FAINT)).sum((1, 2)) / largest.sum((1, 2))
 
 
 def area(cover: np.ndarray) -> np.ndarray:
-    """Return the covered share of the image, which is the share of a constant map: [B, H, W] -> [B]."""
+    """Return the covered share of the image, which is also the share of a constant map: [B, H, W] -> [B]."""
     return cover.mean((1, 2), dtype=np.float64)
 
 

@@ -22,13 +22,13 @@ The plain gradient is the rule for
 
 Soft masks are treated as constants: in (1 + M) T and in M T all relevance goes to T (signal-take-all, Arras et al.
 2017, arXiv 1706.07206). The map shows what was seen through the mask, not what produced the mask. The gender fed to the
-age head absorbs its share ("feed"), because a softmax is not a linear layer.
+age head absorbs its share ("feed"), because softmax is not a linear layer.
 
-At the image R = x g with x normalised: relevance is relative to an image of ImageNet's mean colour, where x is 0.
+At the image, R = x g with normalised x: relevance is relative to an image of ImageNet's mean colour, where x is 0.
 
 eps is EPSILON times the mean |z| of the layer's output for one image, so that outputs near zero, which are differences
 of large numbers, propagate little. A larger eps gives smoother maps that are less sensitive to noise, but loses more of
-the logit ("error"), the more the deeper the net. 0.03 is a compromise: with 0.1 about half of the logit of a trained
+the logit ("error"), especially in deep nets. 0.03 is a compromise: with 0.1, about half of the logit of a trained
 Attention-56 is error.
 """
 
@@ -86,8 +86,8 @@ def relevance(
       head: one of HEADS.
       target: int [B], the class; the predicted class if None.
       epsilon: eps as a share of a layer's mean |z|; 0 for gradient times input with constant masks.
-      rule: "epsilon" as above, or "composite" for the rules of [18], see `explain.composite`, which are for Caffe's
-        nets alone and do not use `epsilon`.
+      rule: "epsilon" as above, or "composite" for the rules of [18] in `explain.composite`, which are only for Caffe's
+        nets and do not use `epsilon`.
 
     Raises:
       ValueError: as `attribute`.

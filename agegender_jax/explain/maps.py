@@ -109,7 +109,7 @@ def _normalised(maps: np.ndarray) -> np.ndarray:
 def in_batches(function: Callable, arguments: tuple, progress: Progress = silent, axis: int = 0) -> Any:
     """Return `function(*arguments)`, computed for BATCH rows at a time.
 
-    All batches have the same shape: the last one is filled with rows from the start.
+    All batches have the same shape: the last one is filled up with rows from the start.
 
     Args:
       arguments: a pytree of arrays [N, ...], N > 0.

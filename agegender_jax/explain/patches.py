@@ -1,4 +1,4 @@
-"""The patches that `models.DeepAttention` attends to: how large their weights are, and how few carry the prediction."""
+"""The patches that `models.DeepAttention` attends to: their weights, and how few of them suffice for the prediction."""
 
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ def has_patches(net: nn.Module) -> bool:
 
 
 def attended(net: nn.Module, variables: Any, images: np.ndarray) -> Attended:
-    """Return the patches of uint8 images [N, H, W, 3] and their weights, whatever `top` is."""
+    """Return the patches of uint8 images [N, H, W, 3] and their weights, regardless of `top`."""
     backbone = net.backbone.clone(top=0)
     own = {name: part["backbone"] for name, part in variables.items() if "backbone" in part}
 
@@ -47,14 +47,15 @@ def attended(net: nn.Module, variables: Any, images: np.ndarray) -> Attended:
 
 
 def scores(net: nn.Module, variables: Any, images: np.ndarray, group: np.ndarray | None = None) -> dict:
-    """Return how often the patches of the largest weights alone predict what all predict.
+    """Return how often only the patches with the largest weights give the same prediction as all patches.
 
     Args:
       images: uint8 [N, H, W, 3]. group: int [N], equal for near-duplicates; None if all are independent.
 
     Returns:
-      cells: k k. largest: the mean weight of the first patch. few: for each of FEW, by head, the shares of images whose
-      prediction stays with the n largest and with the n smallest, and the difference with its 95 % interval.
+      cells: k k. largest: mean of the largest weight. few: for each n in FEW, by head, the shares of images whose
+      prediction does not change with only the n largest and with only the n smallest weights, and their difference with
+      a 95 % interval.
     """
     cells = net.backbone.grid**2
     every = _classes(net, variables, images, 0)

@@ -1,8 +1,9 @@
 """Sanity check by weight randomisation (Adebayo et al. 2018, arXiv 1810.03292): does a map depend on what was learned?
 
-The modules of the net get fresh weights and statistics, as at the start of training, from the heads down, in nested
+The modules of the net get new weights and statistics, as at the start of training, from the heads down in nested
 levels. A map that stays similar explains the image and not the net. Similarity is the absolute Spearman rank
-correlation over pixels, of the maps and of their absolute values, because an inverted map has learned nothing either.
+correlation over pixels, of the maps and of their absolute values, because an inverted map is no evidence of learning,
+either.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ IMAGES = 16
 def similarities(
     net: nn.Module, variables: Any, images: np.ndarray, maps: Maps, progress: Progress = silent
 ) -> dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
-    """Compare maps with those of the randomised net on IMAGES of the images, or on all where there are fewer.
+    """Compare maps with those of the randomised net on IMAGES of the images, or on all if there are fewer.
 
     Args:
       images: uint8 RGB [N, H, W, 3], those of `maps`.
@@ -73,7 +74,7 @@ def randomised(net: nn.Module, variables: Any, size: int, key: jax.Array) -> Ite
 def likeness(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return the absolute Spearman correlation over pixels of each pair of maps [B, H, W]: [B], in [0, 1].
 
-    A constant map has no order: it counts as 0 against a varying map and as 1 against another constant one.
+    A constant map has no order: its likeness to a varying map is 0, and to another constant map 1.
     """
     pairs = zip(np.reshape(before, (len(before), -1)), np.reshape(after, (len(after), -1)), strict=True)
     return np.array([_likeness(*pair) for pair in pairs])

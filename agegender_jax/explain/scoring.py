@@ -1,4 +1,4 @@
-"""Scores of a net's maps: against uninformed maps, against known regions, and against the randomised net.
+"""Scores of a net's maps compared with uninformed maps, with known regions, and with the randomised net.
 
 Scores are means over N images. Differences are paired by image. Intervals are 95 %, by the percentile bootstrap or, for
 rates, Wilson's. Their units are groups of near-duplicates: `group`, int [N], is equal for the images of one group; None
@@ -82,7 +82,7 @@ def areas(
 
 
 def faithfulness_scores(by_name: dict[str, dict[str, np.ndarray]], name: str, group: np.ndarray | None = None) -> dict:
-    """Return the mean areas of a map with intervals, and its differences from the CONTROLS on the same images."""
+    """Return the mean areas of a map with intervals, and the differences from the CONTROLS on the same images."""
     scores: dict[str, Any] = {kind: _estimate(values, group) for kind, values in by_name[name].items()}
     if name not in CONTROLS:
         for control in CONTROLS:
@@ -92,7 +92,7 @@ def faithfulness_scores(by_name: dict[str, dict[str, np.ndarray]], name: str, gr
 
 
 def relevance_shares(relevance: Any) -> dict[str, float]:
-    """Return LRP's decomposition of the logit in shares of the mean |logit|.
+    """Return LRP's decomposition of the logit as shares of the mean |logit|.
 
     pixels + absorbed + feed is 1 up to the error. `error` is the mean of |error|, `worst` its maximum.
     """

@@ -15,11 +15,11 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def stablehlo(members: Sequence[Member], platforms: Sequence[str]) -> bytes:
     """Return a serialised `jax.export.Exported`: uint8 RGB [B, S, S, 3] -> (age [B, A], gender [B, G]), B free.
 
-    It holds a program for each platform, whichever machine made it; a GPU's has none of the CPU's kernels. It needs a
-    version of jax that is no older than the one that wrote it.
+    It contains a program for each platform, regardless of the machine that makes it; the one for a GPU uses none of the
+    CPU's kernels. Loading it needs a version of jax no older than the one that wrote it.
 
     Raises:
-      ConfigError: unknown platforms, or nets of different image sizes.
+      ConfigError: platforms are unknown, or the nets have different image sizes.
     """
     check_platforms(platforms)
     size = program.image_size(members)
@@ -40,7 +40,7 @@ def onnx(members: Sequence[Member], name: str) -> bytes:
     """Return an ONNX model with the input `images`, uint8 RGB [B, S, S, 3], and the outputs `age` and `gender`.
 
     Raises:
-      ConfigError: nets of different image sizes.
+      ConfigError: the nets have different image sizes.
     """
     import jax2onnx
 

@@ -1,4 +1,4 @@
-"""One function of everything between pixels and probabilities, and the same without the CPU's special kernels."""
+"""One function from pixels to probabilities, and the same function without the CPU's special kernels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ Arrays = tuple[Any, Any]
 
 
 def image_size(members: Sequence[Member]) -> int:
-    """Return the side in pixels of the images that all members take; raise ConfigError where they differ."""
+    """Return the side in pixels of the images that all members take; raise ConfigError if they differ."""
     sizes = sorted({member.image_size for member in members})
     if len(sizes) > 1:
         raise ConfigError(
@@ -34,7 +34,7 @@ def function(members: Sequence[Member]) -> Callable[[jax.Array], Arrays]:
     """Return a pure function of images that computes what `Predictor` does with chips.
 
     It takes uint8 RGB [B, S, S, 3] and returns float32 probabilities (age [B, A], gender [B, G]): the average of the
-    members, each with its views and temperatures. The weights are constants in it.
+    members, each with its views and temperatures. The weights are constants of the function.
     """
 
     def probabilities(images: jax.Array) -> Arrays:
@@ -52,8 +52,9 @@ def _member_probs(member: Member, images: jax.Array) -> Probs:
 def for_any_platform(probabilities: Callable[[jax.Array], Arrays], size: int) -> Callable[[jax.Array], list[jax.Array]]:
     """Return `probabilities` as a plain function for converters to other formats.
 
-    Where a program chooses by platform, it takes what all but the CPU take. Nested functions are inlined. The batch may
-    be a symbolic dimension of any scope, and max pooling is `nn.max_pool`, whose conversion jax2onnx has.
+    Where a program chooses by platform, the choice for platforms other than the CPU is taken. Nested functions are
+    inlined. The batch may be a symbolic dimension of any scope, and max pooling is `nn.max_pool`, which jax2onnx can
+    convert.
 
     Args:
       probabilities: see `function`.

@@ -1,6 +1,6 @@
-"""The evaluation of probabilities: scores, intervals, calibration, groups, and the alarm for collapsed heads.
+"""Evaluation of probabilities: scores, intervals, calibration, groups, and detection of collapsed heads.
 
-Written in NumPy, with SciPy for one minimum. An undefined score and its interval are None, never NaN.
+Everything is NumPy, except that SciPy finds one minimum. An undefined score and its interval are None, never NaN.
 """
 
 from agegender_jax.metrics import calibration, label_noise

@@ -5,7 +5,7 @@ The three scores, each the mean over examples of an integer (`outcomes`):
   gender_accuracy: the more probable gender is the label's.
   aabd: max(first - bucket, bucket - last, 0), the absolute difference of bucket indices (arXiv 2010.03791).
 
-The number of age buckets A and of genders G is that of the probabilities.
+The numbers of age buckets A and of genders G are those of the probabilities.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def nearest_bucket(bucket: np.ndarray, age: np.ndarray) -> np.ndarray:
     """Return the bucket of each label's range [first, last] (`age`, int [N, 2]) that is nearest to `bucket` (int [N]).
 
     Raises:
-      ValueError: the arguments are of other shapes.
+      ValueError: the arguments have other shapes.
     """
     arguments.check(bucket=(bucket, "int N"), age=(age, "int N 2"))
     return np.clip(bucket, age[:, 0], age[:, 1])
@@ -30,7 +30,7 @@ def nearest_bucket(bucket: np.ndarray, age: np.ndarray) -> np.ndarray:
 def median_bucket(age_probs: np.ndarray) -> np.ndarray:
     """Return the first bucket up to which half of the probability lies: int [N] from [N, A].
 
-    It has the least expected absolute difference of bucket indices, where the most probable bucket has the least
+    It minimises the expected absolute difference of bucket indices, whereas the most probable bucket minimises the
     expected error rate.
     """
     arguments.check(age_probs=(age_probs, "number N A"))
@@ -42,10 +42,10 @@ def right_ages(age: np.ndarray, num_buckets: int = len(AGE_BUCKETS)) -> np.ndarr
     """Return the buckets inside each label's range [first, last]: bool [N, A].
 
     Args:
-      age: int [N, 2], first and last bucket that count as right. num_buckets: A.
+      age: int [N, 2], first and last bucket that count as correct. num_buckets: A.
 
     Raises:
-      ValueError: a label is not a range of those buckets.
+      ValueError: a label is not a range of these buckets.
     """
     bucket, age = np.arange(num_buckets), np.asarray(age)
     arguments.check(age=(age, "int N 2"))
@@ -82,16 +82,16 @@ def check_labels(age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarra
 def outcomes(
     age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the scores of every single example: int [N] for each of SCORES.
+    """Return the scores of each example: int [N] for each of SCORES.
 
     Args:
       age_probs: [N, A], any monotone score will do.
       gender_probs: [N, G].
-      age: int [N, 2], first and last bucket that count as right.
+      age: int [N, 2], first and last bucket that count as correct.
       gender: int [N].
 
     Raises:
-      ValueError: the shapes do not belong together, or a label is not one of the classes.
+      ValueError: the shapes do not fit together, or a label is not one of the classes.
     """
     age, gender = np.asarray(age), np.asarray(gender)
     check_labels(age_probs, gender_probs, age, gender)
@@ -114,7 +114,7 @@ def losses(
 ) -> dict[str, float | None]:
     """Return mean cross-entropies in nats (arguments as `outcomes`): loss_age, loss_gender, and loss, their sum.
 
-    An age label with a range counts minus the log of the range's summed probability.
+    The loss of an age label that is a range is minus the log of the summed probability of the range.
     """
     check_labels(age_probs, gender_probs, age, gender)
     loss_age = nll(age_probs, right_ages(age, np.shape(age_probs)[1]))
@@ -152,7 +152,7 @@ def confusion(
 ) -> dict[str, np.ndarray]:
     """Return counts, true class by row and predicted by column: {"age": int [A, A], "gender": int [G, G]}.
 
-    A label with a range is in the row of its bucket nearest to the prediction: the diagonal is what is right.
+    A label that is a range counts in the row of its bucket nearest to the prediction, so that the diagonal is correct.
     """
     check_labels(age_probs, gender_probs, age, gender)
     bucket, predicted = np.argmax(age_probs, -1), np.argmax(gender_probs, -1)
@@ -166,7 +166,7 @@ def confusion(
 
 
 def range_name(first: int, last: int, num_buckets: int = len(AGE_BUCKETS)) -> str:
-    """Return "20-29" for one bucket, "70+" for all from one up, "70-89" for some; plain indices for other buckets."""
+    """Return "20-29" for one bucket, "70+" for an open range, "70-89" for a closed one; else plain indices."""
     if num_buckets != len(AGE_BUCKETS):
         return f"{first}" if first == last else f"{first}-{last}"
     if first == last:
@@ -175,5 +175,5 @@ def range_name(first: int, last: int, num_buckets: int = len(AGE_BUCKETS)) -> st
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Return the mean of all values; None where there are none."""
+    """Return the mean of all values; None if there are none."""
     return float(values.mean()) if values.size else None

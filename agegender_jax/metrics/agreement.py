@@ -1,4 +1,4 @@
-"""Scores that are no mean over examples: kappa of the age buckets, balanced accuracy and AUC of gender."""
+"""Scores that are not means over examples: kappa of the age buckets, balanced accuracy and AUC of gender."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ AGREEMENT = ("age_kappa", "gender_balanced_accuracy", "gender_auc")
 def kappa(counts: np.ndarray) -> Estimate:
     """Return Cohen's kappa with quadratic weights (Cohen 1968), in [-1, 1], and its interval.
 
-    1 - sum_ij n_ij (i - j)^2 / sum_ij e_ij (i - j)^2, e the counts that chance gives these rows and columns. None
-    where labels and predictions are all of one and the same class.
+    1 - sum_ij n_ij (i - j)^2 / sum_ij e_ij (i - j)^2, where e are the counts expected by chance for these rows and
+    columns. None if all labels and predictions are of the same class.
 
     Args:
       counts: int [A, A], labels by row and predictions by column, as `confusion` gives them.
@@ -33,7 +33,7 @@ def kappa(counts: np.ndarray) -> Estimate:
 
 
 def balanced_accuracy(counts: np.ndarray) -> Estimate:
-    """Return the mean of the classes' recalls, and its interval; None where a class has no example.
+    """Return the mean of the classes' recalls, and its interval; None if a class has no example.
 
     Args:
       counts: int [G, G], labels by row and predictions by column.
@@ -50,8 +50,8 @@ def balanced_accuracy(counts: np.ndarray) -> Estimate:
 def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
     """Return the area under the ROC curve of each of K scores, with intervals from the same redraws of the examples.
 
-    The share of pairs of a positive and a negative example whose scores are in that order, ties counting half. None
-    where one of the two is missing.
+    This is the share of pairs of a positive and a negative example whose scores are in the right order; ties count
+    half. None if there are no positive or no negative examples.
 
     Args:
       scores: K times [N]. positive: bool [N].
@@ -72,8 +72,8 @@ def agreement(
     """Return the AGREEMENT scores of each model: `kappa`, `balanced_accuracy`, and the `auc` of P(female).
 
     Args:
-      probs: of each model, anything with `age` [N, A] and `gender` [N, 2].
-      age: int [N, 2], first and last right bucket; gender: int [N]; group: see `intervals`.
+      probs: for each model, an object with `age` [N, A] and `gender` [N, 2].
+      age: int [N, 2], first and last correct bucket; gender: int [N]; group: see `intervals`.
     """
     if has_groups(group):
         return _estimates(probs, [(i,) for i in range(len(probs))], age, gender, group)
@@ -127,7 +127,7 @@ def _estimates(
 
 
 def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
-    """Return [N, 5 + 2 G], whose weighted means kappa and the recalls are made of."""
+    """Return [N, 5 + 2 G], from whose weighted means kappa and the recalls are computed."""
     check_labels(probs.age, probs.gender, age, gender)
     bucket, predicted = np.argmax(probs.age, -1), np.argmax(probs.gender, -1)
     truth = nearest_bucket(bucket, age)

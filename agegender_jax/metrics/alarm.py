@@ -1,4 +1,4 @@
-"""The alarm for heads that have collapsed."""
+"""Detection of heads that have collapsed."""
 
 import numpy as np
 
@@ -13,9 +13,8 @@ def collapsed(
 ) -> list[str]:
     """Return the names of the heads ("age", "gender") that are no better than a constant prediction.
 
-    A head is named if it puts 98 % or more of the examples in one class, and the gender head also if its accuracy
-    is within 0.01 of the majority rate once half of the run is done. If all labels are of one class, the head is not
-    named.
+    A head is listed if it puts 98 % or more of the examples in one class; the gender head also if, after half of the
+    run, its accuracy is within 0.01 of the majority rate. A head is not listed if all labels are of one class.
     """
     check_labels(age_probs, gender_probs, age, gender)
     count = len(gender)

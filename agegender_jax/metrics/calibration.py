@@ -1,7 +1,7 @@
-"""Whether probabilities mean what they say, and the temperature that makes them do so.
+"""Calibration: whether probabilities match observed frequencies, and the temperature that makes them match.
 
-Everything takes probs [N, K] and right, bool [N, K], the classes that count as right: one, or all of a range. A range
-is taken for one class, whose probability is the sum of its members'.
+All functions take probs [N, K] and right, bool [N, K], the classes that count as correct: one, or all of a range. A
+range is treated as one class, whose probability is the sum of its members'.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,8 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     """Return how often the most probable class is right, by its probability (Guo et al. 2017, arXiv 1706.04599).
 
     Returns:
-      For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None without n.
+      For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None in an empty
+        bin.
     """
     _check(probs, right)
     bin_index, confidence, hit = _binned(probs, right)
@@ -44,7 +45,7 @@ def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
 def scored(
     stages: Mapping[str, np.ndarray | None], right: np.ndarray, group: np.ndarray | None = None
 ) -> dict[str, dict[str, Any] | None]:
-    """Return how far probabilities "before" and "after" a temperature are from the labels, and what it has changed.
+    """Return how far probabilities "before" and "after" a temperature are from the labels, and the change.
 
     nll: see `nll`. brier: mean of (1 - sum_right p)^2 + sum_wrong p^2, squared distance to the one-hot label, in [0, 2]
     (Brier 1950). ece: sum_bins n / N |accuracy - confidence| over the bins of `reliability`.
@@ -55,8 +56,8 @@ def scored(
     Returns:
       Each stage as {measure: float, "ci95": {measure: [low, high]}}, None where it has no probabilities; "change",
       after minus before, {measure: {"difference", "ci95"}}, or None. All intervals are by the bootstrap over examples.
-      An ECE has none: redraws bias it upwards, the more the better the calibration, so that the interval can
-      lie above the value. In the change most of that bias cancels, and what is left speaks against the temperature.
+      ECE has none: resampling biases it upwards, more so for better calibration, so that the interval can lie above the
+      value. In the change, most of that bias cancels, and the rest counts against the temperature.
     """
     columns = {}
     for stage in ("before", "after"):
@@ -81,9 +82,9 @@ def scored(
 
 
 def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
-    """Return the T > 0 whose softmax(logits / T), p^(1/T) normalised, has the least `nll` (Guo et al. 2017).
+    """Return the T > 0 for which softmax(logits / T), p^(1/T) normalised, has the lowest `nll` (Guo et al. 2017).
 
-    Searched between COLDEST and HOTTEST, over log T; 1.0 where no other is better.
+    The search is over log T between COLDEST and HOTTEST; 1.0 if no other value is better.
     """
     _check(probs, right)
     import scipy.optimize  # takes half a second, at each start of a program if it were above
@@ -100,9 +101,9 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
 
 
 def calibrated_nll(probs: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Return the least `nll` over all temperatures, and that temperature; 1.0 for fewer than ENOUGH examples.
+    """Return the lowest `nll` over all temperatures, and that temperature, which is 1.0 for fewer than ENOUGH examples.
 
-    A net that is more accurate and only over-confident has a lower one. N must not be 0.
+    This value is lower for a net that is more accurate but over-confident. N must not be 0.
     """
     _check(probs, right)
     temperature = fit_temperature(probs, right) if len(probs) >= ENOUGH else 1.0

@@ -1,4 +1,4 @@
-"""Everything that is scored about models, alone and in pairs, with intervals."""
+"""All scores of models, and of their paired differences, with intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,17 +20,17 @@ IN_YEARS = ("age_mae", "cs5")  # of the examples of known age
 def per_example(
     probs: Any, bucket_years: np.ndarray | None, age: np.ndarray, gender: np.ndarray, age_years: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the numbers whose means are the scores of MEANS.
+    """Return the values per example whose means are the scores in MEANS.
 
     Args:
-      probs: anything with the fields `age` [N, A] and `gender` [N, 2], such as structs.Probs.
-      bucket_years: float [A], or None where the model knows none.
-      age: int [N, 2], first and last right bucket; gender: int [N]; age_years: int [N], -1 where unknown.
+      probs: an object with the fields `age` [N, A] and `gender` [N, 2], such as structs.Probs.
+      bucket_years: float [A], or None if they are unknown for the model.
+      age: int [N, 2], first and last correct bucket; gender: int [N]; age_years: int [N], -1 where unknown.
 
     Returns:
-      [N] for each score; aabd_median is the aabd of `median_bucket`; age_mae (|expected age - age|, years) and cs5
-      (whether that is 5 at most) have the examples of known age only, minors_as_adults (whether the expected age is 18
-      or more) those of them under 18, and all three none where `bucket_years` is None.
+      [N] for each score. aabd_median is the aabd of `median_bucket`. age_mae (|expected age - age| in years) and cs5
+      (whether that is at most 5) cover only examples of known age, and minors_as_adults (whether the expected age is 18
+      or more) only those of them under 18; all three are empty if `bucket_years` is None.
     """
     arguments.check(age_years=(age_years, "int N"), gender=(gender, "int N"))
     values = outcomes(probs.age, probs.gender, age, gender)
@@ -101,7 +101,7 @@ def paired(
       probs, bucket_years: one for each model; group: see `intervals`; the rest as `per_example`.
 
     Returns:
-      For each pair {score: {"difference": float, "ci95": [low, high]}}, by paired bootstrap; both None where a model
+      For each pair {score: {"difference": float, "ci95": [low, high]}}, by paired bootstrap; both are None if a model
       has no such score.
     """
     examples = [per_example(p, years, age, gender, age_years) for p, years in zip(probs, bucket_years, strict=True)]

@@ -1,4 +1,4 @@
-"""The scores inside groups of faces, and the largest differences between groups."""
+"""Scores within groups of faces, and the largest differences between groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import SCORES, outcomes, range_name
 from agegender_jax.metrics.intervals import bootstrap_varied, wilson
 
-SMALL = 30  # a group of fewer says little
+SMALL = 30  # smaller groups are marked as small
 BANDS = (0, 18, 30, 45, 60)  # years, the first of each; the last has no end
 
 
@@ -23,15 +23,15 @@ def by_group(
     bands: Sequence[str],
     copies: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Return scores by gender, race and age group, in the order of the codes, in cells of all three, and largest gaps.
+    """Return scores by gender, race and age group, in the order of the codes, for cells of all three, and largest gaps.
 
     Args:
       race: int [N], index into RACES. bands: [N], the age band of the cells, as `age_bands` gives them.
       copies: int [N], equal for near-duplicates, the `group` of `intervals`. The rest as `outcomes`.
 
     Returns:
-      "gender", "race", "age": {name: row}; "cells": rows with "age", "gender" and "race"; of groups with examples. A
-      row is n, small (n < SMALL), the scores and "ci95". "gaps": as `gaps`, of each of the four.
+      "gender", "race", "age": {name: row}; "cells": rows with "age", "gender" and "race"; groups without examples are
+      left out. A row has n, small (n < SMALL), the scores and "ci95". "gaps": as from `gaps`, for each of the four.
     """
     values_by_score = outcomes(age_probs, gender_probs, age, gender)
     age, gender, race, band_of = (np.asarray(x) for x in (age, gender, race, bands))
@@ -68,10 +68,10 @@ def by_group(
 
 
 def gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
-    """Return for each score the largest difference of groups that are not small: highest minus lowest, and their names.
+    """Return for each score the largest difference between groups that are not small, and the names of both groups.
 
     Returns:
-      {score: {"largest": float, "between": [highest, lowest]}}, None where fewer than two groups are left.
+      {score: {"largest": float, "between": [highest, lowest]}}, or {score: None} if fewer than two groups are left.
     """
     large = {name: row for name, row in rows.items() if not row["small"]}
     if len(large) < 2:
@@ -84,7 +84,7 @@ def gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
 
 
 def age_bands(age_years: np.ndarray, age_text: Sequence[str]) -> list[str]:
-    """Return N names of age bands, "0-17" to "60+"; the label's own text where years are unknown (-1)."""
+    """Return N names of age bands, "0-17" to "60+"; the text of the label if years are unknown (-1)."""
     names = [f"{a}-{b - 1}" for a, b in zip(BANDS, BANDS[1:], strict=False)] + [f"{BANDS[-1]}+"]
     band = np.searchsorted(BANDS, age_years, side="right") - 1
     return [names[i] if i >= 0 else str(text) for i, text in zip(band, age_text, strict=True)]

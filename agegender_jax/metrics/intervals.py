@@ -1,13 +1,13 @@
-"""95 % intervals: Wilson's for proportions, the percentile bootstrap over examples (Efron 1979) for all else.
+"""95 % intervals: Wilson's for proportions, the percentile bootstrap over examples (Efron 1979) for everything else.
 
-Examples that are copies of each other say less than as many others. Functions with a `group` argument (int [N], equal
-for near-duplicates) take whole groups as the independent units; None, or groups of one example, is as if each example
-was independent.
+Examples that are copies of each other carry less information than the same number of independent ones. Functions with a
+`group` argument (int [N], equal for near-duplicates) treat whole groups as independent units; with None, or with groups
+of one example, each example is independent.
 
-A score and its bootstrap are one computation, done once on the examples and once on RESAMPLES redraws of the groups
-with replacement. Where these are of few kinds, a redraw is a multinomial draw of the kinds' counts, whose cost does not
-grow with N (`from_counts`); else it is a weight for every example, in blocks (`from_weights`). The same input gives the
-same interval.
+A score and its bootstrap use the same computation, once on the examples and once on RESAMPLES resamples of the groups
+with replacement. If there are only a few kinds of units, a resample is a multinomial draw of the counts of the kinds,
+whose cost does not grow with N (`from_counts`); otherwise it is a weight for every example, in blocks (`from_weights`).
+The same input gives the same interval.
 """
 
 from collections.abc import Callable
@@ -40,11 +40,12 @@ def has_groups(group: np.ndarray | None) -> bool:
 
 
 def wilson(right: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
-    """Return Wilson's 95 % score interval of the mean of values [N] in [0, 1] (Wilson 1927); None where N is 0.
+    """Return Wilson's 95 % score interval of the mean of values [N] in [0, 1] (Wilson 1927); None if N is 0.
 
     Recommended for small n and for rates near 0 or 1 by Brown, Cai, DasGupta 2001. With groups, n is divided by the
-    design effect: the variance of the mean with groups as units over that with examples (Korn and Graubard 1998), at
-    least 1, and where all values are equal that of perfectly correlated groups, sum of squared sizes / N (Kish 1965).
+    design effect, the ratio of the variance of the mean with groups as units to that with examples as units (Korn and
+    Graubard 1998), but at least 1. If all values are equal, the design effect is that of perfectly correlated groups,
+    sum of squared sizes / N (Kish 1965).
     """
     arguments.check(right=(right, "number N"))
     if not len(right):
@@ -69,7 +70,7 @@ def _effective_count(values: np.ndarray, group: np.ndarray | None) -> float:
 
 
 def bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
-    """Return the bootstrap interval of the mean of numbers [N]; None where N is 0."""
+    """Return the bootstrap interval of the mean of numbers [N]; None if N is 0."""
     arguments.check(values=(values, "number N"))
     index = group_indices(group, len(values))
     groups = np.stack([np.bincount(index, values), np.bincount(index)], 1)  # sum and size
@@ -81,12 +82,12 @@ def bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float
 
 
 def bootstrap_varied(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
-    """Return `bootstrap`; None where all numbers are equal: redraws cannot say how far their mean may be off."""
+    """Return `bootstrap`; None if all numbers are equal, because resampling then says nothing about the mean."""
     return bootstrap(values, group) if len(np.unique(values)) > 1 else None
 
 
 def bootstrap_means(values: np.ndarray, group: np.ndarray | None = None) -> list[list[float] | None]:
-    """Return the bootstrap intervals of the mean of each column of [N, K], from the same redraws."""
+    """Return the bootstrap intervals of the mean of each column of [N, K], from the same resamples."""
     arguments.check(values=(values, "number N K"))
     values = np.asarray(values, np.float64)
     estimates = from_weights(
@@ -99,8 +100,8 @@ def from_counts(counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray
     """Return `statistic` of units of K kinds, and its interval.
 
     Args:
-      counts: int [K], how many units are of each kind.
-      statistic: counts [..., K] -> [...], NaN where they say nothing; redraws that say nothing are left out.
+      counts: int [K], number of units of each kind.
+      statistic: counts [..., K] -> [...], NaN if it is undefined; resamples in which it is undefined are left out.
     """
     total = int(counts.sum())
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,12 +115,12 @@ def from_counts(counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray
 def from_weights(
     count: int, statistic: Callable[[np.ndarray], np.ndarray], group: np.ndarray | None = None
 ) -> list[Estimate]:
-    """Return K statistics of N examples, with intervals from the same redraws; [] where N is 0.
+    """Return K statistics of N examples, with intervals from the same resamples; [] if N is 0.
 
     Args:
       count: N.
-      statistic: weights float64 [b, N], how often each example was drawn -> [b, K], NaN where they say nothing. With
-        groups of several examples, the weights of a redraw need not sum to N.
+      statistic: weights float64 [b, N], how often each example was drawn -> [b, K], NaN if undefined. With groups of
+        several examples, the weights of a resample need not sum to N.
     """
     if not count:
         return []
@@ -143,8 +144,8 @@ def from_weights(
 def weighted_sums(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return weights @ values, [b, N] and [N, K] -> [b, K], the same to the last bit on every machine.
 
-    Each column is summed alone, in NumPy's order. BLAS adds in an order that depends on the processor, on the number of
-    threads and on K, so that a model's interval would depend on the models that are scored beside it.
+    Each column is summed separately, in NumPy's order. BLAS adds in an order that depends on the processor, the number
+    of threads and K, so that the interval of a model would depend on the models that are scored with it.
     """
     return np.stack([(weights * column).sum(-1) for column in values.T], -1)
 

@@ -1,4 +1,4 @@
-"""Two ways to train, compared over seeds and images at once."""
+"""Comparison of two ways to train, over seeds and images together."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from agegender_jax.metrics.intervals import RESAMPLES, group_indices
 
 
 def compare(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None) -> dict[str, Any]:
-    """Return by how much the outcomes of a way a to train exceed those of a way b: the mean of a - b, with an interval.
+    """Return the mean difference a - b of the outcomes of two ways to train, with an interval.
 
     Args:
       a, b: int [S, N], an outcome (see metrics.outcomes) of every image for every seed. Row s of both was trained
@@ -17,8 +17,8 @@ def compare(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None) -> di
       group: int [N], see `intervals`.
 
     Returns:
-      {"difference": float, "ci95": [low, high], "by_seed": S floats, "range": [least, largest of by_seed]}; None and
-      [] where there is no image.
+      {"difference": float, "ci95": [low, high], "by_seed": S floats, "range": [lowest, highest of by_seed]}; None and
+      [] if there is no image.
     """
     arguments.check(a=(a, "number S N"), b=(b, "number S N"))
     differences = np.asarray(a) - np.asarray(b)
@@ -34,13 +34,13 @@ def compare(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None) -> di
 
 
 def crossed_bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float]:
-    """Return the percentile bootstrap 95 % interval of the mean of integers [S, N], rows and columns both samples.
+    """Return the 95 % percentile bootstrap interval of the mean of integers [S, N], resampling both rows and columns.
 
     Each resample draws S seeds and N images with replacement, and takes the mean over the drawn rows and columns: all
     seeds see the same images, so an image that is drawn twice counts twice in every row (Owen 2007, The pigeonhole
-    bootstrap, Annals of Applied Statistics 1). With one row it is the bootstrap over images. It covers a little
-    more than 95 % where seed and image interact, and less with few rows, which it can only repeat: three seeds
-    that differ much more than images do are covered by about seven intervals in ten.
+    bootstrap, Annals of Applied Statistics 1). With one row it is the bootstrap over images. Its coverage is a little
+    above 95 % if seed and image interact, and lower with few rows: with three seeds that differ much more than images
+    do, about seven in ten intervals cover the true value.
 
     Drawing columns draws the count of each distinct column from a multinomial, so the cost does not grow with N.
     With groups of near-duplicates (int [N]) whole groups are drawn. The same input gives the same interval.

@@ -1,4 +1,4 @@
-"""Ages in years out of probabilities of buckets."""
+"""Ages in years from the probabilities of buckets."""
 
 import numpy as np
 
@@ -11,15 +11,15 @@ NEAR = 5  # years, of the cumulative score
 
 
 def bucket_years(age: np.ndarray, age_years: np.ndarray, num_buckets: int = NUM_AGE_BUCKETS) -> list[float] | None:
-    """Return the mean age in years of the examples of each bucket, float [A]; None where no age is known.
+    """Return the mean age in years of the examples in each bucket, float [A]; None if no age is known.
 
-    A bucket without an example has its middle, 10 i + 4.5 (ages are whole years).
+    A bucket without examples gets its middle, 10 i + 4.5 (ages are whole years).
 
     Args:
       age: int [N, 2], first and last bucket. age_years: int [N], -1 where unknown. num_buckets: A.
 
     Raises:
-      ValueError: the arrays do not belong together, or hold other buckets.
+      ValueError: the arrays do not fit together, or contain other buckets.
     """
     arguments.check(age=(age, "int N 2"), age_years=(age_years, "int N"))
     right_ages(age, num_buckets)

@@ -14,21 +14,21 @@ HEAD_INIT = initializers.normal(0.01)  # the paper is silent; small, so that bot
 
 
 def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:
-    """Return the input of the age head about gender, float32 [B, 2], or [B, 0].
+    """Return the gender input of the age head, float32 [B, 2], or [B, 0].
 
-    | kind          | the feed                                                                              |
+    | kind          | input of the age head                                                                 |
     |---------------|---------------------------------------------------------------------------------------|
-    | probs         | softmax of the gender logits, gradients flowing through it                            |
+    | probs         | softmax of the gender logits, through which gradients flow                            |
     | none          | nothing                                                                               |
     | logits        | the gender logits                                                                     |
     | stop_gradient | as probs, but the age loss does not reach the gender head                             |
     | hard          | the predicted 0 or 1, with the gradient of probs (straight-through, arXiv 1308.3432)  |
-    | true          | the label, 0 or 1: an oracle                                                          |
-    | shuffled      | stop_gradient of the example before on the device: as many units, no information      |
+    | true          | the label, 0 or 1 (an oracle)                                                         |
+    | shuffled      | stop_gradient of the previous example on the device, which carries no information     |
 
     Args:
       logits: [B, 2].
-      gender: int [B], labels; for "true" alone.
+      gender: int [B], labels; only for "true".
     """
     probs = nn.softmax(logits)
     if kind == "probs":
@@ -50,12 +50,12 @@ class AgeGenderNet(nn.Module):
     """gender = Dense(2)(f); age = Dense(A)(concat(f, feed)), f the backbone's features.
 
     Attributes:
-      backbone: a module with `attend(images, train=...) -> (features [B, F], attention masks)`, and with
-        `branches(images, train=..., auxiliary=...) -> (features, auxiliary features)` where it has auxiliary branches.
+      backbone: a module with `attend(images, train=...) -> (features [B, F], attention masks)` and, if it has auxiliary
+        branches, `branches(images, train=..., auxiliary=...) -> (features, auxiliary features)`.
       num_age_classes: A.
       gender_to_age: one of FEEDS, see `feed`.
       age_hidden: units of one hidden layer before the age head's output, 0 for none.
-      dropout: rate of the features before both heads; in training it needs a key named "dropout".
+      dropout: dropout rate of the features before both heads; training then needs a key named "dropout".
     """
 
     backbone: nn.Module
@@ -69,10 +69,10 @@ class AgeGenderNet(nn.Module):
         """Return Outputs, with float32 logits, of images float32 [B, H, W, 3] (see data.normalize).
 
         Args:
-          gender: int [B], labels, used by the feed "true" only.
+          gender: int [B], labels, used only if `gender_to_age` is "true".
 
         Raises:
-          ValueError: the feed is "true" without `gender`, or "shuffled" with one image only.
+          ValueError: `gender_to_age` is "true" without `gender`, or "shuffled" with only one image.
         """
         attention: tuple[jax.Array, ...] = ()
         branches: tuple[jax.Array, ...] = ()

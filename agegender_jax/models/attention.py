@@ -1,6 +1,6 @@
 """Attention modules: trunk, soft mask and its activations (Wang et al. 2017, arXiv 1704.06904, sections 3.1 and 3.3).
 
-Submodule names are the checkpoint format.
+Submodule names are part of the checkpoint format.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ def mixed(x):
 
 
 def channel(x):
-    """Return every position's channels divided by their norm (equation 5): in [-1, 1], not in (0, 1)."""
+    """Return the channels of every position divided by their norm (equation 5): in [-1, 1], not in (0, 1)."""
     return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
 
 
 def spatial(x):
-    """Return the sigmoid of every channel's standardised map (equation 6).
+    """Return the sigmoid of the standardised map of every channel (equation 6).
 
-    A constant map, such as one pixel, gives 0.5. The variance gets BatchNorm's epsilon, which is far above the rounding
-    noise of constant maps.
+    A constant map, such as a single pixel, gives 0.5. BatchNorm's epsilon is added to the variance; it is far above the
+    rounding noise of constant maps.
     """
     centred = x - x.mean((1, 2), keepdims=True)
     return nn.sigmoid(centred * jax.lax.rsqrt(jnp.square(centred).mean((1, 2), keepdims=True) + 1e-5))
@@ -92,10 +92,10 @@ class AttentionModule(nn.Module):
     """post(H), H = (1 + M(u)) * T(u), u = pre(x); p units before and after, t in the trunk, r in the mask.
 
     Attributes:
-      attention: "mixed", "channel" or "spatial": the mask's activation.
-      learning: "residual", "naive" for H = M(u) * T(u), or "none" for H = T(u): then there is no mask branch, and
+      attention: the activation of the mask, "mixed", "channel" or "spatial".
+      learning: "residual" as above, "naive" for H = M(u) * T(u), or "none" for H = T(u), without a mask branch and with
         None in place of the mask.
-      drop: rate of stochastic depth of all units but those of the mask.
+      drop: rate of stochastic depth in all units except those of the mask.
     """
 
     features: int

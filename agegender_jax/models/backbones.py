@@ -1,4 +1,4 @@
-"""The base class of all backbones: their calls, and the check of the images."""
+"""The base class of all backbones: their methods, and the check of the images."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""Batch normalisation that costs one collective forwards and one backwards (Ioffe and Szegedy 2015)."""
+"""Batch normalisation with one collective in each direction, forward and backward (Ioffe and Szegedy 2015)."""
 
 import functools
 
@@ -13,13 +13,13 @@ AXES = (0, 1, 2)  # of the statistics, in [B, H, W, C]
 class BatchNorm(nn.BatchNorm):
     """y = (x - mean) / sqrt(var + epsilon) * scale + bias, for each channel of x [B, H, W, C].
 
-    Training takes the batch's own mean and biased variance, inference the running averages of both. Statistics are
-    float32 and computed in two passes, so a channel whose mean is far from 0 keeps its variance. With `axis_name` they
-    are those of all devices, combined as in Chan, Golub and LeVeque 1983 from one all_gather of a mean and a variance
-    per channel; the backward pass makes one psum. On an axis of one device there is no collective.
+    Training uses the mean and the biased variance of the batch, inference the running averages of both. Statistics are
+    float32 and computed in two passes, so that the variance of a channel stays accurate if its mean is far from 0. With
+    `axis_name` they are those of all devices, combined as in Chan, Golub and LeVeque 1983 from one all_gather of a mean
+    and a variance per channel; the backward pass makes one psum. On an axis of one device there is no collective.
 
     Gradients do not flow through the running averages, and the training pass has no forward mode. Parameters and
-    statistics have the names of nn.BatchNorm.
+    statistics have the same names as in nn.BatchNorm.
     """
 
     @nn.compact

@@ -18,8 +18,8 @@ def normal(initial: str, deviation: float, first: bool = False) -> Initializer:
     """Return the initializer of a layer's weights.
 
     Args:
-      initial: "paper" for a normal distribution of `deviation`, else that of He et al. 2015.
-      first: the layer sees the image, which has deviations of 1 here and of some 58 in the papers.
+      initial: "paper" for a normal distribution with this `deviation`, otherwise that of He et al. 2015.
+      first: whether the layer sees the image, which has a standard deviation of 1 here and of about 58 in the papers.
     """
     if initial == "paper":
         return initializers.normal(deviation * (MEAN_PIXEL_SCALE if first else 1.0))

@@ -1,4 +1,4 @@
-"""Weights of Caffe's nets by Caffe's names: `N/0`, the weights of the layer N, and `N/1`, its biases.
+"""Weights of Caffe's nets under Caffe's names: `N/0` for the weights of layer N, and `N/1` for its biases.
 
 | ours, below params/backbone                 | Caffe's                                      |
 |---------------------------------------------|----------------------------------------------|
@@ -8,15 +8,15 @@
 | auxiliary1_conv, auxiliary1_fc              | loss1/conv, loss1/fc                         |
 | head (`classifier`)                         | fc8, or loss3/classifier                     |
 
-With pycaffe such a file is written by
+With pycaffe, such a file is written by
 
     np.savez(path, **{f"{n}/{i}": blob.data for n, blobs in net.params.items() for i, blob in enumerate(blobs)})
 
-Caffe's images are BGR in 0..255 minus a mean. The first convolution is changed so that it sees the same in this
-library's images, exactly but for the border of padded convolutions: Caffe pads with its mean colour and this library
-with ImageNet's. The mean is the file's array `mean`, three numbers in the order RGB, else MEAN, which differs from
-ImageNet's by half a grey level. VGG-Face's is (129.1863, 104.7624, 93.5940); its ports disagree whether that order is
-RGB or BGR. A mean image loses what differs from its mean colour.
+Caffe's images are BGR in 0..255 minus a mean. The first convolution is converted so that it gives the same result for
+this library's images. This is exact except at the border of padded convolutions, where Caffe pads with its mean colour
+and this library with ImageNet's. The mean is the array `mean` of the file, three numbers in the order RGB, or else
+MEAN, which differs from ImageNet's by half a grey level. VGG-Face's is (129.1863, 104.7624, 93.5940); its ports
+disagree whether this is RGB or BGR. A mean image is reduced to its mean colour.
 """
 
 import math
@@ -59,14 +59,14 @@ def name_of(path: str, paths: Iterable[str]) -> str:
 
 
 def to_ours(stored: Mapping[str, np.ndarray], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by our names and in our layouts, the first convolution for our images.
+    """Return the arrays of a file under our names and in our layouts, the first convolution for our images.
 
     Args:
       stored: arrays by Caffe's names.
       leaves: the net's leaves by our names, as arrays or shapes.
 
     Raises:
-      ValueError: the file's mean is not three numbers.
+      ValueError: the mean in the file is not three numbers.
     """
     arrays = {}
     mean = np.asarray(stored.get(COLOUR, MEAN), np.float64)
@@ -94,7 +94,7 @@ def to_ours(stored: Mapping[str, np.ndarray], leaves: Mapping[str, Any]) -> dict
 
 
 def channels_before(path: str, leaves: Mapping[str, Any]) -> int:
-    """Return the channels of the map that a dense layer flattens; 0 where it reads a vector."""
+    """Return the number of channels of the map that a dense layer flattens; 0 if its input is a vector."""
     last = {"fc6": r"/conv(5|5_3|3)/kernel$", "auxiliary1_fc": r"/auxiliary1_conv/kernel$"}
     last["auxiliary2_fc"] = last["auxiliary1_fc"].replace("1", "2")
     pattern = last.get(path.split("/")[-2])
@@ -103,7 +103,7 @@ def channels_before(path: str, leaves: Mapping[str, Any]) -> int:
 
 
 def flattened(weights: np.ndarray, channels: int) -> np.ndarray:
-    """Return dense weights [O, I] as [I, O]; where channels > 0, inputs in the order C, H, W become H, W, C."""
+    """Return dense weights [O, I] as [I, O]; if channels > 0, inputs in the order C, H, W are reordered to H, W, C."""
     if not channels or weights.shape[1] % channels:
         return weights.T
     side = math.isqrt(weights.shape[1] // channels)

@@ -1,7 +1,7 @@
 """CaffeNet, the AlexNet-like net of BVLC's reference model (models/bvlc_reference_caffenet), as Ozbulak et al. 2016
 ([17] of arXiv 2010.03791) and Lapuschkin et al. 2017 ([18]) train it for age and gender.
 
-| layer (227 px)                            | map | units | weights' deviation, bias in the prototxt |
+| layer (227 px)                            | map | units | std of weights, bias in the prototxt     |
 |-------------------------------------------|-----|-------|------------------------------------------|
 | conv1 11x11/4, ReLU, 3x3/2 max, LRN       | 27  | 96    | 0.01, 0                                  |
 | conv2 5x5, 2 groups, ReLU, 3x3/2 max, LRN | 13  | 256   | 0.01, 1                                  |
@@ -11,8 +11,8 @@
 | fc6, ReLU, dropout 0.5                    |     | 4096  | 0.005, 1                                 |
 | fc7, ReLU, dropout 0.5                    |     | 4096  | 0.005, 1                                 |
 
-It differs from AlexNet by pooling before the normalisation. torchvision's AlexNet is another net: 64 to 256 units, no
-groups, no normalisation. fc6 reads its map in the order H, W, C, and its size depends on the image's.
+It differs from AlexNet in that it pools before the normalisation. torchvision's AlexNet is a different net: 64 to 256
+units, no groups, no normalisation. fc6 reads its map in the order H, W, C, and its size depends on the image size.
 """
 
 from typing import Any
@@ -43,9 +43,9 @@ class CaffeNet(Backbone):
 
     Attributes:
       width: channel multiplier.
-      initial: "paper" for the deviations and biases above, conv1 rescaled to this library's inputs; else He et al. 2015
-        and biases 0, which learn from the first epoch where the paper's wait on a plateau.
-      dtype: of the layers; parameters and features stay float32.
+      initial: "paper" for the values above, with conv1 rescaled to this library's inputs; otherwise He et al. 2015 and
+        biases of 0, which learn from the first epoch, whereas the paper's values start on a plateau.
+      dtype: dtype of the layers; parameters and features stay float32.
     """
 
     width: float = 1.0

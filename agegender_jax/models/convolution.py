@@ -1,4 +1,4 @@
-"""Convolutions of maps [batch, height, width, channels]; on CPU those of `cpu_convolution`."""
+"""Convolutions of maps [batch, height, width, channels]; on CPU, those in `cpu_convolution`."""
 
 import functools
 
@@ -14,8 +14,8 @@ from agegender_jax.models.platforms import by_platform
 def conv_general(x, kernel, window_strides, padding, dimension_numbers=None, **options):
     """Return what `lax.conv_general_dilated` returns: a drop-in for nn.Conv, with the CPU's kernels where they apply.
 
-    They apply to [B, H, W, C] maps with explicit padding and every other option at its default. All else is left to
-    lax.
+    These apply to [B, H, W, C] maps with explicit padding and all other options at their defaults. Everything else is
+    left to lax.
     """
     usual = {"lhs_dilation": (1, 1), "rhs_dilation": (1, 1), "feature_group_count": 1, "batch_group_count": 1}
     plain = all(value is None or value == usual.get(name) for name, value in options.items())

@@ -40,10 +40,10 @@ class DeepAttention(Backbone):
     Attributes:
       grid: k, cells a side.
       patch: side of a patch in pixels.
-      low: how many times smaller the image is where the net decides where to look.
+      low: factor by which the image is reduced for the net that decides where to look.
       patches: "attended" as above; controls: "uniform", all g equal, and "none", f = f0.
-      top: at inference only the patches of the `top` largest g count, whose sum becomes 1; of the smallest where it is
-        negative; 0 for all.
+      top: at inference, use only the patches with the `top` largest g, rescaled to sum to 1; if negative, those with
+        the smallest; 0 for all.
       trunk: one of TRUNKS.
       width: channel multiplier.
       dtype: of the layers; parameters, the grid and features stay float32.
@@ -60,7 +60,7 @@ class DeepAttention(Backbone):
 
     @nn.compact
     def attend(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, Masks]:
-        """Return features [B, F] and the grid g [B, k, k, 1], or () where no patch is seen."""
+        """Return features [B, F] and the grid g [B, k, k, 1], or () if no patches are used."""
         layers.check_images(images)
         where_units, what_units, _ = TRUNKS[self.trunk]
         k, small = self.grid, images if self.low == 1 else pooling.average_pool(images, self.low, self.low)

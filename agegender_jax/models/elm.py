@@ -2,8 +2,8 @@
 
     H = sigmoid(X W + b),   prediction = argmax H beta
 
-X are features of a trained backbone, standardised; W and b are random and never trained; beta is solved in closed
-form (`solve.elm`; Huang et al. 2012), one matrix for both heads.
+X are standardised features of a trained backbone; W and b are random and never trained; beta, one matrix for both
+heads, is solved in closed form (`solve.elm`; Huang et al. 2012).
 """
 
 import flax.linen as nn

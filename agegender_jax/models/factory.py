@@ -52,16 +52,16 @@ def backbone(
       attention: "mixed", "channel" or "spatial", of Residual Attention Networks.
       learning: "residual" for (1 + mask) * trunk, "naive" for mask * trunk, "none" for the trunk alone, without mask
         branches, of Residual Attention Networks.
-      stochastic_depth: rate at which the last residual branch is left out in training, of ResNets and Residual
-        Attention Networks; see `layers.drop_rates` for the other branches.
-      initial: "paper" or "he", the initial weights of CaffeNet and GoogLeNet; "default" is "he" there, and the only
-        choice of the other nets.
-      grid, patch, low, patches, top, trunk: of `deep_attention`, see there.
+      stochastic_depth: rate at which the last residual branch of a ResNet or Residual Attention Network is dropped in
+        training; see `layers.drop_rates` for the other branches.
+      initial: initial weights of CaffeNet and GoogLeNet, "paper" or "he"; "default" means "he" there, and is the only
+        choice for the other nets.
+      grid, patch, low, patches, top, trunk: see `DeepAttention`.
       dtype: "float32" or "bfloat16", of the convolutions.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
     Raises:
-      ValueError: unknown name or option, an impossible width or dtype, or an option that this net does not have.
+      ValueError: the name or an option is unknown, the width or dtype is impossible, or this net lacks the option.
     """
     if not 0 < width < float("inf") or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"width must be above 0 and dtype floating, got {width!r} and {dtype!r}")
@@ -128,14 +128,15 @@ def build(
 
     Args:
       name: one of `list()` or `systems()`.
-      head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads that are solved (`run.solve`).
-      elm_hidden: random units of "elm".
+      head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads solved in closed form
+        (`run.solve`).
+      elm_hidden: number of random units of "elm".
       points, edges: of `LocalDNN`.
       classifier, support: of `RegionSift`.
       critics, alternate: of `FrequencyCritic`.
 
     Raises:
-      ValueError: unknown name, feed or option, or an option that this system does not have.
+      ValueError: a name, `gender_to_age` or option is unknown, or this system lacks the option.
     """
     _known("gender_to_age", gender_to_age, FEEDS)
     _known("head", head, HEADS)
@@ -188,12 +189,12 @@ def build(
 def classifier(
     name: str, *, num_classes: int, width: float = 1.0, stem: str = "default", dtype: str = "float32"
 ) -> Classifier:
-    """Return the net with one head, as it was published; see `backbone` for the other arguments."""
+    """Return the net with one head, as published; see `backbone` for the other arguments."""
     return Classifier(backbone(name, width=width, stem=stem, dtype=dtype), num_classes)
 
 
 def is_solved(fields: Mapping[str, Any]) -> bool:
-    """Return whether the net of a config's `model` group is solved (`run.solve`) and not trained by steps."""
+    """Return whether the net of a config's `model` group is solved (`run.solve`) instead of trained step by step."""
     return fields["name"] == "region_sift" or fields["head"] in SOLVED
 
 
@@ -203,7 +204,7 @@ def feed_of(net: nn.Module) -> str:
 
 
 def _changed(function: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
-    """Return the options whose values are not the defaults of the function."""
+    """Return the options whose values differ from the defaults of the function."""
     defaults = inspect.signature(function).parameters
     return [option for option, value in options.items() if value != defaults[option].default]
 
@@ -222,7 +223,7 @@ def from_config(fields: Mapping[str, Any], axis_name: str | None = None) -> Any:
       axis_name: mapped axis over which BatchNorm averages its statistics; None for none.
 
     Raises:
-      ConfigError: an option that this net does not have.
+      ConfigError: the net lacks one of the options.
     """
     options = {name: fields[name] for name in fields}
     try:

@@ -1,6 +1,6 @@
 """GoogLeNet (Szegedy et al. 2015, arXiv 1409.4842, table 1) as in BVLC's models/bvlc_googlenet, without BatchNorm,
-which Lapuschkin et al. 2017 ([18] of arXiv 2010.03791) train for age and gender. torchvision's GoogLeNet is another
-net: BatchNorm, and 3x3 in place of 5x5.
+which Lapuschkin et al. 2017 ([18] of arXiv 2010.03791) train for age and gender. torchvision's GoogLeNet is a different
+net, with BatchNorm and with 3x3 in place of 5x5.
 
 | layer                            | map at 224 px | units                                                   |
 |----------------------------------|---------------|---------------------------------------------------------|
@@ -15,8 +15,8 @@ net: BatchNorm, and 3x3 in place of 5x5.
 Pooling is 3x3/2 max in Caffe's ceil mode. A module joins four branches in the order 1x1; 1x1 and 3x3; 1x1 and 5x5;
 3x3/1 max and 1x1 (figure 2b); every convolution has a bias and a ReLU.
 
-Two auxiliary branches look at 4a and 4d in training alone: mean 5x5/3, 1x1 convolution, dense layer, dropout 0.7, and
-heads of their own, whose loss counts AUXILIARY_WEIGHT.
+In training only, two auxiliary branches look at 4a and 4d: mean 5x5/3, 1x1 convolution, dense layer, dropout 0.7, and
+heads of their own, whose loss has the weight AUXILIARY_WEIGHT.
 """
 
 from typing import Any
@@ -60,7 +60,7 @@ class Inception(nn.Module):
 
     Attributes:
       units: of 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5 and pool_proj.
-      initial, dtype: as of GoogLeNet.
+      initial, dtype: as in GoogLeNet.
     """
 
     units: tuple[int, ...]
@@ -95,9 +95,9 @@ class GoogLeNet(Backbone):
 
     Attributes:
       width: channel multiplier.
-      initial: "paper" for the prototxt's initial weights and biases of 0.2, conv1 rescaled to this library's inputs;
-        else He et al. 2015 and biases 0.
-      dtype: of the layers; parameters and features stay float32.
+      initial: "paper" for the initial weights of the prototxt and biases of 0.2, with conv1 rescaled to this library's
+        inputs; otherwise He et al. 2015 and biases of 0.
+      dtype: dtype of the layers; parameters and features stay float32.
     """
 
     width: float = 1.0

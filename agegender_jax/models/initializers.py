@@ -1,7 +1,8 @@
 """Initial values, drawn without compiling the net.
 
-XLA compiles a draw from a normal distribution anew for every shape and array, which takes most of the time of
-`jax.jit(net.init)`. `init` lets one program find each array's key and another draw all of them in blocks of one size.
+XLA compiles a draw from a normal distribution again for every shape and array, which takes most of the time of
+`jax.jit(net.init)`. `init` uses one program to find the key of each array and another to draw all arrays in blocks of
+one size.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ BLOCK = 2**15
 
 
 class Draw(NamedTuple):
-    """A normal array to be drawn later: its key, its deviation, and zeros in its place."""
+    """A normal array to be drawn later: its key, its standard deviation, and zeros in its place."""
 
     key: jax.Array
     deviation: np.float32
@@ -79,7 +80,7 @@ def _postpone() -> Iterator[list[Draw]]:
 def init(net: nn.Module, key: jax.Array, images: jax.ShapeDtypeStruct) -> Any:
     """Return the variables of `net.init(key, images, train=False)` up to rounding, compiled in a fraction of the time.
 
-    Inside a transformation, and with another generator than JAX's default, this is `net.init` itself.
+    Inside a transformation, or with a generator other than JAX's default, this is `net.init` itself.
     """
     zeros = functools.partial(jnp.zeros, images.shape, images.dtype)
     is_partitionable = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
@@ -106,7 +107,7 @@ def init(net: nn.Module, key: jax.Array, images: jax.ShapeDtypeStruct) -> Any:
 
 
 def _evaluate_needed(f: Callable, *args: Any) -> Any:
-    """Return f(*args), operation by operation, without those on which no result depends: the net's own."""
+    """Return f(*args), evaluated operation by operation, without those that no result needs: the net's own."""
     traced, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
     needed, used = dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
     flat = [x for x, is_used in zip(jax.tree.leaves(args), used, strict=True) if is_used]
@@ -125,7 +126,7 @@ def _standard_normal(key_data: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
 
 @jax.jit
 def _block(key_data, start):
-    """Return BLOCK standard normal numbers, those of a key from `start` on."""
+    """Return BLOCK standard normal numbers of a key, from index `start` on."""
     index = start + jnp.arange(BLOCK, dtype=jnp.uint32)
     high, low = jnp.split(threefry_2x32(key_data, jnp.concatenate([jnp.zeros_like(index), index])), 2)
     mantissa = ((high ^ low) >> 9) | jnp.uint32(0x3F800000)  # a float in [1, 2)

@@ -1,4 +1,4 @@
-"""What all nets are built from: convolution, BatchNorm, response normalisation, stochastic depth, and their sizes."""
+"""Building blocks of all nets: convolution, BatchNorm, response normalisation, stochastic depth, and channel counts."""
 
 import functools
 
@@ -15,7 +15,7 @@ MIN_IMAGE_SIZE = 32
 
 
 def scaled(channels: int, width: float) -> int:
-    """Return the channels at a width multiplier: a multiple of 8, at least 8, exact at width 1."""
+    """Return the number of channels at a width multiplier: a multiple of 8, at least 8; unchanged at width 1."""
     return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
@@ -35,7 +35,7 @@ def conv(
 ):
     """Return a square nn.Conv, padded by (kernel - 1) / 2 or `pad` on every side.
 
-    It has a bias, starting at `bias`, only if that is not None.
+    It has a bias, initialised to `bias`, only if that is not None.
     """
     pad = (kernel - 1) // 2 if pad is None else pad
     return nn.Conv(
@@ -64,10 +64,10 @@ def norm(train: bool, dtype, axis_name=None):
 
 
 def drop_branch(x, rate: float, train: bool):
-    """Leave out an example's residual branch in training: stochastic depth (Huang et al. 2016, arXiv 1603.09382).
+    """Drop residual branches of single examples in training: stochastic depth (Huang et al. 2016, arXiv 1603.09382).
 
-    Called inside a compact module; needs a key named "dropout" where `rate` is above 0. What remains is divided by
-    1 - rate.
+    Call this inside a compact module; it needs a key named "dropout" if `rate` is above 0. The remaining branches are
+    divided by 1 - rate.
     """
     return nn.Dropout(rate, broadcast_dims=(1, 2, 3), deterministic=not train)(x) if rate else x
 
@@ -80,7 +80,8 @@ def drop_rates(last: float, count: int) -> list[float]:
 def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
     """Return x * (k + alpha / size * sum of x^2 over the `size` nearest channels)^-beta, as in Caffe and PyTorch.
 
-    Krizhevsky, Sutskever, Hinton 2012, section 3.3, but for the division of alpha. The sum is taken in float32.
+    As in Krizhevsky, Sutskever, Hinton 2012, section 3.3, except that alpha is divided by `size`. The sum is in
+    float32.
     """
     squares = jnp.square(x.astype(jnp.float32))
     sums = lax.reduce_window(

@@ -1,7 +1,7 @@
 """The five-layer CNN of Levi and Hassner 2015 (CVPR Workshops, "Age and Gender Classification Using Convolutional
 Neural Networks"), as in the authors' Caffe prototxts; Fig. 2 of arXiv 2010.03791.
 
-| layer (227 px)                         | map | units | weights' deviation, bias at the start |
+| layer (227 px)                         | map | units | initial std of weights, bias          |
 |----------------------------------------|-----|-------|---------------------------------------|
 | conv1 7x7/4, ReLU, 3x3/2 max, LRN      | 28  | 96    | 0.01, 0                               |
 | conv2 5x5, ReLU, 3x3/2 max, LRN        | 14  | 256   | 0.01, 1                               |
@@ -10,10 +10,11 @@ Neural Networks"), as in the authors' Caffe prototxts; Fig. 2 of arXiv 2010.0379
 | fc7, ReLU, dropout 0.5                 |     | 512   | 0.005, 1                              |
 
 The authors train two nets with one head each (fc8: 2 genders or 8 age groups), which is
-`models.classifier("levi_hassner", num_classes=2)` or `8`; here both heads share the layers below. The authors feed BGR
-in 0..255 minus a mean image, and their initial deviations suit that range. This library's nets get `data.normalize`d
-RGB, which this one multiplies by PIXEL_SCALE: RGB in 0..255 minus a mean colour. Submodule names are the checkpoint
-format; fc6 reads its map in the order H, W, C (Caffe: C, H, W), and its size depends on the image's.
+`models.classifier("levi_hassner", num_classes=2)` or `8`; here both heads share the layers below. The authors use BGR
+pixels in 0..255 minus a mean image, and their initial weights suit that range. This library's nets receive
+`data.normalize`d RGB, which this net multiplies by PIXEL_SCALE, giving RGB in 0..255 minus a mean colour. Submodule
+names are part of the checkpoint format; fc6 reads its map in the order H, W, C (Caffe: C, H, W), and its size depends
+on the image size.
 """
 
 from typing import Any
@@ -45,7 +46,7 @@ class LeviHassner(Backbone):
 
     Attributes:
       width: channel multiplier.
-      dtype: of the layers; parameters and features stay float32.
+      dtype: dtype of the layers; parameters and features stay float32.
     """
 
     width: float = 1.0

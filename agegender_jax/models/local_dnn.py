@@ -11,9 +11,9 @@ Unknown: sizes, landmarks, edge detector, weights. Chosen here:
 |       | and its location in [-1, 1]                                      |                    |
 | edges | Sobel magnitude of the grey image at 48 pixels                   | 512, 512, heads    |
 
-In training a step sees one patch of an image, at a random landmark with a jitter of JITTER pixels, mirrored with its
-location for half of the images. Prediction: the mean posterior over all landmarks and five offsets, then the mean of
-that and of the edge net's. The landmarks are `image_constants.LANDMARKS`.
+A training step sees one patch of each image, at a random landmark with a jitter of JITTER pixels, mirrored with its
+location for half of the images. The prediction is the mean posterior over all landmarks and five offsets, averaged with
+that of the edge net. The landmarks are `image_constants.LANDMARKS`.
 """
 
 import flax.linen as nn
@@ -55,8 +55,8 @@ class Stack(nn.Module):
 class LocalDNN(nn.Module):
     """images float32 [B, H, W, 3] (see data.normalize) -> Outputs, called as AgeGenderNet.
 
-    In training it needs a key named "dropout", and `Outputs.auxiliary` has the edge net's logits. At inference the
-    logits are logarithms of the mean posterior.
+    In training it needs a key named "dropout", and `Outputs.auxiliary` has the logits of the edge net. At inference the
+    logits are the logarithms of the mean posterior.
 
     Attributes:
       num_age_classes: A.

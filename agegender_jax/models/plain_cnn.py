@@ -1,7 +1,7 @@
-"""A plain CNN, the stand-in for [27] of arXiv 2010.03791 (Nair et al. 2019), of which only a gender accuracy is known.
+"""A plain CNN in place of [27] of arXiv 2010.03791 (Nair et al. 2019), of which only a gender accuracy is known.
 
-Four times 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling, with 32, 64, 128 and 256 units; mean over the map;
-dropout 0.5. Nothing of it is from that paper.
+Four blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling, with 32, 64, 128 and 256 units; mean over the map;
+dropout 0.5. Nothing is taken from that paper.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The choice between two versions of an operation, made when a program is lowered."""
+"""Choose between two versions of an operation when a program is lowered."""
 
 import functools
 
@@ -10,7 +10,7 @@ from jax import lax
 def by_platform(on_cpu, elsewhere, *static):
     """Return a function of arrays that is `on_cpu` in programs lowered for CPU, and `elsewhere` in all others.
 
-    It is jitted so that a net's many layers of one shape are traced and differentiated once.
+    It is jitted so that layers of the same shape are traced and differentiated only once.
     """
 
     @jax.jit

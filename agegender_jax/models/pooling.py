@@ -1,4 +1,4 @@
-"""Pooling of maps [batch, height, width, channels]; the maxima on CPU are those of `cpu_pooling`."""
+"""Pooling of maps [batch, height, width, channels]; max pooling on CPU is that in `cpu_pooling`."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ def _max_pool(x, pad, window, stride):
 
 @_max_pool.defjvp
 def _max_pool_jvp(pad, window, stride, primals, tangents):
-    """Return the maxima and their tangents: each output takes that of the first maximum of its window."""
+    """Return the maxima and their tangents; each output takes the tangent of the first maximum in its window."""
     tangent = by_platform(cpu_pooling.max_pool_tangent, _lax_max_pool_tangent, pad, window, stride)
     return _max_pool(*primals, pad, window, stride), tangent(*primals, *tangents)
 
@@ -46,7 +46,7 @@ def caffe_max_pool(x, window: int = 3):
 
 
 def average_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
-    """Return Caffe's average pooling in ceil mode: the mean over the real pixels of a window that the border clips."""
+    """Return Caffe's average pooling in ceil mode; in a window clipped by the border, over its real pixels only."""
     high = [caffe_padding(n, window, stride) for n in x.shape[1:3]]
     counts = [_real_pixels(n, window, stride) for n in x.shape[1:3]]
     zero = np.zeros((), x.dtype)
@@ -56,12 +56,12 @@ def average_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
 
 
 def caffe_padding(size: int, window: int, stride: int) -> int:
-    """Return the pixels to add at the end of a line so that Caffe's windows, ceil mode, lie within it."""
+    """Return the number of pixels to add at the end of a line so that Caffe's windows in ceil mode fit."""
     return max(0, (caffe_windows(size, window, stride) - 1) * stride + window - size)
 
 
 def caffe_windows(size: int, window: int, stride: int) -> int:
-    """Return how many windows Caffe's pooling, ceil mode, has along a line."""
+    """Return the number of windows of Caffe's pooling in ceil mode along a line."""
     return max(1, math.ceil((size - window) / stride) + 1)
 
 

@@ -1,8 +1,9 @@
 """Residual Attention Network (Wang et al. 2017, arXiv 1704.06904), as in the authors' Caffe prototxts.
 
-H = (1 + M(u)) * T(u): the soft mask M in (0, 1) weighs the trunk T, and the identity keeps what it would drop.
-M pools u 3, 2 or 1 times (stages 1 to 3), a unit after each pooling and two at the bottom; then resizes back, adds a
-unit of that level's map and passes a unit, but neither at the last resize; then BN, ReLU, 1x1, twice, and a sigmoid.
+H = (1 + M(u)) * T(u): the soft mask M in (0, 1) weights the trunk T, and the identity term preserves what M would
+suppress. M pools u 3, 2 or 1 times (stages 1 to 3), with a unit after each pooling and two at the bottom. Then it
+resizes back; after each resize except the last, it adds a unit of the map at that level and passes another unit. BN,
+ReLU and a 1x1 convolution follow, twice, and a sigmoid.
 
 | block (224 px)     | map | channels | Attention-56 | Attention-92 |
 |--------------------|-----|----------|--------------|--------------|
@@ -12,7 +13,7 @@ unit of that level's map and passes a unit, but neither at the last resize; then
 | unit/2, attention  | 14  | 1024     | 1, 1         | 1, 3         |
 | units/2, BN, ReLU  | 7   | 2048     | 3            | 3            |
 
-The CIFAR nets (section 4.1) have no published files; this is what their depth 36 m + 20 and their sizes leave:
+The CIFAR nets (section 4.1) have no published files; this follows from their depth 36 m + 20 and their sizes:
 
 | block (32 px)            | map | channels | depth 36 m + 20 |
 |--------------------------|-----|----------|-----------------|
@@ -22,7 +23,7 @@ The CIFAR nets (section 4.1) have no published files; this is what their depth 3
 | unit/2, attention, unit  | 8   | 256      | 1, m, 1         |
 | BN, ReLU                 | 8   | 256      | 1               |
 
-Submodule names are the checkpoint format.
+Submodule names are part of the checkpoint format.
 """
 
 from typing import Any
@@ -46,9 +47,9 @@ class ResidualAttentionNet(Backbone):
       depths: poolings in each stage's masks. (3, 2, 1) brings all masks down to about the size of Attention-56's
         last map.
       extra_units: units after the modules of a stage.
-      final_channels, final_units: of the last stage; no units, no stage.
+      final_channels, final_units: of the last stage, which is absent if there are no units.
       stem_channels: of the first convolution.
-      stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1, none; for small faces, 16 times the work).
+      stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1 without pooling, for small faces; 16 times the work).
       p, t, r: units before and after, in the trunk and in the mask of each module.
       attention: "mixed", "channel" or "spatial"; learning: "residual", "naive" or "none", see AttentionModule.
       width: channel multiplier.

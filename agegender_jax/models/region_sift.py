@@ -10,8 +10,9 @@ for that gender. Unknown: regions, sizes, dimensions, kernels. Chosen here, on g
     flat          gender as rbf; age by LDA and an RBF SVM
     layered       the same, with one age classifier for each predicted gender
 
-scikit-learn fits (`solve.region_sift`), and this module predicts. SIFT (Lowe 2004) is written as matrix products: cells
-of a descriptor are triangular windows, which are separable, so all cells are two products with 8 orientation maps.
+scikit-learn does the fitting (`solve.region_sift`), and this module predicts. SIFT (Lowe 2004) is implemented as matrix
+products: the cells of a descriptor are triangular windows, which are separable, so all cells are two products with 8
+orientation maps.
 """
 
 import flax.linen as nn
@@ -47,7 +48,7 @@ class KernelMachine(nn.Module):
     """x [B, D] -> sum_m dual[m] exp(-gamma |x - support[m]|^2) + bias: [B, K].
 
     Attributes:
-      support: M, the number of training examples; those that are no support vectors have a dual of 0.
+      support: M, the number of training examples; those that are not support vectors have a dual of 0.
       outputs: K.
     """
 
@@ -127,7 +128,7 @@ def _unit(x):
 
 
 def _orientations(images: jax.Array) -> jax.Array:
-    """Return gradient magnitudes shared by the two nearest of 8 orientations, counter-clockwise from the x axis."""
+    """Return gradient magnitudes, shared by the two nearest of 8 orientations counter-clockwise from the x axis."""
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
     dx = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
     dy = padded[:, :-2, 1:-1] - padded[:, 2:, 1:-1]  # upwards
@@ -152,7 +153,7 @@ def _lines():
 
 
 def _windows(lines: np.ndarray) -> np.ndarray:
-    """Return triangular weights [lines, SIZE]; what lies outside of the image counts nothing."""
+    """Return triangular weights [lines, SIZE]; parts outside the image are ignored."""
     distance = np.abs(np.arange(SIZE)[None] - lines[:, None]) / CELL
     return np.maximum(1 - distance, 0).astype(np.float32)
 

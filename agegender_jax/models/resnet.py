@@ -8,7 +8,7 @@
 | layer3, /2       | 14           | 2 x 256  | 6 x 256  | 6 x (256, 1024) |
 | layer4, /2       | 7            | 2 x 512  | 3 x 512  | 3 x (512, 2048) |
 
-Submodule names are the checkpoint format.
+Submodule names are part of the checkpoint format.
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ class ResNet(Backbone):
       blocks: blocks in each of the four layers.
       bottleneck: three-convolution blocks.
       width: channel multiplier.
-      stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1, none; for small faces, 16 times the work).
+      stem: "imagenet" (7x7/2 and pooling) or "small" (3x3/1 without pooling, for small faces; 16 times the work).
       dtype: of the convolutions; parameters, statistics and features stay float32.
       axis_name: the mapped axis over which BatchNorm is synchronised, or None.
       stochastic_depth: rate of the last block, see `layers.drop_rates`.

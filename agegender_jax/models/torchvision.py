@@ -3,15 +3,15 @@
 | ours, below params/backbone       | torchvision's               | layout           |
 |-----------------------------------|-----------------------------|------------------|
 | conv1/kernel                      | conv1.weight                | HWIO from OIHW   |
-| bn1/scale, bias                   | bn1.weight, bias            | as is            |
-| batch_stats: bn1/mean, var        | bn1.running_mean, _var      | as is            |
+| bn1/scale, bias                   | bn1.weight, bias            | unchanged        |
+| batch_stats: bn1/mean, var        | bn1.running_mean, _var      | unchanged        |
 | layer1_0/conv1/kernel             | layer1.0.conv1.weight       | HWIO from OIHW   |
 | layer2_0/downsample_conv, _bn     | layer2.0.downsample.0, .1   | as above         |
-| head/kernel, bias (`classifier`)  | fc.weight, bias             | transposed, as is |
+| head/kernel, bias (`classifier`)  | fc.weight, bias             | transposed, unchanged |
 | VGG-16: conv1_1, ..., conv5_3     | features.0, ..., .28        | as above         |
 | fc6, fc7, head                    | classifier.0, .3, .6        | transposed; fc6's inputs C, H, W to H, W, C |
 
-torchvision's VGG-16 always has 7x7 maps before fc6, which here is so at 224 pixels.
+torchvision's VGG-16 always has 7x7 maps before fc6; here this is so only at 224 pixels.
 """
 
 import re
@@ -50,7 +50,7 @@ def name_of(path: str) -> str:
 
 
 def to_ours(value: np.ndarray) -> np.ndarray:
-    """Return a weight in this library's layout: OIHW to HWIO, OI to IO, vectors as they are."""
+    """Return a weight in this library's layout: OIHW to HWIO, OI to IO, vectors unchanged."""
     return {4: lambda: value.transpose(2, 3, 1, 0), 2: lambda: value.T}.get(value.ndim, lambda: value)()
 
 

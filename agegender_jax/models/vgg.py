@@ -10,9 +10,9 @@ fine-tune for age and gender, and of which VGG-Face (Parkhi et al. 2015) is a se
 | 5     | 512, 512, 512                    | 7                           |
 
 Then fc6 and fc7 of 4096 units, each with ReLU and dropout 0.5. Odd maps are pooled in ceil mode, as in Caffe: at 200
-pixels 25, 13, 7, where PyTorch's floor mode has 25, 12, 6. At 224 the two agree. The published nets start from
-ImageNet; from scratch this one starts as He et al. 2015, with biases 0. fc6 reads its map in the order H, W, C, and its
-size depends on the image's.
+pixels 25, 13, 7, where PyTorch's floor mode has 25, 12, 6. At 224 the two agree. The published nets start from ImageNet
+weights; from scratch, this one starts from the initialisation of He et al. 2015 with biases of 0. fc6 reads its map in
+the order H, W, C, and its size depends on the image size.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ class VGG(Backbone):
 
     Attributes:
       width: channel multiplier.
-      dtype: of the layers; parameters and features stay float32.
+      dtype: dtype of the layers; parameters and features stay float32.
     """
 
     width: float = 1.0

@@ -1,1 +1,1 @@
-"""From photos to aligned chips of faces: finding pictures, detection, alignment, warnings about a face."""
+"""From photos to aligned chips of faces: detection, alignment, and warnings about a face."""

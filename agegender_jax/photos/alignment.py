@@ -1,6 +1,6 @@
-"""Aligned chips: a similarity moves five landmarks of a face to their positions in the chip.
+"""Aligned chips: a similarity transform maps five landmarks of a face to their positions in the chip.
 
-Training and photos use the same chips.
+Training and prediction use the same chips.
 """
 
 import dataclasses
@@ -62,13 +62,13 @@ def align(
 ) -> Alignment:
     """Return the alignment of a face: the similarity of its landmarks to TEMPLATE.
 
-    Landmarks of a tilted face lean towards upright, and they are precise to a few pixels only. So the face is turned
-    upright and scaled by the landmarks so far, and detected again, twice.
+    Detected landmarks of a tilted face are biased towards upright, and they are accurate only to a few pixels. The face
+    is therefore rotated and scaled by the landmarks so far and detected again, twice.
 
     Args:
       image: uint8 RGB [H, W, 3].
       detection: of a face in it.
-      steps: as STEPS; () for the landmarks of the detection.
+      steps: as STEPS; () to use the landmarks of the detection.
     """
     landmarks = detection.landmarks
     matrix = similarity(landmarks, TEMPLATE)
@@ -84,7 +84,7 @@ def align(
 def chip(image: np.ndarray, alignment: Alignment, size: int = CHIP_SIZE) -> np.ndarray:
     """Return uint8 RGB [size, size, 3], the aligned face; pixels outside the picture repeat its edge.
 
-    Each pixel is the mean of at least as many pixels of the picture as it covers.
+    Each pixel is the mean of at least all pixels of the picture that it covers.
     """
     factor = int(np.clip(np.ceil(alignment.side / size), 1, _LARGEST))
     warped = warp(image, alignment.matrix * (size * factor), size * factor)
@@ -96,10 +96,10 @@ def chip(image: np.ndarray, alignment: Alignment, size: int = CHIP_SIZE) -> np.n
 
 
 def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return float64 [2, 3], the rotation, scale and shift that move points [N, 2] next to target [N, 2].
+    """Return float64 [2, 3], the rotation, scale and shift that best map points [N, 2] to target [N, 2].
 
-    The least squares of the distances; without reflection (Umeyama 1991, doi 10.1109/34.88573). Points that all
-    coincide give a scale of 0.
+    This is the least-squares solution without reflection (Umeyama 1991, doi 10.1109/34.88573). Points that all coincide
+    give a scale of 0.
     """
     mean, target_mean = points.mean(0), target.mean(0)
     (x, y), (u, v) = (points - mean).T, (target - target_mean).T
@@ -110,7 +110,7 @@ def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _detect_again(image: np.ndarray, matrix: np.ndarray, size: int, side: int, mirrored: bool) -> np.ndarray | None:
-    """Return the landmarks [5, 2] in the picture of the face in the middle of a crop; None where there is none."""
+    """Return the landmarks [5, 2], in the picture, of the face in the middle of a crop; None if there is none."""
     to_crop = matrix * side
     to_crop[:, 2] += (size - side) / 2
     if mirrored:
@@ -129,8 +129,8 @@ def warp(
 ) -> np.ndarray:
     """Return [size, size, 3] by bilinear interpolation; `matrix` maps pixels of the picture to pixels of the result.
 
-    Pixels outside the picture have `border_colour`, or repeat its edge if that is None. Of a picture longer than
-    _LONGEST only every second pixel is used, or fewer.
+    Pixels outside the picture have `border_colour`, or repeat its edge if that is None. If the picture is longer than
+    _LONGEST, only every second pixel is used, or fewer.
     """
     import cv2
 

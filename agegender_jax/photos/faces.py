@@ -21,7 +21,7 @@ class Chip:
 
     Attributes:
       box: x, y, width, height in pixels of the picture.
-      score: of the detector; None without one.
+      score: detection score; None without a detector.
       landmarks: float64 [5, 2] in pixels of the picture, see `detector.Detection`; None without a detector.
       flags: see `photos.flags`.
       sized: size -> uint8 RGB [size, size, 3].
@@ -49,8 +49,8 @@ def find(
       image: uint8 RGB [H, W, 3].
       sizes: sides of the nets' inputs in pixels.
       kind: "yunet", or "none" for a picture that is a chip.
-      score: least score of a face.
-      boxes: of the faces, x, y, width and height, in this order; nothing is detected but the landmarks in them.
+      score: minimum score of a face.
+      boxes: x, y, width and height of the faces, in order; only the landmarks in them are detected.
       chip_size: side of the aligned chip, which is then resized as in training.
     """
     sizes = sorted(set(sizes))

@@ -14,7 +14,7 @@ _GRID = 24  # points a side
 
 
 def flags(chip: np.ndarray, shape: tuple[int, ...], alignment: Alignment | None) -> list[str]:
-    """Return the names of the problems that may make a chip's prediction worse.
+    """Return the names of problems that may make the prediction for a chip worse.
 
     Args:
       chip: uint8 RGB [S, S, 3].

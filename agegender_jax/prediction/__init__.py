@@ -1,1 +1,1 @@
-"""Predictions for photos: trained nets on aligned faces, with calibrated ages, genders and uncertainty."""
+"""Predictions for photos by trained nets on aligned faces, with calibrated ages, genders and uncertainty."""

@@ -25,12 +25,12 @@ class Answerer:
     """Turn probabilities into predictions.
 
     Args:
-      calibration: of the nets; None where none was fitted: intervals then hold `coverage` of the probability, nothing
+      calibration: of the nets; None if none was fitted. Intervals then contain `coverage` of the probability, nothing
         is unsure, and `over` decides nothing.
       coverage, over, max_error: see `Predictor`.
 
     Raises:
-      ConfigError: impossible values, or ages that the nets' labels do not distinguish.
+      ConfigError: values are impossible, or the labels of the nets do not distinguish these ages.
     """
 
     def __init__(self, calibration: Calibration | None, coverage: float, ages: tuple[int, ...], max_error: float):
@@ -56,7 +56,7 @@ class Answerer:
 
         Args:
           probs: of all these chips, numpy.
-          size: of the chips in `Chip.sized` that are compared with the range of val.
+          size: size of the chips in `Chip.sized` that are compared with the range on val.
         """
         faces = self._faces([(picture.name, chip) for picture, chips in pictures for chip in chips], probs, size)
         for picture, chips in pictures:
@@ -66,7 +66,7 @@ class Answerer:
         """Yield the prediction for each chip.
 
         Args:
-          chips: with the names of their pictures.
+          chips: chips with the names of their pictures.
         """
         age = np.asarray(probs.age, np.float64)
         merged = intervals.merge_open(age, self.open_from)
@@ -115,7 +115,7 @@ class Answerer:
         return f"{10 * group}+" if group == self.open_from else AGE_BUCKETS[group]
 
     def _unusual(self, chips: np.ndarray) -> np.ndarray:
-        """Return bool [N], whether brightness or contrast are outside of the range of nearly all chips of val."""
+        """Return bool [N], whether brightness or contrast is outside the range of nearly all chips of val."""
         ranges = self.calibration.image if self.calibration else None
         if ranges is None:
             return np.zeros(len(chips), bool)

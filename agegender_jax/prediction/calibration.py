@@ -1,4 +1,4 @@
-"""Thresholds for the uncertainty of nets, fitted on val, as JSON in calibration.json and in the cards of weights."""
+"""Thresholds for the uncertainty of nets, fitted on val, as JSON in answers.json and in the cards of weights."""
 
 import dataclasses
 from typing import Any
@@ -19,18 +19,18 @@ _OUTER = 0.1, 99.9  # percentiles of brightness and contrast
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Thresholds of the nets of an ensemble, or of one net.
+    """Thresholds of an ensemble of nets, or of one net.
 
     Attributes:
       n: examples of val.
       open_from: first bucket of an open last group of ages, such as "more than 70"; None for single buckets.
-      bucket_years: [A], the age in years that stands for each bucket.
-      rests: of the interval for each of `intervals.COVERAGES`, see `intervals.quantiles`.
-      unsure: {"threshold", "accuracy", "share", "promised"}; the least confidence of gender that is not unsure
-        (NEVER if all are), the share of val that has it, and accuracy there.
-      child: {"below", "gender_accuracy", "n"} of val below that age.
+      bucket_years: [A], the age in years that represents each bucket.
+      rests: threshold of the interval for each of `intervals.COVERAGES`, see `intervals.quantiles`.
+      unsure: {"threshold", "accuracy", "share", "promised"}; the lowest confidence of a gender that is not unsure
+        (NEVER if all are unsure), the share of val that reaches it, and the accuracy there.
+      child: {"below", "gender_accuracy", "n"} on val below that age.
       over: see `over.thresholds`.
-      image: {"brightness", "contrast"}: [low, high] of nearly all chips of val; None where they are not known.
+      image: {"brightness", "contrast"}: [low, high] of nearly all chips of val; None if unknown.
     """
 
     n: int
@@ -43,7 +43,7 @@ class Calibration:
     image: dict[str, list[float]] | None = None
 
     def rest(self, coverage: float) -> float | None:
-        """Return that of the least of `intervals.COVERAGES` that is at least `coverage`."""
+        """Return the threshold for the smallest of `intervals.COVERAGES` that is at least `coverage`."""
         return next(
             (rest for c, rest in zip(intervals.COVERAGES, self.rests, strict=True) if c >= coverage - 1e-9), None
         )
@@ -53,7 +53,7 @@ def parse(fields: Any) -> Calibration:
     """Return the Calibration of a JSON value.
 
     Raises:
-      ValueError, TypeError, KeyError: fields are absent, or have impossible values.
+      ValueError, TypeError, KeyError: fields are missing or have impossible values.
     """
     parsed = Calibration(**fields)
     open_from, image = parsed.open_from, parsed.image
@@ -82,7 +82,7 @@ def fit(
     """Return the fields of a Calibration; None for fewer than ENOUGH examples.
 
     Args:
-      probs: of the N examples of val, temperatures applied.
+      probs: of the N examples of val, after temperatures.
       age: int [N, 2]; gender: int [N]; age_years: int [N], -1 where unknown.
       bucket_years: mean ages in train, see `metrics.bucket_years`; None for the middles of the groups.
       images: uint8 [N, S, S, 3] or None.
@@ -108,7 +108,7 @@ def fit(
 
 
 def open_group(age: np.ndarray) -> int | None:
-    """Return the first bucket of a last group of several buckets; None if there is none.
+    """Return the first bucket of an open last group of several buckets; None if there is none.
 
     Args:
       age: int [N, 2], first and last bucket.
@@ -130,7 +130,7 @@ def brightness_and_contrast(chips: np.ndarray) -> np.ndarray:
 
 
 def image_ranges(chips: np.ndarray) -> dict[str, list[float]]:
-    """Return the ranges that hold 99.8 % of chips, uint8 [N, S, S, 3]."""
+    """Return the ranges that contain 99.8 % of chips, uint8 [N, S, S, 3]."""
     parts = [brightness_and_contrast(chips[i : i + 256]) for i in range(0, len(chips), 256)]
     low, high = np.percentile(np.concatenate(parts), _OUTER, axis=0)
     return {

@@ -15,23 +15,24 @@ class Face:
 
     Attributes:
       age: years.
-      age_interval: the lowest and the highest age in years of a set of neighbouring age groups. Where `calibrated`, it
-        holds the true group in at least `coverage` of all faces like those of val.
+      age_interval: the lowest and the highest age in years of a set of adjacent age groups. If `calibrated`, it
+        contains the true group for at least `coverage` of all faces like those of val.
       coverage: 0 to 1.
       age_bucket: the most probable group, such as "30-39".
       age_probs: probability of each bucket of ten years, 0-9 first.
       gender: "male" or "female".
       p_female: 0 to 1.
       box: x, y, width and height in pixels of the upright picture.
-      score: of the detector, 0 to 1; None without one.
+      score: detection score, 0 to 1; None without a detector.
       landmarks: x and y of the eyes, the nose and the mouth's corners, those on the picture's left first; None without
         a detector.
       flags: warnings, see docs/predict.md.
-      status: "ok", or "unsure" where the probability of the gender is below that of `calibration.CONFIDENT` accuracy.
+      status: "ok", or "unsure" if the probability of the gender is below the one that gives an accuracy of
+        `calibration.CONFIDENT`.
       over: {years: {"p": probability, "decision": "yes", "no" or "unsure"}}.
       calibrated: whether thresholds fitted on val were available.
       picture: name of the picture.
-      sized: side -> uint8 RGB [side, side, 3], the input of the nets with that side.
+      sized: side -> uint8 RGB [side, side, 3], the input of the nets of that size.
     """
 
     age: float
@@ -53,7 +54,7 @@ class Face:
 
     @property
     def chip(self) -> np.ndarray:
-        """The input of the net with the largest one, uint8 RGB [S, S, 3]."""
+        """The largest input of the nets, uint8 RGB [S, S, 3]."""
         return self.sized[max(self.sized)]
 
     @property
@@ -69,10 +70,10 @@ class Picture:
     Attributes:
       name: of the file.
       status: "ok", "no_face" or "unreadable".
-      reason: why it is unreadable; "" elsewhere.
+      reason: why it is unreadable; otherwise "".
       faces: from left to right.
-      preview: uint8 RGB with a longest side of at most `previews`, where previews were requested; else None.
-      scale: of the preview's pixels to the picture's.
+      preview: uint8 RGB with a longest side of at most `previews` if previews were requested; otherwise None.
+      scale: factor from pixels of the picture to pixels of the preview.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Conformal sets of neighbouring age groups, which hold the true one at least as often as they say.
+"""Conformal sets of adjacent age groups, which contain the true group at least as often as stated.
 
 Split conformal prediction (Vovk, Gammerman, Shafer 2005) on sets that grow from the most probable group to the more
 probable neighbour (Romano, Sesia, Candès 2020, arXiv 2006.02544, without their randomisation).
@@ -20,10 +20,10 @@ def merge_open(probs: np.ndarray, open_from: int | None) -> np.ndarray:
 
 
 def quantiles(probs: np.ndarray, age: np.ndarray) -> list[float | None]:
-    """Return for each of COVERAGES the least probability outside of a set, None where N is too small to know.
+    """Return for each of COVERAGES the threshold of the probability outside a set; None if N is too small.
 
     Args:
-      probs: float [N, K]; age: int [N, 2], first and last group that count as right.
+      probs: float [N, K]; age: int [N, 2], first and last group that count as correct.
     """
     arguments.check(probs=(probs, "float N K"), age=(age, "int N 2"))
     scores = -np.sort(-_scores(probs, age))
@@ -36,7 +36,7 @@ def intervals(probs: np.ndarray, rest: float | None) -> np.ndarray:
 
     Args:
       probs: float [N, K].
-      rest: of `quantiles`: sets grow while at least this probability is left outside; None for all groups.
+      rest: as from `quantiles`: sets grow while at least this probability is outside; None for all groups.
     """
     arguments.check(probs=(probs, "float N K"))
     if rest is None:
@@ -51,14 +51,14 @@ def intervals(probs: np.ndarray, rest: float | None) -> np.ndarray:
 
 
 def smallest(probs: np.ndarray, coverage: float) -> np.ndarray:
-    """Return the smallest of these sets that hold at least `coverage` of the probability, int [N, 2]."""
+    """Return the smallest of these sets that contain at least `coverage` of the probability, int [N, 2]."""
     bounds = intervals(probs, 1 - coverage)
     short = _outside(probs, bounds) > (1 - coverage) * (1 + 1e-6)
     return np.where(short[:, None], _grow(probs, bounds), bounds)
 
 
 def _scores(probs: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Return float [N], the probability outside of the first set of each row that holds a right group."""
+    """Return float [N], the probability outside the first set of each row that contains a correct group."""
     first = probs.argmax(-1)
     bounds = np.stack([first, first], -1)
     score = np.where(_holds(bounds, age), _outside(probs, bounds), np.nan)
@@ -73,14 +73,14 @@ def _holds(bounds: np.ndarray, age: np.ndarray) -> np.ndarray:
 
 
 def _outside(probs: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Return the probability outside of sets, float64 [N]; summed there, since 1 minus the inside would lose it."""
+    """Return the probability outside sets, float64 [N], as a sum; 1 minus the inside would lose precision."""
     group = np.arange(probs.shape[1])
     outside = (group < bounds[:, :1]) | (group > bounds[:, 1:])
     return np.where(outside, np.asarray(probs, np.float64), 0).sum(-1)
 
 
 def _grow(probs: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Return the sets with their more probable neighbour; sets of all groups stay."""
+    """Return the sets extended by their more probable neighbour; sets of all groups are unchanged."""
     padded = np.pad(np.asarray(probs, np.float64), ((0, 0), (1, 1)), constant_values=-1)
     rows = np.arange(len(probs))
     below, above = padded[rows, bounds[:, 0]], padded[rows, bounds[:, 1] + 2]

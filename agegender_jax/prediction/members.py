@@ -1,4 +1,4 @@
-"""The nets of a predictor: from the folders of runs, or from weights of the package."""
+"""The nets of a predictor, from folders of runs or from shipped weights."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ class Member:
       model, variables: the Flax module and its weights.
       config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}}, plain dicts.
       temperatures: of age and gender.
-      digest: SHA-256 of the checkpoint or of the file of weights.
+      digest: SHA-256 of the checkpoint or of the weights file.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Member:
 def from_runs(
     workdirs: Sequence[str | Path], checkpoint: str | int = "best"
 ) -> tuple[list[Member], dict[str, Any] | None]:
-    """Return the nets of runs, and their ensemble's calibration: the first run's, where it is for these checkpoints.
+    """Return the nets of runs, and their ensemble's calibration, from the first run if it is for these checkpoints.
 
     Raises:
       CheckpointError: a run has no usable checkpoint.
-      ConfigError: a run is named twice, or a net whose age head is fed the true gender predicts nothing.
+      ConfigError: a run is named twice, or a net is a control, which cannot predict.
     """
     members = []
     folders = [files.expand(workdir, str(workdir)) for workdir in workdirs]
@@ -88,8 +88,8 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     """Return the nets of shipped weights, their ensemble's calibration, and their cards.
 
     Raises:
-      ConfigError: there are no weights of that name, or they are of a control.
-      CheckpointError: a file's SHA-256 is not its card's.
+      ConfigError: there are no weights of that name, or they belong to a control.
+      CheckpointError: the SHA-256 of a file is not that in its card.
     """
     card = weights.card(name, folder)
     cards = [card] if card.members is None else [weights.card(member, folder) for member in card.members]
@@ -103,12 +103,12 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
 
 
 def origin(name: str, weights_dir: str | Path | None) -> str:
-    """Return what results call weights: their name, with the path of their folder before it if one was named."""
+    """Return the name of weights in results: their name, preceded by the path of their folder if one was named."""
     return str(files.expand(weights_dir, "weights_dir").resolve() / name) if weights_dir else name
 
 
 def mean_probs(members: Sequence[Member], images: dict[int, np.ndarray]) -> Probs:
-    """Return the average of the members' probabilities, temperatures applied; it may not be computed yet.
+    """Return the average of the members' probabilities, after temperatures; it may still be being computed.
 
     Args:
       images: side -> uint8 RGB [B, side, side, 3], for each member.
@@ -140,7 +140,7 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
     """Return the Calibration of a JSON value; None for None.
 
     Raises:
-      CheckpointError: the fields are of another version, or have impossible values.
+      CheckpointError: the fields are from another version or have impossible values.
     """
     try:
         return None if fields is None else calibration.parse(fields)
@@ -151,7 +151,7 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
 
 
 def ensemble_key(workdirs: Sequence[str | Path]) -> str:
-    """Return the name of an ensemble of runs in answers.json of its first: names of the folders, in order."""
+    """Return the name of an ensemble in answers.json of its first run: the names of the folders, in order."""
     return "+".join(files.expand(workdir, str(workdir)).resolve().name for workdir in workdirs)
 
 
@@ -161,7 +161,7 @@ def _check_no_control(model: Any, where: str) -> None:
 
 
 def _temperatures(stored: dict[str, Any], path: Path) -> tuple[float, float]:
-    """Return those of age and gender in calibration.json, 1 where there are none."""
+    """Return the temperatures of age and gender in calibration.json, or 1 if there are none."""
     try:
         age, gender = (float(stored.get(f"{head}_temperature", 1.0)) for head in ("age", "gender"))
         if all(cards.TEMPERATURES[0] <= value <= cards.TEMPERATURES[1] for value in (age, gender)):

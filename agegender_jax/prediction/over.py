@@ -1,8 +1,9 @@
 """Decisions whether a person is at least N years old, with a bound on the share of wrong ones.
 
-Of those below N at most `max_error` get a yes, and of those of N or above at most `max_error` get a no: the threshold
-on either side is a conformal quantile over val (Vovk 2012, arXiv 1209.2673, one a class). Where labels are groups that
-hold both sides of N, the whole group counts on both sides, so that the bounds hold whatever the ages in it are.
+At most a share `max_error` of people below N get a yes, and at most a share `max_error` of people aged N or above get a
+no: the threshold on either side is a class-conditional conformal quantile on val (Vovk 2012, arXiv 1209.2673). If a
+label is a group that includes ages on both sides of N, the whole group counts on both sides, so that the bounds hold
+whatever the ages in it are.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ AGES = tuple(range(1, 100))
 
 
 def probability(probs: np.ndarray, years: int) -> np.ndarray:
-    """Return float64 [N], the probability of an age of `years` or above; ages are even inside a bucket of ten.
+    """Return float64 [N], the probability of an age of `years` or above, with ages uniform inside each bucket.
 
     Args:
       probs: float [N, A], of buckets of ten years.
@@ -28,10 +29,11 @@ def probability(probs: np.ndarray, years: int) -> np.ndarray:
 
 
 def thresholds(probs: np.ndarray, age: np.ndarray, age_years: np.ndarray) -> dict[str, list[list[float | None]]]:
-    """Return {"yes": [[threshold of each of ERRORS] of each of AGES], "no": likewise}; None where N is too small.
+    """Return {"yes": [[threshold for each of ERRORS] for each of AGES], "no": likewise}; None where N is too small.
 
     Args:
-      probs: float [N, A]; age: int [N, 2], first and last bucket; age_years: int [N], -1 where only these are known.
+      probs: float [N, A]; age: int [N, 2], first and last bucket; age_years: int [N], -1 where only the buckets are
+        known.
     """
     youngest = np.where(age_years >= 0, age_years, 10 * age[:, 0])
     last = np.where(age[:, 1] == NUM_AGE_BUCKETS - 1, 1000, 10 * age[:, 1] + 9)
@@ -46,7 +48,7 @@ def thresholds(probs: np.ndarray, age: np.ndarray, age_years: np.ndarray) -> dic
 
 
 def decide(p: float, yes: float | None, no: float | None) -> str:
-    """Return yes above the threshold of yes, no below that of no, else unsure; None is never passed."""
+    """Return yes above the threshold for yes, no below that for no, else unsure; None is never reached."""
     is_yes, is_no = yes is not None and p > yes, no is not None and p < no
     if is_yes and is_no:  # between well separated sides
         return YES if p >= 0.5 else NO

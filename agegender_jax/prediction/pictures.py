@@ -14,7 +14,7 @@ Readable = str | Path | bytes | Image.Image | np.ndarray | Callable[[], bytes]
 
 
 class Unusable(Exception):
-    """A picture that cannot be used; the text is the reason in a few words."""
+    """The picture cannot be used; the text states the reason in a few words."""
 
 
 def is_one(source: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The predictor of photos: it finds the faces and predicts their age and gender."""
+"""The predictor for photos, which finds the faces and predicts their age and gender."""
 
 import collections
 import dataclasses
@@ -33,26 +33,26 @@ _WAITING = 16  # pictures without enough faces for a batch, after which a partia
 class Predictor:
     """Find the faces of photos and predict their age and gender.
 
-    `Predictor()` uses the weights of this package, `Predictor("runs/ran", "runs/resnet")` the nets of runs; several
-    form an ensemble. Faces that are ready before a batch is full wait for it, for a few pictures at most; batches
-    are padded, so that one program is compiled.
+    `Predictor()` uses the shipped weights, `Predictor("runs/ran", "runs/resnet")` the nets of runs; several nets form
+    an ensemble. Faces wait until a batch is full, but for a few pictures at most; batches are padded, so that only one
+    program is compiled.
 
     Args:
       runs: folders of runs.
-      weights: name of weights of this package, where no run is named; "default" if None.
+      weights: name of shipped weights, if no run is named; "default" if None.
       weights_dir: another folder of weights.
       checkpoint: of runs: "best", "latest" or a step.
       detector: "yunet", or "none" for pictures of one face each, cropped like those of training.
-      score: least score of a face, above 0, at most 1.
-      coverage: of the age interval, 0.5 to 0.99.
+      score: minimum score of a face, above 0 and at most 1.
+      coverage: share of age intervals that contain the age, 0.5 to 0.99.
       over: ages in years for `Face.over`.
       max_error: largest share of wrong decisions in `Face.over`, 0.001 to 0.5, see `prediction.over`.
-      batch_size: faces that are computed together.
-      views: of each face, whose probabilities are averaged, see `data.views`; None for those of each net's config, with
-        which its calibration was fitted.
+      batch_size: faces per batch.
+      views: views of each face to average over, see `data.views`; None for those of each net's config, with which its
+        calibration was fitted.
 
     Raises:
-      ConfigError, CheckpointError: bad arguments, or nets that cannot be loaded.
+      ConfigError, CheckpointError: an argument is wrong, or a net cannot be loaded.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class Predictor:
           source: a path, the bytes of a file, a Pillow image, uint8 RGB pixels [H, W, 3], or an iterable of these.
 
         Raises:
-          DataError: a single picture cannot be read. In an iterable it gives a warning; `pictures` gives the reasons.
+          DataError: a single picture cannot be read. In an iterable this gives only a warning; `pictures` gives the
+            reasons.
         """
         if not pictures.is_one(source):
             return self._faces(source)
@@ -110,7 +111,7 @@ class Predictor:
         return list(picture.faces)
 
     def pictures(self, sources: Iterable[Any], previews: int = 0) -> Iterator[Picture]:
-        """Yield a Picture for each source, in order; none of them raises an error.
+        """Yield a Picture for each source, in order; a bad source does not raise an error.
 
         Args:
           sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes.
@@ -144,7 +145,7 @@ class Predictor:
             yield from picture.faces
 
     def _compute(self, sized: dict[int, np.ndarray]) -> list[Probs]:
-        """Return the probabilities of padded batches, at most two of which are computed at a time."""
+        """Return the probabilities of padded batches, of which at most two are computed at a time."""
         batches: list[Probs] = []
         for start in range(0, len(sized[self.sizes[0]]), self.batch_size):
             images = {
@@ -171,7 +172,7 @@ class Predictor:
         return Picture(name, OK if chips else NO_FACE, "", (), preview, scale), chips
 
     def _groups(self, looked: Iterable[Looked]) -> Iterator[list[Looked]]:
-        """Yield pictures in groups that have a batch of faces, or none."""
+        """Yield pictures in groups that have a full batch of faces, or no faces."""
         waiting: list[Looked] = []
         for picture, chips in looked:
             waiting.append((picture, chips))
@@ -183,7 +184,7 @@ class Predictor:
             yield waiting
 
     def _start(self, group: list[Looked]) -> list[Probs]:
-        """Return the probabilities of the group's faces, which may not be computed yet."""
+        """Return the probabilities of the group's faces, which may still be being computed."""
         chips = [chip for _, chips in group for chip in chips]
         return (
             self._compute({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})

@@ -1,1 +1,1 @@
-"""Systems that are solved in closed form or by scikit-learn, on the host in float64: arrays in, arrays out."""
+"""Systems fitted in closed form or by scikit-learn, on the host in float64, as functions of arrays."""

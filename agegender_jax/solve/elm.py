@@ -1,8 +1,8 @@
 """The closed form of an extreme learning machine and of ridge regression (Huang et al. 2012):
 
-    beta = (I / C + H^T H)^-1 H^T T,    T one-hot in {-1, 1}, a group of ages 1 in each of its buckets.
+    beta = (I / C + H^T H)^-1 H^T T,    T one-hot in {-1, 1}; a group of ages is 1 in each of its buckets.
 
-H^T H and H^T T are summed batch by batch in float64, so memory grows with the units and not with the examples. One
+H^T H and H^T T are summed batch by batch in float64, so memory grows with the number of units, not of examples. One
 eigendecomposition H^T H = V diag(w) V^T gives beta for every C: V ((V^T H^T T) / (w + 1/C)).
 """
 
@@ -54,7 +54,7 @@ def one_hot(age: np.ndarray, gender: np.ndarray, num_age_classes: int) -> np.nda
 
 
 def standardisation(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation [F] over all batches [B, F], the deviation at least FLOOR of the largest."""
+    """Return mean and standard deviation [F] over all batches [B, F], the latter at least FLOOR times the largest."""
     count, total, squares = 0, np.zeros(()), np.zeros(())
     shift: Any = None
     for batch in features:
@@ -71,7 +71,7 @@ def standardisation(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndar
 
 
 def random_layer(key: int, units: int, mean: np.ndarray, deviation: np.ndarray, spread: float):
-    """Return kernel [F, L] and bias [L] of sigmoid((x - mean) / deviation W + b) as one layer of x.
+    """Return kernel [F, L] and bias [L] of sigmoid((x - mean) / deviation W + b), written as one layer of x.
 
     W is uniform in (-1, 1) times spread / sqrt(F), b in (-1, 1). Unscaled weights saturate every sigmoid.
     """
@@ -83,14 +83,14 @@ def random_layer(key: int, units: int, mean: np.ndarray, deviation: np.ndarray, 
 
 
 def select(sums: Sums, hidden: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Return beta [L, 2 + A], each head with the C and the factor of the least cross-entropy on held-out examples.
+    """Return beta [L, 2 + A], each head with the C and the factor that minimise the cross-entropy on held-out examples.
 
     Args:
       hidden: H [N, L] of the held-out examples.
       right: `one_hot` of their labels.
 
     Returns:
-      beta, multiplied by the factors, and log2_c_age, factor_age, val_loss_age and the same of the gender.
+      beta, multiplied by the factors, and log2_c_age, factor_age, val_loss_age and the same for gender.
     """
     solver = Solver(sums)
     report: dict[str, float] = {}

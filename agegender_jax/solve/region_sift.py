@@ -27,17 +27,17 @@ def fit(
 ) -> dict[str, Any]:
     """Return the parameters of `models.region_sift.RegionSift`.
 
-    PCA, LDA and SVMs see the train split alone; factors from scores to logits are fitted on val.
+    PCA, LDA and SVMs see only the train split; factors from scores to logits are fitted on val.
 
     Args:
       train, val: descriptors [N, D].
       targets: "train" and "val" -> (age buckets int [N, 2], gender int [N]).
       classifier: see `models.region_sift`.
       note: receives a line for each fit.
-      check: called before each fit of some seconds; raises to stop.
+      check: called before each fit that takes seconds; raises to stop.
 
     Raises:
-      DataError: fewer images than classes.
+      DataError: there are fewer images than classes.
     """
     age, gender = targets["train"]
     bucket = np.minimum(age[:, 0], OLDEST)
@@ -84,7 +84,7 @@ def _pca(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def _is_enough(classes: np.ndarray) -> bool:
-    """Return whether there are examples for linear discriminants, or one class alone, which needs none."""
+    """Return whether there are enough examples for linear discriminants, or only one class, which needs none."""
     return len(classes) > 0 and (len(np.unique(classes)) == 1 or len(classes) > len(np.unique(classes)))
 
 
@@ -117,7 +117,7 @@ def _lda_scores(x: np.ndarray, classes: np.ndarray, count: int) -> dict[str, np.
 def _lda_and_machine(x, x_val, classes, kind: str, chosen: np.ndarray, count: int, check):
     """Return the layers lda_<kind> and age_svm_<kind>, fitted on the chosen examples, and the scores of val.
 
-    Where the chosen examples are too few, all are taken.
+    If there are too few chosen examples, all are used.
     """
     chosen = chosen if _is_enough(classes[chosen]) else np.ones(len(x), bool)
     kernel, bias = np.zeros((x.shape[1], DISCRIMINANTS)), np.zeros(DISCRIMINANTS)

@@ -1,4 +1,4 @@
-"""Scores to logits: a factor, and for two classes an offset, that fit the probabilities of held-out examples."""
+"""Turn scores into logits: fit a factor, and for two classes an offset, on held-out examples."""
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
@@ -7,11 +7,11 @@ FACTORS = (-12.0, 12.0)  # logarithms
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the mean of -log of the summed probability of the right classes.
+    """Return the mean of -log of the summed probability of the correct classes.
 
     Args:
       logits: [N, K].
-      targets: [N, K], 1 for each class that counts as right.
+      targets: [N, K], 1 for each class that counts as correct.
     """
     shifted = logits - logits.max(1, keepdims=True)
     total = np.exp(shifted).sum(1)
@@ -30,7 +30,7 @@ def factor(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
 
 
 def line(scores: np.ndarray, gender: np.ndarray) -> tuple[float, float]:
-    """Return (a, c) of the logit a * score + c of class 1: [N], int [N]. As Platt 1999, without smoothed targets."""
+    """Return (a, c) of the logit a * score + c of class 1: [N], int [N]. As in Platt 1999, without smoothed targets."""
     targets = np.eye(2)[gender]
 
     def loss(x: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Generate synthetic faces with known age, gender and race, as in configs/quickstart.py.
 
 Labels are sampled first, then traits (traits.py). The face is drawn (parts.py, details.py) and photographed: pose,
-light, background, colour cast and noise. Only NumPy and Pillow are used, and the result is the same on every machine.
+light, background, colour cast and noise. It uses only NumPy and Pillow, and the result is the same on every machine.
 """
 
 import math
@@ -37,12 +37,11 @@ def draw_face(
     """Draw one face.
 
     Returns:
-      The picture, uint8 [size, size, 3], and the regions visible in it: name -> bool
-      [size, size]. Always "head", "eyes", "nose" and "mouth"; if visible "hair", "brows", "beard",
-      "wrinkles", "spots", "ears", "neck", "glasses" (the frames), "earrings", "bow". Eyes, nose,
-      mouth, brows, beard, wrinkles and spots are the head's own and take nothing from "head". Others overlap
-      only where both are visible: at soft edges, through thin hair or stubble, and where nose, wrinkles and spots
-      shade the same skin.
+      The picture, uint8 [size, size, 3], and the regions visible in it: name -> bool [size, size]. These are always
+      "head", "eyes", "nose" and "mouth"; if visible also "hair", "brows", "beard", "wrinkles", "spots", "ears", "neck",
+      "glasses" (the frames), "earrings" and "bow". Eyes, nose, mouth, brows, beard, wrinkles and spots are also part of
+      "head". Other regions overlap only where both are visible: at soft edges, through thin hair or stubble, and where
+      nose, wrinkles and spots shade the same skin.
     """
     f = sample_traits(rng, age_years, gender, race)
     chance = Chance(rng, age_years)
@@ -81,7 +80,7 @@ def write_faces(
 ) -> list[pathlib.Path]:
     """Write `num` JPEGs with UTKFace names to `folder`; face i depends only on (seed, i, size).
 
-    `masks` gives the regions of a file from its name, for seeds below 10**8.
+    `masks` returns the regions of a file from its name, for seeds below 10**8.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,18 +95,18 @@ def write_faces(
 
 
 def masks(name: str, size: int = 96) -> dict[str, np.ndarray]:
-    """Return the regions of a file of `write_faces`, which is generated again from its name.
+    """Return the regions of a file written by `write_faces`, by generating it again from its name.
 
     Args:
-      name: the file's name without its folder. It holds the last 8 digits of the seed: files written with a
-        seed of 10**8 or more have lost the others, and are refused unless the labels fit by chance.
-      size: side in pixels of the file; another size is another face.
+      name: the file's name without its folder. It contains the last 8 digits of the seed; files written with a seed of
+        10**8 or more are therefore refused, unless the labels fit by chance.
+      size: side of the file in pixels; another size gives another face.
 
     Returns:
       Region -> bool [size, size], as from `draw_face`.
 
     Raises:
-      ValueError: the name is not one that `write_faces` gives, or its labels are not those of its face.
+      ValueError: the name is not one from `write_faces`, or its labels are not those of the face.
     """
     numbers = _NAME.fullmatch(name)
     if numbers is None:

@@ -1,7 +1,7 @@
 """Draw the parts of a face as antialiased shapes on a pixel grid.
 
-Face coordinates: u to the right, v down, the origin in the middle of the head, crown at v = -1 and chin at
-v = 1. Pixels see only + - * / and square roots, which IEEE 754 rounds alike on every machine.
+Face coordinates: u to the right, v down, the origin in the middle of the head, crown at v = -1 and chin at v = 1.
+Pixels are computed with + - * / and square roots only, which IEEE 754 rounds alike on every machine.
 """
 
 import numpy as np
@@ -44,8 +44,8 @@ class Canvas:
           cover: share of each pixel that is painted, 0..1, [S, S].
           colour: [3] or [3, S, S].
           region: its name.
-          hides: whether it takes pixels from the regions below.
-          part_of: the region to which it belongs; it hides the others only.
+          hides: whether it hides the regions below.
+          part_of: the region to which it belongs, which it does not hide.
         """
         if not isinstance(colour, np.ndarray):
             colour = np.asarray(colour, np.float32)[:, None, None]

@@ -14,7 +14,7 @@ PEOPLE = ((8, 0), (34, 1), (71, 0))  # age in years and gender of each, as in la
 def draw_photo(
     width: int = 960, height: int = 320, people: Sequence[tuple[int, int]] = PEOPLE, seed: int = 1
 ) -> np.ndarray:
-    """Return uint8 RGB [height, width, 3]: faces side by side before a blurred background.
+    """Return uint8 RGB [height, width, 3]: faces side by side in front of a blurred background.
 
     Args:
       people: age in years and gender of each face, from left to right.
@@ -33,5 +33,5 @@ def draw_photo(
 
 
 def write_photo(path: str | pathlib.Path, seed: int = 1) -> None:
-    """Write `draw_photo` as a picture file of the kind that the path's suffix names."""
+    """Write the result of `draw_photo` to a picture file; the suffix of the path selects the format."""
     Image.fromarray(draw_photo(seed=seed)).save(path, quality=90)

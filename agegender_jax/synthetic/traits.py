@@ -1,8 +1,8 @@
 """Sample the traits of a synthetic face, given its age, gender and race.
 
-Every cue depends on the age with a random error of its own (`Chance.seen`), so that no cue decides and several together
-show the age to about a bucket. Some cues mean another age in men than in women: balding, beards and
-bushy brows are men's, dyed hair, make-up and thinning brows women's, and wrinkles begin later in men.
+Every cue depends on the age with its own random error (`Chance.seen`), so that no single cue is decisive, and several
+together show the age to within about one bucket. Some cues indicate different ages in men and women: balding, beards
+and bushy brows occur in men, dyed hair, make-up and thinning brows in women, and wrinkles begin later in men.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ IRIS = ((0.33, 0.48, 0.60), (0.38, 0.47, 0.30), (0.32, 0.19, 0.10))
 
 
 def ramp(x: float, first: float, last: float) -> float:
-    """Return 0 up to `first`, 1 from `last` on, linear between."""
+    """Return 0 up to `first`, 1 from `last` on, and a linear transition between them."""
     return min(max((x - first) / (last - first), 0.0), 1.0)
 
 
 class Chance:
-    """Random plain Python floats from a numpy Generator, around an age in years."""
+    """Random Python floats from a numpy Generator, for a face of an age in years."""
 
     def __init__(self, rng: np.random.Generator, age_years: float):
         self.rng, self.age_years = rng, age_years
@@ -53,7 +53,7 @@ class Chance:
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """One face. Lengths are in half head heights; strengths and shares are in 0..1."""
+    """The traits of one face. Lengths are in half head heights; strengths and shares are in 0..1."""
 
     skin: tuple
     hair: tuple

@@ -1,4 +1,4 @@
-"""Weights in this package: <name>.json, a card, and <name>.safetensors, whose SHA-256 must be the card's."""
+"""Shipped weights: a card <name>.json, and <name>.safetensors, whose SHA-256 must be that in the card."""
 
 import hashlib
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ DEFAULT = "default"
 
 
 def names(folder: Path | None = None) -> list[str]:
-    """Return the names of all weights of the package, or of a folder."""
+    """Return the names of all shipped weights, or of those in a folder."""
     return sorted(path.stem for path in (folder or FOLDER).glob("*.json"))
 
 
@@ -57,7 +57,8 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     """Return the Flax module of a card and its float32 variables.
 
     Raises:
-      CheckpointError: the file is absent, damaged, of another net or SHA-256, or the card describes no net.
+      CheckpointError: the file is missing, damaged, for another net or has another SHA-256, or the card describes no
+        net.
     """
     from agegender_jax import models
     from agegender_jax.checkpoint import tree
@@ -104,8 +105,8 @@ def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], st
 
     Args:
       variables: {"params", "batch_stats"}.
-      fields: of the card but for "schema" and "sha256": "config", "temperatures", "chip_size", "calibration" and
-        whatever else is known.
+      fields: the fields of the card except "schema" and "sha256": "config", "temperatures", "chip_size", "calibration"
+        and any others.
       storage: "float16" or "float32".
     """
     from safetensors.numpy import save
@@ -124,6 +125,6 @@ def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], st
 
 
 def write_ensemble(folder: Path, name: str, fields: Mapping[str, Any]) -> Path:
-    """Write the card of an ensemble: "members", "chip_size" and "calibration" of `fields`, and return its path."""
+    """Write the card of an ensemble (`fields` has "members", "chip_size" and "calibration"), and return its path."""
     cards.write(folder / f"{name}.json", fields)
     return folder / f"{name}.json"

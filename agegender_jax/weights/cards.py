@@ -1,4 +1,4 @@
-"""Cards of weights: what is known about a net or an ensemble, as JSON."""
+"""Cards of weights: JSON files that describe a net or an ensemble."""
 
 import dataclasses
 import json
@@ -16,11 +16,11 @@ CHIP_SIZES = 16, 1024  # pixels
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What is known about weights. Unknown fields of the JSON are in `about`.
+    """A description of weights. Additional fields of the JSON are in `about`.
 
     Attributes:
-      name: of the files.
-      members: names of the weights of an ensemble; None for those of one net.
+      name: name of the files.
+      members: names of the weights of an ensemble; None for a single net.
       calibration: fields of `prediction.calibration.Calibration`.
       config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}} of the net; {} of an ensemble.
       sha256: of the .safetensors file; "" of an ensemble.
@@ -72,7 +72,7 @@ def read(path: Path) -> Card:
 
 
 def _checked(card: Card) -> Card:
-    """Return the card; raise ValueError for values that no net can have, as in a file from elsewhere."""
+    """Return the card; raise ValueError for impossible values, which a file from elsewhere may have."""
     if not all(TEMPERATURES[0] <= value <= TEMPERATURES[1] for value in card.temperatures):
         raise ValueError(f"temperatures {card.temperatures}")
     if not CHIP_SIZES[0] <= card.chip_size <= CHIP_SIZES[1]:
@@ -85,7 +85,7 @@ def _checked(card: Card) -> Card:
 
 
 def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a run's config that a card holds."""
+    """Return the part of a run's config that a card contains."""
     return {
         "model": dict(config["model"]),
         "data": {"image_size": config["data"]["image_size"]},

@@ -1,4 +1,4 @@
-"""Programs of ten lines that load exported files; `launch.export` writes them beside the files, and runs them."""
+"""Programs of ten lines that load exported files; `launch.export` writes them next to the files, and runs them."""
 
 from pathlib import Path
 

@@ -38,7 +38,7 @@ def draw(nets: Mapping[str, NetRelevance], head: str, age: np.ndarray, gender: n
 
     Args:
       nets: by name.
-      age: int [N, 2], first and last bucket that count as right.
+      age: int [N, 2], first and last bucket that count as correct.
       gender: int [N].
     """
     chosen = np.lexsort((gender, age[:, 0]))[sampling.evenly_spaced(len(gender), FACES)]
