@@ -91,7 +91,7 @@ def test_a_face_in_a_photo_gives_the_chip_that_it_gives_alone(side, roll):
     expected = transform(turn, own.corners() - 80) + [320, 240]
     error = np.sqrt(((aligned.corners() - expected) ** 2).sum(1)) / aligned.side
     assert error.max() < 0.11  # of the chip's side
-    assert aligned.roll - own.roll == pytest.approx(roll, abs=6)
+    assert aligned.roll - own.roll == pytest.approx(roll, abs=7)
     once = alignment.align(photo, detection, ())
     assert abs(once.roll - own.roll - roll) > abs(aligned.roll - own.roll - roll) or roll == 0
 
@@ -106,11 +106,12 @@ def test_mirrored_crops_give_the_same_landmarks():
     assert {crop[2] for crop in alignment.STEPS[1]} == {False, True}
 
 
-def test_all_faces_are_found_from_left_to_right():
-    photo = drawn_photos.background(300, 900)
+def test_all_faces_are_found_from_left_to_right(capfd):
+    photo = drawn_photos.background(301, 903)  # a size that no other test has: a network is made
     for x, seed in ((150, 2), (750, 4), (450, 3)):
         photo = drawn_photos.paste(photo, drawn_photos.face(seed), (x, 150), 180)
     chips = faces.find(photo, [48, 32])
+    assert not capfd.readouterr().err  # OpenCV 5 warns
     middles = [chip.box[0] + chip.box[2] / 2 for chip in chips]
     np.testing.assert_allclose(middles, [150, 450, 750], atol=50)
     assert {size: chip.shape for size, chip in chips[0].sized.items()} == {32: (32, 32, 3), 48: (48, 48, 3)}

@@ -110,6 +110,7 @@ def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 _local = threading.local()  # a network holds the size of its input, so each thread has its own
+_creating = threading.Lock()  # while the log level of the process is another one
 _SIZES = 8  # networks of a thread: a new size takes as long as a small picture
 
 
@@ -135,7 +136,15 @@ def _create(height: int, width: int) -> Any:
     except ImportError as error:
         raise _absent("OpenCV (cv2)") from error
     content = np.frombuffer(model_bytes(), np.uint8)
-    return cv2.FaceDetectorYN.create("onnx", content, np.zeros(0, np.uint8), (width, height), SCORE, _OVERLAP, _MOST)
+    log = cv2.utils.logging
+    with _creating:  # OpenCV 5 warns of a target that nobody chose
+        level = log.setLogLevel(log.LOG_LEVEL_ERROR)
+        try:
+            return cv2.FaceDetectorYN.create(
+                "onnx", content, np.zeros(0, np.uint8), (width, height), SCORE, _OVERLAP, _MOST
+            )
+        finally:
+            log.setLogLevel(level)
 
 
 @functools.cache
