@@ -25,6 +25,8 @@ SHIPPED = [
     ("four_nets", "vgg16,paper", "vgg16"),
     ("transfer", "caffenet,head", "caffenet"),
     ("transfer", "vgg16,full", "vgg16"),
+    ("finetune", "", "resnet18"),
+    ("finetune", "head", "resnet18"),
     ("cnn_elm", "", "levi_hassner"),
     ("cnn_elm", "ran,ridge", "ran56"),
     ("deep_attention", "", "deep_attention"),

@@ -1,0 +1,25 @@
+"""Fine-tune this package's ResNet-18, trained on FairFace, on other faces.
+
+agegender train --config=finetune --config.data.source=crop_part1.tar
+
+Variants after a colon: full (the default: all layers are trained) or head (all below the heads is frozen, for a few
+hundred images). Eight epochs at 112 pixels, the size that the weights were trained at. The recipe is that of
+`best`, with half of its rate and with the weaker colour changes of the first training. Faces should be cropped and
+upright like those of UTKFace, or come from `agegender align --source`. Images that the weights were trained on count as
+seen. docs/recipe.md has the result on crop_part1 and the time.
+"""
+
+from agegender_jax import config as config_lib
+from agegender_jax.configs import best, transfer
+
+
+def get_config(variant: str = "") -> config_lib.ConfigDict:
+    config = best.get_config("resnet,cpu")
+    transfer.start_from_faces(config)
+    config.num_epochs = 8
+    config.optimizer.update(lr=0.0005, ema=0.995)
+    config.data.image_size = 112
+    config.augment.update(colour=0.1, grey=0.02, erasing=0.0)
+    config.eval.every_epochs = 1
+    variants = {"full": lambda c: None, "head": lambda c: c.optimizer.update(freeze=5)}
+    return config_lib.apply_variants(config, variant, variants)
