@@ -162,7 +162,7 @@ def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "w.h5").write_bytes(b"")
     with pytest.raises(ConfigError, match="'.h5' are not known"):
         initial.load(str(tmp_path / "w.h5"), two_heads())
-    with pytest.raises(CheckpointError, match="ResNets and Caffe's nets only"):
+    with pytest.raises(CheckpointError, match="only for ResNets and Caffe's nets"):
         initial.load(save(tmp_path / "v.npz", state_dict()), two_heads("ran56"))
 
 
@@ -179,10 +179,10 @@ def test_without_torch_the_error_names_the_pip_command(tmp_path):
         initial.load(str(tmp_path / "w.pth"), two_heads())
 
 
-def save_run(folder, variables):
+def save_run(folder, variables, value=0.5):
     folder.mkdir()
     checkpoints = Checkpoints(folder / "checkpoints")
-    state = {name: jax.tree.map(lambda s: np.full(s.shape, 0.5, s.dtype), variables[name]) for name in variables}
+    state = {name: jax.tree.map(lambda s: np.full(s.shape, value, s.dtype), variables[name]) for name in variables}
     checkpoints.save(7, state, default().to_dict(), {"val_loss": 1.0})
     checkpoints.close()
     return str(folder)
@@ -213,17 +213,38 @@ def test_files_with_our_names_are_read_in_any_storage(tmp_path):
         initial.load(str(tmp_path / "small.safetensors"), two_heads("resnet18"))
 
 
+def load_weights(workdir, init_from, **fields):
+    """Return what a run with `init_from` and these fields of the net starts from."""
+    config = default()
+    config.model.update(fields)
+    config.data.image_size = 32
+    config.init_from = init_from
+    new_state = initial_state.initializer(config, train.build_model(config), optim.build(config.optimizer, 1))
+    none_yet = types.SimpleNamespace(is_empty=lambda: True)
+    return initial_state.load_weights(config, Workdir(workdir), none_yet, new_state, Progress())
+
+
+def test_the_mean_of_several_runs(tmp_path):
+    runs = [save_run(tmp_path / f"{value}", two_heads("levi_hassner"), value) for value in (0.5, 0.75, 2.5)]
+    for run in runs:
+        (Workdir(run).splits).write_text("file,split,dhash\n")
+    net = {"name": "levi_hassner", "width": WIDTH}
+    leaves = load_weights(tmp_path, ", ".join(runs), **net)
+    assert {(leaf.dtype, *np.unique(leaf)) for leaf in leaves.values()} == {(np.dtype("float32"), 1.25)}
+    assert leaves.keys() == tree.named_leaves(two_heads("levi_hassner")).keys()
+    with pytest.raises(ConfigError, match="an empty name"):
+        load_weights(tmp_path, f"{runs[0]},", **net)
+    other = save_run(tmp_path / "other", two_heads("levi_hassner", gender_to_age="none"))
+    with pytest.raises(CheckpointError, match="age_head/kernel only in one") as error:
+        load_weights(tmp_path, f"{runs[0]},{other}", **net)
+    assert error.value.where == f"{runs[0]} and {other}"
+
+
 def test_shipped_weights_by_name(tmp_path, capsys):
     card = weights.card(weights.card(weights.DEFAULT).members[0])
 
     def load(name, width=card.config["model"]["width"]):
-        config = default()
-        config.model.update(card.config["model"] | {"width": width})
-        config.init_from = name
-        model, tx = train.build_model(config), optim.build(config.optimizer, 1)
-        new_state = initial_state.initializer(config, model, tx)
-        none_yet = types.SimpleNamespace(is_empty=lambda: True)
-        return initial_state.load_weights(config, Workdir(tmp_path), none_yet, new_state, Progress())
+        return load_weights(tmp_path, name, **card.config["model"] | {"width": width})
 
     _, variables = weights.load(card)
     jax.tree.map(np.testing.assert_array_equal, load(card.name), tree.named_leaves(variables))

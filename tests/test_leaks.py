@@ -87,13 +87,16 @@ def test_images_of_the_run_that_training_started_from(run, tmp_path, monkeypatch
     later.path.mkdir()
     later.write_faces(prepared([smooth(7)], "new"), ["train"])
     later.write_run([], "faces", "new")
-    leaks.inherit(later, str(run.path))
+    leaks.inherit(later, [str(run.path)])
     assert leaked(later, [smooth(3), smooth(7), smooth(5), other], "own") == [0, 1, *([3] if old else [])]
     last = Workdir(tmp_path / "last")
     last.path.mkdir()
     last.write_faces(prepared([smooth(8)], "newest"), ["train"])
-    leaks.inherit(last, str(later.path))
+    leaks.inherit(last, [str(later.path)])
     assert leaked(last, [smooth(3), smooth(7), smooth(8), smooth(5)], "own") == [0, 1, 2]
+    before = last.inherited.read_text()
+    leaks.inherit(last, [str(run.path), str(later.path)])
+    assert sorted(last.inherited.read_text().splitlines()) == sorted(before.splitlines())
 
 
 def test_inherited_csv_of_version_0_1(run):

@@ -41,6 +41,28 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
     return _fit(*_find(files.expand(path, "--config.init_from"), leaves, notice), leaves, notice)
 
 
+def mean(weights: Sequence[dict[str, np.ndarray]], sources: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the mean of several nets' leaves, as `load` returns them (Wortsman et al. 2022, arXiv 2203.05482).
+
+    The mean is of use for nets that were trained from one start: others differ in the order of their channels.
+
+    Raises:
+      CheckpointError: they have not the same leaves, as where only some have heads that fit.
+    """
+    first, *others = weights
+    for leaves, source in zip(others, sources[1:], strict=True):
+        if differing := sorted(first.keys() ^ leaves.keys()):
+            raise CheckpointError(
+                f"the mean of different nets: {_list(differing)} only in one of these weights",
+                f"{sources[0]} and {source}",
+                "name weights of one net with the same heads",
+            )
+    return {
+        name: np.mean([leaves[name] for leaves in weights], axis=0, dtype=np.float64).astype(value.dtype)
+        for name, value in first.items()
+    }
+
+
 def of_variables(
     variables: Any, source: str, template: Any, notice: Callable[[str], None] = lambda text: None
 ) -> dict[str, np.ndarray]:

@@ -12,7 +12,8 @@
 |                          | with a warning if the rate jumps                                    |
 | parallel                 | driver of the step: shard_map or pmap                               |
 | init_from                | weights to start from: the folder of a run, the name of shipped     |
-|                          | weights, or a .safetensors, .npz or .pth file; empty for none       |
+|                          | weights, or a .safetensors, .npz or .pth file; of several, separated |
+|                          | by commas, their mean; empty for none                               |
 | model.name               | net, see `python -m launch.models`                                  |
 | model.width              | channel multiplier                                                  |
 | model.gender_to_age      | input of the age head: probs, none, logits, stop_gradient, hard; or |

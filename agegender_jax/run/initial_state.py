@@ -49,11 +49,25 @@ def load_weights(
         return {}
     state = jax.eval_shape(new_state)
     shapes = {"params": state.params, "batch_stats": state.batch_stats}
-    if config.init_from in weights.names() and not Path(config.init_from).exists():
-        return _shipped(config.init_from, shapes, progress)
-    leaves = initial.load(config.init_from, shapes, progress.note)
-    leaks.inherit(folder, config.init_from)
+    sources = _sources(config.init_from)
+    leaves = initial.mean([_load(source, shapes, progress) for source in sources], sources)
+    leaks.inherit(folder, sources)
     return leaves
+
+
+def _sources(text: str) -> list[str]:
+    """Return the parts of `init_from`, which are separated by commas."""
+    parts = [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ConfigError("an empty name of weights", f"--config.init_from={text}", "remove the comma")
+    return parts
+
+
+def _load(source: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:
+    """Return the arrays of one part of `init_from`."""
+    if source in weights.names() and not Path(source).exists():
+        return _shipped(source, shapes, progress)
+    return initial.load(source, shapes, progress.note)
 
 
 def _shipped(name: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:

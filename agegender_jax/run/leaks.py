@@ -2,7 +2,7 @@
 
 import csv
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,20 +54,19 @@ def find(run: Workdir, faces: Dataset, split: str) -> np.ndarray:
     return where[np.unique(np.concatenate(pairs))]
 
 
-def inherit(run: Workdir, source: str) -> None:
-    """Write to inherited.csv what the run at `source` has seen, for a run that starts from its weights."""
-    if not files.expand(source, "--config.init_from").is_dir():
+def inherit(run: Workdir, sources: Sequence[str]) -> None:
+    """Write to inherited.csv what the runs among `sources` have seen, for a run that starts from their weights."""
+    runs = [Workdir(source) for source in sources if files.expand(source, "--config.init_from").is_dir()]
+    if not runs:
         return
-    earlier = Workdir(source)
-    seen = [_seen(earlier)]
-    if earlier.inherited.exists():
-        seen.append(_read(earlier.inherited))
-    rows = [
-        [bits.tobytes().hex(), pixels.tobytes().hex() if known else ""]
+    seen = [_seen(earlier) for earlier in runs]
+    seen += [_read(earlier.inherited) for earlier in runs if earlier.inherited.exists()]
+    rows = {
+        (bits.tobytes().hex(), pixels.tobytes().hex() if known else ""): None
         for images in seen
         for bits, pixels, known in zip(images.dhash, images.thumbnail, images.has_thumbnail, strict=True)
-    ]
-    write_csv(run.inherited, tuple(HASHES), rows)
+    }
+    write_csv(run.inherited, tuple(HASHES), list(rows))
 
 
 def read_splits(run: Workdir) -> Images:

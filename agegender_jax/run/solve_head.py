@@ -74,7 +74,7 @@ def _load(config: ConfigDict, folder: Workdir, progress: Progress) -> tuple[Any,
     shapes = {"params": {"backbone": shapes["params"]["backbone"]}, "batch_stats": shapes.get("batch_stats", {})}
     leaves = initial.load(config.init_from, shapes, progress.note)
     variables = tree.from_dict({name: leaves[name] for name in tree.named_leaves(shapes)}, shapes)
-    leaks.inherit(folder, config.init_from)
+    leaks.inherit(folder, [config.init_from])
     return net, {name: part["backbone"] for name, part in variables.items() if part}
 
 
