@@ -121,7 +121,7 @@ def _printable(text: str) -> str:
 
 
 def _discard_stdout() -> None:
-    """Redirect stdout to nowhere, so that the interpreter's last flush does not fail either."""
+    """Redirect stdout to /dev/null, so that the interpreter's last flush does not fail, either."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

@@ -1,1 +1,1 @@
-"""The jobs: training, evaluation and audits, with their files, logs and signals."""
+"""The pipelines of all commands, with their files, logs and signals."""

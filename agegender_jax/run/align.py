@@ -1,4 +1,4 @@
-"""The align command: make aligned chips of the faces of a labelled source, itself a source for training."""
+"""The align command: make aligned chips from a labelled source, as a source for training."""
 
 import dataclasses
 import json
@@ -28,17 +28,17 @@ _NEAR = 0.25  # of the largest box's area: a smaller face is in the background
 def align(source: str | None, *, out: str | None, size: int, score: float, cache_dir: str | None = None) -> dict:
     """Write a chip of the face in the middle of each picture of a source, and return summary.json.
 
-    `out` is then a data source with the same labels: files have UTKFace's names, and other labels are in labels.csv.
-    faces.jsonl has a row for each picture. The same call continues an interrupted one.
+    `out` is then a data source with the same labels: files keep UTKFace names, and other labels are in labels.csv.
+    faces.jsonl has one row per picture. Repeat the call to continue after an interruption.
 
     Args:
       source: as data.source.
       out: folder; aligned/<name of the source> if None.
       size: side of the chips in pixels.
-      score: least score of a face.
+      score: minimum score of a face.
 
     Raises:
-      ConfigError, DataError: bad arguments, a source that cannot be read, or `out` of another call.
+      ConfigError, DataError: an argument is wrong, the source cannot be read, or `out` belongs to another call.
     """
     if not source:
         raise ConfigError(
@@ -73,7 +73,7 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of faces.jsonl; an unfinished last line is cut off."""
+    """Yield the rows of faces.jsonl, after removing an incomplete last line."""
     path = folder / ROWS
     if not path.exists():
         return
@@ -85,7 +85,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _with_names(items: Iterable[sources.Item], taken: set[str]) -> Iterator[tuple[sources.Item, str]]:
-    """Yield each item with the path of its chip: .png for the suffix, or after it where that name is `taken`."""
+    """Yield each item with the path of its chip: with the suffix .png, or with .png appended if that is `taken`."""
     for item in items:
         name = _png_name(item.file)
         if name in taken:
@@ -121,7 +121,7 @@ def _align(item: sources.Item, name: str, folder: Path, size: int, score: float)
 
 
 def middle_face(image: np.ndarray, faces: list[detector.Detection]) -> detector.Detection | None:
-    """Return the face nearest to the picture's middle, leaving out small ones; None without a face."""
+    """Return the face nearest to the centre of the picture, ignoring small ones; None if there is no face."""
     middle = np.array(image.shape[1::-1]) / 2
     largest = max((face.area for face in faces), default=0.0)
     large = [face for face in faces if face.area >= _NEAR * largest]
@@ -129,7 +129,7 @@ def middle_face(image: np.ndarray, faces: list[detector.Detection]) -> detector.
 
 
 def _png_name(file: str) -> str:
-    """Return the chip's path, `file` with .png for its suffix."""
+    """Return the path of the chip, `file` with the suffix .png."""
     folder, _, name = file.rpartition("/")
     stem, dot, _ = name.rpartition(".")
     return f"{folder}/{stem if dot else name}.png".lstrip("/")
@@ -141,7 +141,7 @@ def _write_png(path: Path, chip: np.ndarray) -> None:
 
 
 def _finish(folder: Path) -> dict:
-    """Write labels.csv, where labels are not in names, and summary.json."""
+    """Write labels.csv, if labels are not in names, and summary.json."""
     rows = list(_rows(folder))
     labelled = [(row["chip"], Label(*row["label"])) for row in rows if row["status"] == ALIGNED]
     table = [

@@ -29,17 +29,17 @@ COLUMNS = ("file", "status", "reason", "face", "faces", "chip", "box", "score", 
 def align(arguments: Sequence[str], *, out: str, size: int, score: float) -> dict[str, Any]:
     """Write a chip of each face of the pictures that `arguments` name to chips/ in `out`, and return summary.json.
 
-    faces.jsonl and faces.csv have a row for each face, and one for each picture without; `chip` names the file. The
-    same call continues an interrupted one.
+    faces.jsonl and faces.csv have one row per face, and one for each picture without a face; `chip` names the file.
+    Repeat the call to continue after an interruption.
 
     Args:
       arguments: see `picture_files.open_pictures`.
       out: folder.
       size: side of the chips in pixels.
-      score: least score of a face.
+      score: minimum score of a face.
 
     Raises:
-      ConfigError, DataError: bad arguments, nothing to read, or `out` of another call.
+      ConfigError, DataError: an argument is wrong, there is nothing to read, or `out` belongs to another call.
     """
     detector.model_bytes()
     detector.use_one_thread()

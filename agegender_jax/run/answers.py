@@ -1,4 +1,4 @@
-"""answers.json of a run: intervals and thresholds of answers about photos, fitted on val."""
+"""answers.json of a run: intervals and thresholds of predictions for photos, fitted on val."""
 
 import json
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from agegender_jax.run.workdir import Workdir
 
 
 def fit(members: Sequence[Member], dataset: Dataset, image_size: int) -> dict[str, Any] | None:
-    """Return the fields of the `Calibration` of members; None where val is too small.
+    """Return the fields of the `Calibration` of members; None if val is too small.
 
     Args:
-      members: with their calibrated predictions for the val split of `dataset`.
-      image_size: of the largest net.
+      members: the members with their calibrated predictions for the val split of `dataset`.
+      image_size: image size of the largest net.
     """
     where, prepared = dataset.indices("val"), dataset.prepared
     age, gender = dataset.targets("val")
@@ -36,7 +36,7 @@ def fit(members: Sequence[Member], dataset: Dataset, image_size: int) -> dict[st
 
 
 def write(run: Workdir, members: Sequence[Member], fitted: dict[str, Any], workdirs: Sequence[str]) -> None:
-    """Write answers.json of a run: its own answers, or those of an ensemble that it is the first of."""
+    """Write answers.json of a run: its own calibration, or that of an ensemble whose first member it is."""
     path = run.path / ANSWERS
     try:
         earlier = json.loads(path.read_bytes())

@@ -18,10 +18,10 @@ def has_masks(model: nn.Module) -> bool:
 
 
 def draw(model: nn.Module, variables, pictures: Sequence[np.ndarray], labels: Sequence[str], image_size: int) -> bytes:
-    """Return a PNG of the pictures, and below them the same pictures under the mask of each attention module.
+    """Return a PNG of the pictures and, below them, the same pictures under the mask of each attention module.
 
     Args:
-      pictures: uint8 RGB [H, W, 3], cropped like the input of the net.
+      pictures: uint8 RGB [H, W, 3], cropped as for the net.
       labels: one line per picture.
       image_size: side of the net's input in pixels.
     """

@@ -35,10 +35,10 @@ def inspect(
     Args:
       out: folder; audits/<name of the source> if None.
       workdirs: runs whose splits are checked and compared with the source.
-      split_seed: of the split of the source that is checked.
+      split_seed: seed of the split of the source that is checked.
 
     Raises:
-      ConfigError, DataError, CheckpointError: see errors.py. Findings are not errors.
+      ConfigError, DataError, CheckpointError: an input cannot be used. Findings are not errors.
     """
     if not source:
         raise ConfigError("--source is missing", "--source", "name the images to audit, for example crop_part1.tar")
@@ -67,7 +67,7 @@ def inspect(
 
 
 def check_out(folder: Path, fingerprint: str, command: Sequence[str]) -> None:
-    """Raise ConfigError where the folder has the audit of another source; the same command may name a changed one."""
+    """Raise ConfigError if the folder has the audit of another source; the same source may have changed."""
     check_replaces(
         folder / "audit.json",
         is_same=lambda earlier: (
@@ -80,7 +80,7 @@ def check_out(folder: Path, fingerprint: str, command: Sequence[str]) -> None:
 
 
 def _list_bad(folder: Path, bad: list[tuple[str, str]]) -> str:
-    """Write the list of unusable files, for a source without a usable image; return its path."""
+    """Write the list of unusable files of a source without a usable image, and return its path."""
     write_csv(folder / "bad_images.csv", ("file", "reason"), bad)
     return str(folder / "bad_images.csv")
 

@@ -1,4 +1,4 @@
-"""Compute BatchNorm statistics again for the weights to evaluate, from images of the train split."""
+"""Recompute the BatchNorm statistics of the weights to evaluate, from images of the train split."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ BATCH_WEIGHT = 0.1  # of a batch in the running statistics, see `models.layers.n
 def reestimate(config: ConfigDict, dataset: Dataset, state: TrainState, stop: StopFlag | None = None) -> TrainState:
     """Return the state with the statistics of its evaluated weights averaged over `eval.bn_batches` train batches.
 
-    They depend on the weights alone, not on the earlier statistics. The images are not augmented, as in evaluation;
-    every process takes the same ones. Source: Izmailov et al. 2018, arXiv 1803.05407, section 3.2, which does so for
+    They depend only on the weights, not on the earlier statistics. As in evaluation, the images are not augmented;
+    every process uses the same images. Source: Izmailov et al. 2018, arXiv 1803.05407, section 3.2, which does so for
     averaged weights.
 
     Raises:

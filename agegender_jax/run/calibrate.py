@@ -1,4 +1,4 @@
-"""Thresholds of answers about photos, fitted on val: answers.json of a run, or cards of weights for the package."""
+"""Thresholds of predictions for photos, fitted on val: answers.json of a run, or cards of weights."""
 
 import csv
 import hashlib
@@ -34,17 +34,17 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fit the intervals and thresholds of an ensemble on its members' common val split, and return them.
 
-    They are written to answers.json of the first run, and with `out` to the cards of the nets' weights there.
+    They are written to answers.json of the first run and, with `out`, to the cards of the weights in that folder.
 
     Args:
       workdirs: runs of one source and one split.
       source: the images; the runs' own source if None.
       out: folder for <member>.safetensors, <member>.json and, for several nets, <name>.json.
-      name: of the ensemble's card, or of the only net's files.
+      name: name of the card of an ensemble, or of the files of a single net.
       about: JSON file with further fields of the cards: licence, scores, what the labels are.
 
     Raises:
-      ConfigError, DataError, CheckpointError: bad arguments, or a val split that is too small or was trained on.
+      ConfigError, DataError, CheckpointError: an argument is wrong, or val is too small or was trained on.
     """
     runs, configs = read_runs(workdirs)
     names = member_names([run.path.name for run in runs])

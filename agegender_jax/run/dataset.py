@@ -23,11 +23,11 @@ class Dataset:
     assignment: np.ndarray
 
     def indices(self, split: str) -> np.ndarray:
-        """Return the indices of a split's images, int [n]; "all" is every split."""
+        """Return the indices of the images in a split, int [n]; "all" means every split."""
         return np.flatnonzero(self.assignment == split if split != "all" else self.assignment != "")
 
     def without(self, indices: np.ndarray) -> "Dataset":
-        """Return the dataset with the images at `indices` in no split."""
+        """Return the dataset with the images at `indices` removed from their splits."""
         assignment = self.assignment.copy()
         assignment[indices] = ""
         return Dataset(self.prepared, assignment)
@@ -44,7 +44,7 @@ class Dataset:
     def train_batches(
         self, config: ConfigDict, start: int, num_steps: int, progress: Callable | None = None
     ) -> Iterator[Batch]:
-        """Return this process's share of the batches of the steps start+1 .. num_steps."""
+        """Return this process's share of the batches of the steps start + 1 to num_steps."""
         return pipeline.train_batches(
             self.prepared.images(config.data.image_size, progress),
             self.prepared.age,
@@ -61,17 +61,17 @@ class Dataset:
         )
 
     def batch_files(self, config: ConfigDict, step: int) -> list[str]:
-        """Return the files of the batch, over all processes, with which step `step`, from 1, is trained."""
+        """Return the files of the global batch of step `step`, counted from 1."""
         rows = pipeline.batch_indices(self.indices("train"), config.seed, config.batch_size, step)
         return self.prepared.file[rows].tolist()
 
     def eval_batches(
         self, split: str, image_size: int, batch_size: int, progress: Callable | None = None
     ) -> Iterator[Batch]:
-        """Return this process's share of the batches of a split, each image once and in order, the last batch padded.
+        """Return this process's share of the batches of a split: each image once, in order, with the last batch padded.
 
         Args:
-          batch_size: over all devices of all processes; rounded up to a multiple of their number.
+          batch_size: over all devices of all processes, rounded up to a multiple of their number.
         """
         faces, where = self.prepared, self.indices(split)
         size = min(batch_size, max(2, len(where)))
@@ -87,7 +87,7 @@ class Dataset:
 
 
 def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: Callable | None = None) -> Dataset:
-    """Prepare `config.data.source`, joined with `data.train_on`, or load it, and split it.
+    """Prepare or load `config.data.source`, joined with `data.train_on`, and split it.
 
     Args:
       on_bad: as in `prepare`.

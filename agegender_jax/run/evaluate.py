@@ -43,15 +43,15 @@ def evaluate(
       out: folder; reports/<names joined by +> if None.
       allow_leak: score images that a member was trained on.
       exclude_leaked: leave out images that a member was trained on, and score the rest.
-      allow_control: score nets whose age head is fed the true gender or a shuffled one.
-      calibrate: apply the temperatures that the members' trainings fitted on val.
-      views: of each image, whose predictions are averaged, see `data.views`; None for each member's `eval.views`.
+      allow_control: score nets whose age head receives the true gender or a shuffled one.
+      calibrate: apply the temperatures that the members fitted on val in training.
+      views: views of each image to average over, see `data.views`; None for each member's `eval.views`.
       command: the program's arguments, for the report.
       draw: draw figures; those of `explain` are drawn in any case.
       explain: number of images to explain, see `explain_evaluation`.
 
     Raises:
-      ConfigError, DataError, CheckpointError: as the exit codes say.
+      ConfigError, DataError, CheckpointError: an argument is wrong, or images or runs cannot be used.
     """
     if allow_leak and exclude_leaked:
         raise ConfigError(
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def check_no_control(run: Workdir, config: dict) -> None:
-    """Raise ConfigError for a net whose age head is fed the true gender or a shuffled one."""
+    """Raise ConfigError for a net whose age head receives the true gender or a shuffled one."""
     feed = config["model"]["gender_to_age"]
     if feed in models.CONTROLS:
         raise ConfigError(
@@ -117,7 +117,7 @@ def check_no_control(run: Workdir, config: dict) -> None:
 
 
 def check_out(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: str) -> None:
-    """Raise ConfigError where the folder has results of other members, another split or another source."""
+    """Raise ConfigError if the folder has results of other members, another split or another source."""
 
     def is_same(earlier: dict) -> bool:
         members = output.workdirs(earlier["models"])

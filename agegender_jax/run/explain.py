@@ -45,19 +45,19 @@ def explain_photos(
 
     Args:
       paths: image files and folders.
-      workdirs: folders of the runs whose nets are explained; the weights of this package if empty.
-      methods: of explain.METHODS; empty for all.
-      heads: of explain.HEADS.
+      workdirs: folders of the runs whose nets are explained; the shipped weights if empty.
+      methods: some of explain.METHODS; empty for all.
+      heads: some of explain.HEADS.
       checkpoint: of runs: "best", "latest" or a step.
       out: folder; explanations/<names joined by +> if None.
       scores: compute deletion and insertion areas of every map.
       weights, weights_dir: see `Predictor`.
-      detector: "yunet" for every face of each photo, "none" for its largest centred square; none for runs, yunet for
-        weights if None.
-      score: least score of a face.
+      detector: "yunet" for every face of each photo, or "none" for its largest centred square; if None, "none" for runs
+        and "yunet" for weights.
+      score: minimum score of a face.
 
     Raises:
-      ConfigError, DataError, CheckpointError: bad arguments, unreadable photos, no face, nets that cannot be loaded.
+      ConfigError, DataError, CheckpointError: an argument is wrong, a photo or net cannot be read, or there is no face.
     """
     if not paths:
         raise ConfigError("no image is named", "command line", "agegender explain IMAGE…")

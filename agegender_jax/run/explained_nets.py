@@ -1,4 +1,4 @@
-"""The nets whose predictions are explained: those of runs, or weights of the package."""
+"""The nets whose predictions are explained: those of runs, or shipped weights."""
 
 import dataclasses
 import functools
@@ -16,10 +16,10 @@ from agegender_jax.weights import DEFAULT
 
 @dataclasses.dataclass(frozen=True)
 class ExplainedNet:
-    """A net, which is loaded when its turn comes.
+    """A net that is loaded only when it is needed.
 
     Attributes:
-      name: of its files.
+      name: name of its files.
       origin: "workdir" or "weights", and the argument that named it.
       config: {"model": …, "data": {"image_size": …}}, plain dicts.
       chip_size: side of the aligned chip in pixels, see `photos.faces.find`.
@@ -41,10 +41,10 @@ class ExplainedNet:
 def choose(
     workdirs: Sequence[str], weights: str | None, weights_dir: str | None, checkpoint: str
 ) -> list[ExplainedNet]:
-    """Return the nets of runs, or of weights where no run is named.
+    """Return the nets of runs, or of weights if no run is named.
 
     Raises:
-      ConfigError, CheckpointError: both are named, a net cannot be loaded, or is a control.
+      ConfigError, CheckpointError: both are named, or a net cannot be loaded or is a control.
     """
     if not workdirs:
         return _of_weights(weights or DEFAULT, weights_dir)
@@ -65,7 +65,7 @@ def choose(
 
 
 def check_methods(nets: Sequence[ExplainedNet], methods: Sequence[str]) -> None:
-    """Raise ConfigError where a net lacks a method that was named."""
+    """Raise ConfigError if a net does not support a method that was named."""
     for net in nets:
         known = explain.methods_of(models.from_config(net.config["model"]))
         if lacking := sorted(set(methods) - set(known)):
@@ -90,5 +90,5 @@ def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
 
 
 def _parts(member: Member, warn: Callable[[str], None]) -> tuple[Any, Any, None]:
-    """Return the net and the variables of weights, which are loaded already."""
+    """Return the net and the variables of weights, which have already been loaded."""
     return member.model, member.variables, None

@@ -24,7 +24,7 @@ class Photo:
 
     Attributes:
       fields: "file", its path, starting with the argument that named it; "name", unique, the file name without its
-        suffix, and the number of the face where faces were searched; then "face" and "box", too.
+        suffix and, if faces were searched, the number of the face; then also "face" and "box".
       sized: size -> uint8 RGB [size, size, 3], prepared as for training.
     """
 
@@ -37,10 +37,10 @@ class Photo:
 
 
 def read(paths: Sequence[str], find: Callable[[np.ndarray], list[Chip]]) -> tuple[list[Photo], list[str]]:
-    """Return the faces of image files and of the images in folders, and the files without any; hidden ones are skipped.
+    """Return the faces in image files and in folders of images, and the files without faces; hidden ones are skipped.
 
     Args:
-      paths: files and folders, whose images are sorted by path. Names that are equal but for case get -2.
+      paths: files and folders, whose images are sorted by path. Names that differ only in case get -2.
       find: returns the faces of uint8 RGB [H, W, 3].
 
     Raises:

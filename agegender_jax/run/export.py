@@ -1,4 +1,4 @@
-"""The export command: trained nets as files for other programs, each loaded again and compared with the library."""
+"""The export command: write trained nets to files for other programs, load each file again and compare it."""
 
 import hashlib
 import os
@@ -40,20 +40,20 @@ def export(
     checkpoint: str,
     out: str | None,
 ) -> dict[str, Any]:
-    """Write an ensemble, or one net, to files, and return export.json.
+    """Write an ensemble or a single net to files, and return the content of export.json.
 
     Args:
-      workdirs: folders of runs; the weights of this package if empty.
-      weights_name: of this package; "default" if None.
+      workdirs: folders of runs; the shipped weights if empty.
+      weights_name: name of shipped weights; "default" if None.
       weights_dir: another folder of weights.
-      to: of FORMATS.
-      platforms: of StableHLO, see `formats.PLATFORMS`.
+      to: some of FORMATS.
+      platforms: platforms of a StableHLO file, see `formats.PLATFORMS`.
       checkpoint: of runs: "best", "latest" or a step.
       out: folder; exports/<names joined by +> if None.
 
     Raises:
-      ConfigError: bad arguments, nets of different image sizes, or packages that are absent.
-      CheckpointError: nets that cannot be loaded, or a file whose probabilities are not those of the nets.
+      ConfigError: an argument is wrong, the nets have different image sizes, or a package is missing.
+      CheckpointError: a net cannot be loaded, or the probabilities from a file differ from those of the nets.
     """
     if not to:
         raise ConfigError("no format is named", "--to", f"use some of {', '.join(FORMATS)}")
@@ -91,7 +91,7 @@ def export(
 
 
 def drawn_faces(size: int, count: int = FACES) -> np.ndarray:
-    """Return drawn faces, uint8 RGB [count, size, size, 3], always the same."""
+    """Return drawn faces, uint8 RGB [count, size, size, 3], which are always the same."""
     faces = []
     for i in range(count):
         rng = np.random.default_rng([0, i])
@@ -142,7 +142,7 @@ def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> flo
     """Return the largest difference of a probability in another process, which has only what a user of the file needs.
 
     Raises:
-      CheckpointError: the file cannot be loaded, or predicts something else.
+      CheckpointError: the file cannot be loaded, or gives other predictions.
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "images.npy"), Path(scratch, "probabilities.npz")

@@ -1,4 +1,4 @@
-"""The end of a run: temperatures fitted on val, the test split scored by the best checkpoint, the model card."""
+"""The end of a run: fit temperatures on val, score the best checkpoint on test, write the model card."""
 
 from agegender_jax.run import answers, leaks
 from agegender_jax.run.dataset import Dataset
@@ -13,7 +13,7 @@ def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: P
     """Calibrate a run's best checkpoint on val and score it on test; only process 0 reads and writes the workdir.
 
     Args:
-      init_from: the run or weights that training started from; images that the run has seen count as seen.
+      init_from: the run or weights that training started from; images that they have seen count as seen.
       draw: draw figures.
     """
     options, is_main = {"name": run.path.name, "progress": progress}, processes.is_main()

@@ -1,4 +1,4 @@
-"""The state that training begins with: the newest checkpoint, other weights, or step 0 of the seed."""
+"""The state that training starts from: the newest checkpoint, other weights, or step 0 from the seed."""
 
 import functools
 import json
@@ -71,7 +71,7 @@ def _load(source: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]
 
 
 def _shipped(name: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:
-    """Return the arrays of weights of this package."""
+    """Return the arrays of shipped weights."""
     card = weights.card(name)
     if card.members is not None:
         one_of = " or ".join(card.members)
@@ -91,7 +91,7 @@ def restore_or_create(
     num_steps: int,
     progress: Progress,
 ) -> TrainState:
-    """Return the newest good checkpoint's state, or one at step 0; the same in every process."""
+    """Return the state of the newest usable checkpoint, or one at step 0; the same in every process."""
     with processes.sync_errors():
         if processes.is_main():
             restored = checkpoints.restore_latest(jax.eval_shape(new_state)) if resuming else None
@@ -113,7 +113,7 @@ def restore_again(
     num_steps: int,
     progress: Progress,
 ) -> TrainState:
-    """Return what a new start of the run would begin with: the newest good checkpoint's state, or one at step 0."""
+    """Return what a new start would begin with: the state of the newest usable checkpoint, or one at step 0."""
     with processes.sync_errors():
         weights = load_weights(config, folder, checkpoints, new_state, progress) if processes.is_main() else {}
     return restore_or_create(new_state, checkpoints, True, weights, num_steps, progress)
@@ -122,10 +122,10 @@ def restore_again(
 def warn_of_new_rate(
     config: ConfigDict, checkpoints: Checkpoints, start: int, steps_per_epoch: int, num_steps: int, progress: Progress
 ) -> None:
-    """Warn where a resumed run has another length than its checkpoint, so that the learning rate jumps.
+    """Warn if a resumed run has another length than its checkpoint, so that the learning rate jumps.
 
-    The schedule spans the run's new length: the steps that follow are trained as those of a run that had this length
-    from the start.
+    The schedule spans the new length of the run: the following steps are trained as in a run that had this length from
+    the start.
     """
     if not processes.is_main() or not 0 < start < num_steps:
         return

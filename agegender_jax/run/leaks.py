@@ -1,4 +1,4 @@
-"""Images that a run has seen: trained on or validated with, itself or through the weights that it started from."""
+"""Images that a run has seen in training or validation, itself or through the weights that it started from."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ class Images:
     """Rows of a splits.csv or inherited.csv.
 
     Attributes:
-      file, split, sha256: str [M]; empty texts where there is no such column.
+      file, split, sha256: str [M]; empty strings if there is no such column.
       dhash: uint8 [M, 32].
       thumbnail: uint8 [M, 144].
       has_thumbnail: bool [M]; files written by version 0.1 have none.
@@ -38,10 +38,11 @@ class Images:
 
 
 def find(run: Workdir, faces: Dataset, split: str) -> np.ndarray:
-    """Return the indices in `faces` of those images of a split that the run has seen, or near-duplicates of them.
+    """Return the indices in `faces` of the images of a split that the run has seen, or near-duplicates of which it has.
 
-    In the run's own source a near hash is enough, as in the groups of its splits. In another source, and for images
-    that only an earlier run has seen, `near_duplicates.confirmed` decides; without a thumbnail a near hash is enough.
+    In the run's own source, a similar hash is enough, as in the groups of its splits. In another source, and for images
+    that only an earlier run has seen, `near_duplicates.confirmed` decides; without a thumbnail, a similar hash is
+    enough.
 
     Raises:
       DataError: splits.csv of the run, or its inherited.csv, is missing or damaged.
@@ -88,7 +89,7 @@ def _source_of(run: Workdir) -> str | None:
 
 
 def _near(prepared, where: np.ndarray, seen: Images, confirm: bool) -> np.ndarray:
-    """Return the positions in `where` of images near a seen one, int [K]; with `confirm`, of confirmed pairs only."""
+    """Return the positions in `where` of images close to a seen one, int [K]; with `confirm`, only confirmed pairs."""
     i, j = near_duplicates.pairs_between(prepared.dhash[where], seen.dhash).T
     if confirm:
         same = near_duplicates.confirmed(
@@ -125,12 +126,12 @@ def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Ima
 
 
 def _checked(row: dict) -> dict:
-    """Return a row; raise ValueError where it has too few or too many cells, or an unknown split."""
+    """Return a row; raise ValueError if it has too few or too many cells, or an unknown split."""
     if None in row or None in row.values() or row.get("split", UNUSED) not in SPLITS:
         raise ValueError
     return row
 
 
 def _bytes(texts: list[str], size: int) -> np.ndarray:
-    """Return hexadecimal texts of `size` bytes each as uint8 [M, size]."""
+    """Return hexadecimal strings of `size` bytes each as uint8 [M, size]."""
     return np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(len(texts), size)

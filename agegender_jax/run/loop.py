@@ -1,4 +1,4 @@
-"""The steps of a training, with logging, validation, checkpoints, stops by signals, and rollbacks."""
+"""The training loop, with logging, validation, checkpoints, stops by signals, and rollbacks."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,10 +27,10 @@ MAX_STEPS_IN_FLIGHT = 4  # so that batches do not pile up on the device
 
 @dataclasses.dataclass
 class TrainingLoop:
-    """All that the steps of a run need but its state.
+    """Everything that the training loop of a run needs except its state.
 
     Attributes:
-      restore: returns the state of the newest checkpoint, or that at step 0 where there is none.
+      restore: returns the state of the newest checkpoint, or that at step 0 if there is none.
     """
 
     config: ConfigDict
@@ -46,11 +46,11 @@ class TrainingLoop:
     restore: Callable[[], TrainState]
 
     def run(self, state: TrainState) -> None:
-        """Train from `state`, which is saved or at step 0, to the run's last step, and save that.
+        """Train from `state`, which is saved or at step 0, to the last step of the run, and save that.
 
         Raises:
           Stopped: after a signal, with everything saved.
-          NotFiniteError: as `train.on_nonfinite` asks for.
+          NotFiniteError: as `train.on_nonfinite` specifies.
         """
         self.progress.start(int(state.step), self.num_steps, self.steps_per_epoch)
         while True:
@@ -114,7 +114,7 @@ class TrainingLoop:
                 recorder.restart_clock(step)
 
     def _validate(self, step: int, state: TrainState) -> TrainState:
-        """Score a saved state; return it, with the BatchNorm statistics that it was scored with."""
+        """Score a saved state; return it with the BatchNorm statistics that it was scored with."""
         state = reestimate_statistics(step, state, self.config, self.dataset, self.stop, self.checkpoints)
         validate(step, state, Validator(self.config, self.dataset, self.recorder), self.checkpoints)
         return state
@@ -123,7 +123,7 @@ class TrainingLoop:
 def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:
     """Return the exit code of a signal that any process has received, else 0. A failed save raises here.
 
-    With several processes, they compare their flags only at steps where they wait for the devices anyway.
+    Several processes compare their flags only at steps where they wait for the devices anyway.
     """
     if jax.process_count() > 1 and step % MAX_STEPS_IN_FLIGHT:
         return 0
@@ -134,7 +134,7 @@ def stop_requested(step: int, stop: StopFlag, checkpoints: Checkpoints) -> int:
 
 
 def leave(code: int, step: int, checkpoints: Checkpoints) -> NoReturn:
-    """Raise Stopped once the save of this step is on the disk."""
+    """Raise Stopped once the save of this step is on disk."""
     with processes.sync_errors():
         checkpoints.finish()
     raise Stopped(code, step)

@@ -25,7 +25,7 @@ def read_runs(workdirs: Sequence[str]) -> tuple[list[Workdir], list[dict]]:
 
 
 def read_config(run: Workdir) -> dict:
-    """Return the config of the run in a workdir, as plain dicts; raise CheckpointError where there is none."""
+    """Return the config of the run in a workdir, as plain dicts; raise CheckpointError if there is none."""
     config = run.read_config() if run.path.is_dir() else None
     if config is None:
         raise CheckpointError("there is no run in the workdir", str(run.path), "train first, or name another --workdir")
@@ -42,7 +42,7 @@ def read_config(run: Workdir) -> dict:
 
 
 def member_names(folders: Sequence[str]) -> list[str]:
-    """Return a name for each folder name: a repeated one gets -2, -3 and so on, as does the ensemble's own name."""
+    """Return a name for each folder name: a repeated name gets -2, -3 and so on, as does the name of the ensemble."""
     names: list[str] = []
     for folder in folders:
         names.append(unique(folder, (ENSEMBLE, *names).__contains__))

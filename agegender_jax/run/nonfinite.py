@@ -1,8 +1,8 @@
-"""NaN and infinity in a training: which step they began at, and what `train.on_nonfinite` does about them.
+"""NaN and infinity in training: the step at which they began, and the reaction that `train.on_nonfinite` selects.
 
-`nonfinite.jsonl` in the workdir has a line for each event: {"step", "action", "files"}, the files being the step's
-batch; step is null where a weight became bad without the loss. A rollback also has "resumed", the step gone back to,
-and "excluded", the first and the last step whose batches the run leaves out from then on.
+`nonfinite.jsonl` in the workdir has one line per event: {"step", "action", "files"}, where files are those of the
+step's batch; step is null if a weight became bad although no loss did. A rollback also has "resumed", the step to which
+the run returned, and "excluded", the first and the last step whose batches the run leaves out from then on.
 """
 
 import json
@@ -29,11 +29,11 @@ SHOWN = 3  # files in a message
 
 
 class NonfiniteMonitor:
-    """Watches the numbers of a run. All processes see the same numbers, so they decide the same.
+    """Watch the numbers of a run. All processes see the same numbers and make the same decisions.
 
     Attributes:
-      left_out: the steps that changed no weight, skipped or excluded by a rollback.
-      excluded: those that a rollback excluded.
+      left_out: the steps that changed no weight: skipped, or excluded by a rollback.
+      excluded: the steps that a rollback excluded.
     """
 
     def __init__(self, config: ConfigDict, dataset: Dataset, folder: Workdir, progress: Progress):
@@ -42,7 +42,7 @@ class NonfiniteMonitor:
         self.events: list[dict] = []
 
     def start(self, step: int, sums: dict[str, Any]) -> None:
-        """Begin after `step`: read the events of earlier starts, and forget those that the run repeats."""
+        """Begin after `step`: read the events of earlier starts, and drop those of steps that the run repeats."""
         with processes.sync_errors():
             if processes.is_main():
                 self._read(step)
@@ -72,7 +72,7 @@ class NonfiniteMonitor:
         """Wait for the steps watched so far, and record those that were skipped.
 
         Raises:
-          NotFiniteError: a step's loss or gradient is not finite, or too many steps in a row were skipped.
+          NotFiniteError: the loss or gradient of a step is not finite, or too many steps in a row were skipped.
         """
         pending, self._pending = self._pending, []
         for step, observed in pending:
@@ -91,12 +91,12 @@ class NonfiniteMonitor:
                 raise self._error(what, step)
 
     def check(self, step: int, tree: Any) -> None:
-        """Raise NotFiniteError where a number of the pytree, a part of the state after `step`, is not finite."""
+        """Raise NotFiniteError if a number in the pytree, a part of the state after `step`, is not finite."""
         if not checks.is_finite(tree):
             raise self._error(f"the loss or a weight is not finite at or shortly before step {step}", None)
 
     def check_loss(self, step: int, sums: dict[str, Any]) -> None:
-        """Raise NotFiniteError where the mean loss of a head over the sums has left all that can be learned from."""
+        """Raise NotFiniteError if the mean loss of a head over the sums shows that the run has diverged."""
         count = float(sums["steps"])
         loss = max(float(sums[name]) for name in ("loss_age", "loss_gender")) / max(count, 1)
         if loss > DIVERGED:
@@ -105,7 +105,7 @@ class NonfiniteMonitor:
             )
 
     def check_may_roll_back(self, error: NotFiniteError) -> None:
-        """Record and raise the error unless the policy and the number of rollbacks allow another one."""
+        """Record and raise the error, unless the policy and the number of rollbacks allow another rollback."""
         count = self._rollbacks()
         if self.policy == "rollback" and count < MAX_ROLLBACKS:
             return
@@ -116,10 +116,10 @@ class NonfiniteMonitor:
         raise error
 
     def roll_back(self, error: NotFiniteError, step: int, restored: int) -> None:
-        """Record that the run goes back from `step` to step `restored`, and leaves batches out from now on.
+        """Record that the run returns from `step` to step `restored`, and leaves batches out from now on.
 
-        It leaves out the batch of the step whose loss or gradient was not finite first, so that the run does not
-        repeat it. Where no step's was, all batches after `restored` may be the cause.
+        It leaves out the batch of the first step whose loss or gradient was not finite, so that the run does not repeat
+        it. If there was no such step, any batch after `restored` may be the cause.
         """
         first, last = (error.step, error.step) if error.step else (restored + 1, step)
         event = {"step": error.step, "action": "rollback", "resumed": restored, "excluded": [first, last]}
@@ -154,7 +154,7 @@ class NonfiniteMonitor:
                     os.fsync(file.fileno())
 
     def _read(self, step: int) -> None:
-        """Read the events of this process's workdir that still hold after `step`, and drop the others there."""
+        """Read the events in the workdir that still apply after `step`, and remove the others from the file."""
         path = self.folder.nonfinite
         content = path.read_bytes() if path.exists() else b""
         self.events = [event for event in map(_parse, content.split(b"\n")) if _holds(event, step)]
@@ -170,7 +170,7 @@ def _observe(sums: dict[str, jax.Array]) -> jax.Array:
 
 
 def _parse(line: bytes) -> dict:
-    """Return an event; {} for a torn or empty line."""
+    """Return an event; {} for an incomplete or empty line."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -179,7 +179,7 @@ def _parse(line: bytes) -> dict:
 
 
 def _holds(event: dict, step: int) -> bool:
-    """Return whether an event still holds for a run that resumes after `step`: it will not be repeated."""
+    """Return whether an event still applies to a run that resumes after `step`, because it will not be repeated."""
     if event.get("action") == "rollback":
         excluded = event.get("excluded")
         return isinstance(excluded, list) and len(excluded) == 2 and all(isinstance(x, int) for x in excluded)

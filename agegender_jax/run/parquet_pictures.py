@@ -14,11 +14,11 @@ PATHS = ("path", "file", "file_name", "filename", "image_path")
 
 
 def read_paths(path: Path) -> list[str] | None:
-    """Return the column of paths of a file that has no column of bytes; None where it has.
+    """Return the column of paths of a file that has no column of bytes; None if it has one.
 
     Raises:
       ConfigError: pyarrow is not installed.
-      DataError: not a Parquet file, or none of the columns is known.
+      DataError: it is not a Parquet file, or none of its columns is known.
     """
     schema = _open(path).schema_arrow
     if _bytes_column(schema) is not None:
@@ -36,7 +36,7 @@ def read_paths(path: Path) -> list[str] | None:
 def entries(path: Path) -> list[Entry]:
     """Return an entry for each row of a file with a column of bytes.
 
-    Its path is that of a column of paths where these are unique, else the row's number. Raises as `read_paths`.
+    Its path comes from a column of paths if these are unique, else it is the row number. Raises as `read_paths`.
     """
     file = _open(path)
     column = _bytes_column(file.schema_arrow)
@@ -70,7 +70,7 @@ def _open(path: Path) -> Any:
 
 
 def _bytes_column(schema: Any) -> str | None:
-    """Return the name of the column with pictures' bytes."""
+    """Return the name of the column with the bytes of the pictures."""
     import pyarrow as pa
 
     for name in BYTES:

@@ -24,9 +24,9 @@ class PictureFile:
     """A file that may be a picture.
 
     Attributes:
-      name: the path as it was named, or the path of its folder or archive and that inside.
+      name: the path as it was given, or the path of its folder or archive followed by the path inside.
       entry: how to read it, or why not.
-      archive: metadata of the archive that it is in, whose bytes are read by one thread at a time; None elsewhere.
+      archive: metadata of the archive that contains it, which one thread at a time reads; None if there is none.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PictureFile:
         return None if state is None else list(state)
 
     def source(self) -> bytes | Callable[[], bytes]:
-        """Return the bytes of a member of an archive, else a function that returns the file's bytes.
+        """Return the bytes of a member of an archive, or a function that returns the bytes of a file.
 
         The function raises Unreadable.
         """
@@ -56,13 +56,13 @@ class PictureFile:
 
 @contextlib.contextmanager
 def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
-    """Yield the files that arguments name, in their order and sorted inside folders, each once.
+    """Yield the files that the arguments name, each once, in order and sorted within folders.
 
-    Links in folders are followed only inside them; a link that is named itself is followed.
+    Links in a folder are followed only if they stay inside it; a link that is itself an argument is followed.
 
     Args:
       arguments: files, folders (read recursively), globs with `**`, archives, Parquet files, and "-" for lines on
-        stdin. What stdin or a column names and cannot be read is a PictureFile all the same.
+        stdin. A path from stdin or a column that cannot be read still gives a PictureFile.
 
     Raises:
       DataError: an argument names nothing.
@@ -83,7 +83,7 @@ def sources(
     """Yield (name, source) of each picture for `Predictor.pictures`.
 
     Args:
-      boxes: of the faces by name of the picture, in place of the detector's; None for the detector.
+      boxes: boxes of the faces, by name of the picture; None to use the detector.
     """
     for picture in pictures:
         source = picture.source()
@@ -91,7 +91,7 @@ def sources(
 
 
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
-    """Raise ConfigError where --out lies in a folder of pictures, or below `**`: its pictures would be read later."""
+    """Raise ConfigError if --out is in a folder of pictures or under `**`, because its pictures would be read later."""
     for argument in arguments:
         base = Path(argument.partition("**")[0] or ".").expanduser()
         if argument != "-" and base.is_dir() and folder.is_relative_to(base.resolve()):
@@ -102,7 +102,7 @@ def read_boxes(path: str) -> dict[str, list[list[float]]]:
     """Return the boxes of a JSON file, {name of a picture: [[x, y, width, height], …]}.
 
     Raises:
-      ConfigError: it cannot be read, or holds something else.
+      ConfigError: it cannot be read, or contains something else.
     """
     try:
         content = json.loads(files.expand(path, "--boxes").read_bytes())
@@ -116,7 +116,7 @@ def read_boxes(path: str) -> dict[str, list[list[float]]]:
 
 
 def _is_box(values: Sequence[float]) -> bool:
-    """Return whether numbers are x, y, width and height, no further off and not larger than any picture's pixels."""
+    """Return whether numbers are x, y, width and height within the limits of the largest picture."""
     return len(values) == 4 and all(abs(value) <= MAX_PIXELS for value in values) and min(values[2:]) >= 1
 
 
@@ -135,7 +135,7 @@ def _of(argument: str, stack: contextlib.ExitStack) -> Iterable[PictureFile]:
 
 
 def _of_one(path: Path, argument: str, stack: contextlib.ExitStack) -> list[PictureFile]:
-    """Return the pictures of an archive or a Parquet file, or the file itself, whatever it is."""
+    """Return the pictures in an archive or a Parquet file, or else the file itself, whatever it is."""
     if path.is_file() and path.name.lower().endswith(archives.SUFFIXES):
         return _of_archive(path, argument, stack)
     if path.is_file() and path.name.lower().endswith(parquet_pictures.SUFFIX):

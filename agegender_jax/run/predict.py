@@ -56,20 +56,21 @@ def predict(
 ) -> dict[str, Any]:
     """Predict for every face of the pictures that `arguments` name, write the files to `out`, and return the summary.
 
-    The same call continues an interrupted one: pictures that have their rows and did not change are not read again.
+    Repeat the call to continue after an interruption: unchanged pictures that already have rows are not read again.
 
     Args:
       arguments: see `picture_files.open_pictures`.
-      workdirs: runs of an ensemble; the weights of this package if empty.
-      boxes: JSON file of the faces' boxes, see `picture_files.read_boxes`.
-      annotate: write copies of the pictures with boxes and answers.
+      workdirs: runs of an ensemble; the shipped weights if empty.
+      boxes: JSON file with the boxes of the faces, see `picture_files.read_boxes`.
+      annotate: write copies of the pictures with boxes and predictions.
       gallery: write a page of all faces.
       strict: raise at the end if a picture could not be read.
-      cluster: the computers that predict; this process if None. The rows are then Parquet files, and a CSV at the end.
+      cluster: the cluster that predicts; this process if None. With a cluster, rows are Parquet files, and a CSV at the
+        end.
       The others: see `Predictor`.
 
     Raises:
-      ConfigError, DataError, CheckpointError: as the exit codes say.
+      ConfigError, DataError, CheckpointError: an argument is wrong, or pictures or nets cannot be used.
     """
     with contextlib.ExitStack() as stack:
         pictures = stack.enter_context(open_pictures(arguments))
@@ -132,7 +133,7 @@ def _predict(
     annotate: Path | None,
     gallery: Path | None,
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yield 1 and the rows of one picture after the other.
+    """Yield 1 and the rows of each picture, one picture after the other.
 
     Args:
       annotate, gallery: folder for the annotated copies, and for the page's thumbnails; None for none.
@@ -146,7 +147,7 @@ def _predict(
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:
-    """Return what the predictions depend on: names and digests of the nets, and the digest of their thresholds."""
+    """Return what the predictions depend on: the names and digests of the nets, and the digest of their thresholds."""
     digests = [member.digest for member in predictor.members]
     return {"weights": predictor.name, "nets": digests, "thresholds": _digest(predictor.fields)}
 
@@ -156,7 +157,7 @@ def _digest(value: Any) -> str:
 
 
 def _check_boxes(boxes: dict[str, Any], path: str, pictures: Sequence[PictureFile]) -> None:
-    """Raise ConfigError if no picture has boxes: their names are others."""
+    """Raise ConfigError if no picture has boxes, because the names in the file are different."""
     if pictures and not any(picture.name in boxes for picture in pictures):
         raise ConfigError(
             f"the boxes are of other pictures: none is of {pictures[0].name}",

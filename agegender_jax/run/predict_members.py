@@ -1,4 +1,4 @@
-"""Predictions of a trained run for one split of a dataset."""
+"""Predictions of a run's net for one split of a dataset."""
 
 import jax
 import numpy as np
@@ -30,11 +30,11 @@ def predict_member(
     Args:
       which: "best", "latest" or a step.
       name: of the member in the results.
-      calibrate: apply the temperatures of the workdir's calibration.json, where it has one.
-      views: see `data.views`; None for those of the run's `eval.views`.
+      calibrate: apply the temperatures in calibration.json of the workdir, if it has one.
+      views: see `data.views`; None for the run's `eval.views`.
 
     Raises:
-      CheckpointError: no usable checkpoint, one that its own config does not fit, or a damaged calibration.json.
+      CheckpointError: there is no usable checkpoint, its config does not describe it, or calibration.json is damaged.
     """
     variables = config = step = fitted = None
     with processes.sync_errors():

@@ -1,4 +1,4 @@
-"""The rows of predictions: one for each face, or one with the reason why a picture has none."""
+"""The rows of predictions: one per face, or one with the reason why a picture has none."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def rows(picture: Picture, weights: str, over: Sequence[int]) -> list[dict[str, 
 
 
 def read(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows in a folder of answers, of either engine."""
+    """Yield the rows in a folder of predictions, from either engine."""
     if (folder / STEM).is_dir():
         yield from row_parts.read(folder / STEM)
     else:

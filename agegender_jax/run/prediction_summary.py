@@ -1,4 +1,4 @@
-"""The summary of a call of predict: printed predictions for a single picture, counts, and summary.json."""
+"""The summary of a call to predict: printed predictions for a single picture, counts, and summary.json."""
 
 import collections
 import itertools
@@ -17,7 +17,7 @@ SHOWN = 20  # faces that are printed for a single picture
 
 
 def describe(row: dict[str, Any], over: Sequence[int]) -> str:
-    """Return the prediction of a face's row in one line."""
+    """Return the prediction in a face's row as one line."""
     text = f"age {row['age_years']:.0f} ({row['age_low']}-{row['age_high']} at {row['coverage']:.0%})"
     confidence = max(row["p_female"], 1 - row["p_female"])
     parts = [text, f"{row['gender']} {confidence:.0%}", "unsure" if row["status"] == UNSURE else "", *row["flags"]]
@@ -38,11 +38,11 @@ def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> No
 
 
 def write(folder: Path, before: int, new: int, faces: int, seconds: float) -> dict[str, Any]:
-    """Write summary.json, the counts of the folder's rows, and return it.
+    """Write summary.json, with the counts of the rows in the folder, and return it.
 
     Args:
-      before: pictures answered by earlier calls.
-      new, faces: pictures and faces answered by this call.
+      before: number of pictures with predictions from earlier calls.
+      new, faces: numbers of pictures and faces predicted by this call.
     """
     counts = collections.Counter(row["status"] for row in prediction_rows.read(folder))
     statuses = {status: counts[status] for status in (OK, UNSURE, NO_FACE, UNREADABLE)}
@@ -77,7 +77,7 @@ def _count(number: int, what: str) -> str:
 
 
 def check_all_read(folder: Path, names: set[str]) -> None:
-    """Raise DataError if a picture of this call could not be read; it names the first."""
+    """Raise DataError, which names the first, if a picture of this call could not be read."""
     answered = prediction_rows.read(folder)
     bad = [row for row in answered if row["status"] == UNREADABLE and row["file"] in names]
     if bad:

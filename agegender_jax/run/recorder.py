@@ -43,7 +43,7 @@ class Recorder:
             self.board.close()
 
     def rewind(self, step: int) -> None:
-        """Drop the rows after `step`, which the run repeats."""
+        """Remove the rows after `step`, which the run repeats."""
         self.start = step
         with processes.sync_errors():
             if self.is_main:
@@ -56,7 +56,7 @@ class Recorder:
         self.board = TensorBoard(self.folder.path, self.start)
 
     def remove_val(self, step: int) -> None:
-        """Drop the val row of a step that is validated again."""
+        """Remove the val row of a step that is validated again."""
         with processes.sync_errors():
             if self.is_main:
                 self.log.remove(step, "val")
@@ -66,7 +66,7 @@ class Recorder:
         self._time, self._step, self._waited = time.perf_counter(), step, 0.0
 
     def timed(self, batches: Iterator[Any], split: Callable[[Any], Any]) -> Iterator[Any]:
-        """Yield `split(batch)` for each batch; the time that reading takes counts as waiting."""
+        """Yield `split(batch)` for each batch; the time for reading it counts as waiting."""
         self.restart_clock(self.start)
         while True:
             before = time.perf_counter()
@@ -80,8 +80,8 @@ class Recorder:
         """Write the means over the steps since the last train row.
 
         Args:
-          left_out: the steps of the run that changed no weight. The means are null where that is all of them, and
-            the row has their number as `skipped` where there are any or the run may skip some.
+          left_out: the steps of the run that changed no weight. If these are all steps, the means are null. The row
+            gives their number as `skipped` if there are any or if the run may skip some.
         """
         sums = {name: float(value) for name, value in sums.items()}
         count = sums.pop("steps")

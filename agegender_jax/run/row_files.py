@@ -1,4 +1,4 @@
-"""Rows of pictures as JSON lines and as CSV, written as they are ready; a later call continues them."""
+"""Rows of pictures as JSON lines and CSV, written as soon as they are ready; a later call can continue them."""
 
 import csv
 import io
@@ -11,17 +11,17 @@ from agegender_jax import csv_cells, files
 
 
 class RowFiles:
-    """Both files in a folder, open for further rows.
+    """Both files in a folder, open for appending rows.
 
     Args:
-      folder: of the files.
-      stem: of their names.
+      folder: folder of the files.
+      stem: stem of their names.
       columns: fields of a row, "file" and "faces" (the number of rows of a picture with faces) among them.
-      states: of the pictures of this call by name, see `PictureFile.state`. Earlier rows of a picture that has changed
-        are removed.
+      states: state of each picture of this call, by name, see `PictureFile.state`. Earlier rows of a picture that has
+        changed are removed.
 
     Attributes:
-      done: the names of the pictures that have their rows.
+      done: names of the pictures whose rows are complete.
     """
 
     def __init__(self, folder: Path, stem: str, columns: Sequence[str], states: Mapping[str, list[int] | None]):
@@ -59,14 +59,14 @@ class RowFiles:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a .jsonl file; nothing where there is none."""
+    """Yield the rows of a .jsonl file; nothing if there is none."""
     if path.exists():
         with open(path, "rb") as lines:
             yield from map(json.loads, lines)
 
 
 def cell(value: Any) -> str:
-    """Return the text of a CSV cell: control characters escaped, an apostrophe before what a spreadsheet computes."""
+    """Return the text of a CSV cell, with control characters escaped, and an apostrophe before a formula."""
     if value is None:
         return ""
     if isinstance(value, float | int):
@@ -79,7 +79,7 @@ def cell(value: Any) -> str:
 
 
 def _repair(path: Path, states: Mapping[str, list[int] | None]) -> set[str]:
-    """Remove the rows of an unfinished last picture and of changed ones, and return the names of the other pictures."""
+    """Remove the rows of an incomplete last picture and of changed ones, and return the names of the other pictures."""
     done: set[str] = set()
     if not path.exists():
         return done

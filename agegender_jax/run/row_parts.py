@@ -1,4 +1,4 @@
-"""Rows of pictures as a folder of Parquet files; a later call continues them."""
+"""Rows of pictures as a folder of Parquet files; a later call can continue them."""
 
 import csv
 import io
@@ -14,14 +14,14 @@ _NUMBERS = ("score", "age_years", "coverage")
 
 
 class RowParts:
-    """The files in a folder, to which further ones are added.
+    """The Parquet files in a folder, to which new ones are added.
 
     Args:
-      folder: of the files part-00000.parquet, part-00001.parquet and so on, in the order of the pictures.
+      folder: folder of the files part-00000.parquet, part-00001.parquet and so on, in the order of the pictures.
       columns, states: see `RowFiles`.
 
     Attributes:
-      done: the names of the pictures that have their rows.
+      done: names of the pictures whose rows are complete.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str], states: Mapping[str, list[int] | None]):
@@ -46,7 +46,7 @@ class RowParts:
         pass
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Add a file with the rows of pictures."""
+        """Add a file with rows of pictures."""
         self._replace(
             self._folder / f"part-{self._next:05}.parquet",
             [{**row, "state": self._states.get(row["file"])} for row in rows],
@@ -76,7 +76,7 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows as `RowFiles` does."""
+    """Write rows to a CSV in the same form as `RowFiles`."""
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -86,7 +86,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
 
 
 def text(value: Any) -> Any:
-    """Return a text with the undecodable bytes of a file name escaped, as Arrow needs; any other value as it is."""
+    """Return a string with the undecodable bytes of a file name escaped, as Arrow needs; else the value."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 

@@ -11,13 +11,13 @@ class Schedule:
         self.evaluate_every = config.eval.every_epochs * steps_per_epoch
 
     def evaluates(self, step: int) -> bool:
-        """Return whether the state after `step` is scored on val: every few epochs, and the last one."""
+        """Return whether the state after `step` is scored on val: after every few epochs, and after the last step."""
         return step == self.num_steps or (step > 0 and step % self.evaluate_every == 0)
 
     def saves(self, step: int) -> bool:
-        """Return whether the state after `step` is saved: each evaluated one, and others at intervals.
+        """Return whether the state after `step` is saved: every evaluated state, and others at intervals.
 
-        A periodic save within half an interval of another one is left out: the two latest checkpoints stay apart.
+        A periodic save within half an interval of another one is skipped, to keep the two latest checkpoints apart.
         """
         to_evaluation = min(self.num_steps - step, self.evaluate_every - step % self.evaluate_every)
         apart = min(step - self.saved, to_evaluation) >= self.save_every / 2

@@ -19,10 +19,11 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
     """Return the first member's config with the source to score.
 
     One source may have several paths, for example a folder and its tar. Without `source`, and for the cache, the paths
-    in the config of a run are used only where its training wrote it, or where this user has named them before.
+    in the config of a run are used only if its training wrote that config in place, or if this user has named them
+    before.
 
     Raises:
-      ConfigError: no source is named, and the members were trained on different ones, or the run may be a stranger's.
+      ConfigError: no source is named, and the members were trained on different sources or a run may be from elsewhere.
     """
     sources = {config["data"]["source"] for config in configs}
     if source is None and len(sources) > 1 and len({_fingerprint(run) for run in runs}) > 1:
@@ -51,7 +52,7 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
 def choose_split(
     runs: Sequence[Workdir], configs: Sequence[dict], source: str | None, dataset: Dataset, progress: Progress
 ) -> str:
-    """Return "all" for a source that is no member's own, which is then scored whole, else "test"."""
+    """Return "all" for a source that no member was trained on, else "test"."""
     trained_on = {_fingerprint(run) for run in runs}
     if source is None or dataset.prepared.fingerprint in trained_on or source in [c["data"]["source"] for c in configs]:
         return "test"
@@ -63,7 +64,7 @@ def choose_split(
 
 
 def check_leak(run: Workdir, dataset: Dataset, split: str) -> None:
-    """Raise DataError where the member has seen an image to score, or a near-duplicate of it."""
+    """Raise DataError if the member has seen an image to score, or a near-duplicate of it."""
     leaked = leaks.find(run, dataset, split)
     if len(leaked):
         raise DataError(
@@ -93,6 +94,6 @@ def without_leaked(runs: Sequence[Workdir], dataset: Dataset, split: str, progre
 
 
 def _fingerprint(run: Workdir) -> str:
-    """Return the fingerprint of a run's source; the run's path where run.json has none, as no other run has that."""
+    """Return the fingerprint of a run's source, or the path of the run, which is unique, if run.json has none."""
     source = (run.read_run() or {}).get("source")
     return (source.get("fingerprint") if isinstance(source, dict) else None) or str(run.path)

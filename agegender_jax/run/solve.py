@@ -1,6 +1,6 @@
-"""Training of what is solved instead of stepped: ELM and ridge heads on a trained net's features, and Region-SIFT.
+"""Training of systems without SGD: ELM and ridge heads on a trained net's features, and Region-SIFT.
 
-The workdir is that of any run: one checkpoint, of step 1, and fit.json with what was chosen on val and the seconds.
+The workdir is like that of any run, with one checkpoint at step 1, and fit.json with the choices on val and the time.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ FIT = "fit.json"
 
 
 def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress | None = None) -> None:
-    """Solve `config` in `workdir`; what is done there already is not repeated. Arguments and errors as `train.fit`."""
+    """Solve `config` in `workdir`, without repeating what is done. Arguments and errors as in `train.fit`."""
     check(config)
     config = config.copy_and_resolve_references()
     with contextlib.ExitStack() as stack:
@@ -76,7 +76,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
 
 
 def check(config: ConfigDict) -> None:
-    """Raise ConfigError for what a solved system does not have, or for modules that are not installed."""
+    """Raise ConfigError for options that a solved system does not have, or for modules that are not installed."""
     if jax.process_count() > 1:
         raise ConfigError("solved systems take one process", "--num_processes", "run the command on one machine")
     if config.model.name == "region_sift":
@@ -92,7 +92,7 @@ def check(config: ConfigDict) -> None:
 
 
 def solve(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progress) -> tuple[dict, dict]:
-    """Return the variables of the config's net, and what fit.json says of the fit."""
+    """Return the variables of the config's net, and the content of fit.json."""
     if config.model.name == "region_sift":
         return _region_sift(config, dataset, progress), {}
     return solve_head.solve(config, folder, dataset, progress)
@@ -110,7 +110,7 @@ def _region_sift(config: ConfigDict, dataset: Dataset, progress: Progress) -> di
 
 
 def _rows(f: Callable, config: ConfigDict, dataset: Dataset, split: str, progress: Progress) -> np.ndarray:
-    """Return f of all images of a split, without padding."""
+    """Return f for all images of a split, without padding."""
     read = batches(config, dataset, progress, split)
     return np.concatenate([np.asarray(f(batch.image))[np.asarray(batch.mask) > 0] for batch in read])
 

@@ -1,7 +1,7 @@
-"""ELM and ridge heads solved on the features of a trained net, which can be trained through the head in between.
+"""ELM and ridge heads solved on the features of a trained net, which can also be trained through the head.
 
-With `elm.rounds` R the head is solved R + 1 times. Before each new solution the backbone is trained for one epoch by
-SGD on the squared error of the last one's outputs, the head constant. The solution with the lowest loss on val stays.
+With `elm.rounds` R, the head is solved R + 1 times. Before each new solution, the backbone is trained for one epoch by
+SGD on the squared error of the outputs of the last, constant head. The solution with the lowest loss on val is kept.
 """
 
 import functools
@@ -31,7 +31,7 @@ HEADS = {"gender_head": slice(0, 2), "age_head": slice(2, None)}  # columns of t
 
 
 def solve(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progress) -> tuple[dict, dict]:
-    """Return an ELM's or a ridge head's variables, the backbone's being those of `init_from`, and the report."""
+    """Return the variables of a net with an ELM or ridge head on the backbone of `init_from`, and the report."""
     net, own = _load(config, folder, progress)
     step, constant, best = _stepper(config, net.backbone), None, None
     losses: list[float] = []
@@ -113,7 +113,7 @@ def _solve(config: ConfigDict, backbone: nn.Module, own: dict, dataset: Dataset,
 
 
 def _train(config: ConfigDict, step, own: dict, constant, number: int, dataset: Dataset, progress: Progress) -> dict:
-    """Return the backbone's variables after the epoch `number`, from 1; BatchNorm's statistics stay."""
+    """Return the backbone's variables after epoch `number`, counted from 1; BatchNorm statistics are unchanged."""
     steps = len(dataset.indices("train")) // config.batch_size
     end = number * steps
     opt_state = _optimizer(config).init(own["params"])
@@ -125,7 +125,7 @@ def _train(config: ConfigDict, step, own: dict, constant, number: int, dataset: 
 
 
 def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Return SGD with momentum; gradients are clipped, for solved weights can be large."""
+    """Return SGD with momentum; gradients are clipped because solved weights can be large."""
     return optax.chain(optim.clip_by_global_norm(CLIP), optax.sgd(config.elm.joint_lr, MOMENTUM))
 
 

@@ -20,7 +20,7 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
     """Return the compiled training step of `config` in its driver, `shard_map` or `pmap`.
 
     Args:
-      train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance`; None to leave that out.
+      train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance`; None for no balancing.
     """
 
     def prepare_images(keys, images):

@@ -1,4 +1,4 @@
-"""The training command: prepare the data, train, or resume, and test the best checkpoint at the end.
+"""The training command: prepare the data, train or resume, and test the best checkpoint at the end.
 
 With several processes, each takes its share of every batch. Only process 0 writes to the workdir and logs.
 """
@@ -32,14 +32,14 @@ def fit(
     command: list[str],
     progress: Progress | None = None,
 ) -> None:
-    """Train `config` in `workdir`, or resume where the same command stopped.
+    """Train `config` in `workdir`, or resume an earlier start of the same run.
 
     Args:
       command: the program's arguments, for run.json.
       progress: receives notes, bars and log rows; a new one if None.
 
     Raises:
-      UserError: its subclass gives the exit code.
+      UserError: an error of the user, whose subclass gives the exit code.
       Stopped: after a signal, with everything saved.
       PeerReportedError, LocalError: with several processes, see `processes.report_errors_once`.
     """
@@ -101,7 +101,7 @@ def fit(
 
 
 def already_finished(start: int, num_steps: int, folder: Workdir, progress: Progress) -> bool:
-    """Return whether a run has been trained and tested; a model card that is absent is written again."""
+    """Return whether a run has been trained and tested; write a missing model card again."""
     if not processes.broadcast_value(start >= num_steps and folder.is_tested()):
         return False
     progress.note(f"already finished at step {start}; results in {folder.results}")

@@ -20,18 +20,18 @@ from agegender_jax.structs import Probs, TrainState
 
 
 class Validator:
-    """Scores a state on val, with its moving average where there is one, by all devices."""
+    """Score a state on val with all devices, using its moving average if there is one."""
 
     def __init__(self, config: ConfigDict, dataset: Dataset, recorder: Recorder):
         self.config, self.dataset, self.recorder = config, dataset, recorder
         self.model = models.from_config(config.model)
 
     def __call__(self, step: int, state: TrainState) -> dict | None:
-        """Return and log the scores; None where val is empty.
+        """Return and log the scores; None if val is empty.
 
         Returns:
-          The scores of the val row, with `calibrated_loss`, by which the best checkpoint is chosen, and `val_loss`, by
-          which it is chosen beside steps of an older version that lack the former.
+          The scores of the val row, with `calibrated_loss`, which selects the best checkpoint, and `val_loss`, which
+          selects it among steps from an older version that lack the former.
         """
         age, gender = self.dataset.targets("val")
         if not len(gender):
@@ -58,8 +58,8 @@ class Validator:
 def calibrated_scores(probs: Probs, age: np.ndarray, gender: np.ndarray, loss_config: ConfigDict) -> dict[str, float]:
     """Return `calibrated_loss` and the temperature of each head, fitted on these examples.
 
-    `calibrated_loss` is the `selection_loss` at those temperatures: a more accurate step is not passed over because it
-    is over-confident.
+    `calibrated_loss` is the `selection_loss` at these temperatures, so that a more accurate step is not passed over
+    because it is over-confident.
     """
     fitted = metrics.calibrated_losses(probs.age, probs.gender, age, gender)
     temperatures = {name: fitted[name] for name in ("age_temperature", "gender_temperature")}
@@ -75,10 +75,10 @@ def selection_loss(scores: dict, loss_config: ConfigDict) -> float:
 def reestimate_statistics(
     step: int, state: TrainState, config: ConfigDict, dataset: Dataset, stop: StopFlag, checkpoints: Checkpoints
 ) -> TrainState:
-    """Return a saved state with the BatchNorm statistics that `eval.bn_batches` asks for, and save it again with them.
+    """Return a saved state with the BatchNorm statistics that `eval.bn_batches` requires, and save it again with them.
 
     Raises:
-      Stopped: after a signal, once the state is on the disk as it was.
+      Stopped: after a signal, once the original state is on disk.
       NotFiniteError: a statistic is not finite; the checkpoint is withdrawn.
     """
     if not config.eval.bn_batches:
@@ -95,7 +95,7 @@ def validate(step: int, state: TrainState, validator: Validator, checkpoints: Ch
     """Score a state that is saved or being saved, and add the scores to its checkpoint.
 
     Raises:
-      Stopped: after a signal, once the state is on the disk.
+      Stopped: after a signal, once the state is on disk.
       NotFiniteError: a loss is not finite; the checkpoint is withdrawn.
     """
     with _handled(step, checkpoints):
@@ -106,7 +106,7 @@ def validate(step: int, state: TrainState, validator: Validator, checkpoints: Ch
 
 @contextlib.contextmanager
 def _handled(step: int, checkpoints: Checkpoints) -> Iterator[None]:
-    """Withdraw the step's checkpoint where the body meets a number that is not finite; finish its save if stopped."""
+    """Withdraw the checkpoint of the step if the body finds a number that is not finite; finish its save if stopped."""
     try:
         with finish_save_if_stopped(checkpoints):
             yield
@@ -118,7 +118,7 @@ def _handled(step: int, checkpoints: Checkpoints) -> Iterator[None]:
 
 @contextlib.contextmanager
 def finish_save_if_stopped(checkpoints: Checkpoints) -> Iterator[None]:
-    """Wait until the state is on the disk where the body stops after a signal; the next start repeats the body."""
+    """If the body stops after a signal, wait until the state is on disk; the next start repeats the body."""
     try:
         yield
     except (Stopped, PeerReportedError) as error:  # the same signal, in process 0 and in the others

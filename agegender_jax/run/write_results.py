@@ -26,17 +26,17 @@ def write_results(
     explain: Callable[[], report.Explained] | None = None,
     excluded_leaked: int = 0,
 ) -> dict:
-    """Write predictions.csv, figures/, report.html and finally results.json to `out`, print tables, return the results.
+    """Write predictions.csv, figures/, report.html and, last, results.json to `out`; print tables; return the results.
 
     Figures of an earlier call are deleted unless they are drawn again.
 
     Args:
-      members: with the predictions for the images of `split`.
-      command: arguments of the evaluating program; of the run itself if it is empty.
+      members: the members with their predictions for the images of `split`.
+      command: arguments of the evaluating program; if empty, those of the run itself are used.
       draw: draw figures other than those of `explain`.
       explain: returns explanations of some images, see `explain_evaluation`. It may take minutes, so all other files
         are written before, and the report and results.json again afterwards.
-      excluded_leaked: number of images that were left out because a member has seen them.
+      excluded_leaked: number of images left out because a member has seen them.
     """
     results = _score(members, dataset, split, allow_leak) | {"excluded_leaked": excluded_leaked}
     probs = evaluation.ensemble_probs(members)
@@ -92,7 +92,7 @@ def _score(members: Sequence[Member], dataset: Dataset, split: str, allow_leak: 
 def draw_figures(
     members: Sequence[Member], results: dict, probs: Probs, runs: Sequence[report.Run], dataset: Dataset, split: str
 ) -> dict[str, bytes]:
-    """Return PNG bytes by file name: `report.draw`, and the attention masks of every member over a few faces.
+    """Return PNG bytes by file name, from `report.draw` and for the attention masks of every member over a few faces.
 
     Args:
       probs: predictions of the last model.
@@ -114,7 +114,7 @@ def draw_figures(
 def figure_data(
     members: Sequence[Member], results: dict, probs: Probs, dataset: Dataset, split: str
 ) -> tuple[report.Examples, report.Population]:
-    """Return what `report.draw` shows: the evaluated images with predictions, and all images of their source."""
+    """Return the data for `report.draw`: the evaluated images with predictions, and all images of their source."""
     rows, prepared = dataset.indices(split), dataset.prepared
     scored = np.zeros(len(prepared.gender), bool)
     scored[rows] = True

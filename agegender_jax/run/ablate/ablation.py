@@ -36,9 +36,9 @@ def ablate(
 
     Args:
       vary: lines "FIELD=a,b,c", see `variants.parse`.
-      seeds: of the runs. Runs that the folder has already are not trained again.
+      seeds: seeds of the runs. Runs that are already in the folder are not trained again.
       workdir: folder of the ablation.
-      ensemble: also compare the ensemble of all variants, of one seed each, with each of them.
+      ensemble: also compare the ensemble of all variants (within each seed) with each of them.
 
     Raises:
       UserError, Stopped: as `train.fit`.
@@ -125,7 +125,7 @@ def _row(variant: variants.Variant, seed: int, run: Workdir, folder: Workdir) ->
 
 
 def _definition(all_variants: Sequence[variants.Variant], seeds: Sequence[int], ensemble: bool) -> dict:
-    """Return what defines an ablation, as the fields of ablation.json."""
+    """Return the fields of ablation.json that define an ablation."""
     base = config_lib.to_dict(all_variants[0].config)
     del base["seed"]
     vary = {field: [value] for field, value in all_variants[0].fields.items()}
@@ -147,7 +147,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 
 
 def _check_same(folder: Workdir, definition: dict) -> None:
-    """Raise ConfigError where the folder has a run or another ablation."""
+    """Raise ConfigError if the folder contains a run or another ablation."""
     path, fix = folder.path / FILE, "use another --workdir, or the command of that ablation"
     if folder.read_config() is not None:
         raise ConfigError("the workdir holds a run", str(folder.config), "use another --workdir")

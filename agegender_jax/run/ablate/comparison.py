@@ -1,4 +1,4 @@
-"""Scores of an ablation's variants over seeds, each variant against the base, and tables of the differences."""
+"""Scores of the variants of an ablation over seeds, their differences from the base, and tables of these."""
 
 from collections.abc import Sequence
 
@@ -22,14 +22,14 @@ def results(
     """Return the variants with their scores, and their differences.
 
     Args:
-      predictions: for every variant the Probs of each of S seeds, for the test split of `dataset`.
+      predictions: for each variant, the Probs of each of S seeds on the test split of `dataset`.
       with_ensemble: add the ensemble of all variants, averaged within each seed, and compare it with each of them.
 
     Returns:
-      variants: name, what it sets (of the ensemble its members), heads trained, whether it is a control, the scores'
-        means over the seeds, and by_seed, for each score S floats.
-      differences: a, b and for each score `metrics.compare` of a's outcomes with b's: every variant against the
-        base, then the ensemble against every variant.
+      variants: name, the fields that it sets (for the ensemble, its members), the trained heads, whether it is a
+        control, the means of the scores over the seeds, and by_seed, S floats for each score.
+      differences: a, b and for each score `metrics.compare` of the outcomes of a and b: every variant compared with the
+        base, then the ensemble with every variant.
       Scores of a head that is not trained are None.
     """
     rows = [{"name": v.name, "fields": v.fields, "heads": list(v.heads), "control": v.control} for v in variants]
@@ -56,7 +56,7 @@ def results(
 
 
 def _outcomes(predictions: Sequence[Probs], heads: Sequence[str], dataset: Dataset) -> dict[str, np.ndarray | None]:
-    """Return each score's outcomes, int [S, N]; None where its head is not among `heads`."""
+    """Return the outcomes of each score, int [S, N]; None if its head is not among `heads`."""
     labels = dataset.targets("test")
     seeds = [metrics.outcomes(np.asarray(p.age), np.asarray(p.gender), *labels) for p in predictions]
     return {name: np.stack([seed[name] for seed in seeds]) if head in heads else None for name, head in HEAD_OF.items()}
@@ -79,7 +79,7 @@ def show(ablation: dict, progress: Progress) -> None:
 
 
 def caution(seeds: int) -> str:
-    """Return a line on what the intervals cover."""
+    """Return a sentence about what the intervals cover."""
     if seeds == 1:
         return "one seed: the intervals cover the choice of test images alone; another seed may change the sign"
     text = f"{seeds} seeds: the intervals resample seeds and test images together"

@@ -26,7 +26,7 @@ class Variant:
     """A config to train.
 
     Attributes:
-      name: "field=value"; for the base all fields, separated by commas.
+      name: "field=value"; for the base, all fields, separated by commas.
       fields: the fields that it sets.
       config: all settings except the seed.
     """
@@ -37,12 +37,12 @@ class Variant:
 
     @property
     def control(self) -> bool:
-        """Whether its age head is fed the true or a shuffled gender: its age scores then are not of predictions."""
+        """Whether its age head receives the true or a shuffled gender, so that it does not really predict the age."""
         return self.config.model.gender_to_age in models.CONTROLS
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads that its loss trains; predictions of other heads are random and not compared."""
+        """The heads that its loss trains; the predictions of other heads are random and are not compared."""
         weights = {"age": self.config.loss.age_weight, "gender": self.config.loss.gender_weight}
         return tuple(head for head, weight in weights.items() if weight)
 
@@ -56,8 +56,8 @@ def parse(config: ConfigDict, vary: Sequence[str]) -> list[Variant]:
     """Return the variants of `config` for the texts "FIELD=a,b,c" in `vary`, the base first.
 
     The base has the first value of every field; each further value is a variant that differs from the base in that
-    field only. Every difference from the base therefore has one cause, and fields add runs instead of multiplying
-    them.
+    field only. Every difference from the base therefore has a single cause, and the number of runs adds up instead of
+    multiplying.
 
     Raises:
       ConfigError: `vary` is empty, a field is unknown or fixed, or values are wrong, repeated or too few.
@@ -77,7 +77,7 @@ def parse(config: ConfigDict, vary: Sequence[str]) -> list[Variant]:
 
 
 def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
-    """Raise the UserError of the first variant that cannot be trained on `faces`."""
+    """Raise a UserError for the first variant that cannot be trained on `faces`."""
     for variant in variants:
         checks.devices(variant.config)
         checks.feed(variant.config)

@@ -24,15 +24,15 @@ FILE, PAGE, COMMON = "baselines.json", "baselines.md", "common.json"
 def baselines(
     config: ConfigDict, workdir: str, only: Sequence[str], command: list[str], against: Sequence[str] = ()
 ) -> dict:
-    """Train the systems, one run a folder of `workdir`, and return the content of baselines.json.
+    """Train the systems, each in its own folder in `workdir`, and return the content of baselines.json.
 
-    Systems that are solved from nothing come first, for they take the least time. The table is written after each
-    system, with all that are finished in the folder.
+    Systems that are solved from scratch come first, because they take the least time. After each system, the table is
+    written with all finished systems in the folder.
 
     Args:
       config: the common fields; each system changes some.
-      only: names of the systems; empty for all. What these start from, and the reference, are trained too.
-      against: folders of finished runs of the same split, with which every row is compared too.
+      only: names of the systems; empty for all. Systems that these start from, and the reference, are trained, too.
+      against: folders of finished runs of the same split, with which every row is also compared.
 
     Raises:
       UserError, Stopped: as `train.fit`.
@@ -105,7 +105,7 @@ def check(chosen: Sequence[System], common: ConfigDict, folder: Workdir) -> dict
 
 
 def check_same(folder: Workdir, config: ConfigDict) -> None:
-    """Raise ConfigError where the folder holds a run, or systems of other common fields."""
+    """Raise ConfigError if the folder contains a run, or systems with other common fields."""
     if folder.read_config() is not None:
         raise ConfigError("the workdir holds a run", str(folder.config), "use another --workdir")
     path = folder.path / COMMON

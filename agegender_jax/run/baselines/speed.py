@@ -1,4 +1,4 @@
-"""How many images a second a finished run's net predicts."""
+"""Prediction rate of the net of a finished run, in images per second."""
 
 import json
 import statistics
@@ -30,7 +30,7 @@ def measure(run: Workdir) -> None:
 
 
 def read(run: Workdir) -> float | None:
-    """Return the images a second of speed.json; None where it is missing or damaged."""
+    """Return the images per second in speed.json; None if it is missing or damaged."""
     try:
         content: Any = json.loads((run.path / FILE).read_bytes())
         return float(content["images_per_second"])

@@ -1,4 +1,4 @@
-"""The systems of the table: what the paper cites, what here is faithful and what is chosen, and the config of each."""
+"""The systems of the table: what they cite, what is faithful and what is chosen here, and their configs."""
 
 import copy
 from collections.abc import Callable
@@ -16,8 +16,8 @@ class System(NamedTuple):
     """A row of the table.
 
     Attributes:
-      name: of the row and of its run's folder.
-      cites: number in the references of arXiv 2010.03791, and year.
+      name: name of the row and of the folder of its run.
+      cites: number of the reference in arXiv 2010.03791, and year.
       differs: what is faithful and what is chosen here.
       change: changes a copy of the common config.
       starts_from: the row whose run `init_from` names.

@@ -23,10 +23,10 @@ COMPARED = ("age_accuracy", "gender_accuracy", "aabd")
 
 
 def results(systems: Sequence[System], folder: Workdir, dataset: Dataset, against: Sequence[Workdir]) -> dict:
-    """Return a row for each of the systems that is finished in `folder`, the ensemble of OWN, and the others' names.
+    """Return a row for each finished system in `folder`, the ensemble of OWN, and the names of the other systems.
 
     Args:
-      against: finished runs outside the table, with which and with whose ensemble every row is compared too.
+      against: finished runs outside the table; every row is also compared with each of them and with their ensemble.
     """
     rows, predictions, missing = [], {}, []
     for system in systems:
@@ -63,10 +63,10 @@ def results(systems: Sequence[System], folder: Workdir, dataset: Dataset, agains
 
 
 def others(against: Sequence[Workdir], dataset: Dataset) -> dict[str, Probs]:
-    """Return the test predictions of finished runs by the names of their folders; of several also their ensemble's.
+    """Return the test predictions of finished runs by folder name; for several runs, also those of their ensemble.
 
     Raises:
-      ConfigError: a run is not finished, has other images in its test split, or trained one head alone.
+      ConfigError: a run is not finished, has other images in its test split, or has trained only one head.
     """
     found: dict[str, Probs] = {}
     for run in against:
@@ -119,7 +119,7 @@ def _row(system: System, run: Workdir) -> dict[str, Any]:
 
 
 def _ensemble_row(members: Sequence[dict[str, Any]], probs: Probs, dataset: Dataset) -> dict[str, Any]:
-    """Return the row of the ensemble: its sizes and times are its members' sums, as they run one after another."""
+    """Return the row of the ensemble, whose sizes and times are sums over its members, which run one after another."""
     faces, test = dataset.prepared, dataset.indices("test")
     probs = Probs(np.asarray(probs.age), np.asarray(probs.gender))
     (scored,) = metrics.scored([probs], [None], *dataset.targets("test"), faces.age_years[test], faces.group[test])
@@ -139,7 +139,7 @@ def _ensemble_row(members: Sequence[dict[str, Any]], probs: Probs, dataset: Data
 
 
 def _scores(scored: dict[str, Any], heads: Sequence[str]) -> dict[str, Any]:
-    """Return the scores of the heads and ci95, their intervals; None for the other head."""
+    """Return the scores of the heads, and their intervals as ci95; None for the other head."""
     source = {name: "adjacent_accuracy" if name == "age_one_off" else name for name in HEAD_OF}
     kept = {name: source[name] for name, head in HEAD_OF.items() if head in heads}
     return {name: scored[kept[name]] if name in kept else None for name in HEAD_OF} | {

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def before_data(config: ConfigDict) -> None:
-    """Check all that needs no data: the devices, the processes' configs, and the options of the net."""
+    """Check everything that needs no data: the devices, the configs of the processes, and the options of the net."""
     even_devices()
     processes.connect()
     with processes.sync_errors():

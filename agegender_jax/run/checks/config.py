@@ -12,7 +12,7 @@ PATHS = ("data.source", "data.train_on", "data.exclude", "data.cache_dir", "init
 
 
 def local_paths(config: ConfigDict) -> None:
-    """Raise ConfigError where a field names a URL, or a home folder that is not known."""
+    """Raise ConfigError if a field is a URL or names an unknown home folder."""
     for field, paths in config_lib.flat(config):
         if field in PATHS:
             for path in paths.split(","):
@@ -29,7 +29,7 @@ def devices(config: ConfigDict) -> None:
 
 
 def deterministic(config: ConfigDict) -> None:
-    """Raise ConfigError where GPUs were started without the setting that `deterministic` needs."""
+    """Raise ConfigError if GPUs were started without the setting that `deterministic` needs."""
     if config.deterministic and jax.default_backend() == "gpu" and not determinism.is_requested():
         raise ConfigError(
             "deterministic=True must be set before jax starts",
@@ -39,7 +39,7 @@ def deterministic(config: ConfigDict) -> None:
 
 
 def batch_norm(config: ConfigDict) -> None:
-    """Raise ConfigError for an option that the net does not have, or where BatchNorm would see one image at a time."""
+    """Raise ConfigError for an option that the net does not have, or if BatchNorm would see one image at a time."""
     model = models.from_config(config.model)
     if hasattr(getattr(model, "backbone", None), "axis_name") and config.batch_size // config.accumulate == 1:
         raise ConfigError(
@@ -50,7 +50,7 @@ def batch_norm(config: ConfigDict) -> None:
 
 
 def parts(config: ConfigDict) -> None:
-    """Raise ConfigError where a device's batch has no equal parts, or mixup would mix examples of different parts."""
+    """Raise ConfigError if a device's batch has no equal parts, or if mixup would mix examples of different parts."""
     count = jax.device_count() * config.accumulate
     where = f"--config.batch_size={config.batch_size}, {jax.device_count()} devices, accumulate {config.accumulate}"
     if config.batch_size % count:

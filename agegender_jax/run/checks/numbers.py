@@ -14,7 +14,7 @@ def is_finite(values: Any) -> bool:
 
 
 def finite(step: int, values: Any) -> None:
-    """Raise NotFiniteError where a number in a pytree is NaN or infinite."""
+    """Raise NotFiniteError if a number in a pytree is NaN or infinite."""
     if not is_finite(values):
         raise NotFiniteError(
             f"the loss or a weight is not finite at or shortly before step {step}",

@@ -17,7 +17,7 @@ SHOWN = 4  # processes in a message
 
 
 def even_devices() -> None:
-    """Raise ConfigError unless every process drives as many devices."""
+    """Raise ConfigError unless all processes drive the same number of devices."""
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         raise ConfigError(
@@ -28,7 +28,7 @@ def even_devices() -> None:
 
 
 def same_config_everywhere(config: ConfigDict) -> None:
-    """Raise ConfigError, in every process, where a process has another config; the path of the data may differ."""
+    """Raise ConfigError, in every process, if one process has another config; the path of the data may differ."""
     fields = {name: value for name, value in config_lib.flat(config) if name not in LOCAL}
     digests = processes.gather_texts(hashlib.sha256(repr(fields).encode()).hexdigest())
     differing = [i for i, digest in enumerate(digests) if digest != digests[0]]
@@ -41,7 +41,7 @@ def same_config_everywhere(config: ConfigDict) -> None:
 
 
 def same_data_everywhere(faces: Dataset) -> None:
-    """Raise DataError, in every process, where a process has other images or another split."""
+    """Raise DataError, in every process, if one process has other images or another split."""
     split = hashlib.sha256("\n".join(faces.assignment).encode()).hexdigest()
     fingerprints = processes.gather_texts(f"{faces.prepared.fingerprint} {split}")
     differing = [i for i, text in enumerate(fingerprints) if text != fingerprints[0]]

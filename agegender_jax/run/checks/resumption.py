@@ -10,7 +10,7 @@ from agegender_jax.run.workdir import Workdir
 
 
 def same_run(workdir: Workdir, config: ConfigDict) -> bool:
-    """Return whether the workdir holds a run of this config; raise ConfigError if it holds another."""
+    """Return whether the workdir has a run of this config; raise ConfigError if it has a run of another config."""
     earlier = workdir.read_config()
     if earlier is None:
         if any(workdir.checkpoints.glob("[0-9]*")):
@@ -50,7 +50,7 @@ def same_data(workdir: Workdir, faces: Dataset) -> None:
 
 
 def _same_split(workdir: Workdir, faces: Dataset) -> None:
-    """Raise DataError if splits.csv has another split for an image; training on would leak test images."""
+    """Raise DataError if splits.csv has another split for an image; continuing would leak test images."""
     try:
         images = leaks.read_splits(workdir)
     except DataError:  # missing or damaged: it is written again

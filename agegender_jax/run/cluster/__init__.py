@@ -1,4 +1,4 @@
-"""Predictions by several machines or devices, by Ray."""
+"""Predictions by several machines or devices, through Ray."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ class Cluster:
     Attributes:
       address: HOST:PORT; None for processes of this machine. Pictures, runs and weights must have the same paths on all
         machines.
-      workers: processes with the nets; 0 for one for each GPU, or one for each machine.
+      workers: processes with the nets; 0 for one per GPU, or else one per machine.
     """
 
     address: str | None = None
@@ -50,10 +50,10 @@ class Cluster:
         boxes: dict[str, Any] | None,
         stop: StopFlag,
     ) -> Iterator[Iterator[tuple[int, list[dict[str, Any]]]]]:
-        """Yield the numbers of pictures and the rows of parts, see `engine.predict`.
+        """Yield the number of pictures and the rows of each part, see `engine.predict`.
 
         Args:
-          runs, options: of `Predictor`.
+          runs, options: arguments of `Predictor`.
           boxes: see `picture_files.sources`.
         """
         runs = [str(files.expand(run, "--workdir").resolve()) for run in runs]

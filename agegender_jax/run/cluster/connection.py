@@ -1,4 +1,4 @@
-"""A Ray cluster to compute on: one of this machine alone, or one that runs already."""
+"""A Ray cluster to compute on: one on this machine only, or one that is already running."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ LOCAL = {
 def connect(address: str | None) -> Iterator[None]:
     """Connect to a cluster while entered.
 
-    Without an address a cluster of this machine is started, whose processes listen on the loopback address only, take
+    Without an address, a cluster is started on this machine. Its processes listen only on the loopback address, accept
     commands only with a random token, send no usage statistics, and end with this process.
 
     Args:
@@ -65,7 +65,7 @@ def connect(address: str | None) -> Iterator[None]:
 
 
 def _check_reached(address: str) -> None:
-    """Raise ConfigError where nothing answers at HOST:PORT; Ray would wait for minutes."""
+    """Raise ConfigError if nothing answers at HOST:PORT; Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=REACH).close()

@@ -1,4 +1,4 @@
-"""Predictions for pictures by actors of a Ray cluster, each of which has the nets on a device."""
+"""Predictions for pictures by actors in a Ray cluster, each of which has the nets on a device."""
 
 import contextlib
 import json
@@ -58,13 +58,13 @@ class Actor:
 def predict(
     pictures: Sequence[PictureFile], arguments: tuple[Any, ...], workers: int, stop: StopFlag
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yield the number of pictures and their rows of one part after the other, in order.
+    """Yield the number of pictures and the rows of each part, in order.
 
     A part whose actor died is computed again by another.
 
     Args:
       arguments: of `Actor` after the parts.
-      workers: number of actors; 0 for one on each GPU of the cluster, or else on each machine.
+      workers: number of actors; 0 for one per GPU of the cluster, or else one per machine.
       stop: checked while waiting.
 
     Raises:

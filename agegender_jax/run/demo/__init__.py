@@ -28,14 +28,14 @@ def demo(
     """Serve the page until a signal arrives.
 
     Args:
-      workdirs: runs of an ensemble; the weights of this package if empty.
-      methods: attributions, of explain.METHODS; a net lacks some of them.
-      host, port: address to listen at.
+      workdirs: runs of an ensemble; the shipped weights if empty.
+      methods: attributions, from explain.METHODS; those that a net does not support are left out.
+      host, port: address to listen on.
       max_mb: largest file of a photo.
       The others: see `Predictor`.
 
     Raises:
-      ConfigError, CheckpointError: bad arguments, nets that cannot be loaded, or an address that cannot be used.
+      ConfigError, CheckpointError: an argument is wrong, a net cannot be loaded, or the address cannot be used.
     """
     with stop_flag() as stop, Progress(stop=stop) as progress:
         detector.model_bytes()  # its absence is reported before nets are loaded

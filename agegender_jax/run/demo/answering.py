@@ -18,8 +18,8 @@ class PhotoAnswerer:
     """Predict for photos, and explain the predictions.
 
     Args:
-      predictor: with a batch size of 1, so that padding costs no time.
-      methods: attributions, of explain.METHODS; those that a net lacks are left out.
+      predictor: a predictor with a batch size of 1, so that padding takes no time.
+      methods: attributions, from explain.METHODS; those that a net does not support are left out.
     """
 
     def __init__(self, predictor: Predictor, methods: Sequence[str]):
@@ -29,7 +29,7 @@ class PhotoAnswerer:
         """Return HTML: the photo with boxes, and each face with its prediction and maps, or why there are none.
 
         Args:
-          content: of a picture file.
+          content: the bytes of a picture file.
         """
         (picture,) = self.predictor.pictures([("photo", content)], previews=PREVIEW)
         maps = [self.explain(face.sized) for face in picture.faces[:EXPLAINED]]
@@ -44,7 +44,7 @@ class PhotoAnswerer:
         return [(member.name, self._maps(member, sized[member.image_size])) for member in self.predictor.members]
 
     def compile(self, progress: Callable[[int, int, str], None] = lambda *step: None) -> None:
-        """Compile all programs, so that the first photo does not wait.
+        """Compile all programs, so that the first photo need not wait.
 
         Args:
           progress: receives (done, total, description).

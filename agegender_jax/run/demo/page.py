@@ -1,4 +1,4 @@
-"""The web page of the demo, by Gradio: no analytics, no fonts or scripts of other servers, no stored pictures."""
+"""The web page of the demo, in Gradio, without analytics, fonts or scripts from other servers, or stored pictures."""
 
 import contextlib
 import os
@@ -36,10 +36,10 @@ EXPIRE_AFTER = 60  # seconds after which an upload that was not answered is dele
 def served(answer: Callable[[bytes], str], host: str, port: int, max_mb: int) -> Iterator[str]:
     """Serve the page while entered; yield its address.
 
-    Uploads are in a temporary folder, each until it is answered.
+    Each upload is in a temporary folder until its result is returned.
 
     Args:
-      answer: returns HTML about the bytes of a picture file.
+      answer: returns HTML for the bytes of a picture file.
 
     Raises:
       ConfigError: the address cannot be used.
@@ -79,7 +79,7 @@ def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
     """Return the page.
 
     Args:
-      folder: of uploads.
+      folder: the folder of uploads.
     """
 
     def respond(upload: dict[str, Any] | None) -> tuple[str, Any]:
@@ -129,7 +129,7 @@ def _take(name: Any, folder: Path) -> bytes:
 
 @contextlib.contextmanager
 def _environment(folder: str) -> Iterator[None]:
-    """Set Gradio's settings that have no argument: the folder of uploads, and no proxy to reach its own server."""
+    """Make those settings of Gradio that have no argument: the folder of uploads, and no proxy for its own server."""
     settings = {"GRADIO_TEMP_DIR": folder, "NO_PROXY": "*", "no_proxy": "*"}
     earlier = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)

@@ -1,4 +1,4 @@
-"""JAX's compilation cache in the user's cache folder: the next start loads what XLA has compiled."""
+"""JAX's compilation cache in the user's cache folder, from which the next start loads compiled programs."""
 
 import contextlib
 import hashlib
@@ -20,10 +20,10 @@ def turn_on() -> Path | None:
     """Turn the cache on in `compiled/` of the user's cache folder, for programs of any compile time.
 
     The user's settings take precedence: JAX_COMPILATION_CACHE_DIR (empty for no cache), JAX_ENABLE_COMPILATION_CACHE,
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS. Where the folder cannot be written there is no cache, and no error.
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS. If the folder cannot be written, there is no cache and no error.
 
     Returns:
-      The folder, or None where the user or the disk decides.
+      The folder, or None if the user's settings take precedence or it cannot be written.
     """
     settings: Any = jax.config
     is_set = "JAX_COMPILATION_CACHE_DIR" in os.environ or settings.jax_compilation_cache_dir is not None
@@ -43,9 +43,9 @@ def turn_on() -> Path | None:
 
 
 def trim(folder: Path, limit: int) -> None:
-    """Remove the least recently used files below `folder` until `limit` bytes are left.
+    """Remove the least recently used files in `folder` until at most `limit` bytes are left.
 
-    Another process may do the same, or read a file that is removed: JAX then compiles again.
+    Another process may do the same, or read a file that has been removed; JAX then compiles again.
     """
     with contextlib.suppress(OSError):
         entries = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
@@ -58,7 +58,7 @@ def trim(folder: Path, limit: int) -> None:
 
 
 def _processor() -> str:
-    """Return a name for this kind of processor: code for one must not reach another through a shared home folder."""
+    """Return a name for this type of processor, so that its code does not reach others through a shared home folder."""
     description = platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Deterministic kernels on GPUs. Imports no jax, whose backend reads the setting once, when it starts."""
+"""Deterministic kernels on GPUs. This module does not import jax, whose backend reads the setting when it starts."""
 
 import os
 

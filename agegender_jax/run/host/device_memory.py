@@ -1,4 +1,4 @@
-"""The error of a device whose memory is too small."""
+"""The error for a device with too little memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from agegender_jax.errors import ConfigError
 
 @contextlib.contextmanager
 def explained_memory(config: ConfigDict) -> Iterator[None]:
-    """Raise ConfigError in place of the device's own error where its memory is too small."""
+    """Raise ConfigError in place of the device's own error if its memory is too small."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

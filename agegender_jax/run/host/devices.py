@@ -27,5 +27,5 @@ def check() -> None:
 
 
 def leave_accelerators() -> None:
-    """Let jax use the CPU only, before its first use, so that other processes have the memory of the accelerators."""
+    """Let jax use only the CPU, before its first use, so that other processes have the accelerators' memory."""
     jax.config.update("jax_platforms", "cpu")

@@ -1,4 +1,4 @@
-"""How this Python process was started, and on which devices jax will compute; imports no jax."""
+"""How this Python process was started, and on which devices jax will compute, without importing jax."""
 
 import contextlib
 import importlib.util
@@ -17,14 +17,15 @@ GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "j
 def owns_process() -> bool:
     """Return whether the process was started as one of this package's programs and runs nothing else.
 
-    False under a debugger, coverage, IPython, runpy or a test runner: such a process must not be replaced or ended.
+    It is False under a debugger, coverage, IPython, runpy or a test runner; such a process must not be replaced or
+    ended.
     """
     traced = sys.gettrace() is not None or sys.getprofile() is not None
     return not traced and not sys.flags.interactive and _is_own_program(*_target(sys.orig_argv[1:]))
 
 
 def uses_cpu() -> bool:
-    """Return whether jax will compute on the CPU, as far as can be seen without importing it."""
+    """Return whether jax will compute on the CPU, as far as can be determined without importing it."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms.split(",")[0].strip() == "cpu"
@@ -57,7 +58,7 @@ def _is_own_program(kind: str, name: str) -> bool:
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a top-level module can be imported; it is not."""
+    """Return whether a top-level module can be imported, without importing it."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
@@ -66,7 +67,7 @@ def is_installed(module: str) -> bool:
 
 @contextlib.contextmanager
 def without_modules(*names: str) -> Iterator[None]:
-    """Make modules that are not imported yet look absent to the modules that are imported inside."""
+    """Hide modules that have not been imported yet from modules that are imported in this context."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
@@ -88,7 +89,7 @@ def settle_streams() -> None:
 
 
 def settle_environment() -> None:
-    """Remove settings of other programs from the environment that would end this one; for a process that we own."""
+    """Remove settings for other programs that would end this one from the environment of a process that we own."""
     os.environ["MPLBACKEND"] = "agg"
     for name in ("MATPLOTLIBRC", "MPLSTYLE"):
         os.environ.pop(name, None)

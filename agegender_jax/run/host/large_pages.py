@@ -1,4 +1,4 @@
-"""Large memory pages for a program on a Linux CPU; imports no jax, as it must come first."""
+"""Large memory pages for a program on a Linux CPU. This module does not import jax, because it must run first."""
 
 import os
 import sys
@@ -14,15 +14,15 @@ KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def use_large() -> str | None:
     """Restart this program, in the same process, with pages of 2 MiB for large arrays.
 
-    XLA takes the memory of a step from the operating system and returns it after it, so that every step pays for page
-    faults; large pages need few. benchmarks/README.md has the measured gain. glibc reads the setting only when a
-    process starts. It is removed from the environment again, so that no child process inherits it.
+    XLA allocates the memory of each step from the operating system and releases it afterwards, so that every step
+    causes page faults; large pages cause few. benchmarks/README.md has the measured gain. glibc reads the setting only
+    when a process starts. The setting is then removed from the environment, so that no child process inherits it.
 
-    Nothing is restarted where GLIBC_TUNABLES already names `glibc.malloc.hugetlb`, where jax will compute on another
-    device than the CPU, or where we do not own the process (`interpreter.owns_process`).
+    Nothing is restarted if GLIBC_TUNABLES already sets `glibc.malloc.hugetlb`, if jax will compute on a device other
+    than the CPU, or if we do not own the process (`interpreter.owns_process`).
 
     Returns:
-      A line that says how to get large pages, where they would help and we do not own the process; else None.
+      A line that says how to get large pages, if they would help and we do not own the process; else None.
     """
     if RESTARTED in os.environ:
         _set_or_remove("GLIBC_TUNABLES", os.environ.pop(RESTARTED))

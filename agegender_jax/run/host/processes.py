@@ -1,6 +1,6 @@
-"""The protocol between the processes of one run: collectives on host values, agreement on errors, and a common end.
+"""The protocol between the processes of a run: collectives on host values, and agreement on errors and on the exit.
 
-A run of one process sends nothing, and its errors pass unchanged.
+With a single process nothing is sent, and errors pass unchanged.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ def is_main() -> bool:
 
 
 def connect() -> None:
-    """Sum over all devices of all processes once, which connects them.
+    """Sum over all devices of all processes once, to connect them.
 
-    XLA's transport between CPUs gives the first collective of a set of devices 30 s to be reached by all, and
-    compilation of a step can take the processes longer apart.
+    XLA's transport between CPUs requires all processes to reach the first collective of a set of devices within 30 s,
+    but the compilation of a step can delay some of them for longer.
     """
     if jax.process_count() > 1:
         rows = parallel.Spread().split(np.zeros(jax.local_device_count(), np.float32))
@@ -48,7 +48,7 @@ def connect() -> None:
 
 
 def gather_texts(text: str) -> list[str]:
-    """Return the texts of all processes, in their order, in every process. At most SIZE bytes of UTF-8 are sent."""
+    """Return the texts of all processes, in order, in every process. At most SIZE bytes of UTF-8 are sent."""
     if jax.process_count() == 1:
         return [text]
     raw = text.encode("utf-8", "replace")[:SIZE].ljust(SIZE, b"\0")
@@ -84,18 +84,18 @@ def zeros(shapes: Any) -> Any:
 
 @dataclasses.dataclass
 class Agreed:
-    """A number from 0 that each process sets; afterwards the largest of all."""
+    """A non-negative number that each process sets; afterwards it is the largest of all."""
 
     value: int = 0
 
 
 @contextlib.contextmanager
 def sync_errors() -> Iterator[Agreed]:
-    """Run the body in every process; if it fails in one, fail in all. An error may not skip a collective in the body.
+    """Run the body in every process; if it fails in one, fail in all. An error must not skip a collective in the body.
 
     Raises:
-      UserError, Stopped: in process 0, that of the first process that failed; its `agreed` is set.
-      PeerReportedError: in the others. A process whose error is of another kind raises that itself.
+      UserError, Stopped: in process 0, the error of the first process that failed, with `agreed` set.
+      PeerReportedError: in the other processes. A process with any other kind of error raises it itself.
     """
     agreed = Agreed()
     error: Any = None  # a UserError, Stopped or any other
@@ -125,10 +125,10 @@ def sync_errors() -> Iterator[Agreed]:
 
 @contextlib.contextmanager
 def report_errors_once() -> Iterator[None]:
-    """Wrap a whole run: process 0 reports errors that all know of; any other ends its process without a barrier.
+    """Wrap a whole run: process 0 reports errors on which all agree; others end their process without a barrier.
 
     Raises:
-      PeerReportedError: for an error on which all agree, in all processes but the first.
+      PeerReportedError: for an error on which all agree, in all processes except the first.
       LocalError: from any other error.
     """
     try:
@@ -144,7 +144,7 @@ def report_errors_once() -> Iterator[None]:
 
 
 def until_stopped(batches: Iterable[Any], stop: StopFlag | None, doing: str, step: int | None = None) -> Iterator[Any]:
-    """Yield the batches, as many in each process; raise Stopped in all before the next one once any got a signal."""
+    """Yield the batches, equally many in each process; after a signal in any of them, raise Stopped in all."""
     for batch in batches:
         if stop is not None:
             with sync_errors():

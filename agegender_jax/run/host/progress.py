@@ -29,10 +29,10 @@ class StatusBars(Bars):
 
 
 class Progress:
-    """All that a job prints on stdout. Once the pipe is closed (`| head`) it prints nothing more.
+    """Everything that a command prints on stdout. After the pipe is closed (`| head`), nothing more is printed.
 
     Args:
-      silent: print nothing; for all processes of a run but process 0.
+      silent: print nothing; for all processes of a run except process 0.
       stop: checked at every step of a preparation.
     """
 
@@ -67,7 +67,7 @@ class Progress:
         self._line(f"WARNING: {text}")
 
     def show(self, renderable) -> None:
-        """Print a table or anything else that rich prints."""
+        """Print a table or anything else that rich can print."""
         console = self._bars.console if self._bars is not None else Console(width=100, markup=False)
         self._do(console.print, renderable)
 
@@ -97,7 +97,7 @@ class Progress:
             self._new_task(self._epoch(step), num_steps, completed=step)
 
     def step(self, step: int) -> None:
-        """Show that a step was dispatched. The time left is estimated from the first one on, which was compiled."""
+        """Show that a step was dispatched. The remaining time is estimated after the compilation of the first step."""
         if self._started is None:
             self._started = time.monotonic(), step
         if self._bars is not None:
@@ -158,7 +158,7 @@ def _number(value: float | None) -> str:
 
 
 def _discard_stdout() -> None:
-    """Redirect stdout to nowhere, so that the interpreter's last flush does not fail either."""
+    """Redirect stdout to /dev/null, so that the interpreter's last flush does not fail, either."""
     try:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())

@@ -23,18 +23,18 @@ class StopFlag:
     """While entered, `code` is None until a signal requests a stop, then 75 (SIGTERM, SIGHUP) or 130 (Ctrl-C).
 
     The main thread polls the flag. Python runs its signal handlers only between bytecodes, which a compilation can
-    put off by a minute, so a thread watches the bytes that the interpreter's own handler writes. It sets the flag,
-    and ends the process if `owns_process`: at the second signal, and where nothing is unsaved `grace` seconds after
-    the first. In another program's process, such as a notebook's, the second signal raises KeyboardInterrupt instead.
-    Outside the main thread, where Python allows no handlers, entering has no effect. A SIGHUP that is ignored, as under
-    nohup, stays ignored.
+    delay by a minute, so a thread watches the bytes that the interpreter's own handler writes. It sets the flag and, if
+    `owns_process`, ends the process at the second signal, or `grace` seconds after the first if nothing is unsaved. In
+    the process of another program, such as a notebook, the second signal raises KeyboardInterrupt instead. Outside the
+    main thread, where Python allows no handlers, entering has no effect. A SIGHUP that is ignored, as under nohup,
+    stays ignored.
 
     Args:
       owns_process: whether the process may be ended.
 
     Attributes:
       grace: seconds.
-      trained, saved: the last step that was trained, and the last one on the disk, here or in the process that saves.
+      trained, saved: the last step trained, and the last one on disk, in this process or in the one that saves.
     """
 
     def __init__(self, owns_process: bool = False):
@@ -77,11 +77,11 @@ class StopFlag:
         self.saved, self.grace = step, grace
 
     def mark_saved(self, step: int) -> None:
-        """Record that a step is on the disk."""
+        """Record that a step is on disk."""
         self.saved = step
 
     def unsaved(self) -> bool:
-        """Return whether a trained step is not on the disk yet."""
+        """Return whether a trained step is not on disk yet."""
         return self.trained > self.saved
 
     def check(self, doing: str, step: int | None = None) -> None:
@@ -129,7 +129,7 @@ class StopFlag:
 
 @contextlib.contextmanager
 def stop_flag(owns_process: bool = False) -> Iterator[StopFlag]:
-    """Yield the flag that is entered already, its handlers installed again, else a new one."""
+    """Yield the flag that has already been entered, with its handlers reinstalled, or else a new one."""
     global _active
     if _active is not None:
         _active.install()

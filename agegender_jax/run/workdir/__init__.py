@@ -1,4 +1,4 @@
-"""A run's folder, the files in it, and folders for other results."""
+"""The folder of a run, the files in it, and folders for other results."""
 
 from agegender_jax.run.workdir.folder import Workdir, write_csv, write_json
 from agegender_jax.run.workdir.output import check_replaces, hold, keep_settings, make_out

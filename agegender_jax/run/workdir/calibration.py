@@ -21,7 +21,7 @@ def fit(member: Member, dataset: Dataset) -> dict:
     of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train}
 
     Args:
-      member: its raw predictions for the val split of `dataset`.
+      member: the member with its raw predictions for the val split of `dataset`.
     """
     age, gender = dataset.targets("val")
     train = dataset.indices("train")
@@ -40,7 +40,7 @@ def write(run: Workdir, calibration: dict) -> None:
 
 
 def read(run: Workdir) -> dict | None:
-    """Return calibration.json of a workdir; None where there is none.
+    """Return calibration.json of a workdir; None if there is none.
 
     Raises:
       CheckpointError: it is damaged.
@@ -62,7 +62,7 @@ def read(run: Workdir) -> dict | None:
 
 
 def apply(calibration: dict | None, raw: Member, calibrate: bool, note: Callable[[str], None]) -> Member:
-    """Return the member with its bucket_years, and with its temperatures if `calibrate`; `note` receives oddities."""
+    """Return the member with its bucket_years and, if `calibrate`, with its temperatures; `note` receives warnings."""
     if calibration is None:
         if calibrate:
             note(f"{raw.name} has no calibration.json, so it is not calibrated; training's command again would fit it")

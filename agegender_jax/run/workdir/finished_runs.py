@@ -1,4 +1,4 @@
-"""Files of finished runs, for commands that compare many."""
+"""Files of finished runs, for commands that compare several."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ def is_finished(run: Workdir) -> bool:
 
 
 def tested(run: Workdir) -> dict:
-    """Return the entry of the run's net in its results.json: step, parameters, collapsed, and more.
+    """Return the entry of the run's net in its results.json: step, parameters, collapsed heads and more.
 
     Raises:
       DataError: the file is missing or damaged.
@@ -34,10 +34,10 @@ def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
     """Return the run's predictions for the test split, from predictions.csv: numpy Probs in the order of `dataset`.
 
     Args:
-      fix: what the error advises, where the run is not the command's own.
+      fix: the advice in the error, if the run does not belong to the command.
 
     Raises:
-      DataError: the file is missing, damaged or of other images.
+      DataError: the file is missing, damaged or for other images.
     """
     names = [dataset.prepared.file[i] for i in dataset.indices("test")]
     order = sorted(range(len(names)), key=names.__getitem__)  # as the file is
@@ -58,7 +58,7 @@ def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
 
 
 def seconds(run: Workdir) -> float:
-    """Return the seconds of the training steps, with compilation and without evaluations, from the log."""
+    """Return the time of the training steps in seconds, with compilation and without evaluations, from the log."""
     return round(summary.read(run, run.path.name, 0).seconds() or 0.0, 1)
 
 

@@ -16,12 +16,12 @@ from agegender_jax.run.workdir import lock, provenance
 
 
 class Workdir:
-    """The folder of one run. As a context manager it makes the folder and locks it.
+    """The folder of one run. As a context manager, it creates and locks the folder.
 
-    The lock ends with the process, however that ends; see `lock.take` for file systems without locks.
+    The lock ends with the process in any case; see `lock.take` for file systems without locks.
 
     Raises:
-      ConfigError: on entry, when the folder cannot be made or written, or another process has locked it.
+      ConfigError: on entry, if the folder cannot be created or written, or if another process has locked it.
     """
 
     def __init__(self, path: str | Path):
@@ -65,7 +65,7 @@ class Workdir:
             self._lock = None
 
     def check_in_place(self) -> None:
-        """Check that the path still leads to the locked folder, not to one that a save made where it was moved away.
+        """Check that the path still leads to the locked folder, not to one that a save created after it was moved.
 
         Raises:
           CheckpointError: it does not.
@@ -88,11 +88,11 @@ class Workdir:
         return self._read(self.run)
 
     def read_calibration(self) -> dict | None:
-        """Return calibration.json; None where no temperature was fitted."""
+        """Return calibration.json; None if no temperature was fitted."""
         return self._read(self.calibration)
 
     def read_results(self) -> dict | None:
-        """Return results.json; None before the run's end."""
+        """Return results.json; None before the end of the run."""
         return self._read(self.results)
 
     def is_tested(self) -> bool:
@@ -107,7 +107,7 @@ class Workdir:
         assignment: Sequence[str],
         note: Callable[[str], None],
     ) -> None:
-        """Write all that is known before the first step: config.json, run.json, splits.csv and bad_images.csv."""
+        """Write what is known before the first step: config.json, run.json, splits.csv and bad_images.csv."""
         self.write_config(config_lib.to_dict(config))
         self.write_run(command, prepared.name, prepared.fingerprint)
         self.write_faces(prepared, assignment)
@@ -117,7 +117,7 @@ class Workdir:
             note(f"WARNING: {warning}")
 
     def restore_start(self, config: Any, command: Sequence[str], prepared: Any, assignment: Sequence[str]) -> None:
-        """Write those files of `write_start` again that were removed during the run."""
+        """Write files of `write_start` that were removed during the run again."""
         if not self.config.exists():
             self.write_config(config_lib.to_dict(config))
         if not self.run.exists():
@@ -136,12 +136,12 @@ class Workdir:
         write_json(self.run, start | fields | {"config_file": self._config_file()})
 
     def is_original(self) -> bool:
-        """Return whether a training of this user wrote config.json in this place: it was not copied or unpacked."""
+        """Return whether training by this user wrote config.json in this place, not copied or unpacked."""
         file = self._config_file()
         return file is not None and file == (self.read_run() or {}).get("config_file") and file[0] == os.getuid()
 
     def _config_file(self) -> list[int] | None:
-        """Return the owner, the inode and the time of change of config.json, which nobody can choose for a copy."""
+        """Return the owner, the inode and the change time of config.json, which cannot be chosen for a copy."""
         try:
             state = self.config.stat()
         except OSError:
@@ -149,7 +149,7 @@ class Workdir:
         return [state.st_uid, state.st_ino, state.st_ctime_ns]
 
     def write_faces(self, prepared: Any, assignment: Sequence[str]) -> None:
-        """Write splits.csv and bad_images.csv of a prepared source and the split of each of its images."""
+        """Write splits.csv and bad_images.csv from a prepared source and the splits of its images."""
         groups = splits.group_ids(prepared.group, prepared.sha256)
         hashes, pixels = ([row.tobytes().hex() for row in rows] for rows in (prepared.dhash, prepared.thumbnail))
         rows = sorted(zip(prepared.file, assignment, groups, prepared.sha256, hashes, pixels, strict=True))
@@ -157,7 +157,7 @@ class Workdir:
         write_csv(self.bad_images, ("file", "reason"), prepared.bad)
 
     def _sweep(self) -> None:
-        """Remove the halves of files that killed processes left."""
+        """Remove partial files that killed processes left."""
         for path in self.path.glob(".*.tmp"):
             match = files.TEMPORARY.fullmatch(path.name)
             if match and not lock.is_running(int(match["pid"])):
@@ -192,8 +192,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Write UTF-8 CSV, atomically.
 
-    An apostrophe stands before text that a spreadsheet would compute, see `csv_cells`. Bytes of undecodable names are
-    written as they are.
+    Text that a spreadsheet would evaluate gets an apostrophe, see `csv_cells`. Undecodable bytes of names are written
+    unchanged.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

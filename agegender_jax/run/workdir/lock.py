@@ -1,4 +1,4 @@
-"""The lock of a workdir: the operating system's where the file system has locks, else the process named in the file."""
+"""The lock of a workdir: the operating system's if the file system has locks, else the process named in the file."""
 
 import fcntl
 import io
@@ -14,11 +14,11 @@ LOCK = "LOCK"
 
 
 def take(folder: Path) -> io.FileIO:
-    """Return the locked file of a folder, with this process's number and host in it.
+    """Lock the folder, write this process's number and host to the file, and return it.
 
-    The system releases the lock when the process ends, however that ends. Where the file system has no locks, the file
-    counts as locked while its process runs; of a process on another host that is not known, and it counts as running
-    until it has called `release`.
+    The system releases the lock when the process ends for any reason. On a file system without locks, the file counts
+    as locked while its process runs. Whether a process on another host runs is unknown; it counts as running until it
+    has called `release`.
 
     Raises:
       ConfigError: another process holds it.
@@ -55,7 +55,7 @@ def release(lock: io.FileIO) -> None:
 
 
 def _holder(lock: io.FileIO) -> tuple[int, str] | None:
-    """Return the number and host of the process that the file names."""
+    """Return the number and host of the process named in the file."""
     try:
         lock.seek(0)
         holder = json.loads(lock.read(4096))
@@ -65,7 +65,7 @@ def _holder(lock: io.FileIO) -> tuple[int, str] | None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether another process of this host has the number."""
+    """Return whether another process on this host has this number."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,4 +1,4 @@
-"""metrics.jsonl and the TensorBoard events beside it."""
+"""metrics.jsonl, and the TensorBoard events next to it."""
 
 import contextlib
 import json
@@ -13,13 +13,13 @@ from agegender_jax import files
 
 
 class MetricsLog:
-    """metrics.jsonl: one JSON object a line, with `step` and `split`. NaN is written as null."""
+    """metrics.jsonl: one JSON object per line, with `step` and `split`. NaN is written as null."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
     def append(self, row: dict) -> None:
-        """Add a line; lines of val are on the disk when this returns."""
+        """Add a line; lines of val are on disk when this returns."""
         with open(self.path, "ab") as file:
             file.write(files.to_json(row).encode() + b"\n")
             if row["split"] == "val":
@@ -27,15 +27,15 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict]:
-        """Return all whole lines, in order; a torn one is skipped."""
+        """Return all complete lines, in order; an incomplete one is skipped."""
         return [row for _, row in self._lines()]
 
     def truncate_after(self, step: int) -> None:
-        """Drop what a resumed run writes again after `step`, and a torn line, atomically."""
+        """Remove, atomically, the lines after `step`, which a resumed run writes again, and an incomplete line."""
         self._keep(lambda row: row["step"] <= step)
 
     def remove(self, step: int, split: str) -> None:
-        """Drop the lines of a step and split, which a resumed run writes again."""
+        """Remove the lines of a step and split, which a resumed run writes again."""
         self._keep(lambda row: (row["step"], row["split"]) != (step, split))
 
     def _keep(self, wanted: Callable[[dict], bool]) -> None:
@@ -56,14 +56,14 @@ class MetricsLog:
 
 
 class TensorBoard:
-    """Event files in the workdir, without TensorFlow. Training continues without them where they cannot be written.
+    """Event files in the workdir, without TensorFlow. Training continues without them if they cannot be written.
 
-    Rows are written by the calling thread: tensorboardX's own writer hands them to another one, which ends at the first
-    error and leaves the training waiting for it.
+    The calling thread writes the rows: tensorboardX's own writer passes them to another thread, which ends at the first
+    error and leaves training waiting for it.
 
     Args:
       folder: the workdir.
-      start: the step resumed at; events after it are hidden by TensorBoard.
+      start: the step at which the run resumes; TensorBoard hides events after it.
     """
 
     def __init__(self, folder: str | Path, start: int = 0):
@@ -105,9 +105,9 @@ class TensorBoard:
 
 
 def tensorboard() -> Any:
-    """Import tensorboardX without PyTorch: importing that, where it is installed, takes seconds.
+    """Import tensorboardX without PyTorch, whose import takes seconds if it is installed.
 
-    It is imported here because steps on random images need none.
+    It is imported here because steps on random images do not need it.
     """
     sys.modules.setdefault("torch", None)
     try:

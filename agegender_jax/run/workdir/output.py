@@ -18,7 +18,7 @@ def make_out(folder: Path) -> None:
     """Make the folder that --out names.
 
     Raises:
-      ConfigError: it cannot be written, or it lies in the folder of a run, whose results it could replace.
+      ConfigError: it cannot be written, or it is in the folder of a run, whose results it could replace.
     """
     try:
         runs = [path for path in (folder, *folder.parents) if _is_run(path)]
@@ -40,7 +40,7 @@ def make_out(folder: Path) -> None:
 def hold(folder: Path) -> Iterator[None]:
     """Keep other processes from writing to the folder of --out; raise ConfigError if one does.
 
-    Where the file system has no locks, nothing keeps them from it; files are replaced whole.
+    On a file system without locks, nothing prevents this; files are still replaced atomically.
     """
     with open(folder / ".lock", "ab") as lock:
         try:
@@ -58,11 +58,11 @@ def hold(folder: Path) -> Iterator[None]:
 def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callable[[dict], str]) -> None:
     """Raise ConfigError if writing `file` would replace results of something else.
 
-    The same command may be repeated into its folder, with other options too. A damaged file may be replaced.
+    The same command may be repeated with the same folder, even with other options. A damaged file may be replaced.
 
     Args:
-      file: the JSON file of the results, which may be absent.
-      is_same: returns whether earlier results are of the same things as the new ones, for example runs and images.
+      file: the JSON file of the results, which may be missing.
+      is_same: returns whether earlier results are for the same things as the new ones, for example runs and images.
       describe: returns a description of earlier results for the message.
     """
     try:
@@ -81,7 +81,7 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
     """Write the settings of a first call to `path`; raise ConfigError if an earlier call had others.
 
     Args:
-      of: what the folder holds, for the message, such as "answers".
+      of: what the folder contains, for the message, such as "answers".
     """
     settings = json.loads(files.to_json(settings))
     if path.exists():
@@ -101,12 +101,12 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
 
 
 def workdirs(models: list[dict]) -> list[Path]:
-    """Return the folders of the runs that a list of models in a results file names; an ensemble has none."""
+    """Return the folders of the runs in a list of models from a results file; an ensemble has none."""
     return [Path(model["workdir"]).expanduser().resolve() for model in models if "workdir" in model]
 
 
 def origins(models: list[dict]) -> list[Path | str]:
-    """Return the folder of the run, or the name of the weights, of each of a list of models in a results file."""
+    """Return, for each of a list of models from a results file, the folder of its run or the name of its weights."""
     return [name for model in models for name in workdirs([model]) or [model["weights"]]]
 
 

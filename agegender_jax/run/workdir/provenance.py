@@ -34,7 +34,7 @@ def this_start(command: Sequence[str]) -> dict:
 
 
 def made_by(command: Sequence[str]) -> dict:
-    """Return `this_start` without the time, so that it is reproducible, and the command as it is typed."""
+    """Return `this_start` without the time, so that it is reproducible, and the command as typed."""
     device = jax.devices()[0]
     return {
         "command": report.command_line(command, sys.maxsize),
@@ -50,7 +50,7 @@ def made_by(command: Sequence[str]) -> dict:
 
 
 def versions() -> dict[str, str | None]:
-    """Return installed version by package; None for one that is not installed."""
+    """Return the installed version of each package; None for one that is not installed."""
     installed: dict[str, str | None] = {"python": platform.python_version(), "agegender_jax": agegender_jax.__version__}
     for name in PACKAGES:
         try:

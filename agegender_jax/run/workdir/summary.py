@@ -14,7 +14,7 @@ from agegender_jax.run.workdir.logs import MetricsLog
 def read(run: Workdir, name: str, step: int) -> report.Run:
     """Return how a run was trained; the fields of a missing or damaged file are empty.
 
-    A config field that is newer than the run gets its default.
+    A config field that is newer than the run gets its default value.
 
     Args:
       name: of the run in the results.
