@@ -108,7 +108,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     """Return the CPU milliseconds of a chip in each step: the least of several measurements."""
     from agegender_jax import Predictor
 
-    predictor = Predictor(**named(nets), detector="none")
+    predictor, one_view = (Predictor(**named(nets), detector="none", views=views) for views in (None, "none"))
     chips = [draw_chip(i) for i in range(64)]
     looked = [predictor._look("chip", chip, 0) for chip in chips]
     sized = {size: np.stack([chip.sized[size] for _, (chip,) in looked]) for size in predictor.sizes}
@@ -116,6 +116,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     steps = {
         "decode, resize, warnings": lambda: [predictor._look("chip", chip, 0) for chip in chips],
         "nets": lambda: predictor.probs(sized),
+        "nets, one view": lambda: one_view.probs(sized),
         "intervals, flags": lambda: list(predictor.answerer.answer(looked, probs, max(predictor.sizes))),
         "all": lambda: list(predictor.pictures(chips)),
     }
@@ -137,7 +138,7 @@ def named(nets: list[str]) -> dict[str, str]:
 
 
 def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> list[dict]:
-    """Return images a second of both, and their ratio, in turns."""
+    """Return images a second of both, and their ratio, in turns; of chips also for one view of each."""
     from agegender_jax import Predictor
     from agegender_jax.data.decoding import decode
 
@@ -146,9 +147,10 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
         "photos": [[draw_photo(i, size) for i in range(3)] for size in SIZES],
     }
     rows = []
-    for kind, groups in kinds.items():
-        predictor = Predictor(**named(nets), detector="none" if kind == "chips" else "yunet")
-        backends = ("wasm", "cpu") if kind == "chips" else ("wasm",)  # cpu, plain JavaScript, takes minutes for a photo
+    for kind, views in (("chips", None), ("chips", "none"), ("photos", None)):
+        groups = kinds[kind]
+        predictor = Predictor(**named(nets), detector="none" if kind == "chips" else "yunet", views=views)
+        backends = ("wasm",) if kind == "photos" or views else ("wasm", "cpu")  # cpu takes minutes for a photo
         for group, backend in itertools.product(groups, backends):
             few = group[:32] if backend == "wasm" else group[:2]
             often = group * 8 if kind == "chips" else group
@@ -161,7 +163,8 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
                 ours_rate = len(ours) / (time.perf_counter() - began)
                 theirs_rate, faces = rate_of_face_api(decoded, args.package, backend, kind)
                 rows.append(
-                    {"pictures_are": kind, "size": size, "backend": backend, "ours_per_second": round(ours_rate, 3)}
+                    {"pictures_are": kind, "views": views, "size": size, "backend": backend}
+                    | {"ours_per_second": round(ours_rate, 3)}
                     | {"face_api_per_second": round(theirs_rate, 3), "ratio": round(ours_rate / theirs_rate, 2)}
                     | {"faces": len(ours[0].faces), "face_api_faces": faces}
                 )

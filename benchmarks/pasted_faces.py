@@ -10,7 +10,6 @@ probability of its gender, and whether it is flagged as a child. Writes results/
 """
 
 import collections
-import json
 import pathlib
 import sys
 
@@ -23,7 +22,7 @@ from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.prediction.face import OK
 from agegender_jax.run.workdir import provenance
-from benchmarks import machine, result_files
+from benchmarks import machine, result_files, tables
 
 SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run; repeat for an ensemble. Default: --weights.")
@@ -168,16 +167,13 @@ def main(_):
                 groups[group].append((detected, alone[index], chip[index]))
         alarms += sum(id(face) not in matched for face in picture.faces)
     table = {name: summarise(groups[name]) for name in order() if groups[name]}
-    print("| faces | n | found | age change | same gender | to the chip: age | gender |\n|---|---|---|---|---|---|---|")
-    for name, row in table.items():
-        print(f"| {name} | " + " | ".join(str(value) for value in row.values()) + " |")
     result = {"what": "pasted_faces", "weights": predictor.name, "photos": len(photos), "false_alarms": alarms}
     result |= {"found_alone": sum(face is not None for face in alone), "flags": dict(flagged), "groups": table}
     typed = f"python -m benchmarks.pasted_faces --source={pathlib.Path(SOURCE.value).name} --faces={FACES.value}"
     made_by = provenance.made_by(sys.argv) | {"command": typed, "machine": machine.machine()}
     result |= {"digests": [member.digest for member in predictor.members], "seed": SEED.value, "made_by": made_by}
     result_files.write(result_files.RESULTS / "pasted_faces.json", result)
-    print(json.dumps(result))
+    print(tables.pasted_faces(result))
 
 
 if __name__ == "__main__":

@@ -150,10 +150,8 @@ def main(_):
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
     path = result_files.RESULTS / "shipped_weights.json"
-    rows = [
-        old for old in (result_files.read("shipped_weights") if path.exists() else []) if old["name"] != row["name"]
-    ]
-    result_files.write(path, [*rows, row])
+    rows = {old["name"]: old for old in (result_files.read("shipped_weights") if path.exists() else [])}
+    result_files.write(path, [*(rows | {row["name"]: row}).values()])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
     print({key: row[key] for key in ("n", "coverage", "sure", "over", "one_view", "storage") if key in row})

@@ -145,6 +145,29 @@ def shipped_doubts(rows: list[dict]) -> str:
     return markdown(lines)
 
 
+def shipped_one_view(rows: list[dict]) -> str:
+    """Return what the weights of the package are worth with the mirror images and without."""
+    head = ["source", "views", "age", "gender", "AABD", "gender is sure", "right where sure"]
+    lines = [head, ["---", "---", *["--:"] * 5]]
+    for row in rows:
+        model = row["models"][-1]  # the ensemble, if there is one
+        for views, of, sure in (("flip", model, row["sure"]), ("none", row["one_view"], row["one_view"]["sure"])):
+            scores = [f"{of[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
+            lines.append([row["name"], f"`{views}`", *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])
+    return markdown(lines)
+
+
+def pasted_faces(results: dict) -> str:
+    """Return how many faces in photos are found, and how far their predictions are from those of the faces alone."""
+    lines = [["faces", "n", "found", "change of age, years", "same gender"], ["---", *["--:"] * 4]]
+    for name, row in results["groups"].items():
+        pairs = ["", ""]  # no face was found
+        if row["same_gender"] is not None:
+            pairs = [f"{row['age_change']:.1f}", f"{100 * row['same_gender']:.1f} %"]
+        lines.append([name, f"{row['faces']}", f"{100 * row['recall']:.1f} %", *pairs])
+    return markdown(lines)
+
+
 def shipped_groups(row: dict) -> str:
     """Return the scores of the ensemble inside groups of one source."""
     lines = [["group", "n", "age", "gender", "AABD", "interval holds the age"], ["---", *["--:"] * 5]]

@@ -54,6 +54,7 @@ def test_the_summary_of_layers_is_what_was_measured():
     [
         tables.shipped_weights,
         tables.shipped_doubts,
+        lambda rows: tables.shipped_one_view(rows[:1]),
         lambda rows: tables.shipped_groups(rows[0]),
         lambda rows: tables.shipped_groups_elsewhere(rows[2:]),
     ],
@@ -63,6 +64,12 @@ def test_the_tables_of_the_shipped_weights_are_what_was_measured(table):
     assert table(rows) in (campaign.ROOT / "docs" / "predict.md").read_text()
     cards = [weights.card(name) for name in weights.names()]
     assert {card.name: card.sha256 for card in cards if card.sha256} == rows[0]["weights"]
+
+
+def test_the_table_of_pasted_faces_is_what_was_measured():
+    results = result_files.read("pasted_faces")
+    assert tables.pasted_faces(results) in (campaign.ROOT / "docs" / "predict.md").read_text()
+    assert set(results["digests"]) <= {weights.card(name).sha256 for name in weights.names()}
 
 
 def test_the_table_has_its_heading():
