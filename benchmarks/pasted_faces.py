@@ -107,19 +107,17 @@ def groups_of(side, roll, alone, detected):
     return [*names, "child"] if "child" in alone.flags else names
 
 
-def order():
-    """Return the names of all groups in the order of the table."""
-    names = [
-        "all",
-        *(f"side {side}" for side in SIZES),
-        *(f"roll {roll}" for roll in ROLLS),
-        "sure",
-        "unsure",
-        "sure in both",
-    ]
-    names += [f"{size}, {sure}" for sure in ("sure", "unsure") for size in ("small", "large")]
-    names += [f"gender {low} to {high}" for low, high in zip(CONFIDENCES[:-1], CONFIDENCES[1:], strict=True)]
-    return [*names, "child"]
+def kinds():
+    """Return the names of the groups of each kind, in the order of the table."""
+    return {
+        "all": ["all"],
+        "side": [f"side {side}" for side in SIZES],
+        "roll": [f"roll {roll}" for roll in ROLLS],
+        "status": ["sure", "unsure", "sure in both"],
+        "size and status": [f"{size}, {sure}" for sure in ("sure", "unsure") for size in ("small", "large")],
+        "gender": [f"gender {low} to {high}" for low, high in zip(CONFIDENCES[:-1], CONFIDENCES[1:], strict=True)],
+        "child": ["child"],
+    }
 
 
 def summarise(rows):
@@ -166,12 +164,15 @@ def main(_):
             for group in groups_of(side, roll, alone[index], detected):
                 groups[group].append((detected, alone[index], chip[index]))
         alarms += sum(id(face) not in matched for face in picture.faces)
-    table = {name: summarise(groups[name]) for name in order() if groups[name]}
-    result = {"what": "pasted_faces", "weights": predictor.name, "photos": len(photos), "false_alarms": alarms}
-    result |= {"found_alone": sum(face is not None for face in alone), "flags": dict(flagged), "groups": table}
+    table = {kind: {name: summarise(groups[name]) for name in names if groups[name]} for kind, names in kinds().items()}
     typed = f"python -m benchmarks.pasted_faces --source={pathlib.Path(SOURCE.value).name} --faces={FACES.value}"
-    made_by = provenance.made_by(sys.argv) | {"command": typed, "machine": machine.machine()}
-    result |= {"digests": [member.digest for member in predictor.members], "seed": SEED.value, "made_by": made_by}
+    result = {
+        "photos": {"number": len(photos), "false_alarms": alarms, "flags": dict(flagged)},
+        "alone": {"found": sum(face is not None for face in alone), "seed": SEED.value},
+        "groups": table,
+        "weights": {member.name: member.digest for member in predictor.members},
+        "made_by": provenance.made_by(sys.argv) | {"command": typed, "machine": machine.machine()},
+    }
     result_files.write(result_files.RESULTS / "pasted_faces.json", result)
     print(tables.pasted_faces(result))
 

@@ -160,7 +160,7 @@ def shipped_one_view(rows: list[dict]) -> str:
 def pasted_faces(results: dict) -> str:
     """Return how many faces in photos are found, and how far their predictions are from those of the faces alone."""
     lines = [["faces", "n", "found", "change of age, years", "same gender"], ["---", *["--:"] * 4]]
-    for name, row in results["groups"].items():
+    for name, row in [item for kind in results["groups"].values() for item in kind.items()]:
         pairs = ["", ""]  # no face was found
         if row["same_gender"] is not None:
             pairs = [f"{row['age_change']:.1f}", f"{100 * row['same_gender']:.1f} %"]

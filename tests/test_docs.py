@@ -69,7 +69,7 @@ def test_the_tables_of_the_shipped_weights_are_what_was_measured(table):
 def test_the_table_of_pasted_faces_is_what_was_measured():
     results = result_files.read("pasted_faces")
     assert tables.pasted_faces(results) in (campaign.ROOT / "docs" / "predict.md").read_text()
-    assert set(results["digests"]) <= {weights.card(name).sha256 for name in weights.names()}
+    assert set(results["weights"].values()) <= {weights.card(name).sha256 for name in weights.names()}
 
 
 def test_the_table_has_its_heading():
