@@ -157,7 +157,7 @@ def test_a_repeated_command_trains_nothing_and_prints_the_same(out, config, monk
     assert after.pop("made_by")["versions"] == before.pop("made_by")["versions"] and after == before
 
 
-def test_further_seeds_are_trained_alone_and_a_signal_between_runs_stops(out, config, monkeypatch):
+def test_only_further_seeds_are_trained_and_a_signal_between_runs_stops(out, config, monkeypatch):
     trained = []
 
     def fit(config, workdir, command):

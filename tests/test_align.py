@@ -60,7 +60,7 @@ def test_labels_of_a_csv_are_written_and_an_interrupted_call_resumes(source, tmp
     align(str(fairface), out=str(out), size=64, score=0.7)
     assert (out / "faces.jsonl").read_bytes() == rows and (out / "labels.csv").read_bytes() == written
     assert (out / first).read_bytes() == b""
-    with pytest.raises(ConfigError, match="chips of another call: size differ"):
+    with pytest.raises(ConfigError, match="chips from another call: size differ"):
         align(str(fairface), out=str(out), size=96, score=0.7)
 
 

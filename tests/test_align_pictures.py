@@ -78,7 +78,7 @@ def test_a_stopped_call_continues_and_a_changed_picture_is_aligned_again(folder,
     two.write_bytes((folder / "a" / "photo.png").read_bytes())
     summary, rows = run([two], tmp_path / "out")
     assert len(rows) == len(list((tmp_path / "out" / "chips").iterdir())) == summary["chips"] == 1
-    with pytest.raises(ConfigError, match="chips of another call: size differ"):
+    with pytest.raises(ConfigError, match="chips from another call: size differ"):
         align_pictures.align([str(two)], out=str(tmp_path / "out"), size=96, score=0.7)
 
 

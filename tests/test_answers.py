@@ -161,7 +161,7 @@ def calibrated():
     return Calibration(**calibration.fit(probs, age, gender, years, None, images))
 
 
-def test_answers_follow_the_calibration(calibrated):
+def test_predictions_follow_the_calibration(calibrated):
     probs, _, gender, years = draw_predictions(2000, 5)
     faces = answer(calibrated, probs, ages=(18,))
     covered = [low <= year <= high for (low, high), year in zip((f.age_interval for f in faces), years, strict=True)]
@@ -173,7 +173,7 @@ def test_answers_follow_the_calibration(calibrated):
     assert np.mean(wrong) < 0.1
 
 
-def test_flags_of_answers(calibrated):
+def test_flags_of_predictions(calibrated):
     ages = np.eye(12, dtype=np.float32)[[0, 3, 3]]
     chips = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     chips[2] = 5
@@ -189,7 +189,7 @@ def test_without_a_calibration_intervals_cover_the_probability():
         assert face.over[18]["decision"] == "unsure" and face.over[18]["p"] == pytest.approx(0.5, abs=1e-6)
 
 
-def test_the_open_group_is_one_answer():
+def test_the_open_group_is_one_prediction():
     probs, age, gender, _ = draw_predictions(500, 0)
     fitted = Calibration(**calibration.fit(probs, grouped(age), gender, np.full(500, -1), None))
     spread = np.array([[0, 0, 0, 0, 0, 0, 0.3, 0.2, 0.2, 0.2, 0.1, 0]], np.float32)

@@ -165,7 +165,7 @@ def test_a_zip_member_with_a_bad_checksum_is_named(tmp_path):
     assert list(bad) == [f"47_1_2_{DATE}"] and "Bad CRC-32" in bad[f"47_1_2_{DATE}"]
 
 
-def test_a_damaged_gzip_checksum_is_seen(tmp_path):
+def test_a_damaged_gzip_checksum_is_detected(tmp_path):
     path = Path(write("tgz", tmp_path, FACES))
     data = bytearray(path.read_bytes())
     data[-8] ^= 1

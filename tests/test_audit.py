@@ -275,7 +275,7 @@ def test_every_field_is_documented(result):
     assert set(keys({**result, "labels": {name: {} for name in result["labels"]}})) <= documented
 
 
-def test_grouped_labels_beside_years(tmp_path):
+def test_grouped_labels_together_with_years(tmp_path):
     years, groups = tmp_path / "years", tmp_path / "groups"
     rows = ["file,age,gender,race,service_test"]
     cases = [(25, "20-29", 0), (75, "more than 70", 0), (66, "more than 70", 1), (12, "3-9", 1)]

@@ -134,7 +134,7 @@ def test_a_cropped_window_lies_inside_the_image():
     assert steps.min() > 0 and np.sqrt(0.5) - 1e-3 < steps[:, 3].min() < 0.75 and 0.95 < steps[:, 3].max() <= 1.001
 
 
-def test_grey_images_have_one_value_a_pixel():
+def test_grey_images_have_one_value_per_pixel():
     expected = [
         image.mean(-1, keepdims=True).repeat(3, -1)
         if jax.random.bernoulli(jax.random.fold_in(parts(key)[2], 1), 0.5)
@@ -166,7 +166,7 @@ def test_erasing_hides_one_rectangle_inside_the_image():
     assert 0.01 < hidden.mean((1, 2)).min() and hidden.mean((1, 2)).max() < 0.25
 
 
-def test_an_example_is_augmented_by_its_own_key_alone():
+def test_an_example_is_augmented_only_by_its_own_key():
     fields = {"flip": True, "shift": 0.1, "colour": 0.3, "crop": 0.3, "rotation": 10.0, "grey": 0.2, "erasing": 0.5}
     whole = transformed(**fields)
     order = np.array([4, 0, 5, 1, 3, 2])

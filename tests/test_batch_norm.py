@@ -69,7 +69,7 @@ def split(f):
     )
 
 
-def test_four_devices_normalise_as_one():
+def test_four_devices_normalise_like_one():
     ours = functools.partial(norm_and_gradients, layers.norm(True, jnp.float32, "data")())
     alone = functools.partial(norm_and_gradients, layers.norm(True, jnp.float32)())
     args = batch()

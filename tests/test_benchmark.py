@@ -112,7 +112,7 @@ def test_as_many_parameters_in_pytorch(name):
         ("levi_hassner", "logits"),
     ],
 )
-def test_the_same_answers_in_pytorch(name, feed):
+def test_the_same_predictions_in_pytorch(name, feed):
     """On an odd map, where pooling and resizing show; the ResNets are compared in test_torch_parity."""
     import torch
 
@@ -238,7 +238,7 @@ NO_MEMORY = "no more memory here: RESOURCE_EXHAUSTED: Out of memory allocating 9
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_out_of_memory_here_keeps_pytorchs_figures(on_a_gpu, steps):
+def test_out_of_memory_in_jax_keeps_the_numbers_of_pytorch(on_a_gpu, steps):
     line = on_a_gpu(steps, ALL)
     assert line["note"] == NO_MEMORY and line["torch"]["images_per_second"] == 16.0
     nothing = ("images_per_second", "step_ms", "compile_s", "gflops_per_second", "ratio_to_torch")
@@ -248,14 +248,14 @@ def test_out_of_memory_here_keeps_pytorchs_figures(on_a_gpu, steps):
     assert campaign.summary(line) == NO_MEMORY
 
 
-def test_out_of_memory_here_after_some_blocks(on_a_gpu):
+def test_out_of_memory_in_jax_after_some_blocks(on_a_gpu):
     line = on_a_gpu(timing.WARMUP + 2 * 3 + 1, ALL)
     assert line["note"] == NO_MEMORY and line["steps"] == 4
     assert line["ratio_to_torch"] == pytest.approx(line["images_per_second"] / 16.0)
 
 
 @pytest.mark.parametrize("calls", [2, 4])
-def test_out_of_memory_in_pytorch_beside_this_process(on_a_gpu, calls):
+def test_out_of_memory_in_pytorch_while_jax_holds_memory(on_a_gpu, calls):
     line = on_a_gpu(ALL, calls)
     assert line["torch"]["note"].startswith("measured before this process took memory; later PyTorch fails: CUDA out")
     assert line["steps"] == 10 and line["torch"]["images_per_second"] == 16.0 and "note" not in line
@@ -263,7 +263,7 @@ def test_out_of_memory_in_pytorch_beside_this_process(on_a_gpu, calls):
 
 
 @pytest.mark.parametrize("calls", [0, 1])
-def test_out_of_memory_in_pytorch_alone(on_a_gpu, calls):
+def test_out_of_memory_only_in_pytorch(on_a_gpu, calls):
     line = on_a_gpu(ALL, calls)
     assert line["steps"] == 10 and line["images_per_second"] > 0 and line["ratio_to_torch"] is None
     assert line["torch"]["images_per_second"] is None and line["torch"]["note"] == "PyTorch fails: CUDA out of memory"

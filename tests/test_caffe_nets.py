@@ -131,7 +131,7 @@ def test_the_auxiliary_loss_has_weight_0_3():
     assert after.sums["loss"] == pytest.approx(np.log(12) + np.log(2), rel=1e-5)  # of the main heads
 
 
-def test_auxiliary_heads_are_for_training_alone():
+def test_auxiliary_heads_are_only_for_training():
     net = models.build("googlenet", num_age_classes=12, width=0.125)
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     variables = shapes_of(net, 32)

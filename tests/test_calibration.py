@@ -72,7 +72,7 @@ def test_a_range_is_one_class():
     assert full == {"n": 1, "confidence": pytest.approx(0.4), "accuracy": 1.0}
 
 
-def test_bins_hold_their_upper_edge_and_all_examples():
+def test_bins_include_their_upper_edge_and_all_examples():
     top = np.array([1 / 15, 1 / 3, 0.5, 2 / 3, 1.0, 1.0])
     probs = np.stack([top, np.zeros(6)], 1)
     bins = calibration.reliability(probs, np.tile([True, False], (6, 1)))
@@ -82,7 +82,7 @@ def test_bins_hold_their_upper_edge_and_all_examples():
     assert nothing == {"nll": None, "brier": None, "ece": None, "ci95": {"nll": None, "brier": None}}
 
 
-def test_what_a_temperature_changes_has_an_interval_of_the_same_redraws():
+def test_the_change_by_a_temperature_has_an_interval_from_the_same_resamples():
     logits, label = draw_labels(300, 2.0)
     stages, right = {"before": softmax(logits), "after": softmax(logits / 2)}, ages(label)
     result = calibration.scored(stages, right)
@@ -199,11 +199,14 @@ def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path
         assert on_val[head]["after"]["nll"] <= on_val[head]["before"]["nll"] + 1e-6
 
 
-def test_an_older_run_is_scored_as_it_is_and_the_same_command_calibrates_it(run, config, tmp_path, capsys):
+def test_an_older_run_is_scored_uncalibrated_and_its_command_calibrates_it(run, config, tmp_path, capsys):
     older = shutil.copytree(run, tmp_path / "run")
     (older / "calibration.json").unlink()
     result = evaluate(older, tmp_path / "out")
-    assert "run has no calibration.json, so it is not calibrated; training's command" in capsys.readouterr().out
+    assert (
+        "run has no calibration.json, so it is not calibrated; repeating the training command"
+        in capsys.readouterr().out
+    )
     assert result["calibrated"] is False and result["models"][0]["age_mae"] is None
     train.fit(config, str(older), ["test"])
     assert "trained to step 2 already" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_a_campaign_resumes(tmp_path):
     assert "error" not in json.loads(path.read_text())["points"][POINTS[1].command]
 
 
-def test_a_point_that_outlasts_its_turn(tmp_path):
+def test_a_point_that_exceeds_its_time_limit(tmp_path):
     path, values = tmp_path / "cpu.json", []
 
     def run(point, timeout):
@@ -62,7 +62,7 @@ def test_a_point_that_outlasts_its_turn(tmp_path):
     assert all(0 < timeout <= 150 for timeout in values)
 
 
-def test_a_shorter_point_takes_the_time_that_is_left(tmp_path):
+def test_a_shorter_point_uses_the_remaining_time(tmp_path):
     path = tmp_path / "gpu.json"
     long = points.Point("long", seconds=100.0)
     short = points.Point("short", seconds=5.0)
@@ -70,7 +70,7 @@ def test_a_shorter_point_takes_the_time_that_is_left(tmp_path):
     assert list(json.loads(path.read_text())["points"]) == [POINTS[0].command, short.command]
 
 
-def test_limits_and_files_of_points(tmp_path, capsys):
+def test_points_have_time_limits_and_required_files(tmp_path, capsys):
     path, values = tmp_path / "gpu.json", {}
 
     def run(point, timeout):
@@ -87,7 +87,7 @@ def test_limits_and_files_of_points(tmp_path, capsys):
     assert "left out, without no/such.zip" in capsys.readouterr().out
 
 
-def test_a_training_in_several_starts(tmp_path):
+def test_a_training_that_continues_over_several_starts(tmp_path):
     """It is started again at once while there is time, and in the next run of the campaign otherwise."""
     path, starts = tmp_path / "gpu.json", []
 
@@ -104,7 +104,7 @@ def test_a_training_in_several_starts(tmp_path):
     assert long.command in json.loads(path.read_text())["points"]
 
 
-def test_a_point_learns_its_time_and_may_stop(tmp_path, monkeypatch):
+def test_a_point_receives_its_time_limit_and_may_stop(tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "ROOT", tmp_path)
     (tmp_path / "timed.py").write_text("import os; print(os.environ['POINT_SECONDS'])")
     assert campaign.run_apart(points.Point("timed"), 99.5) == 99.5
@@ -113,7 +113,7 @@ def test_a_point_learns_its_time_and_may_stop(tmp_path, monkeypatch):
         campaign.run_apart(points.Point("stopped"), 100)
 
 
-def test_results_that_are_not_recorded(tmp_path, capsys):
+def test_results_of_another_device_or_without_a_package_are_not_recorded(tmp_path, capsys):
     """Points measured elsewhere or that could not start are left out; the points after them are measured."""
     path = tmp_path / "gpu.json"
 
@@ -155,7 +155,7 @@ time.sleep(600)
 """
 
 
-def test_nothing_outlives_a_point(tmp_path, monkeypatch):
+def test_no_process_outlives_its_point(tmp_path, monkeypatch):
     """Processes that its program started end too; they would hold the GPU."""
     monkeypatch.setattr(campaign, "ROOT", tmp_path)
     (tmp_path / "parent.py").write_text(PARENT)
@@ -221,7 +221,7 @@ def test_the_points_of_the_campaigns():
     ]
 
 
-def test_a_point_as_a_program(tmp_path):
+def test_a_point_runs_as_a_program(tmp_path):
     """The command as a campaign gives it; its last line is the result."""
     synthetic.write_faces(tmp_path / "faces", 60, seed=0, size=32)
     fields = points.TINY | {"data.source": tmp_path / "faces", "data.cache_dir": tmp_path / "cache"}
@@ -233,7 +233,7 @@ def test_a_point_as_a_program(tmp_path):
     assert row.startswith("| input | levi_hassner | 32 | 8 | float32 | ") and row.count("|") == 15
 
 
-def test_shares_of_what_the_machine_reaches():
+def test_shares_of_the_limits_of_the_machine():
     limits = {"what": "limits", "jax": {"matmul_float32": 100.0, "triad": 50.0}}
     line = {"what": "kernels", "model": "ran56", "image_size": 64, "batch_size": 8, "dtype": "float32", "devices": 2}
     line |= {"step_ms": 1.0, "busy": 0.9, "gflops_per_second": 80.0, "gb_per_second": 10.0}

@@ -68,7 +68,7 @@ def test_characters_of_patterns_in_the_path(name, tmp_path):
     assert_equal(checkpoints.restore(1, make_state(0))[0], make_state(1))
 
 
-def test_evaluation_reads_variables_and_config_alone(saved):
+def test_evaluation_reads_only_variables_and_config(saved):
     variables, config, step = load_variables(saved.folder)
     assert (step, config) == (2, CONFIG) and set(variables) == {"params", "batch_stats"}
     assert_equal(variables["params"], make_state(2).params)
@@ -271,7 +271,7 @@ def test_full_disk_is_reported_before_and_while_saving(saved, monkeypatch):
     assert saved.restore_latest(make_state(0))[1] == 5
 
 
-def test_a_save_needs_the_room_of_1_3_states(saved, monkeypatch):
+def test_a_save_needs_disk_space_for_1_3_states(saved, monkeypatch):
     state = {"a": np.zeros(1000, np.float32), "b": np.zeros((2, 5), np.int32)}  # 4,040 bytes
     usage = shutil.disk_usage(saved.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5251))

@@ -60,7 +60,7 @@ def test_adaptive_means():
     np.testing.assert_allclose(deep_attention.adaptive_mean(x[:, :2, :2], 3)[0, 0], [0, 0.5, 1])
 
 
-def test_the_largest_weights_alone():
+def test_only_the_patches_with_the_largest_weights_count():
     g = jnp.array([[0.1, 0.4, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]])
     np.testing.assert_allclose(deep_attention.largest(g, 2), [[0, 4 / 7, 0, 3 / 7], [0.5, 0.5, 0, 0]], rtol=1e-6)
     np.testing.assert_allclose(deep_attention.largest(g, -1), [[1, 0, 0, 0], [0, 0, 0, 1]], rtol=1e-6)
@@ -73,7 +73,7 @@ def test_the_largest_weights_alone():
 
 
 @pytest.mark.slow
-def test_how_few_patches_carry_the_prediction(monkeypatch):
+def test_how_few_patches_suffice_for_the_prediction(monkeypatch):
     monkeypatch.setattr(patches, "FEW", (1, 9))  # 9 are all
     backbone, variables, _ = attention_net()
     net = models.AgeGenderNet(backbone, 5, "none")
@@ -98,7 +98,7 @@ def test_how_few_patches_carry_the_prediction(monkeypatch):
     assert report.patches_grid(images, chosen, ["label"] * 6).startswith(b"\x89PNG")
 
 
-def test_the_size_of_the_paper():
+def test_the_paper_variant_has_the_size_of_two_vgg16():
     net = models.backbone("deep_attention", trunk="vgg16", patch=160)
     images = jax.ShapeDtypeStruct((1, 448, 448, 3), jnp.float32)
     shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), images)["params"]

@@ -72,7 +72,7 @@ def test_only_the_first_faces_of_a_crowd_are_explained(answerer, crowd, monkeypa
         (b"", "This file cannot be used: empty file."),
     ],
 )
-def test_a_photo_without_an_answer_has_a_message(answerer, content, text):
+def test_a_photo_without_a_prediction_gets_a_message(answerer, content, text):
     html = answerer(content)
     assert text in html and "<section>" not in html
 

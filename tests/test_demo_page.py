@@ -123,7 +123,7 @@ def page(address, request, tmp_path_factory):
         yield Page(browser, address, request.param)
 
 
-def test_an_upload_is_answered_without_external_requests(page, address, photos, uploads):
+def test_an_upload_is_processed_without_external_requests(page, address, photos, uploads):
     page.save_screenshot("start")
     page.upload(photos / "crowd.jpg")
     text = page.text("Face 2")
@@ -144,7 +144,7 @@ def test_an_upload_is_answered_without_external_requests(page, address, photos, 
 @pytest.mark.parametrize(
     "name, message", [("empty.png", "No face was found"), ("text.jpg", "This file cannot be used: not a")]
 )
-def test_a_photo_without_an_answer_has_a_message(page, photos, uploads, name, message):
+def test_a_photo_without_a_prediction_gets_a_message(page, photos, uploads, name, message):
     page.upload(photos / name)
     text = page.text(message)
     page.save_screenshot(name.partition(".")[0])
@@ -162,7 +162,7 @@ def test_a_file_that_is_too_large_is_refused(page, photos, uploads):
     page.wait("!!document.querySelector('input[type=file]') && !document.body.innerText.includes('maximum allowed')")
 
 
-def test_a_picture_of_the_camera_is_answered(page, uploads):
+def test_a_picture_from_the_camera_gets_predictions(page, uploads):
     page.click("document.querySelector('[aria-label=\"Capture from camera\"]')")
     page.click("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Webcam'))")
     page.wait("[...document.querySelectorAll('video')].some(v => v.videoWidth > 0)")

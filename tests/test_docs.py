@@ -97,7 +97,7 @@ def test_every_submodule_name_is_documented(name):
 
 
 @pytest.mark.slow
-def test_the_example_in_other_peoples_code_runs():
+def test_the_example_for_your_own_flax_code_runs():
     (source,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     names = {}
     exec(source, names)

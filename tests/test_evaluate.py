@@ -64,20 +64,20 @@ def test_only_a_source_that_the_user_named_is_read(run, config, tmp_path, monkey
         return scored_images.data_config([run], [config], named).data.source
 
     assert source(Workdir(run), own) == source(copy, own) == config.data.source  # the training has named it
-    with pytest.raises(ConfigError, match=f"perhaps from a stranger.*\n.*\n.*--source={tmp_path}"):
+    with pytest.raises(ConfigError, match=f"perhaps from an untrusted place.*\n.*\n.*--source={tmp_path}"):
         source(copy, theirs)
     assert source(copy, theirs, str(tmp_path)) == str(tmp_path)
     for generic in ("synthetic", config_lib.default().data.source):
         assert source(copy, own | {"data": own["data"] | {"source": generic}}) == generic
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     assert source(Workdir(run), own) == config.data.source
-    with pytest.raises(ConfigError, match="perhaps from a stranger"):
+    with pytest.raises(ConfigError, match="perhaps from an untrusted place"):
         source(copy, own)
     named_sources.remember(f"synthetic:5,{config.data.source}")
     assert source(copy, own) == config.data.source and not named_sources.is_source(f"{config.data.source},/etc")
 
 
-def test_a_strangers_config_names_no_folder_to_write_to(run, config, tmp_path):
+def test_an_untrusted_config_cannot_name_a_folder_to_write_to(run, config, tmp_path):
     own = members.read_config(Workdir(run))
     assert scored_images.data_config([Workdir(run)], [own], None).data.cache_dir == config.data.cache_dir
     (tmp_path / "cache").mkdir()
@@ -90,7 +90,7 @@ def test_names_are_unique_and_not_the_ensembles():
     assert members.member_names(["ran", "ran", "ensemble", "ran"]) == ["ran", "ran-2", "ensemble-2", "ran-3"]
 
 
-def test_a_source_that_no_member_was_trained_on_is_scored_whole(run, config, tmp_path, capsys):
+def test_a_source_that_no_member_was_trained_on_is_scored_completely(run, config, tmp_path, capsys):
     synthetic.write_faces(tmp_path / "others", 20, seed=7, size=32)
     others = str(tmp_path / "others")
     results = evaluate(run, out=tmp_path / "all", source=others)

@@ -127,7 +127,7 @@ def test_the_record_names_files_and_their_hashes(exported):
     assert record["files"]["onnx"]["bytes"] == (exported / "default.onnx").stat().st_size
 
 
-def test_a_program_for_cuda_holds_no_kernel_of_the_cpu():
+def test_a_program_for_cuda_contains_no_cpu_kernels():
     def count(platform, operation):
         content = formats.stablehlo([member("resnet18")], [platform])
         return len(re.findall(rf"stablehlo\.{operation}\b", jax.export.deserialize(bytearray(content)).mlir_module()))
@@ -194,7 +194,7 @@ def test_other_nets_as_onnx(name, tmp_path):
         np.testing.assert_allclose(actual, value, atol=1e-5)
 
 
-def test_absent_converter(monkeypatch, folder):
+def test_a_missing_converter(monkeypatch, folder):
     monkeypatch.setattr(weights, "FOLDER", folder)
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(ConfigError, match="jax2onnx") as raised:

@@ -73,7 +73,7 @@ def test_a_hostile_environment_changes_nothing(config, options, tmp_path):
     assert (tmp_path / "run" / "results.json").exists() and "test split of faces" in done.stdout
 
 
-def test_only_traps_are_removed_from_the_environment(monkeypatch):
+def test_only_harmful_settings_are_removed_from_the_environment(monkeypatch):
     monkeypatch.setattr(warnings, "filters", [("error", None, Warning, None, 0), ("ignore", None, Warning, None, 0)])
     for name, value in {"MPLBACKEND": "x", "MATPLOTLIBRC": "y", "COLUMNS": "120", "PYTHONWARNINGS": ""}.items():
         monkeypatch.setenv(name, value)
@@ -92,7 +92,7 @@ def test_a_setting_that_jax_refuses(name, value, tmp_path):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu,nonsense"])
-def test_a_device_that_is_not_there(platform, tmp_path):
+def test_a_missing_device(platform, tmp_path):
     done = programs.start(
         "audit",
         f"--source={tmp_path}",
@@ -103,7 +103,7 @@ def test_a_device_that_is_not_there(platform, tmp_path):
 
 
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend\nmore")])
-def test_whatever_jax_raises_without_a_device(error, monkeypatch):
+def test_any_error_of_jax_without_a_device(error, monkeypatch):
     def fail():
         raise error
 
@@ -131,7 +131,7 @@ def test_every_program_is_a_shim_of_a_command():
 
 
 @pytest.mark.parametrize("path", ["~nosuchuser", "~nosuchuser/x", "~/x"])
-def test_a_home_folder_that_is_not_known(path, config, tmp_path, monkeypatch):
+def test_an_unknown_home_folder(path, config, tmp_path, monkeypatch):
     def no_entry(number):
         raise KeyError(number)
 
@@ -246,7 +246,7 @@ def test_a_full_disk_is_recognised_in_the_words_of_libraries(text):
         (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 4, "/data/x"),
     ],
 )
-def test_limits_and_the_system_in_three_lines(error, code, text):
+def test_errors_of_limits_and_of_the_system_in_three_lines(error, code, text):
     user_error = exits.as_user_error(error)
     assert isinstance(user_error, UserError) and user_error.code == code and text in str(user_error)
 

@@ -201,7 +201,7 @@ def test_an_invalid_stamp_is_ignored(text, faces, tmp_path, read):
     assert len(read) == 2 and second.fingerprint == first.fingerprint == stamp.read_text()
 
 
-def test_missing_prepared_data_are_made_again(faces, tmp_path, read):
+def test_missing_data_are_prepared_again(faces, tmp_path, read):
     first = prepare.prepare(str(faces), str(tmp_path / "cache"))
     shutil.rmtree(first.folder)
     second = prepare.prepare(str(faces), str(tmp_path / "cache"))

@@ -20,7 +20,7 @@ from benchmarks import (
 )
 
 
-def test_one_net_fails(tmp_path, monkeypatch):
+def test_the_other_net_is_kept_if_one_fails(tmp_path, monkeypatch):
     """The other one comes back; a stop by the time limit goes on with both."""
     errors = {"ran": RuntimeError("ran, exit code 1: no memory")}
 

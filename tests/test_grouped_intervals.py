@@ -25,7 +25,7 @@ def scores(group, count=150):
     }
 
 
-def test_groups_of_one_change_nothing():
+def test_groups_of_one_example_change_nothing():
     alone = scores(None)
     assert scores(np.random.default_rng(0).permutation(150) * 7 - 50) == alone
     assert scores(np.arange(150) // 2) != alone

@@ -30,7 +30,7 @@ def test_rows_are_the_scores_of_the_group():
     assert list(rows["age"]) == [f"{a}-{a + 9}" for a in range(0, 90, 10)]
 
 
-def test_cells_hold_every_face_once():
+def test_cells_contain_every_face_once():
     examples, race, years = grouped()
     cells = metrics.by_group(*examples, race, metrics.age_bands(years, years.astype(str)))["cells"]
     assert sum(cell["n"] for cell in cells) == 400 and all(cell["n"] for cell in cells)

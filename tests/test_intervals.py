@@ -75,14 +75,14 @@ def test_bootstrap_is_plain_resampling_and_repeats(kind):
     assert metrics.bootstrap(values) == result
 
 
-def test_columns_share_their_redraws():
+def test_columns_share_their_resamples():
     x = np.random.default_rng(0).normal(size=300)
     (low, high), shifted, doubled = metrics.bootstrap_means(np.stack([x, x + 5, -2 * x], 1))
     assert shifted == pytest.approx([low + 5, high + 5]) and doubled == pytest.approx([-2 * high, -2 * low])
 
 
 @pytest.mark.parametrize("count", [3, 37, 300])
-def test_scores_of_a_model_do_not_depend_on_the_models_beside_it(count):
+def test_scores_of_a_model_do_not_depend_on_the_other_models(count):
     age, gender, years, probs = faces(count)
     others = [faces(count, seed)[3] for seed in (1, 2, 3)]
     alone = one(probs, age, gender, years)
@@ -237,7 +237,7 @@ def test_one_gender_one_face_or_none():
     )
 
 
-def test_undefined_redraws_are_left_out():
+def test_undefined_resamples_are_left_out():
     ((value, interval),) = metrics.auc([np.array([0.1, 0.9])], np.array([False, True]))  # half of them lack a gender
     assert (value, interval) == (1.0, [1.0, 1.0])
 

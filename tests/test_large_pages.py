@@ -103,7 +103,7 @@ def test_only_on_the_cpu(calls, monkeypatch, tmp_path, platforms, visible, gpu, 
 
 
 @pytest.mark.parametrize("libc", ["glibc 2.31", "musl", None])
-def test_other_libraries_are_left_alone(calls, monkeypatch, libc):
+def test_other_libraries_are_unaffected(calls, monkeypatch, libc):
     monkeypatch.setattr(os, "confstr", lambda name: libc)
     assert large_pages.use_large() is None and not calls
 
@@ -115,7 +115,7 @@ def test_the_users_choice_is_respected(calls, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["always madvise [never]", None])
-def test_kernels_without_large_pages_are_left_alone(calls, text):
+def test_nothing_is_restarted_on_kernels_without_large_pages(calls, text):
     large_pages.KERNEL.write_text(text) if text else large_pages.KERNEL.unlink()
     assert large_pages.use_large() is None and not calls
 

@@ -177,7 +177,7 @@ def test_disk_full(base, small_disk):
     )
 
 
-def test_terminal_shows_the_last_figures(base):
+def test_terminal_shows_the_last_metrics(base):
     command = (*SMALL, f"--config.data.source={base / 'faces'}", f"--config.data.cache_dir={base / 'cache'}")
     command += (f"--workdir={base / 'shown'}", "--config.num_steps=1", "--config.log.every_steps=1")
     code, shown = programs.run_on_terminal("train", *command, columns=80)

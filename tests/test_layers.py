@@ -214,7 +214,7 @@ def test_convolutions_differentiated_by_products_are_lax_convolutions(height, wi
     assert jnp.isnan(ours[-1][0]).any() and jnp.isfinite(ours[0]).all()
 
 
-def test_products_are_for_gradients_alone():
+def test_products_are_only_for_gradients():
     x, w = jax.ShapeDtypeStruct((4, 8, 8, 32), np.float32), jax.ShapeDtypeStruct((3, 3, 32, 32), np.float32)
 
     def f(x, w):
@@ -289,7 +289,7 @@ def test_grouped_and_one_dimensional_flax_convolutions():
         np.testing.assert_array_equal(ours.apply(variables, x), theirs.apply(variables, x))
 
 
-def test_a_wide_stem_stays_whole_without_a_gradient():
+def test_a_wide_stem_is_not_split_without_a_gradient():
     x, w = jax.ShapeDtypeStruct((8, 32, 32, 3), np.float32), jax.ShapeDtypeStruct((7, 7, 3, 32), np.float32)
     window = ((2, 2), ((3, 3), (3, 3)))
     names = {"dimension_numbers": NAMES}

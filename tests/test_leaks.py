@@ -67,7 +67,7 @@ def impostor(monkeypatch, bits):
     return other
 
 
-def test_other_people_with_a_near_hash_count_in_the_run_s_own_source_alone(run, monkeypatch):
+def test_other_people_with_a_similar_hash_count_only_in_the_runs_own_source(run, monkeypatch):
     other = impostor(monkeypatch, 27)
     assert leaked(run, [other]) == [] and leaked(run, [other], "own") == [0]
 

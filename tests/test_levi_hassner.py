@@ -26,7 +26,7 @@ def net_and_variables():
     return net, jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))()
 
 
-def test_start_of_the_biases(net_and_variables):
+def test_initial_biases(net_and_variables):
     params = net_and_variables[1]["params"]["backbone"]
     assert {name: float(layer["bias"].mean()) for name, layer in params.items()} == {
         "conv1": 0.0,
@@ -39,7 +39,7 @@ def test_start_of_the_biases(net_and_variables):
     assert params["fc6"]["kernel"].std() == pytest.approx(0.005, rel=0.05)
 
 
-def test_the_input_has_the_scale_that_the_initial_weights_are_for():
+def test_the_input_has_the_scale_that_the_initial_weights_assume():
     """0..255 minus a mean: the features of unlike images differ by some thousandths (1e-4 without the scale)."""
     np.testing.assert_allclose(PIXEL_SCALE, 255 * data.IMAGENET_STD, rtol=1e-6)
     net = models.backbone("levi_hassner")
@@ -51,7 +51,7 @@ def test_the_input_has_the_scale_that_the_initial_weights_are_for():
     assert 3e-3 < spread < 0.1
 
 
-def test_dropout_needs_a_key_in_training_alone(net_and_variables):
+def test_dropout_needs_a_key_only_in_training(net_and_variables):
     net, variables = net_and_variables
     images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
     a, b = (net.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)}) for i in (2, 3))

@@ -14,7 +14,7 @@ from agegender_jax.run.workdir import Workdir
 from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
 
 
-def test_a_resume_drops_later_and_torn_lines(tmp_path):
+def test_a_resume_removes_later_and_incomplete_lines(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (10, 20, 30):
         log.append({"step": step, "split": "train", "loss": 1.0})
@@ -33,7 +33,7 @@ def test_not_a_number_is_null(tmp_path):
     assert log.path.read_text() == '{"step": 1, "split": "val", "loss": null, "aabd": null}\n'
 
 
-def test_events_hold_the_numbers(tmp_path):
+def test_events_contain_the_numbers(tmp_path):
     board = TensorBoard(tmp_path)
     board.append({"step": 3, "split": "train", "loss": 0.5, "collapsed": ["age"]})
     board.close()
@@ -76,7 +76,7 @@ def test_events_need_no_pytorch_where_there_is_one(tmp_path):
     assert done.stderr == "imported\n" and list((tmp_path / "events").iterdir())
 
 
-def test_halves_of_files_that_killed_processes_left_are_removed(tmp_path):
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
     dead, alive, own = (tmp_path / name for name in (f".run.json.{2**22 + 1}.tmp", ".run.json.1.tmp", ".notes.tmp"))
     for path in (dead, alive, own):
         path.write_text("{")

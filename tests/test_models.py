@@ -303,7 +303,7 @@ def test_a_zero_mask_head_gives_one_and_a_half_trunks():
     assert mask is None
 
 
-def test_without_attention_the_net_is_the_same_but_for_its_masks():
+def test_without_attention_the_net_is_the_same_except_for_its_masks():
     net = models.build("ran56", num_age_classes=12, learning="none")
     with_masks = tree.named_leaves(shapes_of(models.build("ran56", num_age_classes=12)))
     expected = {path: leaf.shape for path, leaf in with_masks.items() if "/mask/" not in path}

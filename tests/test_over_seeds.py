@@ -51,7 +51,7 @@ def test_coverage(world, least, most):
     assert least <= covered(*world) <= most
 
 
-def test_intervals_from_resampled_images_alone_are_too_narrow():
+def test_intervals_from_resampling_only_images_are_too_narrow():
     """Six seeds as one long row, as if every image of every seed were a new one."""
     result = [metrics.crossed_bootstrap(values.reshape(1, -1)) for values in worlds(100, 6, 100, 0.3, 0.5)]
     assert np.mean([low <= 0 <= high for low, high in result]) < 0.7

@@ -47,7 +47,7 @@ def photo():
     return picture
 
 
-def test_every_form_of_a_picture_has_the_same_answer(predictor, photo, tmp_path):
+def test_every_form_of_a_picture_gives_the_same_prediction(predictor, photo, tmp_path):
     (tmp_path / "a.png").write_bytes(drawn_photos.encode(photo))
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees
@@ -77,7 +77,7 @@ def test_a_face_is_the_calibrated_ensemble_of_its_chip(predictor, photo):
     assert first.over[18]["decision"] in ("yes", "no", "unsure") and first.chip.shape == (32, 32, 3)
 
 
-def test_batches_do_not_change_answers(predictor, photo, shipped):
+def test_batches_do_not_change_predictions(predictor, photo, shipped):
     single = Predictor(weights_dir=shipped, over=(18,), batch_size=1)
     both = [list(model([photo, photo[:, :210], photo])) for model in (predictor, single)]
     assert len(both[0]) == 5
@@ -171,7 +171,7 @@ def test_weights_are_checked_before_they_are_used(shipped, tmp_path):
         Predictor(weights="three", weights_dir=shipped)
 
 
-def test_impossible_cards_of_others_are_refused(shipped, tmp_path):
+def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
     card = json.loads((shipped / "one.json").read_text())
     model, answers = card["config"]["model"], card["calibration"]
     content = (shipped / "one.safetensors").read_bytes()
@@ -207,7 +207,7 @@ def test_bad_arguments_are_refused(shipped):
     with pytest.raises(ConfigError, match="name either"):
         Predictor("runs/ran", weights_dir=shipped)
     for name in ("ran", "../up", ".hidden", ""):
-        with pytest.raises(ConfigError, match="cannot be called 'ran'|is no file name"):
+        with pytest.raises(ConfigError, match="cannot be called 'ran'|is not a file name"):
             calibrate._check_name(name, ["ran", "resnet"])
     with pytest.raises(CheckpointError, match="no run in the workdir"):
         Predictor("runs/absent")

@@ -73,7 +73,7 @@ def test_images_are_stored_verbatim_in_array_record_files(faces, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "one file of none"])
-def test_damaged_data_are_made_again(faces, tmp_path, built, damage):
+def test_damaged_data_are_prepared_again(faces, tmp_path, built, damage):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     (path,) = prepared.folder.rglob("*.array_record*")
     if damage == "truncated":
@@ -86,7 +86,7 @@ def test_damaged_data_are_made_again(faces, tmp_path, built, damage):
 
 
 @pytest.mark.parametrize("name", ["*.array_record*", "index.npz", "bad.json", "dataset_info.json", "checksums.json"])
-def test_a_flipped_bit_is_seen_at_the_next_start(faces, tmp_path, built, name):
+def test_a_flipped_bit_is_detected_at_the_next_start(faces, tmp_path, built, name):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     (path,) = prepared.folder.rglob(name)
     data = bytearray(path.read_bytes())
@@ -99,7 +99,7 @@ def test_a_flipped_bit_is_seen_at_the_next_start(faces, tmp_path, built, name):
 
 
 @pytest.mark.parametrize("damage", [b"", b"not an array", "a bit", "no checksum"])
-def test_decoded_images_are_cached_and_made_again_when_damaged(faces, tmp_path, damage):
+def test_decoded_images_are_cached_and_decoded_again_when_damaged(faces, tmp_path, damage):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     images = np.array(prepared.images(32))
     assert images.shape == (40, 32, 32, 3) and images.std() > 10
@@ -172,7 +172,7 @@ def test_tensorflow_is_never_imported(faces, tmp_path):
     assert done.stdout.split() == ["False"], done.stderr
 
 
-def test_sha256_is_of_the_pixels_alone(faces, tmp_path):
+def test_sha256_depends_only_on_the_pixels(faces, tmp_path):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     pixels = np.asarray(Image.open(faces / prepared.file[3]).convert("RGB"))
     assert prepared.sha256[3] == hashlib.sha256(pixels.tobytes()).hexdigest() != prepared.content[3]

@@ -45,7 +45,7 @@ def test_the_eta_leaves_compilation_out(capsys, monkeypatch):
     assert capsys.readouterr().out.endswith("ETA 0:01:38\n")  # 49 steps of 2 s
 
 
-def test_names_are_no_markup(capsys):
+def test_names_cannot_act_as_markup(capsys):
     table = Table(title="[red]1")
     table.add_column("model")
     table.add_row("ran [red]2[/red]")

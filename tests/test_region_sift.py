@@ -32,7 +32,7 @@ def test_sift_of_ramps_and_of_a_constant_image():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="pip install opencv-python-headless")
-def test_sift_is_opencvs():
+def test_sift_agrees_with_opencv():
     import cv2
 
     noise = cv2.GaussianBlur(DRAW.uniform(0, 255, (200, 200)).astype(np.float32), (0, 0), 3)
@@ -59,7 +59,7 @@ def problem(seed=0):
 
 
 @pytest.mark.parametrize("classifier", region_sift.CLASSIFIERS)
-def test_jax_predicts_what_scikit_learn_fitted(classifier, monkeypatch):
+def test_jax_predicts_the_same_as_scikit_learn(classifier, monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.setattr(region_sift, "describe", lambda images: images[:, 0, :30])
     monkeypatch.setattr(region_sift, "grey", lambda images, size: images[..., 0])
@@ -87,7 +87,7 @@ def test_jax_predicts_what_scikit_learn_fitted(classifier, monkeypatch):
         np.testing.assert_allclose(outputs.gender_logits[:, 1], scaled, rtol=1e-3, atol=1e-3)
 
 
-def test_the_fit_sees_val_for_its_factors_alone():
+def test_the_fit_uses_val_only_for_its_factors():
     pytest.importorskip("sklearn")
     train, val, targets = problem()
     params = fit_sift.fit(train, val, targets, "flat", 12)

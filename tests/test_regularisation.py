@@ -28,7 +28,7 @@ class Features(nn.Module):
         return images.reshape(len(images), -1)[:, :40], ()
 
 
-def test_dropout_acts_on_the_features_of_both_heads_in_training_alone():
+def test_dropout_acts_on_the_features_of_both_heads_only_in_training():
     net = AgeGenderNet(Features(), 12, gender_to_age="none", dropout=0.25)
     images = jnp.ones((200, 4, 4, 3))
     variables = net.init(jax.random.key(0), images, train=False)

@@ -173,7 +173,7 @@ def test_names_are_escaped():
     assert "<script>alert" not in page_of(source="<script>alert(1)</script>")
 
 
-def test_a_page_of_one_image_and_of_none():
+def test_a_page_for_one_image_and_for_none():
     assert "0 images of the test split" in page_of(0)
     results, runs, examples, people = everything(1)
     text = report.page(results, report.draw(examples, people, results, runs), runs)

@@ -72,7 +72,7 @@ def test_impossible_paths(name):
 
 
 @pytest.mark.parametrize("spec", ["", " ", ",", "synthetic:", "synthetic:0", "synthetic:x", "synthetic:-1"])
-def test_texts_that_are_not_sources(spec):
+def test_strings_that_are_not_sources(spec):
     with pytest.raises(ConfigError):
         sources.resolve(spec)
 

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks import audit_counts, result_files
 
 
-def test_compact_json_is_the_same_value_with_one_record_a_line(tmp_path):
+def test_compact_json_has_the_same_value_with_one_record_per_line(tmp_path):
     records = [{"net": f"net{i}", "ms": np.float32(i), "note": "x" * 500} for i in range(4)]
     path = tmp_path / "file.json"
     result_files.write(path, {"command": "x", "records": records, "empty": [], "nan": float("nan")})

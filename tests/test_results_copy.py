@@ -14,7 +14,7 @@ from benchmarks import (
 )
 
 
-def test_what_comes_back(tmp_path, monkeypatch):
+def test_results_are_copied_each_time_and_nets_once(tmp_path, monkeypatch):
     """The results each time, the nets once, as far as the folder has room."""
     monkeypatch.setattr(results_copy, "FILES", 4)
     made = [tmp_path / name for name in ("a.part", "b.part", "c.part", "d.part")]
@@ -37,7 +37,7 @@ def test_what_comes_back(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "three").iterdir()] == ["gpu.json"]
 
 
-def test_nets_that_come_back(tmp_path, monkeypatch):
+def test_nets_are_restored_from_their_parts(tmp_path, monkeypatch):
     """Kernels of convolutions as bfloat16, in which the net uses them; all else is as it was."""
     draw = np.random.default_rng(0)
     kernel = draw.normal(0, 0.02, (3, 3, 8, 16)).astype(np.float32)

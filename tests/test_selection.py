@@ -52,7 +52,7 @@ def joined(folder):
     return dataset(folder, train_on=str(folder / "more"))
 
 
-def test_further_sources_leave_val_and_test_as_they_are(alone, joined):
+def test_further_sources_do_not_change_val_and_test(alone, joined):
     for split in ("val", "test"):
         assert names(joined, split) == names(alone, split) != set()
     assert all(
@@ -72,7 +72,7 @@ def test_copies_of_held_out_images_do_not_train(alone, joined):
     assert len(joined.indices("all")) == 90 - len(unused)
 
 
-def test_excluded_files_leave_the_train_split_alone(folder, alone, tmp_path):
+def test_excluded_files_leave_only_the_train_split(folder, alone, tmp_path):
     excluded = [sorted(names(alone, split))[0] for split in ("train", "val", "test")]
     path = tmp_path / "exclude.csv"
     path.write_text("file,reason\n" + "".join(f"{name},why\n" for name in excluded))

@@ -46,7 +46,7 @@ def answers():
     return [(face.age, round(face.p_female, 4), *face.age_interval) for face in Predictor(detector="none")(chips)]
 
 
-def test_answers_stay_the_same():
+def test_predictions_stay_the_same():
     """Other weights, another order of channels or another scale of pixels give other answers."""
     measured = answers()
     assert len(measured) == len(GOLDEN) == len(FACES)

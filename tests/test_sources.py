@@ -110,7 +110,7 @@ def test_links_to_folders_and_archives_in_a_folder_are_named(tmp_path):
     assert len(list(sources.read(str(root)))) == len(FACES)
 
 
-def test_a_source_of_links_alone_names_them(tmp_path):
+def test_a_source_that_contains_only_links_names_them(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "part").symlink_to(tmp_path / "elsewhere")

@@ -57,7 +57,7 @@ def test_groups_stay_whole_and_shares_are_ten_percent(faces):
     assert all(len(set(split[group == g])) == 1 for g in np.unique(group))
 
 
-def test_a_split_depends_on_content_and_seed_alone(faces):
+def test_a_split_depends_only_on_content_and_seed(faces):
     sha256, hashes = faces
     split = splits.assign(splits.groups(sha256, hashes), sha256, 0)
     order = np.random.default_rng(5).permutation(len(sha256))

@@ -38,7 +38,7 @@ def test_files_carry_the_labels_drawn_and_decode(tmp_path):
             assert np.asarray(image).std() > 5
 
 
-def test_a_face_depends_on_seed_index_and_size_alone(tmp_path):
+def test_a_face_depends_only_on_seed_index_and_size(tmp_path):
     few, more, other = (
         {path.name: path.read_bytes() for path in synthetic.write_faces(tmp_path / name, num, seed, SIZE)}
         for name, num, seed in (("few", 5, 3), ("more", 9, 3), ("other", 9, 4))

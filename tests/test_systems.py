@@ -51,7 +51,7 @@ def test_options_that_a_system_lacks(fields, message):
 
 
 @pytest.mark.parametrize("name", ["deep_attention", *models.systems()])
-def test_the_number_of_images_may_be_a_symbol_as_in_an_export(name):
+def test_the_batch_size_may_be_symbolic_as_in_an_export(name):
     options = {"support": 4} if name == "region_sift" else {}
     net = models.build(name, num_age_classes=12, gender_to_age="none", **options)
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 32, 32, 3"), jnp.float32)

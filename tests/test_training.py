@@ -40,7 +40,7 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_alarm_rings_and_is_written_when_the_heads_cannot_learn(faces, tmp_path, capsys):
+def test_a_collapse_is_reported_and_logged_if_the_heads_cannot_learn(faces, tmp_path, capsys):
     config = small_config(faces, 1)
     config.optimizer.update(name="sgd", lr=1.0, schedule="constant", weight_decay=1.0)  # every kernel becomes 0
     config.loss.update(age_weight=1e-30, gender_weight=1e-30)
@@ -153,7 +153,7 @@ def test_results_of_a_shorter_run_do_not_stay(faces, one_step, tmp_path, monkeyp
         train.fit(small_config(faces, 2), str(run), ["test"])
 
 
-def test_a_shuffled_feed_needs_two_images_a_device(faces, tmp_path):
+def test_a_shuffled_feed_needs_two_images_per_device(faces, tmp_path):
     config = small_config(faces, 1)
     config.model.gender_to_age = "shuffled"
     config.batch_size = jax.device_count()
@@ -201,14 +201,14 @@ def too_large(*_):
     return iter([jax.block_until_ready(jax.jit(lambda: jnp.ones((1 << 24, 1 << 24)))())])
 
 
-def test_a_lack_of_device_memory_is_explained(faces, tmp_path, monkeypatch):
+def test_too_little_device_memory_is_explained(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset.Dataset, "train_batches", too_large)
     with pytest.raises(ConfigError, match="out of memory on cpu") as caught:
         train.fit(small_config(faces, 1), str(tmp_path / "run"), ["test"])
     assert "--config.batch_size=16" in caught.value.where and "bfloat16" in caught.value.fix
 
 
-def test_other_device_errors_are_not_reported_as_a_lack_of_memory():
+def test_other_device_errors_are_not_reported_as_out_of_memory():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), device_memory.explained_memory(default()):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 

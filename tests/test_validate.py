@@ -61,7 +61,7 @@ def test_heads_that_are_not_trained_do_not_count(val, weights, heads):
     assert selection_loss({"loss_age": 2.0, "loss_gender": 0.5}, config) == 2.0 * ("a" in heads) + 0.5 * ("g" in heads)
 
 
-def test_a_tiny_val_is_scored_as_it_is(val):
+def test_a_tiny_val_is_scored_uncalibrated(val):
     labels, confident, _ = val
     few = calibration.ENOUGH - 1
     part = Probs(confident.age[:few], confident.gender[:few])

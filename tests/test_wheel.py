@@ -45,7 +45,7 @@ def agegender(installed, *arguments, cwd="/"):
     return run(installed, installed / "bin" / "agegender", *arguments, cwd=cwd)
 
 
-def test_the_wheel_holds_all_of_the_library_and_nothing_else(wheel):
+def test_the_wheel_contains_all_of_the_library_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if not name.startswith("agegender_jax-")}
     paths = [path for path in (programs.ROOT / "agegender_jax").rglob("*") if path.is_file()]

@@ -94,7 +94,7 @@ def _fit(
     if any(of_body.values()):
         lists = "; ".join(f"{what}: {_list(texts)}" for what, texts in of_body.items() if texts)
         raise CheckpointError(
-            f"the weights are of another net; {lists}",
+            f"the weights belong to another net; {lists}",
             source,
             "choose model.name, model.width, model.stem and, for nets with dense layers, data.image_size as these "
             "weights have them",
@@ -102,7 +102,9 @@ def _fit(
     used = {name: value for name, value in stored.items() if value.shape == leaves[name].shape}
     for name, value in used.items():
         if not jnp.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
-            raise CheckpointError(f"{name} holds no finite numbers ({value.dtype})", source, "use other weights")
+            raise CheckpointError(
+                f"{name} does not contain finite numbers only ({value.dtype})", source, "use other weights"
+            )
     notice(f"{len(used)} of {len(leaves)} arrays start from {source}")
     if unchanged := differing["missing"] + differing["of another shape"]:
         notice(f"heads that keep their initialisation: {_list(unchanged)}")

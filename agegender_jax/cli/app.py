@@ -152,7 +152,7 @@ def _parse(argv: list[str], takes_arguments: bool = False) -> list[str]:
 def _near_flag(name: str) -> str:
     module = _command if _command is not None else "__main__"
     known = [flag.name for flag in flags.FLAGS.get_flags_for_module(module)]
-    return nearest(name, known) if known else "there are no flags but --help and --debug"
+    return nearest(name, known) if known else "the only flags are --help and --debug"
 
 
 def _fields() -> list[str]:

@@ -59,7 +59,7 @@ def open_archive(path: Path) -> Iterator[list[Entry]]:
                 raise DataError(
                     f"the archive cannot be read: {os.strerror(number)}",
                     str(path),
-                    "repair that, or name another",
+                    "repair it, or name another source",
                 ) from error
             raise DataError(
                 f"the archive is damaged or cut short: {_line(error)}", str(path), "copy or download it again"

@@ -70,7 +70,7 @@ class Prepared:
             raise DataError(
                 f"a prepared record cannot be read: {str(error).splitlines()[0] if str(error) else error!r}",
                 str(self.folder),
-                "run the command again; prepared data that are missing or damaged are made again",
+                "run the command again; it prepares missing or damaged data again",
             ) from error
 
     def images(self, size: int, progress: Progress | None = None) -> np.ndarray:

@@ -114,7 +114,7 @@ def read_if_whole(folder: Path, progress: Progress | None):
     except Exception as error:  # array_record and TFDS raise many kinds
         problem = str(error)
     if progress:
-        progress(0, 1, f"prepared data are damaged ({problem}); making them again")
+        progress(0, 1, f"prepared data are damaged ({problem}); they are prepared again")
     return None
 
 

@@ -42,7 +42,7 @@ class Answerer:
         oldest = over.AGES[-1] if self.open_from is None else 10 * self.open_from
         if wrong := [years for years in ages if not over.AGES[0] <= years <= oldest]:
             raise ConfigError(
-                f"over {wrong[0]} cannot be answered", "--over", f"these nets know ages from 1 to {oldest} apart"
+                f"over {wrong[0]} cannot be decided", "--over", f"these nets distinguish ages from 1 to {oldest}"
             )
         self.calibration, self.coverage, self.ages, self.max_error = calibration, coverage, ages, max_error
         self.rest = calibration.rest(coverage) if calibration else None

@@ -168,7 +168,9 @@ def _temperatures(stored: dict[str, Any], path: Path) -> tuple[float, float]:
             return age, gender
     except (TypeError, ValueError):
         pass
-    raise CheckpointError(f"{path.name} is damaged", str(path), "delete it; training's command again fits it anew")
+    raise CheckpointError(
+        f"{path.name} is damaged", str(path), "delete it; repeating the training command fits it again"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -180,5 +182,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} is damaged", str(path), "delete it; training's command again fits it anew")
+        raise CheckpointError(
+            f"{path.name} is damaged", str(path), "delete it; repeating the training command fits it again"
+        )
     return content

@@ -1,4 +1,4 @@
-"""Drawings of results: figures, report.html, audit.html and the model card."""
+"""Presentation of results: figures, report.html, audit.html and the model card."""
 
 import importlib
 
@@ -46,7 +46,7 @@ _LAZY = {  # name: module that needs matplotlib
 
 
 def __getattr__(name: str):
-    """Import what needs matplotlib on first use: it takes half a second."""
+    """Import what needs matplotlib on first use, because that takes half a second."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: describes a trained net in the form that model hubs read, from the files of its workdir."""
+"""MODEL_CARD.md: a description of a trained net, in the format of model hubs, from the files of its workdir."""
 
 from collections.abc import Mapping
 

@@ -69,14 +69,14 @@ class Examples:
         return metrics.nearest_bucket(self.predicted_bucket, self.age) == self.predicted_bucket
 
     def label(self, i: int) -> str:
-        """Return "female 34" where years are known, else "female 30-39"."""
+        """Return "female 34" if years are known, else "female 30-39"."""
         return f"{GENDERS[self.gender[i]]} {self.age_text(i)}"
 
     def age_text(self, i: int) -> str:
-        """Return the label's age: years where they are known, else the age group."""
+        """Return the age in the label: years if they are known, else the age group."""
         return str(self.years[i]) if self.years[i] >= 0 else metrics.range_name(*self.age[i])
 
     def across_ages(self, count: int) -> np.ndarray:
-        """Return the indices of at most `count` examples, evenly spaced in the order of the ages, youngest first."""
+        """Return the indices of at most `count` examples, evenly spaced when sorted by age, youngest first."""
         order = np.lexsort((self.years, self.age[:, 0]))
         return order[evenly_spaced(len(order), count)]

@@ -55,10 +55,10 @@ def explanations(results: dict) -> dict:
         "near-duplicates. Deletion replaces the cells of the picture by its mean colour, in the order of the map; "
         "insertion copies them into the blurred picture. The score is the mean probability of the predicted class "
         "along the way: a faithful map has a low deletion and a high insertion score. A random map and a centred blob "
-        "know nothing about the net; a map that is not better than both adds nothing to them. Probabilities in this "
+        "contain no information about the net; a map that is not better than both is of no use. Probabilities in this "
         "section are without temperatures.",
         "Similarity is the mean absolute rank correlation of a map with the map of the same net after all its weights "
-        f"were drawn anew, once, on {checked['n']} of the images (the larger of the map's and its absolute value's). A "
+        f"were drawn again, once, on {checked['n']} of the images (the larger value for the map and its magnitude). A "
         f"map with a similarity of {checked['limit']} or more shows the picture rather than what the net has learned, "
         "and fails.",
         *_conservation(results),

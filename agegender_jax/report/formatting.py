@@ -41,13 +41,13 @@ def number(value: float | None, form: str = ".3f") -> str:
 
 
 def markdown(text: Any) -> str:
-    """Return text that Markdown shows as it is: no tags, links, code or cells of a table; one line."""
+    """Return text in one line, escaped so that Markdown shows it literally."""
     plain_text = files.printable(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|])", r"\\\1", plain_text)
 
 
 def code(text: Any) -> str:
-    """Return text as a span of code in Markdown, whatever backticks it has; one line."""
+    """Return text as a Markdown code span in one line, whatever backticks it contains."""
     line = files.printable(str(text))
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") else ""
@@ -72,7 +72,7 @@ def difference(pair: Mapping, score: str, form: str = "") -> str:
 
 
 def better_by(score: str, *numbers: float) -> tuple[str, list[str]]:
-    """Return "better" or "worse" for a difference in a score, and all numbers with the sign that reads so.
+    """Return "better" or "worse" for a difference in a score, and all numbers with the sign that fits this word.
 
     Args:
       numbers: the difference, followed by the ends of ranges around it, which are swapped if their signs are.

@@ -1,4 +1,4 @@
-"""Drawings of predictions: a copy of a photo with boxes, and a page of all faces, the least confident first."""
+"""Pictures of predictions: a copy of a photo with boxes, and a page of all faces, the least confident first."""
 
 import heapq
 import json
@@ -20,7 +20,7 @@ _COLOURS = {"ok": "#1b7837", "unsure": "#b35806"}
 
 
 def full_label(index: int, face: Face) -> str:
-    """Return the text over a face's box: age, its interval, and gender."""
+    """Return the text above the box of a face: age, its interval, and gender."""
     low, high = face.age_interval
     return f"{face.age:.0f} ({low}-{high}) {face.gender} {face.confidence:.0%}"
 
@@ -29,7 +29,7 @@ def annotated(picture: Picture, label: Callable[[int, Face], str] = full_label, 
     """Return a JPEG of a picture's preview with the box and the prediction of each face.
 
     Args:
-      label: returns the text over the box of the face with an index.
+      label: returns the text above the box of the face with this index.
       least: size of the smallest letters in pixels.
     """
     image = Image.fromarray(picture.preview)
@@ -51,7 +51,7 @@ def annotated(picture: Picture, label: Callable[[int, Face], str] = full_label, 
 def thumbnails(picture: Picture) -> bytes:
     """Return a line of JSON for each face: file, index and a JPEG of the chip, in base64.
 
-    It begins with the line's end, since an interrupted call may have left an unfinished line.
+    It begins with a newline, because an interrupted call may have left an incomplete line.
     """
     return b"".join(
         b"\n" + files.to_json({"file": picture.name, "face": i, "jpeg": _thumbnail(face.chip)}).encode()
@@ -85,7 +85,7 @@ def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary:
 
 
 def _confidence(row: dict[str, Any]) -> float:
-    """Return the probability of the gender that was answered; 2 for a picture without an answer."""
+    """Return the probability of the predicted gender; 2 for a picture without a prediction."""
     return 2.0 if row["gender"] is None else max(row["p_female"], 1 - row["p_female"])
 
 

@@ -1,4 +1,4 @@
-"""Pictures as JPEG, and as text for pages that hold their pictures."""
+"""Pictures as JPEG, and as text for pages that embed them."""
 
 import base64
 import io

@@ -113,7 +113,7 @@ def scale(method: str) -> str:
 
 
 def draw(rows: Sequence[Sequence[Panel]]) -> Figure:
-    """Return a figure of panels in rows with the colour bars that they need below."""
+    """Return a figure of panels in rows, with the colour bars that they need below."""
     columns = max(map(len, rows))
     lines = max(panel.title.count("\n") + 1 for row in rows for panel in row)
     height = len(rows) * (SIDE + 0.16 * lines) + 0.8

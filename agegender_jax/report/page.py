@@ -1,4 +1,4 @@
-"""report.html: a single file that loads nothing from elsewhere."""
+"""report.html: a self-contained file."""
 
 import base64
 import io
@@ -28,8 +28,8 @@ def page(
 
     Args:
       results: value of results.json.
-      figures: PNG bytes by file name. Those of CAPTIONS and attention_<member>.png have fixed positions, others are
-        shown where a section names them.
+      figures: PNG bytes by file name. Those in CAPTIONS and attention_<member>.png have fixed positions; others are
+        shown in the section that names them.
       runs: of the members.
       command: arguments of the program that evaluated them.
       sections: additional sections, each {"title": str, "text": [paragraph], "figures": {file name: caption},
@@ -53,7 +53,7 @@ def page(
 
 
 def is_figure(name: str) -> bool:
-    """Return whether a file of this name in `figures/` is one that the library writes."""
+    """Return whether a file with this name in `figures/` is one that the library writes."""
     return (
         name in CAPTIONS
         or re.fullmatch(r"(attention|explanations|patches|relevance)_.+\.png", name, re.DOTALL) is not None

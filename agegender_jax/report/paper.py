@@ -1,4 +1,4 @@
-"""Numbers and protocol of the paper, and other published results; protocols differ, so they are not comparable."""
+"""Numbers and protocol of the paper, and other published results, which are not comparable because protocols differ."""
 
 TABLE_1 = (  # Table I, arXiv 2010.03791: model, age accuracy, gender accuracy, AABD
     ("Attention CNN", 0.742, 0.552, 0.33),

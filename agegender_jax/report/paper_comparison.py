@@ -1,4 +1,4 @@
-"""The protocol of the runs beside that of the paper."""
+"""The protocol of the runs compared with that of the paper."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,7 +28,7 @@ def compare_protocols(results: dict, runs: Sequence[Run]) -> list[tuple[str, str
 
 
 def join(runs: Sequence[Run], describe: Callable[[Run], str]) -> str:
-    """Return the description of all runs: one text where they agree, else each with the name of the run."""
+    """Return the description of all runs: a single text if they agree, else one for each run with its name."""
     texts = [describe(run) for run in runs]
     if len(set(texts)) <= 1:
         return texts[0] if texts else UNKNOWN
@@ -56,7 +56,7 @@ def _optimizer(run: Run) -> str:
 
 
 def _augmentation(run: Run) -> str:
-    """Return the settings that are on, and always those of the default."""
+    """Return the settings that are on, and in any case those that are on by default."""
     settings = run.config["augment"].items()
     return ", ".join(f"{name} {value}" for name, value in settings if value or name in ("flip", "shift", "colour"))
 

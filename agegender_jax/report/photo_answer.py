@@ -1,4 +1,4 @@
-"""The predictions for a photo as HTML for the demo's page, with all pictures inside."""
+"""The predictions for a photo as HTML for the demo page, with all pictures embedded."""
 
 from collections.abc import Sequence
 from typing import Any

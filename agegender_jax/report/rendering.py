@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def _without_control_characters(value: Any) -> Any:
-    """Return a value that a template inserts, with control characters of names escaped."""
+    """Return a value to insert into a template, with control characters of names escaped."""
     if isinstance(value, str) and _CONTROL.search(value):
         return type(value)(_CONTROL.sub(lambda match: files.printable(match[0]), value))
     return value

@@ -66,7 +66,7 @@ def is_synthetic(source: str) -> bool:
 
 
 def command_line(argv: Sequence[str], width: int = 100) -> str:
-    """Return the shell command for a program's arguments, `python -m launch.train --config=...`, broken at `width`."""
+    """Return the shell command for a program's arguments, `python -m launch.train --config=...`, wrapped at `width`."""
     if not argv:
         return ""
     path = PurePath(argv[0])

@@ -42,7 +42,7 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
     """
     if not source:
         raise ConfigError(
-            "neither pictures nor --source is named", "command line", "agegender align PHOTO… or --source=fairface.tar"
+            "neither pictures nor --source are given", "command line", "agegender align PHOTO… or --source=fairface.tar"
         )
     detector.model_bytes()
     folder = files.expand(out or f"aligned/{sources.source_name(source)}", "--out").resolve()

@@ -70,7 +70,7 @@ def calibrate(
             progress.note(f"weights: {folder}")
         unsure = fitted["unsure"]
         progress.note(
-            f"fitted on {fitted['n']} images: gender is answered for {unsure['share']:.1%} of them with accuracy "
+            f"fitted on {fitted['n']} images: gender is sure for {unsure['share']:.1%} of them with accuracy "
             f"{unsure['accuracy']}, and unsure for the others"
         )
     return fitted
@@ -102,9 +102,9 @@ def _check_name(name: str, members: Sequence[str]) -> None:
     """Raise ConfigError unless `name` can be that of files beside those of the members."""
     if name in members or not re.fullmatch(r"[\w+-][\w.+-]*", name):
         raise ConfigError(
-            f"the ensemble cannot be called {name!r}, as a member is"
+            f"the ensemble cannot be called {name!r}, which is the name of a member"
             if name in members
-            else f"{name!r} is no file name",
+            else f"{name!r} is not a file name",
             "--name",
             "use another name of letters, digits, +, - and _",
         )

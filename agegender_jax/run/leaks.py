@@ -121,7 +121,7 @@ def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Ima
         raise DataError(
             f"{path.name} of the run is missing or damaged: cannot check for train/test leakage",
             str(path),
-            "restore it by running that training's command again; launch.evaluate also takes --allow_leak",
+            "repeat the command of that training to restore it, or pass --allow_leak to launch.evaluate",
         ) from None
 
 

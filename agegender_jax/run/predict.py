@@ -27,8 +27,8 @@ from agegender_jax.run.workdir import hold, keep_settings, make_out
 
 SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
 UNCALIBRATED = (
-    "these nets have no thresholds: no prediction is unsure, and intervals hold a share of the predicted probability; "
-    "python -m launch.calibrate fits thresholds on their val split"
+    "these nets have no thresholds: no prediction is unsure, and intervals contain a share of the predicted "
+    "probability; python -m launch.calibrate fits thresholds on their val split"
 )
 PREVIEW = 1600  # pixels of the longest side of annotated copies
 
@@ -160,7 +160,7 @@ def _check_boxes(boxes: dict[str, Any], path: str, pictures: Sequence[PictureFil
     """Raise ConfigError if no picture has boxes, because the names in the file are different."""
     if pictures and not any(picture.name in boxes for picture in pictures):
         raise ConfigError(
-            f"the boxes are of other pictures: none is of {pictures[0].name}",
+            f"the boxes are for other pictures: none is for {pictures[0].name}",
             path,
             "name pictures in the file as on the command line, or as `file` in predictions.jsonl",
         )

@@ -42,7 +42,7 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
         config.data.source = source
     elif not (original or named_sources.is_source(config.data.source)):
         raise ConfigError(
-            "the run was copied or unpacked, perhaps from a stranger, so the source in its config is not read",
+            "the run was copied or unpacked, perhaps from an untrusted place, so the source in its config is not read",
             f"{runs[0].config}: data.source={config.data.source}",
             f"name the images to score: --source={config.data.source} if that is yours",
         )

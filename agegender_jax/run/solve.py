@@ -78,14 +78,18 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
 def check(config: ConfigDict) -> None:
     """Raise ConfigError for options that a solved system does not have, or for modules that are not installed."""
     if jax.process_count() > 1:
-        raise ConfigError("solved systems take one process", "--num_processes", "run the command on one machine")
+        raise ConfigError(
+            "systems that are solved in closed form run in one process",
+            "--num_processes",
+            "run the command on one machine",
+        )
     if config.model.name == "region_sift":
         if config.init_from:
-            raise ConfigError("region_sift starts from nothing", "--config.init_from", "leave it out")
+            raise ConfigError("region_sift does not start from other weights", "--config.init_from", "leave it out")
         extras.check("baselines")
     elif not files.expand(config.init_from or " ", "--config.init_from").is_dir():
         raise ConfigError(
-            f"the {config.model.head} head needs a trained net: init_from is no run's folder",
+            f"the {config.model.head} head needs a trained net: init_from is not the folder of a run",
             "--config.init_from",
             "name the workdir of a run with the same model.name, model.width and data.image_size",
         )

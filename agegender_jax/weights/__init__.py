@@ -80,7 +80,9 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     arrays, template = _parse(content, path), variable_shapes(card.config, f"{card.name}.json")
     names = tree.named_leaves(template)
     if arrays.keys() != names.keys() or any(arrays[name].shape != leaf.shape for name, leaf in names.items()):
-        raise CheckpointError("the weights are of another net than their card", str(path), "install the package again")
+        raise CheckpointError(
+            "the weights belong to another net than their card", str(path), "install the package again"
+        )
     return models.from_config(card.config["model"]), tree.from_dict(arrays, template)
 
 

@@ -69,7 +69,7 @@ def _near(faces: Prepared, files: np.ndarray) -> dict:
 
 
 def _differ(faces: Prepared, files: np.ndarray) -> dict:
-    """Return the labels that differ within a group, and the largest difference of ages in years."""
+    """Return the labels that differ within a group, and the largest age difference in years."""
     age, years = faces.age[files], faces.age_years[files]
     differ = {
         "bucket": age[:, 0].max() > age[:, 1].min(),  # ranges that overlap pairwise have a bucket in common
@@ -101,13 +101,13 @@ def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
 
 
 def _gravity(group: dict) -> tuple:
-    """Return a sort key: copies before pictures that may show other people, then the strongest contradictions."""
+    """Return a sort key: copies before pictures that may show different people, then the strongest contradictions."""
     farthest = max((bits for *_, bits in group.get("links", [])), default=0)
     return farthest > near_duplicates.COPY_LIMIT, -len(group["differ"]), -(group["years_apart"] or 0)
 
 
 def _labels(faces: Prepared) -> dict:
-    """Return histograms; a label with a range counts under the name of the range."""
+    """Return histograms; a label that is a range counts under the name of the range."""
     ranges, index = np.unique(faces.age, axis=0, return_inverse=True)
     names = [metrics.range_name(*r) for r in ranges]
     cells = Counter(zip(index.ravel().tolist(), faces.gender.tolist(), faces.race.tolist(), strict=True))
@@ -124,6 +124,6 @@ def _labels(faces: Prepared) -> dict:
 
 
 def _counts(values: np.ndarray) -> dict[str, int]:
-    """Return how often each integer occurs."""
+    """Return the number of occurrences of each integer."""
     occurring, counts = np.unique(values, return_counts=True)
     return {str(value): count for value, count in zip(occurring.tolist(), counts.tolist(), strict=True)}

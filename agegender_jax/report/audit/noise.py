@@ -11,7 +11,7 @@ from agegender_jax.metrics import label_noise
 
 
 def noise(faces: Prepared, pairs: audit.Pairs) -> dict:
-    """Return bounds from exact pairs, from those without their most frequent label, and from near copies."""
+    """Return bounds from exact pairs, from exact pairs without the most frequent label, and from near copies."""
     exact = pairs.exact[audit.independent(faces, pairs.exact)]
     differences = audit.disagreements(faces, exact)
     most = recurring(faces, exact[differences["bucket"] | differences["gender"]])

@@ -1,4 +1,4 @@
-"""audit.html: one file that loads nothing from elsewhere, with contact sheets of the findings."""
+"""audit.html: a self-contained file with contact sheets of the findings."""
 
 import base64
 import io
@@ -69,8 +69,8 @@ def _ceilings(noise: list[dict]) -> list[list[str]]:
     for score, title, bound in (
         ("age_accuracy", "best age accuracy", "ceiling"),
         ("gender_accuracy", "best gender accuracy", "ceiling"),
-        ("aabd", "least AABD (buckets)", "floor"),
-        ("age_mae", "least mean error (years)", "floor"),
+        ("aabd", "lowest AABD (buckets)", "floor"),
+        ("age_mae", "lowest mean error (years)", "floor"),
     ):
         rows.append([title, *(bounds(of[score], bound) for of in noise)])
     return rows

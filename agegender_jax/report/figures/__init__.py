@@ -1,4 +1,4 @@
-"""Figures as PNG: those of arXiv 2010.03791, and others that a reviewer would ask for."""
+"""Figures as PNG: those of arXiv 2010.03791 and further ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["attention", "draw", "png"]
 
 
 def draw(examples: Examples, people: Population, results: dict, runs: Sequence[Run]) -> dict[str, bytes]:
-    """Return PNG bytes by file name; a figure without content is left out.
+    """Return PNG bytes by file name; figures without content are left out.
 
     Args:
       examples: the evaluated images with the predictions of the last model.

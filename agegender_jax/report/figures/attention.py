@@ -15,7 +15,7 @@ STRENGTH = 0.55  # of the colours over the grey picture
 
 
 def attention(faces: Sequence[np.ndarray], masks: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
-    """Return the faces and below them the mask of each module; every picture has its own colour scale, given below it.
+    """Return the faces and, below them, the mask of each module; each picture has its own colour scale, given below it.
 
     Args:
       faces: n pictures, uint8 RGB [h, w, 3].

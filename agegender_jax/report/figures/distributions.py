@@ -13,7 +13,7 @@ SCORE_BINS = np.linspace(0, 1, 26)
 
 
 def ages(people: Population) -> Figure:
-    """Return the number of images by year, where years are known, and by age group, stacked by gender."""
+    """Return the number of images by year (if years are known) and by age group, stacked by gender."""
     known = people.years >= 0
     figure = style.new(11, 7 if known.any() else 3.6)
     axes = figure.subplots(2 if known.any() else 1, 1, squeeze=False)[:, 0]

@@ -32,7 +32,7 @@ def grid(examples: Examples) -> Figure:
 
 
 def samples(examples: Examples) -> Figure:
-    """Return evenly spaced examples with the prediction above, highlighted where it is wrong, and the label below."""
+    """Return evenly spaced examples with the prediction above, highlighted if it is wrong, and the label below."""
     bucket, gender = examples.predicted_bucket, examples.predicted_gender
     tiles = []
     for i in evenly_spaced(len(examples.gender), SAMPLES):

@@ -1,4 +1,4 @@
-"""Many small captioned pictures in one image; a hundred matplotlib axes would take seconds."""
+"""Many small pictures with captions in one image; a hundred matplotlib axes would take seconds."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -99,7 +99,7 @@ def _line(text: str) -> tuple[str, list]:
         raise ConfigError(f"{field} cannot vary", where, FIXED[field])
     parsed = [_value(value, defaults[field], where) for value in values.split(",")]
     if len(parsed) < 2:
-        raise ConfigError(f"{field} has one value, which is nothing to compare", where, f"--vary={field}=a,b")
+        raise ConfigError(f"{field} has only one value, so there is nothing to compare", where, f"--vary={field}=a,b")
     if len(set(parsed)) < len(parsed):
         raise ConfigError(f"{field} has the same value twice", where, "give each value once")
     return field, parsed

@@ -76,7 +76,7 @@ def others(against: Sequence[Workdir], dataset: Dataset) -> dict[str, Probs]:
             raise ConfigError("a run to compare with is not finished", f"--against={run.argument}", fix)
         if not all(config["loss"][f"{head}_weight"] for head in ("age", "gender")):
             raise ConfigError(
-                "a run to compare with has one head alone", f"--against={run.argument}", "name a run of both heads"
+                "a run to compare with has only one head", f"--against={run.argument}", "name a run of both heads"
             )
         if run.path.name in found or run.path.name in (*(system.name for system in SYSTEMS), ENSEMBLE):
             raise ConfigError(f"two rows are called {run.path.name}", f"--against={run.argument}", "rename its folder")

@@ -47,7 +47,7 @@ def demo(
 
         with page.served(answerer, host, port, max_mb) as address:
             if host not in LOCAL:
-                progress.warn("every machine that reaches this address may ask about photos")
+                progress.warn("every machine that can reach this address can use the demo")
             progress.note(f"the demo is at {address} (Ctrl-C ends it)")
             while stop.code is None:
                 time.sleep(0.1)

@@ -67,7 +67,9 @@ def served(answer: Callable[[bytes], str], host: str, port: int, max_mb: int) ->
             )
         except OSError as error:
             raise ConfigError(
-                "the address cannot be listened at", f"--host={host} --port={port}", "name another --port, or a --host"
+                "the demo cannot listen on this address",
+                f"--host={host} --port={port}",
+                "name another --port, or a --host",
             ) from error
         try:
             yield address

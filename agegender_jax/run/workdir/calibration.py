@@ -57,7 +57,7 @@ def read(run: Workdir) -> dict | None:
     raise CheckpointError(
         "calibration.json of the workdir is damaged",
         str(run.calibration),
-        "delete it; training's command again fits it anew, and launch.evaluate does without",
+        "delete it; repeating the training command fits it again, and launch.evaluate works without it",
     )
 
 
@@ -65,7 +65,7 @@ def apply(calibration: dict | None, raw: Member, calibrate: bool, note: Callable
     """Return the member with its bucket_years and, if `calibrate`, with its temperatures; `note` receives warnings."""
     if calibration is None:
         if calibrate:
-            note(f"{raw.name} has no calibration.json, so it is not calibrated; training's command again would fit it")
+            note(f"{raw.name} has no calibration.json, so it is not calibrated; repeating the training command fits it")
         return raw
     member = dataclasses.replace(raw, bucket_years=calibration["bucket_years"])
     if not calibrate:

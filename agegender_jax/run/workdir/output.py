@@ -93,7 +93,7 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
             earlier = earlier if isinstance(earlier, dict) else {}
             names = [name for name in {**settings, **earlier} if earlier.get(name) != settings.get(name)]
             raise ConfigError(
-                f"--out holds {of} of another call: {', '.join(names)} differ",
+                f"--out holds {of} from another call: {', '.join(names)} differ",
                 str(path.parent),
                 "name another --out, or delete that folder",
             )
