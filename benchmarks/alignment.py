@@ -1,4 +1,4 @@
-"""Measure how far alignments of a face differ after the picture is turned and scaled, by the number of detections.
+"""Measure how much the alignment of a face changes if the picture is turned and scaled, by number of detections.
 
 python -m benchmarks.alignment --source=fairface_10k.tar [--faces=300] [--seed=0]
 

@@ -1,4 +1,4 @@
-"""Keep the figures of an audit without the names and labels of single images.
+"""Keep the numbers of an audit, without the names and labels of single images.
 
 python -m benchmarks.audit_counts audits/crop_part1/audit.json audit_crop_part1    # benchmarks/results/<name>.json
 """

@@ -1,4 +1,4 @@
-"""Speed and memory of predict: many pictures, the first prediction after a start, and face-api.js beside it.
+"""Speed and memory of predict: many pictures, the first prediction after a start, and comparison with face-api.js.
 
 npm install --prefix runs/face_api @vladmandic/face-api @tensorflow/tfjs @tensorflow/tfjs-backend-wasm
 python -m benchmarks.bulk [--what=start,folders,memory,shares,face_api] [--weights=NAME | --random] [--repeats=3]
@@ -6,9 +6,9 @@ python -m benchmarks.bulk [--what=start,folders,memory,shares,face_api] [--weigh
 Pictures are drawn (`synthetic.draw_photo`), a few hundred of each kind under many names. folders: 10,000 chips of 112
 pixels with --detector=none, and 500 photos of three faces at 640 to 1,600 pixels, by the local engine and by Ray with
 two workers. memory: 500 and 5,000 pictures of one face at 200 pixels. start: one photo, with an empty cache of compiled
-programs and with a full one. shares: CPU time of a chip in each step of a Predictor. face_api: images a second of a
-Predictor that is warm, from encoded files, and of face-api.js in Node, from decoded pixels, in turns; photos of each
-size. Each part is written to results/bulk.json when it is done; the others stay there.
+programs and with a full one. shares: CPU time of a chip in each step of a Predictor. face_api: images per second of a
+warmed-up Predictor, from encoded files, and of face-api.js in Node, from decoded pixels, alternating, for photos of
+each size. Each part is written to results/bulk.json when it is done; the other parts there are kept.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def memory(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
 
 
 def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> list[dict]:
-    """Return the CPU milliseconds of a chip in each step: the least of several measurements."""
+    """Return the CPU milliseconds per chip in each step: the lowest of several measurements."""
     from agegender_jax import Predictor
 
     predictor, one_view = (Predictor(**named(nets), detector="none", views=views) for views in (None, "none"))
@@ -173,7 +173,7 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
 
 
 def rate_of_face_api(images: list[np.ndarray], package: pathlib.Path, backend: str, kind: str) -> tuple[float, int]:
-    """Return images a second after the first, and the faces of the first."""
+    """Return the images per second after the first image, and the number of faces in the first."""
     answers = face_api.predict([images[0], *images], package, backend, kind)
     faces = len(next(answers).get("faces", [None]))
     began = time.perf_counter()

@@ -4,8 +4,8 @@ python -m benchmarks.campaign cpu                  # benchmarks/results/cpu.json
 python -m benchmarks.campaign fit                  # benchmarks/results/fit.json
 python -m benchmarks.campaign gpu --seconds=540    # runs/gpu/<device>.json; benchmarks/gpu.sh does this
 
-Points that are in the file are skipped, so the same command continues where it was stopped. A point with a missing
-package is not saved. `--table` prints the file as Markdown. `--copy_to` copies the results after each point.
+Points that are already in the file are skipped, so the same command continues where it was stopped. A point with a
+missing package is not saved. `--table` prints the file as Markdown. `--copy_to` copies the results after each point.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class NotInstalled(RuntimeError):
 
 
 class Unfinished(RuntimeError):
-    """A program stopped at its time limit and goes on in its next start."""
+    """A program stopped at its time limit and will continue at its next start."""
 
 
 def run_apart(point: Point, timeout: float | None) -> dict:
@@ -97,10 +97,10 @@ def campaign(
 ) -> bool:
     """Measure the points that are not in `path` yet, add them to it, and return whether all are done.
 
-    A point that fails, or exceeds its limit, is saved with its `error` and only repeated with `retry`. It stops between
-    two points before `seconds` have passed: a point that does not fit is left for the next time, shorter ones after it
-    are measured. A point that exceeds the remaining time is the first to be tried next time. A point whose files are
-    absent is left out.
+    A point that fails, or exceeds its limit, is saved with its `error` and only repeated with `retry`. The campaign
+    stops between two points before `seconds` have passed: a point that does not fit is left for the next time, and
+    shorter ones after it are measured. A point that exceeds the remaining time is tried first next time. A point whose
+    files are missing is left out.
 
     Args:
       copy: called at the start and after each point.
@@ -157,7 +157,7 @@ def campaign(
 
 
 def finished(point: Point, limit: float, run: Callable, until: float) -> dict:
-    """Return the result of a point, started again while it stops unfinished and there is time.
+    """Return the result of a point, which is started again as long as it stops unfinished and there is time.
 
     Args:
       limit: seconds of the first start.
@@ -174,7 +174,7 @@ def finished(point: Point, limit: float, run: Callable, until: float) -> dict:
 
 
 def packed_data() -> dict[str, dict]:
-    """Return what gpu_package.py has written about each file of packed faces."""
+    """Return the information that gpu_package.py has written about each file of packed faces."""
     folder = ROOT / DATA
     return {str(path.relative_to(folder)): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
 

@@ -1,4 +1,4 @@
-"""Measure throughput: the training step, evaluation, the input pipeline, or a whole job beside its step.
+"""Measure throughput: the training step, evaluation, the input pipeline, or a whole training.
 
 python -m launch.benchmark --what=train|input|fit|evaluate --config=configs/ran.py [--steps=30] [--against=torch]
 

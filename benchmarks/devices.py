@@ -1,4 +1,4 @@
-"""Measure the cost of sharing a batch: several devices, two processes, agreement among processes.
+"""Measure the cost of dividing a batch among several devices or two processes, and of agreement between processes.
 
 python -m benchmarks.devices
 

@@ -2,11 +2,12 @@
 
 python -m benchmarks.evaluation [--images=10000]
 
-ResNet-18 at 128 pixels with random weights, batches of 256, on synthetic faces that were prepared before. Alternates
-between `ensemble.predict` on batches that are on the device, and all that launch.evaluate does from prepared data to
-the text of results.json and predictions.csv, with temperatures. Both are compiled before. Figures and report are timed
-separately, without attention maps, which this net does not have; the time of explanations is in their own file
-(`benchmarks.explanations`, "seconds"). Writes benchmarks/results/evaluation.json unless --images is changed.
+ResNet-18 at 128 pixels with random weights and batches of 256, on synthetic faces that have been prepared. This
+alternates between `ensemble.predict` on batches that are already on the device, and everything that launch.evaluate
+does from prepared data to the text of results.json and predictions.csv, with temperatures. Both are compiled
+beforehand. Figures and report are timed separately, without attention maps, which this net does not have; the time of
+explanations is in their own file (`benchmarks.explanations`, "seconds"). Writes benchmarks/results/evaluation.json
+unless --images is changed.
 """
 
 import argparse

@@ -3,9 +3,9 @@
 npm install --prefix runs/face_api @vladmandic/face-api
 python -m benchmarks.face_api --source=crop_part1.tar --out=runs/face_api/test.json [--split=test]
 
-Needs Node. The package brings the weights of its AgeGenderNet, which was trained on UTKFace and seven other data sets,
-perhaps on the images scored here: its row is no leak-free one. It predicts an age in years, whose bucket is scored, and
-a gender. Each image is given as it is, decoded, without a face detector.
+This needs Node. The package includes the weights of its AgeGenderNet, which was trained on UTKFace and seven other data
+sets, perhaps on the images scored here, so its row may be affected by leakage. It predicts an age in years, whose
+bucket is scored, and a gender. Each image is passed decoded, without face detection.
 """
 
 import argparse

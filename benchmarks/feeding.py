@@ -1,4 +1,4 @@
-"""Measure the input pipeline alone, and a training job against its step alone."""
+"""Measure the input pipeline alone, and a whole training compared with its step alone."""
 
 import contextlib
 import copy
@@ -36,11 +36,11 @@ def measure_input(config: ConfigDict, count: int) -> tuple[list[float], dict]:
 
 
 class Enough(Exception):
-    """A measured job has logged enough lines."""
+    """A measured training has logged enough lines."""
 
 
 class Turns(Progress):
-    """Runs the step alone after each train line of a job, for the number of steps of that line; finally ends the job.
+    """Run the step alone after each train line of a training, for as many steps as that line; finally end the training.
 
     Attributes:
       rows: the train lines.

@@ -2,10 +2,10 @@
 
 python -m benchmarks.folding [--rounds=10]
 
-The same net in turns: as it is, and with each BatchNorm replaced by the addition of its bias, which is all that is left
-of one whose scale is folded into the kernel before it. The answers of the second are wrong and its time is right: the
-values of kernels do not change what a pass takes. Batch 64, float32, random weights and images. Writes
-benchmarks/results/folding.json.
+Two versions of a net alternate: the original, and one with each BatchNorm replaced by the addition of its bias, which
+is all that remains after its scale has been folded into the kernel before it. The predictions of the second are wrong
+but its time is right, because the values of kernels do not affect the time of a pass. Batch 64, float32, random weights
+and images. Writes benchmarks/results/folding.json.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def bias_alone(call, arguments, keywords, context):
 
 
 def measure(name: str, size: int, rounds: int) -> dict:
-    """Return the quickest and median seconds of both, and the ratio of the quickest, above 1 if folding is quicker."""
+    """Return the fastest and median seconds of both, and the ratio of the fastest, above 1 if folding is faster."""
     net = models.build(name, num_age_classes=12)
     images = jax.device_put(np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8))
     variables = jax.jit(net.init, static_argnames="train")(jax.random.key(0), data.normalize(images[:1]), train=False)

@@ -2,9 +2,9 @@
 
 python -m benchmarks.full_size --source=crop_part1.tar.gz --folder=runs/gpu/crop_part1 [--config.FIELD=VALUE]
 
-The compilation of one net and the steps of the other overlap. When the time is up, both stop as after a signal, and the
-exit code is 75: the same command resumes them. After both tests `small_weights.store` writes the nets to FOLDER/back. A
-packed source (`pack_faces`) is prepared first, with the split of the original.
+The compilation of one net overlaps with the steps of the other. When the time is up, both stop as after a signal and
+the exit code is 75; the same command resumes them. After both tests `small_weights.store` writes the nets to
+FOLDER/back. A packed source (`pack_faces`) is prepared first, with the split of the original.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def measure(
 
 
 def error_of(action: Callable[[str], None], net: str) -> Exception | None:
-    """Return the error of a training, so that the other net's is not lost; None where it succeeds."""
+    """Return the error of a training, so that the other net is not lost; None if it succeeds."""
     try:
         action(net)
     except (Unfinished, RuntimeError, OSError) as error:
@@ -111,7 +111,7 @@ def train(arguments: list[str], log: pathlib.Path, until: float, environment: di
 
 
 def result(workdir: pathlib.Path) -> dict:
-    """Return what a finished run reports of itself."""
+    """Return what a finished run reports about itself."""
     config, run, results = (json.loads((workdir / f"{name}.json").read_text()) for name in ("config", "run", "results"))
     rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
     rates = [row["images_per_second"] for row in rows if row["split"] == "train"]

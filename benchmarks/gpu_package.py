@@ -1,12 +1,12 @@
-"""Make the folders that a GPU machine without a network needs beside the checkout, and check their size.
+"""Make the folders that a GPU machine without network access needs in addition to the checkout, and check their size.
 
 python -m benchmarks.gpu_package --crop_part1=crop_part1.tar --fairface=A,B [--utkface=UTKFace.tar] [--python=3.12]
 
-scratch/gpu/wheels has what such a machine lacks besides jax, flax, optax, orbax-checkpoint and PyTorch; this needs pip
-and an index. crop_part1/ has the original bytes, fairface/ aligned chips (`agegender align`) as WebP of 112 pixels,
-utkface/ both UTKFace sources as WebP of 128 pixels. The splits of the packed faces are compared with those of the
-sources. The checkout, the wheels and one of these folders must stay below LIMIT bytes, else the exit code is 2. What is
-there already is kept. `gpu.sh` uses the folders.
+scratch/gpu/wheels has the packages that such a machine needs in addition to jax, flax, optax, orbax-checkpoint and
+PyTorch; downloading them needs pip and an index. crop_part1/ has the original bytes, fairface/ aligned chips
+(`agegender align`) as WebP of 112 pixels, utkface/ both UTKFace sources as WebP of 128 pixels. The splits of the packed
+faces are compared with those of the sources. The checkout, the wheels and one of these folders must stay below LIMIT
+bytes, else the exit code is 2. Existing folders are kept. `gpu.sh` uses the folders.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
 python -m benchmarks.guards --source=fairface_10k.tar --workdir=runs/ran [--faces=400] [--seed=0]
 
-Each picture of the source is predicted as it is, on a background of its mean colour with a margin as wide as half of
-it, and changed so that one warning applies. Hit: share of the changed faces, of those that were found, with the
-warning. False alarm: share of the unchanged ones (the column says which) with it. Pictures that are grey by themselves
-are left out, and counted.
+Each picture of the source is predicted unchanged, on a background of its mean colour with a margin of half its width,
+and changed so that one warning applies. Hits are the share of the changed faces that were found and have the warning.
+False alarms are the share of the other pictures (the column says which) that have it. Pictures that are already grey
+are left out and counted.
 """
 
 import json

@@ -3,8 +3,9 @@
 python -m benchmarks.job --config=configs/ran.py [--config.FIELD=VALUE]
 
 The arguments are those of launch.train; JAX's compilation cache is disabled. Epochs are timed by the lines that it
-prints: seconds to the end of the first validation (start, data, compilation and first epoch), of the second epoch with
-its validation, and after it (test and report). extrapolated_s = first + 99 x second + after: computed, not measured.
+prints: seconds until the end of the first validation (start, data, compilation and first epoch), of the second epoch
+with its validation, and after it (test and report). extrapolated_s = first + 99 x second + after is computed, not
+measured.
 """
 
 import json

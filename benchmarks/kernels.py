@@ -2,11 +2,11 @@
 
 python -m benchmarks.kernels --config=configs/ran.py [--steps=10] [--config.FIELD=VALUE]
 
-Durations are those of a trace of JAX's profiler: on a GPU of the kernels on its streams, on CPU of XLA's operations,
-whose numbers are cut off. `share` is of all their durations, `busy` these over the time that the steps took (several
-at once can exceed 1). gflops is launch.benchmark's; gigabytes is what convolutions, pools and resizes must read and
-write at least, every array once in each pass: XLA's own counts leave out what it hands to cuDNN and cuBLAS. Shares of
-what the machine reaches (benchmarks/limits.py) are in the campaign's table.
+Durations come from a trace of JAX's profiler: on a GPU, of the kernels on its streams; on CPU, of XLA's operations,
+with the numbers in their names removed. `share` is relative to the sum of all durations, and `busy` is that sum divided
+by the time of the steps (above 1 if several run at once). gflops is as in launch.benchmark; gigabytes is the minimum
+that convolutions, pools and resizes must read and write, every array once in each pass, because XLA's own counts leave
+out calls to cuDNN and cuBLAS. The campaign's table has the shares of the machine's limits (benchmarks/limits.py).
 """
 
 import collections

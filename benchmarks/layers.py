@@ -1,11 +1,12 @@
-"""Time every distinct convolution, pooling and resize of a net on its own, as the net does it and as lax does.
+"""Time every distinct convolution, pooling and resize of a net separately, as in the net and in plain lax.
 
 python -m benchmarks.layers                  # benchmarks/results/layers.json, with tables of it
 python -m benchmarks.layers --table          # the tables of what is there
 
-Value and both gradients in one program, and the value alone, the least of many tries that take turns. The bound is
-the larger of what the arithmetic takes at the rate of large matrix products and what reading and writing every operand
-once takes at the memory's bandwidth, both measured in the same run. Lax's resize is `jax.image.scale_and_translate`.
+Each is timed as one program for the value and both gradients, and for the value alone; the result is the minimum over
+many alternating tries. The bound is the larger of the time of the arithmetic at the rate of large matrix products and
+the time to read and write every operand once at the memory bandwidth, both measured in the same run. The resize of lax
+is `jax.image.scale_and_translate`.
 """
 
 import argparse

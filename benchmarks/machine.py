@@ -1,4 +1,4 @@
-"""The measuring machine: processor, GPU and Python; and the time that a campaign leaves to a point."""
+"""The measuring machine: processor, GPU and Python; and the time that a campaign allows for a point."""
 
 import concurrent.futures
 import math

@@ -1,12 +1,13 @@
-"""Pack the faces of a source into one small file, for a machine that few bytes can be copied to.
+"""Pack the faces of a source into one small file, for a machine to which only little can be copied.
 
 python -m benchmarks.pack_faces --source=crop_part1.tar --out=crop_part1.tar.gz                # original bytes
 python -m benchmarks.pack_faces --source=A,B --out=fairface.zip --size=112 --quality=85        # WebP, smaller
 
-A .tar.gz holds the original bytes: the same images, the same split. A .zip holds each usable image as WebP, its centred
-square at `--size` pixels or its own if that is smaller, the labels, and the hashes of the original pixels. Train on it
-after `prepare` of this file, which gives the prepared images those hashes: their groups, their split and splits.csv are
-those of the original. `--check` compares the split of each file with that of the original.
+A .tar.gz contains the original bytes, which give the same images and the same split. A .zip contains each usable image
+as WebP (its centred square at `--size` pixels, or at its own size if that is smaller), the labels, and the hashes of
+the original pixels. Train on it after calling `prepare` from this file, which gives the prepared images these hashes,
+so that their groups, split and splits.csv are those of the original. `--check` compares the split of each file with
+that of the original.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measure how many faces pasted into photos are found, and whether their predictions are those of the faces alone.
+"""Measure how many faces pasted into photos are found, and whether their predictions equal those for the faces alone.
 
 python -m benchmarks.pasted_faces --source=UTKFace.tar --workdir=runs/ran [--faces=420] [--seed=0]
 

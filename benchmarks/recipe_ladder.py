@@ -4,8 +4,8 @@ python -m benchmarks.recipe_ladder --source=crop_part1.tar [--seeds=0,1] [--only
 python -m benchmarks.recipe_ladder --table    # of the results file
 
 Each rung is another rung with some fields changed. Every run is ResNet-18 at width 0.5, 64 pixels and 12 epochs, scored
-at its last step, not at its best one, so that nothing is chosen on the images it is scored on. The same command again
-resumes. Runs: runs/recipe; results: benchmarks/results/recipe_ladder.json, which docs/recipe.md shows.
+at its last step, not at its best one, so that nothing is chosen on the images it is scored on. Repeat the command to
+resume. Runs are in runs/recipe, results in benchmarks/results/recipe_ladder.json; docs/recipe.md shows them.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Read and write the measurements in benchmarks/results: JSON with one measurement a line.
+"""Read and write the measurements in benchmarks/results: JSON with one measurement per line.
 
 python -m benchmarks.result_files runs/ablations/tasks/ablation.json ablation_tasks    # copy a program's output there
 """

@@ -3,8 +3,8 @@
 python -m benchmarks.resume --config=configs/best.py:ran,gpu [--config.FIELD=VALUE]
 
 Both train STEPS steps with `deterministic` set; one is killed (SIGKILL) as soon as its first checkpoint is on the disk,
-and the same command resumes it. Compared are every array of the last step's state, the optimizer's too, and the logged
-losses. images_per_second is the median of the logged lines after the first, with deterministic kernels.
+and the same command resumes it. Every array of the state at the last step, including the optimizer's, and the logged
+losses are compared. images_per_second is the median of the logged lines after the first, with deterministic kernels.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Bring trained nets back from another machine in small files, and make runs of them again.
+"""Bring trained nets back from another machine in small files, and restore runs from them.
 
 python -m benchmarks.small_weights FOLDER --out=runs/gpu    # FOLDER holds the files that came back
 
-Of each run they hold the best checkpoint's parameters and statistics and the files that `launch.evaluate`, `calibrate`,
-`export` and `predict` read, not the optimizer's state. Nets of dtype bfloat16 use their convolutions' kernels in
-bfloat16, so these are stored as bfloat16, which changes no prediction; everything else stays as it is. The upper bytes
-of bfloat16 are compressed. Each file has at most PART bytes.
+For each run they contain the parameters and statistics of the best checkpoint and the files that `launch.evaluate`,
+`calibrate`, `export` and `predict` read, but not the optimizer's state. Nets with dtype bfloat16 use the kernels of
+their convolutions in bfloat16, so these are stored as bfloat16, which changes no prediction; everything else is stored
+unchanged. The upper bytes of bfloat16 are compressed. Each file has at most PART bytes.
 """
 
 import argparse

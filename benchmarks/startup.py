@@ -2,8 +2,8 @@
 
 python -m benchmarks.startup [--before=FOLDER] [--nets=ran56,resnet18] [--size=64] [--repeats=2]
 
-FOLDER is a checkout of an older version, for example `git worktree add ../before d798df9`; it is measured in turns with
-this one. Each measurement is a process of its own. Prints a table and writes results/startup.json.
+FOLDER is a checkout of an older version, for example from `git worktree add ../before d798df9`; measurements alternate
+with this version. Each measurement is a separate process. Prints a table and writes results/startup.json.
 """
 
 import argparse

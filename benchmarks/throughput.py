@@ -7,8 +7,8 @@
 | compile_s         | train, evaluate: the first call less the median, so tracing is in it; fit: tracing,       |
 |                   | lowering and compilation of the job                                                       |
 | compile_cached    | whether anything came from JAX's compilation cache, which makes compile_s shorter         |
-| peak_memory_mb    | MiB: on CPU the most that this process had resident, else the most in use on one device   |
-| ratio_to_torch    | our images_per_second over PyTorch's; block_ratios: the least and the largest of a block  |
+| peak_memory_mb    | MiB: on CPU the peak resident memory of this process, else the peak use of one device     |
+| ratio_to_torch    | our images_per_second over PyTorch's; block_ratios: the smallest and largest of a block   |
 | gflops            | of one step, 2 x multiply-adds x batch (see `launch.models`), in training 6 x;     |
 |                   | null for input                                                                            |
 | gflops_per_second | that over the median step                                                                 |
@@ -16,7 +16,7 @@
 |                   | of log lines, each against the blocks on both sides of it; block_ratios as above          |
 | start_s           | fit: from the start of the process to the first step, without compilation                 |
 | torch             | with --against: PyTorch's images_per_second, step_ms, compile_s and compile_cached, alike |
-| note              | what a side that ran out of memory said: its figures are null, or of fewer steps          |
+| note              | the message of a side that ran out of memory: its numbers are null, or from fewer steps   |
 """
 
 import statistics
@@ -49,7 +49,7 @@ def measure(
     | train    | the step that training runs, over all devices, on one random batch on the devices              |
     | evaluate | `ensemble.predict` on random images on the device, `eval.batch_size` at a time                  |
     | input    | `data.source` through the pipeline and the copy to the devices, no step                         |
-    | fit      | `trainer.fit` on `data.source`, taking turns with the step alone in the same process            |
+    | fit      | `train.fit` on `data.source`, alternating with the step alone in the same process               |
 
     Args:
       against_torch: takes turns with the same net in PyTorch; train and evaluate only.
@@ -76,7 +76,8 @@ def measure(
 def in_turns(what: str, config: ConfigDict, count: int, torch_compile: bool | None) -> dict:
     """Measure blocks of steps in JAX and PyTorch alternately, so that the load of the machine affects both.
 
-    If one framework runs out of memory, the other's numbers remain and `note` records it, at the top or under `torch`.
+    If one framework runs out of memory, the other's numbers are kept and `note` records it, at the top or under
+    `torch`.
     """
     gpu = jax.default_backend() == "gpu"
     compiled = gpu if torch_compile is None else torch_compile

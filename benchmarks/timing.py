@@ -39,7 +39,7 @@ class Timed:
 
 
 class Compilations:
-    """Records compilation: `seconds` of tracing, lowering and compiling, and whether any was `cached`."""
+    """Record compilation: `seconds` of tracing, lowering and compiling, and whether anything was `cached`."""
 
     def __enter__(self) -> "Compilations":
         self.cached, self._spans = False, []

@@ -175,7 +175,7 @@ def test_a_picture_from_the_camera_gets_predictions(page, uploads):
 def test_an_address_in_use_is_an_error(address):
     from agegender_jax.run.demo import page
 
-    with pytest.raises(ConfigError, match="cannot be listened at"), page.served(lambda content: "", *ADDRESS, MAX_MB):
+    with pytest.raises(ConfigError, match="cannot listen"), page.served(lambda content: "", *ADDRESS, MAX_MB):
         pass
 
 

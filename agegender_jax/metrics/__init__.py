@@ -20,7 +20,7 @@ from agegender_jax.metrics.accuracy import (
     scores,
 )
 from agegender_jax.metrics.agreement import auc, balanced_accuracy, kappa
-from agegender_jax.metrics.alarm import collapsed
+from agegender_jax.metrics.collapse import collapsed
 from agegender_jax.metrics.comparison import COMPARED, PROPORTIONS, paired, per_example, scored
 from agegender_jax.metrics.groups import SMALL, age_bands, by_group
 from agegender_jax.metrics.intervals import (

@@ -1,4 +1,4 @@
-"""Validation during training: scores on val, the collapse alarm, the loss that selects the best checkpoint."""
+"""Validation during training: scores on val, collapse detection, and the loss that selects the best checkpoint."""
 
 import contextlib
 from collections.abc import Iterator

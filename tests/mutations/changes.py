@@ -247,10 +247,10 @@ CHANGES: tuple[Change, ...] = (
         ),
     ),
     *_changes(
-        "agegender_jax/metrics/alarm.py",
+        "agegender_jax/metrics/collapse.py",
         ("test_metrics",),
-        ("alarm from the start", 'name == "gender" and half_done', 'name == "gender"'),
-        ("alarm at half of one class", "ONE_CLASS_PERCENT = 98", "ONE_CLASS_PERCENT = 50"),
+        ("collapse from the start", 'name == "gender" and half_done', 'name == "gender"'),
+        ("collapse at half of one class", "ONE_CLASS_PERCENT = 98", "ONE_CLASS_PERCENT = 50"),
     ),
     *_changes(
         "agegender_jax/data/splits.py",
@@ -416,7 +416,7 @@ CHANGES: tuple[Change, ...] = (
             "for name, weight in weights.items()",
         ),
         (
-            "alarm of the second half from the start",
+            "collapse of the second half from the start",
             "half_done = 2 * step >= self.recorder.num_steps",
             "half_done = True",
         ),

@@ -20,7 +20,7 @@ def batch_fits(faces: Dataset, config: ConfigDict) -> None:
 def empty_splits(faces: Dataset) -> list[str]:
     """Return a warning for each of val and test that has no images."""
     consequences = {
-        "val": "the latest checkpoint is tested, without temperatures and without an alarm for collapsed heads",
+        "val": "the latest checkpoint is tested, without temperatures and without detection of collapsed heads",
         "test": "the results have no scores",
     }
     return [
