@@ -44,7 +44,7 @@ CASES = cases()
 
 
 @point(
-    "an optional package is absent: exit 2 with the line for pip where it is needed, else no word of it", 0, len(CASES)
+    "an optional package is missing: exit 2 with the pip command if it is needed, otherwise no effect", 0, len(CASES)
 )
 def named(trials, rng, folder):
     failures = []

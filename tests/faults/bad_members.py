@@ -68,7 +68,7 @@ def make_runs(folder):
         tiny_runs.make_run(folder / "other labels", config, test=False)
 
 
-@point("an ensemble with a bad, absent or repeated member: an error that names it", push=0, release=2 * len(KINDS))
+@point("an ensemble with a bad, missing or repeated member: an error that names it", push=0, release=2 * len(KINDS))
 def refused(trials, rng, folder):
     make_runs(folder)
     failures = []

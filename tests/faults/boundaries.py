@@ -59,7 +59,7 @@ def register(part, parts=4, last=59):
     def each(trials, rng, folder):
         return Outcome(trials, jobs.call(stop_at_each, str(folder), "ran", last + 1, steps[:trials]))
 
-    what = "a stop after each step of a run, and a resumption there: bit for bit as undisturbed"
+    what = "a stop after each step of a run, and a resumption there: bit for bit as if undisturbed"
     point(what, push=0, release=len(steps), variant=f"{part}, {part + parts}, ...")(each)
 
 
@@ -67,6 +67,6 @@ for part in range(1, 5):
     register(part)
 
 
-@point("one run stopped after every step in turn: bit for bit as undisturbed", push=9, release=59)
+@point("one run stopped after every step in turn: bit for bit as if undisturbed", push=9, release=59)
 def all_in_one_run(trials, rng, folder):
     return Outcome(trials, jobs.call(stop_at_all, str(folder), "resnet", trials + 1, list(range(1, trials + 1))))

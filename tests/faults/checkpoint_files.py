@@ -126,13 +126,15 @@ def damaged(trials, rng, folder, change):
     return Outcome(trials, failures, {"classes_of_files": len(classes)})
 
 
-@point("one flipped bit in a checkpoint: seen, the file named, the older step used bit for bit", push=8, release=500)
+@point(
+    "one flipped bit in a checkpoint: detected, the file named, the previous step used bit for bit", push=8, release=500
+)
 @small
 def flipped(trials, rng, folder):
     return damaged(trials, rng, folder, lambda good, i: damage.flip(good, rng))
 
 
-@point("a file of a checkpoint cut short, emptied or deleted: as a flipped bit", push=5, release=120)
+@point("a file of a checkpoint cut short, emptied or deleted: handled like a flipped bit", push=5, release=120)
 @small
 def cut_or_gone(trials, rng, folder):
     return damaged(
@@ -170,7 +172,7 @@ def all_bad(trials, rng, folder):
 
 
 @point(
-    "a checkpoint of another net, with other keys, or of another form: the error names keys and shapes",
+    "a checkpoint of another net, with other keys, or in another format: the error names keys and shapes",
     push=4,
     release=8,
 )

@@ -31,12 +31,12 @@ def set_clock(folder, trials, seed):
     return failures
 
 
-@point("the clock of the day set back and forth during a run: nothing differs, no rate is negative", push=0, release=5)
+@point("the clock of the day set back and forth during a run: no difference, no negative rate", push=0, release=5)
 def jumps(trials, rng, folder):
     return Outcome(trials, jobs.call(set_clock, str(folder), trials, rng.random()))
 
 
-@point("SIGSTOP for up to 20 s, then SIGCONT: bit for bit as undisturbed, no rate or time left is negative", 0, 5)
+@point("SIGSTOP for up to 20 s, then SIGCONT: bit for bit as if undisturbed, no negative rate or remaining time", 0, 5)
 def stopped(trials, rng, folder):
     setting = disturbed.Setting()
     expected, startup = kills.undisturbed(setting, folder)

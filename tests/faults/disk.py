@@ -87,7 +87,7 @@ def _steps(checkpoints):
 
 
 @point(
-    "a full disk at any write: exit 4, earlier checkpoints stay; with room, bit for bit as undisturbed",
+    "a full disk at any write: exit 4, earlier checkpoints stay; with room, bit for bit as if undisturbed",
     push=5,
     release=100,
 )

@@ -74,7 +74,7 @@ def seen(run, elsewhere):
     return {elsewhere.file[i] for i in leaks.find(run, dataset, "test")}
 
 
-@point("changed copies of pictures: in one split, listed by the audit, seen as a leak in another source", 0, 28)
+@point("changed copies of pictures: in one split, listed by the audit, found as a leak in another source", 0, 28)
 def copies(trials, rng, folder):
     """Each trial is a copy; the splits are those of several seeds."""
     kinds, copied, cache = list(CHANGES), rng.sample(range(OTHERS), trials), str(folder / "cache")

@@ -8,7 +8,8 @@ from tests.faults.registry import Outcome, point
 
 KILLS = 10
 WHAT = (
-    "kill -9 at random moments of a run: parameters, statistics, average, optimizer and log bit for bit as undisturbed"
+    "kill -9 at random moments of a run: parameters, statistics, average, optimizer and log bit for bit as if "
+    "undisturbed"
 )
 _undisturbed: dict[tuple, tuple[dict, float]] = {}
 

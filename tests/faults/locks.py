@@ -71,7 +71,7 @@ def _held(path, missing=0):
     return child
 
 
-@point("a second run in one workdir: refused, naming the first; allowed once that was killed", push=2, release=20)
+@point("a second run in one workdir: refused, naming the first; allowed after that was killed", push=2, release=20)
 def two_writers(trials, rng, folder):
     failures, host = [], socket.gethostname()
     for i in range(trials):
@@ -87,7 +87,7 @@ def two_writers(trials, rng, folder):
     return Outcome(trials, failures)
 
 
-@point("a file system without locks: the process named in LOCK counts while it runs", push=3, release=21)
+@point("a file system without locks: in use as long as the process named in LOCK runs", push=3, release=21)
 def no_locks(trials, rng, folder):
     failures, flock = [], fcntl.flock
     for i in range(trials):
@@ -109,7 +109,7 @@ def no_locks(trials, rng, folder):
     return Outcome(trials, failures)
 
 
-@point("a run on a file system without locks ends as any other", push=0, release=1)
+@point("a run on a file system without locks ends normally", push=0, release=1)
 def run_without_locks(trials, rng, folder):
     arguments = jobs.arguments(folder, "run", num_steps=6)
     child = programs.fork("tests.faults.child", *jobs.patched(lose_locks, errno.ENOLCK), *arguments)

@@ -125,17 +125,17 @@ def judge(trials, figures):
     return Outcome(trials, failures, figures)
 
 
-@point("steps of a run with 20 evaluations and 10 saves: below 1 MB in 100; handles and programs constant", 0, 2000)
+@point("steps of a run with 20 evaluations and 10 saves: below 1 MB per 100; handles and programs constant", 0, 2000)
 def training(trials, rng, folder):
     return judge(trials, jobs.call(train, str(folder), trials))
 
 
-@point("predictions of one picture each: below 1 MB in 100; handles and programs constant", 0, 2000)
+@point("predictions of one picture each: below 1 MB per 100; handles and programs constant", 0, 2000)
 def predicting(trials, rng, folder):
     return judge(trials, jobs.call(predict, str(folder), trials))
 
 
-@point("pictures of one folder, their faces detected: below 1 MB in 100; handles and programs constant", 0, 5000)
+@point("pictures of one folder, their faces detected: below 1 MB per 100; handles and programs constant", 0, 5000)
 def folder_of_pictures(trials, rng, folder):
     figures = jobs.call(answer, str(folder), trials)
     outcome = judge(trials, figures)

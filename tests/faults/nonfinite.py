@@ -103,6 +103,6 @@ def skip(trials, rng, folder):
     return measure(trials, rng, folder, "skip")
 
 
-@point("NaN or infinity in a state or loss, policy rollback: a whole log, no bad number saved", push=0, release=20)
+@point("NaN or infinity in a state or loss, policy rollback: a complete log, no bad number saved", push=0, release=20)
 def rollback(trials, rng, folder):
     return measure(trials, rng, folder, "rollback")

@@ -10,7 +10,7 @@ from tests.faults.registry import Outcome, point
 STEPS = 12
 
 
-@point("stdout closed after 0 to 20 lines, as by head, or /dev/full: the run ends as any other", push=0, release=8)
+@point("stdout closed after 0 to 20 lines, as by head, or /dev/full: the run ends normally", push=0, release=8)
 def closed(trials, rng, folder):
     setting = disturbed.Setting()
     codes, (_, errors) = setting.finish(folder, "undisturbed", num_steps=STEPS)

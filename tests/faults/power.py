@@ -30,7 +30,7 @@ def unsynced(text, workdir):
     return renames, failures
 
 
-@point("what a rename shows in a workdir was synced before (strace)", push=0, release=1)
+@point("files in a workdir are synced before a rename shows them (strace)", push=0, release=1)
 def synced(trials, rng, folder):
     if not shutil.which("strace"):
         return Outcome(0, skipped="strace is not installed")

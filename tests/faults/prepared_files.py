@@ -61,7 +61,7 @@ class Faces:
 
 
 @point(
-    "one flipped bit in prepared records, the index, decoded arrays or what describes them: the data are made again, "
+    "one flipped bit in prepared records, the index, decoded arrays or their description: the data are made again, "
     "none silent",
     push=9,
     release=500,
@@ -87,7 +87,9 @@ def flipped(trials, rng, folder):
 
 
 @point(
-    "shards and other prepared files missing, swapped, cut short or described otherwise: made again", push=2, release=24
+    "shards and other prepared files missing, swapped, cut short or described wrongly: prepared again",
+    push=2,
+    release=24,
 )
 def structure(trials, rng, folder):
     faces = Faces(folder)
@@ -127,7 +129,7 @@ def structure(trials, rng, folder):
     return Outcome(trials, failures)
 
 
-@point("a source that has changed between run and resume: exit code 3", push=3, release=6)
+@point("a source that changed between run and resumption: exit code 3", push=3, release=6)
 def source_changed(trials, rng, folder):
     """A file more, one fewer, another name, another label, other pixels, another byte at its end."""
     import tiny_runs

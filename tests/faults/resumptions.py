@@ -14,7 +14,7 @@ def rows_by_step(workdir):
     return {row["step"]: row["loss"] for row in programs.rows(workdir) if row["split"] == "train"}
 
 
-@point("resumed with 1, 2, 4 and 1 devices: the losses of one device, to rounding", push=0, release=4)
+@point("resumed with 1, 2, 4 and 1 devices: the losses of one device, up to rounding", push=0, release=4)
 def devices(trials, rng, folder):
     fields = {"model__dropout": 0.0, "optimizer__schedule": "constant", "optimizer__lr": 1e-4, "log__every_steps": 1}
     codes, _ = disturbed.Setting().finish(folder, "one", num_steps=STEPS[-1], **fields)
@@ -30,14 +30,16 @@ def devices(trials, rng, folder):
     return Outcome(trials, failures, {"largest_relative_difference_of_a_loss": float(f"{worst:.1e}")})
 
 
-@point("a batch that the devices cannot share: exit 2", push=0, release=1)
+@point("a batch that the devices cannot share evenly: exit 2", push=0, release=1)
 def uneven(trials, rng, folder):
     code, _, errors = jobs.train(*jobs.arguments(folder, "run"), devices=3)
     right = code == 2 and "batch_size 8 cannot be shared evenly by 3 devices" in errors and errors.count("\n") == 3
     return Outcome(1, [] if right else [f"{code} {errors}"])
 
 
-@point("a finished run: repeated does nothing, longer goes on, shorter does nothing", push=0, release=3)
+@point(
+    "a finished run: repeating it does nothing, a longer one continues, a shorter one does nothing", push=0, release=3
+)
 def finished(trials, rng, folder):
     setting, failures = disturbed.Setting(), []
     for steps, text in (

@@ -99,7 +99,7 @@ def _differs(a, b):
 
 
 @point(
-    "weights of a stranger: hostile headers, deep JSON, pickles: an error",
+    "untrusted weights: hostile headers, deep JSON, pickles: an error",
     push=6,
     release=6,
 )

@@ -12,7 +12,8 @@ CODES = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGHUP: 75}
 LONGEST = 10.0  # seconds
 PER_RUN = 8
 WHAT = (
-    "SIGTERM, SIGINT or SIGHUP in any phase, one in four twice: exit 75 or 130 within 10 s; bit for bit as undisturbed"
+    "SIGTERM, SIGINT or SIGHUP in any phase, one in four twice: exit 75 or 130 within 10 s; bit for bit as if "
+    "undisturbed"
 )
 
 
@@ -86,7 +87,7 @@ register(disturbed.Setting("ran", "pmap", 2), 16)
 register(disturbed.Setting("resnet", "pmap", 1, 2), 10)
 
 
-@point("SIGHUP to a program that nohup started: it runs on", push=0, release=2)
+@point("SIGHUP to a program that nohup started: it continues", push=0, release=2)
 def nohup(trials, rng, folder):
     failures = []
     for i in range(trials):

@@ -40,7 +40,11 @@ def train(folder):
     in_process.Fits(folder, test=True, num_steps=6).run("run")
 
 
-@point("scripts without a guard, threads, spawned and forked processes, event loops: a training ends", 0, len(SCRIPTS))
+@point(
+    "scripts without a guard, threads, spawned and forked processes, event loops: training ends normally",
+    0,
+    len(SCRIPTS),
+)
 def unusual(trials, rng, folder):
     failures = []
     for name, text in list(SCRIPTS.items())[:trials]:

@@ -74,7 +74,7 @@ SURROGATE = '{"model": {"name": "\\ud800"}}'
 TEXTS = ("", "{", "null", "[]", DEEP, '{"model": ' * 50_000, "1" * 10_000, SURROGATE, "\xff", "NaN")
 
 
-@point("a stranger's config.json: an error, and no file is opened, no module imported", push=12, release=120)
+@point("an untrusted config.json: an error; no file is opened, no module imported", push=12, release=120)
 def config_json(trials, rng, folder):
     """By `agegender_jax.load`, by what predicts (`from_runs`), and by what evaluates without --source."""
     config = tiny_runs.make_config(folder, 12)
@@ -104,7 +104,7 @@ def config_json(trials, rng, folder):
     return Outcome(trials, failures)
 
 
-@point("other files of a stranger's workdir, with paths elsewhere or deep JSON: an error", push=6, release=40)
+@point("other files of an untrusted workdir, with outside paths or deep JSON: an error", push=6, release=40)
 def other_files(trials, rng, folder):
     """calibration.json, answers.json, run.json, splits.csv, and manifests that list files elsewhere."""
     config = tiny_runs.make_config(folder, 12)

@@ -78,6 +78,6 @@ def bad_numbers(path):
     return [f"{name} in {path.parent.name}/{path.name}" for name in bad]
 
 
-@point("datasets too small or uniform: exit 3 that says so, or a run whose results have no NaN", push=0, release=9)
+@point("datasets too small or uniform: exit 3 with the reason, or a run whose results have no NaN", push=0, release=9)
 def trained(trials, rng, folder):
     return Outcome(trials, jobs.call(train_and_evaluate, str(folder), list(CASES)[:trials]))

@@ -184,7 +184,7 @@ def too_much(started, before):
     return failures + ([f"{growth:.0f} MB more"] if growth > GROWTH_MB else [])
 
 
-@point("the same folder for agegender predict: a row with status and reason for each file", push=30, release=300)
+@point("agegender predict on a folder of hostile files: a row with status and reason for each", push=30, release=300)
 def answered(trials, rng, folder):
     root = folder / "t"
     usable, unusable = build(root, rng, trials)
