@@ -1,4 +1,4 @@
-"""Faces are detected, and their chips are the same wherever they are in a photo."""
+"""Faces are detected, and their chips are the same at any position in a photo."""
 
 import drawn_photos
 import numpy as np

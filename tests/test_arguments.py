@@ -1,4 +1,4 @@
-"""Public functions refuse arrays that do not belong together, traced or not, and count classes from the arrays."""
+"""Public functions refuse arrays that do not fit together, traced or not, and count classes from the arrays."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Locks, room on the disk and limits of the process, where systems differ."""
+"""Locks, disk space and limits of the process, in which systems differ."""
 
 import errno
 import fcntl

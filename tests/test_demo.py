@@ -1,4 +1,4 @@
-"""The demo's answers about a photo, without its web page."""
+"""The demo's predictions for a photo, without its web page."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The demo's page in a browser: upload, camera, photos without an answer, a phone's width, nothing stored."""
+"""The demo's page in a browser: upload, camera, photos without a prediction, a phone's width, nothing stored."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Each dependency is declared, the core is enough for trained nets, and an absent extra is a clear error."""
+"""Each dependency is declared, the core is enough for trained nets, and a missing extra gives a clear error."""
 
 import ast
 import pathlib

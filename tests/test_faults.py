@@ -1,4 +1,4 @@
-"""What other programs, users and limits do to a run: it works, or ends with three lines and no stack trace."""
+"""Effects of other programs, users and limits on a run: it works, or ends with three lines and no stack trace."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The gender feed of the age head, and controls, which are refused as predictors."""
+"""The gender input of the age head, and controls, which are refused as predictors."""
 
 import flax.linen as nn
 import jax

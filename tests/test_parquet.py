@@ -1,4 +1,4 @@
-"""Pictures in Parquet files, and rows of answers as Parquet files."""
+"""Pictures in Parquet files, and rows of predictions as Parquet files."""
 
 import os
 

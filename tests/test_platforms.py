@@ -1,4 +1,4 @@
-"""Programs lowered for a GPU hold plain operations on any machine, and compute the same values as the CPU's.
+"""Programs lowered for a GPU contain plain operations on any machine, and compute the same values as the CPU's.
 
 An exported program for CUDA also runs on CPU where the check of the platform is switched off.
 """

@@ -1,4 +1,4 @@
-"""Predictor: the same answer for every form of a picture; weights and runs; what is refused."""
+"""Predictor: the same prediction for every form of a picture; weights and runs; what is refused."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""A run that is killed and stopped ends bit for bit as an undisturbed one."""
+"""A run that is killed and stopped ends bit for bit like an undisturbed one."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""No data is run as code: what the library may not call, and what a stranger's files may not name."""
+"""No data is run as code: what the library may not call, and what untrusted files may not name."""
 
 import ast
 import http.server

@@ -1,4 +1,4 @@
-"""Sources that only train, files that are left out, and the split of what is tested, which neither changes."""
+"""Sources only for training, files that are left out, and the split of the tested images, which neither changes."""
 
 import shutil
 

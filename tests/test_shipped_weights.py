@@ -1,4 +1,4 @@
-"""The weights of the package: what their cards say, their size, and their answers about eight drawn faces."""
+"""The shipped weights: what their cards say, their size, and their predictions for eight drawn faces."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A signal stops a job in every phase, with nothing lost; a second one leaves at once."""
+"""A signal stops a command in every phase, with nothing lost; a second one leaves at once."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The loss of a training step and what a config sets of it, on a linear model."""
+"""The loss of a training step and its config fields, on a linear model."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""jax's own strictness switches, as environment variables set them, change nothing in training and prediction."""
+"""JAX's own strictness settings, as environment variables, do not change training and prediction."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""PyTorch's side of the comparison of recipes: the same schedule, window and resumption."""
+"""The PyTorch side of the comparison of recipes: the same schedule, window and resumption."""
 
 import types
 

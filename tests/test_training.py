@@ -1,4 +1,4 @@
-"""The training command in this process: alarm, options, files, checks and warnings."""
+"""The training command in this process: collapsed heads, options, files, checks and warnings."""
 
 import collections
 import json

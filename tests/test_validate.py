@@ -1,4 +1,4 @@
-"""Which step is the best: the lowest cross-entropy on val with each head's temperature fitted there first."""
+"""The best step has the lowest cross-entropy on val after each head's temperature has been fitted there."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""Views of an image, one by one, and predictions averaged over them."""
+"""Views of an image, each by itself, and predictions averaged over them."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""The wheel holds the library alone, and works installed, outside the repository."""
+"""The wheel contains only the library, and works outside the repository when installed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Optional packages that are not installed: what needs one names the line for pip, everything else works."""
+"""Optional packages that are not installed: what needs one names the pip command, everything else works."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Ensembles with a bad member: an error that names the member, by launch.evaluate and by what predicts."""
+"""Ensembles with a bad member: an error that names the member, from launch.evaluate and from predictors."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A stop at every boundary between two steps, and a resumption there: nothing differs from a run that went through."""
+"""A stop at every boundary between two steps, and a resumption there: no difference from an uninterrupted run."""
 
 import shutil
 

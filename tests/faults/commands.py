@@ -1,4 +1,4 @@
-"""Random flags, arguments and config fields over all commands: an exit code of the table, never a stack trace."""
+"""Random flags, arguments and config fields over all commands: a documented exit code, never a stack trace."""
 
 import ast
 import collections

@@ -1,4 +1,4 @@
-"""A disk that is full: one clear error, the last checkpoint intact, and the same command goes on once there is room."""
+"""A full disk: one clear error, the last checkpoint intact, and the same command continues once there is space."""
 
 import contextlib
 import pathlib

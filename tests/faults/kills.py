@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a run: the same command ends it bit for bit like a run that was left alone."""
+"""kill -9 at random moments of a run: the same command ends it bit for bit like an undisturbed run."""
 
 import itertools
 import time

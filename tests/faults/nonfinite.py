@@ -1,4 +1,4 @@
-"""NaN or infinity at a random step of whole trainings, in each policy: the promised end, and no bad number is saved."""
+"""NaN or infinity at a random step of trainings, under each policy: the promised end, and no bad number is saved."""
 
 import random
 import shutil

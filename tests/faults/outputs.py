@@ -1,4 +1,4 @@
-"""Outputs that nobody reads or that cannot be written: the training goes on."""
+"""Outputs that nobody reads or that cannot be written: training continues."""
 
 import errno
 import os

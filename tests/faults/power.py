@@ -1,4 +1,4 @@
-"""Power cuts: what a rename makes visible has been written to the disk before. The system calls of a run show it."""
+"""Power cuts: files are on disk before a rename makes them visible, as the system calls of a run show."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Prepared data that are damaged: what training reads is what was prepared, made again where necessary."""
+"""Prepared data that are damaged: what training reads is what was prepared, prepared again if necessary."""
 
 import dataclasses
 import shutil

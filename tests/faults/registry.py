@@ -1,4 +1,4 @@
-"""The points of the fault campaign. A point does one kind of fault many times and counts what did not go as promised.
+"""The points of the fault campaign. A point injects one kind of fault many times and counts the broken promises.
 
 A module of this folder registers its points:
 

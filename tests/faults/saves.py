@@ -1,4 +1,4 @@
-"""kill -9 inside a save: at most the steps since the save before are lost."""
+"""kill -9 inside a save: at most the steps since the previous save are lost."""
 
 import os
 import pathlib

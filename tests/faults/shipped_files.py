@@ -1,4 +1,4 @@
-"""Calibrations, weights and exports whose bits are flipped, and the cache of compiled programs: no answer differs."""
+"""Flipped bits in calibrations, weights, exports and the cache of compiled programs: no prediction differs."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Workdirs of strangers: their JSON names no file that is opened and no module that is imported."""
+"""Untrusted workdirs: their JSON names no file that is opened and no module that is imported."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Folders with everything that may be named like a picture: prepared and answered about, each file with its reason."""
+"""Folders with everything that may be named like a picture: prepared and predicted for, each file with a reason."""
 
 import io
 import json
