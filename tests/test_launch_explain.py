@@ -341,7 +341,7 @@ def test_the_relevance_of_several_nets_in_one_figure(monkeypatch):
     shown = [text.get_text() for text in texts]
     for line in ("LRP, composite", "LRP", "deletion 0.123 *", "   random map 0.200", "insertion 0.345", "vgg16"):
         assert line in shown, line
-    assert "in the true cues 52% *" in shown and "   their area 33%" in shown
+    assert "in true cues 52 % *" in shown and "   their area 33 %" in shown
     first = f"{AGE_BUCKETS[target]}, p = {both.probs.age[0, target]:.2f}"
     weights = [text.get_weight() for text in texts if text.get_text() == first]
     assert weights == ["normal", "normal"]
@@ -358,7 +358,7 @@ def test_the_section_on_the_relevance_of_several_nets():
     first, *_, last = section["rows"]
     assert len(section["headings"]) == len(first) == len(last)
     assert first[:2] == ["vgg16, age", "composite"] and last[:2] == ["resnet18, gender", "epsilon"]
-    assert "0.123" in first and "-0.077 [-0.100, -0.050]" in first and "0.330" in first and "70%" in first
+    assert "0.123" in first and "-0.077 [-0.100, -0.050]" in first and "0.330" in first and "70 %" in first
     assert "0.20" in first and "0.61 (fails)" in last
 
 

@@ -83,6 +83,10 @@ def test_the_page_has_settings_and_commands(whole):
     assert "num_epochs 7 (default 100)" in text and "train 4,800, val 600, test 600 images" in text
     assert "python -m launch.train --config=configs/quickstart.py:ran --workdir=runs/ran" in text
     assert "python -m launch.evaluate --workdir=runs/ran &#39;--out=a b&#39;" in text
+    results, (first, second), *_ = everything(24)
+    same = dataclasses.replace(second, run=first.run)  # several runs of one launch.baselines
+    again = report.page(results, {}, [first, same]).rpartition("How to reproduce")[2]
+    assert again.count("python -m launch.train") == 1
 
 
 def test_additional_sections_are_shown(whole):

@@ -10,7 +10,7 @@ from PIL import Image
 from agegender_jax.report.captions import ALTERNATIVE, ATTENTION, CAPTIONS
 from agegender_jax.report.paper_comparison import compare_protocols
 from agegender_jax.report.rendering import ENVIRONMENT
-from agegender_jax.report.runs import Run, is_synthetic
+from agegender_jax.report.runs import Run, command_line, is_synthetic
 from agegender_jax.report.warnings import warnings
 
 READABLE = 0.8  # smallest scale of a figure: its 8-point letters are 10 pixels high then
@@ -35,13 +35,14 @@ def page(
       sections: additional sections, each {"title": str, "text": [paragraph], "figures": {file name: caption},
         "headings": [str], "rows": [[str]]}; everything but the title is optional.
     """
+    commands = [*(run.run.get("command") for run in runs), command]
     images = {name: _embed(name, png) for name, png in figures.items()}
     return ENVIRONMENT.get_template("report.html.jinja").render(
         r=results,
         last=results["models"][-1],
         images=images,
         runs=runs,
-        command=command,
+        commands=list(dict.fromkeys(map(command_line, filter(None, commands)))),
         sections=sections,
         masks=[name for name in figures if name.startswith("attention_")],
         illustrated=any(name in CAPTIONS for name in figures),

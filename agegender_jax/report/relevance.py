@@ -13,16 +13,16 @@ HEADINGS = (
     "net, decision",
     "rules",
     "deletion: map",
-    "random map",
-    "difference",
+    "deletion: random map",
+    "deletion: difference",
     "insertion: map",
-    "random map",
-    "difference",
+    "insertion: random map",
+    "insertion: difference",
     "similarity to a random net's map",
     "pixels' share of the logit",
     "biases' share",
 )
-SYNTHETIC_HEADINGS = ("relevance in the true cues", "their area", "difference")
+SYNTHETIC_HEADINGS = ("true cues: share of relevance", "true cues: area", "true cues: difference")
 RULES = {"lrp_composite": "composite", "lrp": "epsilon"}  # the first that a net has is shown
 
 
@@ -62,6 +62,10 @@ def relevance_section(results: dict) -> dict | None:
         return None
     rows = [(f"{name}, {head}", heads[head]) for name, heads in members.items() for head in ("age", "gender")]
     synthetic = any("localisation" in row for _, scores in rows for row in scores["maps"].values())
+    cues = (
+        " True cues are the regions of a synthetic face that show age or gender. A map without information has "
+        "as much of its positive relevance in them as their area."
+    )
     return {
         "title": TITLE,
         "text": [
@@ -70,7 +74,9 @@ def relevance_section(results: dict) -> dict | None:
             "composite rules, all others the epsilon rule, so maps of the two kinds also differ by their rules.",
             f"Deletion and insertion are mean probabilities of the predicted class over {results['n']} pictures; low "
             "deletion and high insertion are better than a random map. They depend on how sure the net is, so each net "
-            "is compared with random maps on itself, not with another net. A similarity of 0.5 or more fails.",
+            "is compared with random maps on itself, not with another net. A similarity of 0.5 or more fails."
+            + cues
+            * synthetic,
         ],
         "headings": [*HEADINGS, *(SYNTHETIC_HEADINGS if synthetic else ())],
         "rows": [[name, *_cells(scores, synthetic)] for name, scores in rows],
@@ -91,7 +97,7 @@ def _cells(scores: Mapping[str, Any], synthetic: bool) -> list[str]:
         cells += [f"{row[kind]['mean']:.3f}", f"{random[kind]['mean']:.3f}", _difference(row["minus_random"][kind])]
     cells.append(f"{row['sanity']['last']:.2f}" + ("" if row["sanity"]["passes"] else " (fails)"))
     shares = scores[f"{method}_account"]
-    cells += [f"{shares[name]:.0%}" for name in ("pixels", "absorbed")]
+    cells += [f"{100 * shares[name]:.0f} %" for name in ("pixels", "absorbed")]
     if synthetic:
         cues = row["localisation"]
         cells += [formatting.number(cues["share"]["mean"]), f"{cues['area']:.3f}", _difference(cues["minus_area"])]

@@ -17,7 +17,7 @@ from agegender_jax.report.relevance import NetRelevance, method_of
 
 FACES = 6
 SIDE, MARGIN = 150, 190  # pixels: a picture, and the text on the left
-TOP, FOOT = 34, 96
+TOP, FOOT = 34, 116
 SMALL = 7.5
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 TITLES = {
@@ -71,7 +71,8 @@ def draw(nets: Mapping[str, NetRelevance], head: str, age: np.ndarray, gender: n
             text = f"{CLASSES[head][targets[i]]}, p = {probs[i, targets[i]]:.2f}"
             place(row, column, overlay.blended(panel), text, not right)
     axis.imshow(canvas, extent=(0, width, height, 0), interpolation="none")
-    _legend(figure, axis, width, height, len(gender))
+    localised = any("localisation" in row for net in nets.values() for row in net.scores[head]["maps"].values())
+    _legend(figure, axis, width, height, len(gender), localised)
     return figure
 
 
@@ -93,11 +94,14 @@ def _scores(method: str, maps: Mapping[str, Any]) -> list[str]:
     if "localisation" in row and row["localisation"]["share"]["mean"] is not None:
         cues = row["localisation"]
         star = " *" if formatting.excludes_zero(cues["minus_area"]["ci95"]) else ""
-        lines += [f"in the true cues {cues['share']['mean']:.0%}{star}", f"   their area {cues['area']:.0%}"]
+        lines += [
+            f"in true cues {100 * cues['share']['mean']:.0f} %{star}",
+            f"   their area {100 * cues['area']:.0f} %",
+        ]
     return lines
 
 
-def _legend(figure: Figure, axis: Axes, width: int, height: int, count: int) -> None:
+def _legend(figure: Figure, axis: Axes, width: int, height: int, count: int, localised: bool) -> None:
     """Draw the colour bar, and say below the pictures what the numbers are."""
     colours, low, _ = overlay.SCALES["signed"]
     top = height - FOOT
@@ -113,4 +117,6 @@ def _legend(figure: Figure, axis: Axes, width: int, height: int, count: int) -> 
         "from the picture, or added to a blurred one,\nthe most relevant first. Low deletion and high insertion are "
         "good. *: the 95 % interval of the difference to the number below excludes 0."
     )
+    if localised:
+        text += "\nTrue cues: share of the positive relevance in the regions of a synthetic face that show the trait."
     axis.text(MARGIN, top + 8, text, fontsize=SMALL, va="top", linespacing=1.5)
