@@ -72,7 +72,7 @@ def find(
             raise
         except manifest.OtherSchema as error:
             raise CheckpointError(
-                f"step {step} is not damaged, but of another form: {error}",
+                f"step {step} is not damaged, but in another format: {error}",
                 str(step_folder),
                 "use the version of agegender_jax that wrote it, or name another step",
             ) from error

@@ -31,7 +31,7 @@ def check(folder: Path) -> None:
 
 
 def write_of(path: Path) -> None:
-    """Write the checksum of one file beside it."""
+    """Write the checksum of one file next to it."""
     files.replace(_beside(path), files.to_json(_entry(path)))
 
 

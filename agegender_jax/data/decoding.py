@@ -41,7 +41,7 @@ def decode(data: bytes) -> np.ndarray:
       uint8 RGB [H, W, 3].
 
     Raises:
-      DecodeError: empty, cut short, damaged, too large or of another format.
+      DecodeError: empty, cut short, damaged, too large or in another format.
     """
     if not data:
         raise DecodeError("empty file")

@@ -11,7 +11,7 @@ from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.maps import in_batches
 from agegender_jax.models import deep_attention
 
-FEW = (1, 2, 4)  # patches that predict alone
+FEW = (1, 2, 4)  # numbers of patches that are used alone
 
 
 class Attended(NamedTuple):

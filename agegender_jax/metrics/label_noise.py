@@ -59,7 +59,7 @@ def accuracy_ceiling(differ: np.ndarray, picture: np.ndarray, classes: int) -> d
 
 
 def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
-    """Return the least mean absolute error that labels allow, in the unit of `apart` (float [K], NaN: left out).
+    """Return the lowest mean absolute error that labels allow, in the unit of `apart` (float [K], NaN: left out).
 
     Returns:
       pairs, pictures: counts. difference: mean over pictures of the mean over pairs; ci95: bootstrap over pictures.

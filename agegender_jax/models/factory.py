@@ -157,7 +157,7 @@ def build(
             raise ValueError(f"{name} has no {option} to choose")
     if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
         system = name if name in SYSTEMS else f"the {head} head"
-        raise ValueError(f"{system} has gender_to_age='none', age_hidden=0 and dropout=0 alone")
+        raise ValueError(f"{system} supports only gender_to_age='none', age_hidden=0 and dropout=0")
     backbone_options: dict[str, Any] = {
         "width": width,
         "stem": stem,

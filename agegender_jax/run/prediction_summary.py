@@ -67,7 +67,7 @@ def note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
     pictures, faces = _count(summary["pictures"], "picture"), _count(summary["faces"], "face")
     progress.note(
         f"{pictures}{earlier}, {faces}: {statuses or 'nothing'}; "
-        f"{summary['pictures_per_second']:.1f} pictures a second, {summary['faces_per_second']:.1f} faces a second"
+        f"{summary['pictures_per_second']:.1f} pictures per second, {summary['faces_per_second']:.1f} faces per second"
     )
     progress.note(f"answers: {folder}")
 

@@ -1,4 +1,4 @@
-"""Confusion matrices: counts beside shares of the true class (arXiv 2010.03791, Figs. 13 and 14)."""
+"""Confusion matrices: counts next to shares of the true class (arXiv 2010.03791, Figs. 13 and 14)."""
 
 from collections.abc import Sequence
 

@@ -36,7 +36,7 @@ def same_config_everywhere(config: ConfigDict) -> None:
         raise ConfigError(
             f"the processes have different configs: {_listed(differing)} not that of process 0",
             "--config",
-            f"give every process the same command but for {', '.join(LOCAL)}",
+            f"give every process the same command except for {', '.join(LOCAL)}",
         )
 
 
