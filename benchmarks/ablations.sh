@@ -2,7 +2,7 @@
 # Ablations of the gender feed, attention, the second task and the ensemble: quickstart-size runs on synthetic faces,
 # seeds 0, 1 and 2, then the feed on real faces (data/crop_part1, as configs/resnet.py finds it) at a small size.
 #   benchmarks/ablations.sh
-# The same command resumes. Runs: runs/ablations; results: benchmarks/results/ablation_*.json.
+# Repeat the command to resume. Runs are in runs/ablations, results in benchmarks/results/ablation_*.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -2,7 +2,7 @@
 # The GPU campaign in parts of under ten minutes: repeat the command until it says that it is done.
 #   benchmarks/gpu.sh [SECONDS] [--copy_to=FOLDER] [--source=crop_part1.tar]
 #   benchmarks/gpu.sh --dry-run --out=FILE      tiny and on CPU, for testing
-# It first installs the wheels and copies the packed faces that benchmarks/gpu_package.py has made, where they are there.
+# It first installs the wheels and copies the packed faces that benchmarks/gpu_package.py has made, if they exist.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=540

@@ -3,7 +3,7 @@
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" agegender predict photo.jpg
 FROM python:3.13-slim
 
-# compiled nets are stored here: a volume on /cache makes later starts quick
+# compiled nets are stored here; a volume on /cache makes later starts faster
 ENV HOME=/cache XDG_CACHE_HOME=/cache
 RUN mkdir -m 1777 /cache
 

@@ -1,9 +1,9 @@
-# agegender on NVIDIA GPUs, whose driver and container toolkit the host has. At the root of the repository:
+# agegender on NVIDIA GPUs; the host needs the driver and the container toolkit. At the root of the repository:
 #   docker build --file docker/cuda.Dockerfile --tag agegender:cuda .
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/work" agegender:cuda predict photo.jpg
 FROM python:3.13-slim
 
-# compiled nets are stored here: a volume on /cache makes later starts quick
+# compiled nets are stored here; a volume on /cache makes later starts faster
 ENV HOME=/cache XDG_CACHE_HOME=/cache NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN mkdir -m 1777 /cache
 
