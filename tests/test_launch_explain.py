@@ -358,7 +358,8 @@ def test_the_section_on_the_relevance_of_several_nets():
     first, *_, last = section["rows"]
     assert len(section["headings"]) == len(first) == len(last)
     assert first[:2] == ["vgg16, age", "composite"] and last[:2] == ["resnet18, gender", "epsilon"]
-    assert "0.123" in first and "-0.077 [-0.100, -0.050]" in first and "0.330" in first and "70 %" in first
+    assert "0.123 (0.200)" in first and "-0.077 [-0.100, -0.050]" in first
+    assert "0.520 (0.330)" in first and "70 %" in first
     assert "0.20" in first and "0.61 (fails)" in last
 
 

@@ -12,17 +12,15 @@ TITLE = "The relevance of pixels, net by net"
 HEADINGS = (
     "net, decision",
     "rules",
-    "deletion: map",
-    "deletion: random map",
-    "deletion: difference",
-    "insertion: map",
-    "insertion: random map",
-    "insertion: difference",
-    "similarity to a random net's map",
-    "pixels' share of the logit",
-    "biases' share",
+    "deletion (random)",
+    "difference of deletion",
+    "insertion (random)",
+    "difference of insertion",
+    "similarity",
+    "pixels",
+    "biases",
 )
-SYNTHETIC_HEADINGS = ("true cues: share of relevance", "true cues: area", "true cues: difference")
+SYNTHETIC_HEADINGS = ("true cues (area)", "difference of cues")
 RULES = {"lrp_composite": "composite", "lrp": "epsilon"}  # the first that a net has is shown
 
 
@@ -62,30 +60,28 @@ def relevance_section(results: dict) -> dict | None:
         return None
     rows = [(f"{name}, {head}", heads[head]) for name, heads in members.items() for head in ("age", "gender")]
     synthetic = any("localisation" in row for _, scores in rows for row in scores["maps"].values())
-    cues = (
-        " True cues are the regions of a synthetic face that show age or gender. A map without information has "
-        "as much of its positive relevance in them as their area."
-    )
+    text = [
+        "The same pictures under layer-wise relevance propagation (LRP) of each net, as in the paper's Fig. 3, but "
+        "with scores. The nets of Lapuschkin et al. 2017 (Levi-Hassner, CaffeNet, GoogLeNet, VGG-16) have their "
+        "composite rules, all others the epsilon rule, so maps of the two kinds also differ by their rules.",
+        f"Deletion and insertion are mean probabilities of the predicted class over {results['n']} pictures, in "
+        "brackets those of random maps, with the paired difference; low deletion and high insertion are good. They "
+        "depend on how sure the net is, so each net is compared with random maps on itself, not with another net. "
+        "Similarity is that to the map of a random net; 0.5 or more fails. Pixels and biases are their shares of "
+        "the logit.",
+    ]
+    if synthetic:
+        text.append(
+            "True cues are the regions of a synthetic face that show age or gender: the share of positive relevance in "
+            "them, in brackets their share of the picture, which a map without information has."
+        )
+    caption = "The relevance of the pixels to the {} that each net predicts: red for it, blue against it."
     return {
         "title": TITLE,
-        "text": [
-            "The same pictures under layer-wise relevance propagation (LRP) of each net, as in the paper's Fig. 3, but "
-            "with scores. The nets of Lapuschkin et al. 2017 (Levi-Hassner, CaffeNet, GoogLeNet, VGG-16) have their "
-            "composite rules, all others the epsilon rule, so maps of the two kinds also differ by their rules.",
-            f"Deletion and insertion are mean probabilities of the predicted class over {results['n']} pictures; low "
-            "deletion and high insertion are better than a random map. They depend on how sure the net is, so each net "
-            "is compared with random maps on itself, not with another net. A similarity of 0.5 or more fails."
-            + cues
-            * synthetic,
-        ],
+        "text": text,
         "headings": [*HEADINGS, *(SYNTHETIC_HEADINGS if synthetic else ())],
         "rows": [[name, *_cells(scores, synthetic)] for name, scores in rows],
-        "figures": {
-            relevance_figure(
-                head
-            ): f"The relevance of the pixels to the {head} that each net predicts: red for it, blue against it."
-            for head in ("age", "gender")
-        },
+        "figures": {relevance_figure(head): caption.format(head) for head in ("age", "gender")},
     }
 
 
@@ -94,13 +90,14 @@ def _cells(scores: Mapping[str, Any], synthetic: bool) -> list[str]:
     row, random = scores["maps"][method], scores["maps"]["random"]
     cells = [RULES[method]]
     for kind in ("deletion", "insertion"):
-        cells += [f"{row[kind]['mean']:.3f}", f"{random[kind]['mean']:.3f}", _difference(row["minus_random"][kind])]
+        cells += [f"{row[kind]['mean']:.3f} ({random[kind]['mean']:.3f})", _difference(row["minus_random"][kind])]
     cells.append(f"{row['sanity']['last']:.2f}" + ("" if row["sanity"]["passes"] else " (fails)"))
     shares = scores[f"{method}_account"]
     cells += [f"{100 * shares[name]:.0f} %" for name in ("pixels", "absorbed")]
     if synthetic:
         cues = row["localisation"]
-        cells += [formatting.number(cues["share"]["mean"]), f"{cues['area']:.3f}", _difference(cues["minus_area"])]
+        share = formatting.number(cues["share"]["mean"])
+        cells += [f"{share} ({cues['area']:.3f})", _difference(cues["minus_area"])]
     return cells
 
 
