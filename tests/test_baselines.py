@@ -176,7 +176,7 @@ def test_configs_that_solved_systems_refuse(tmp_path, monkeypatch):
         train.fit(config, str(tmp_path / "run"), [])
     config = configs_of("region_sift")
     config.init_from = str(tmp_path)
-    with pytest.raises(ConfigError, match="starts from nothing"):
+    with pytest.raises(ConfigError, match="does not start from other weights"):
         train.fit(config, str(tmp_path / "run"), [])
     config.init_from = ""
     monkeypatch.setattr(extras, "is_installed", lambda module: module != "sklearn")
