@@ -1,3 +1,4 @@
+import concurrent.futures
 import os
 import threading
 
@@ -19,6 +20,27 @@ def test_results_come_in_order_and_few_items_are_taken_ahead(monkeypatch):
     for i, result in enumerate(parallel_map(lambda i: i * i, items())):
         assert result == i * i and len(taken) <= i + 3 * module.AHEAD
     assert i == 99
+
+
+def test_ready_results_do_not_wait_for_later_items(monkeypatch):
+    class AtOnce(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, work, item):
+            future = super().submit(work, item)
+            future.result()
+            return future
+
+    monkeypatch.setattr(concurrent.futures, "ThreadPoolExecutor", AtOnce)
+    events = []
+    for i in parallel_map(lambda i: i, (events.append(f"item {i}") or i for i in range(3))):
+        events.append(f"result {i}")
+    assert events == ["item 0", "result 0", "item 1", "result 1", "item 2", "result 2"]
+
+
+def test_threads_and_items_ahead():
+    taken, both = [], threading.Barrier(2, timeout=30)
+    results = parallel_map(lambda i: both.wait() and None, (taken.append(i) or i for i in range(8)), threads=2, ahead=2)
+    next(results)
+    assert len(taken) <= 4 and len(list(results)) == 7
 
 
 def test_an_error_and_an_early_end_leave_no_thread():

@@ -243,7 +243,7 @@ def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_
     write(x=20, y=10)
     with pytest.raises(ConfigError, match=": boxes differ"):
         run([folder / "one.png"], tmp_path / "out", **options)
-    with pytest.raises(ConfigError, match="none is of .*none.png"):
+    with pytest.raises(ConfigError, match="none is for .*none.png"):
         run([folder / "none.png"], tmp_path / "other", **options)
     write(x=10, y=10)
     for name in ("json", "safetensors"):

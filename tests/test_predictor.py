@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import threading
 
 import drawn_photos
 import jax
@@ -97,17 +98,14 @@ def test_pictures_of_one_face_each_fill_large_batches(shipped, photo, monkeypatc
     assert names == [str(i) for i in range(40)] and sizes == 2 * [[20]]
 
 
-@pytest.mark.parametrize("ready, expected", [(False, "sssfsfff"), (True, "sfsfsfsf")], ids=["busy", "ready"])
-def test_groups_are_computed_at_the_same_time_and_returned_once_they_are_ready(shipped, monkeypatch, ready, expected):
-    model, events = Predictor(weights_dir=shipped, detector="none", batch_size=1), []
-    start, finish = model._start, model._finish
-    monkeypatch.setattr(members, "mean_probs", lambda *_: Probs(jnp.full((1, 12), 1 / 12), jnp.full((1, 2), 0.5)))
+def test_groups_are_computed_at_the_same_time(shipped, monkeypatch):
     monkeypatch.setattr(prediction_predictor, "_COMPUTING", 2)
-    monkeypatch.setattr(prediction_predictor, "_is_ready", lambda batches: ready)
-    monkeypatch.setattr(model, "_start", lambda group: events.append("s") or start(group))
-    monkeypatch.setattr(model, "_finish", lambda *group: events.append("f") or finish(*group))
+    model, both = Predictor(weights_dir=shipped, detector="none", batch_size=1), threading.Barrier(2, timeout=30)
+    compute = model._compute
+    monkeypatch.setattr(members, "mean_probs", lambda *_: Probs(jnp.full((1, 12), 1 / 12), jnp.full((1, 2), 0.5)))
+    monkeypatch.setattr(model, "_compute", lambda sized: both.wait() >= 0 and compute(sized))
     names = [picture.name for picture in model.pictures(np.zeros((4, 40, 40, 3), np.uint8))]
-    assert names == [f"picture {i}" for i in range(4)] and "".join(events) == expected
+    assert names == [f"picture {i}" for i in range(4)]
 
 
 def test_views_replace_those_of_the_nets(shipped, predictor, photo):

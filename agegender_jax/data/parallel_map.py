@@ -11,18 +11,22 @@ Result = TypeVar("Result")
 AHEAD = 4  # items for each thread, running or waiting
 
 
-def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `work(item)` for each item in order, computed by one thread per core.
+def parallel_map(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None, ahead: int = AHEAD
+) -> Iterator[Result]:
+    """Yield `work(item)` of each item in order, each as soon as it and those before it are ready.
 
-    At most AHEAD items per thread are taken ahead of the consumer.
+    Args:
+      threads: that compute; one for each core if None.
+      ahead: items for each thread that are taken ahead of the consumer at most.
     """
-    threads = os.cpu_count() or 1
+    threads = threads or os.cpu_count() or 1
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
-                if len(pending) >= AHEAD * threads:
+                while pending and (pending[0].done() or len(pending) >= ahead * threads):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -1,8 +1,8 @@
 """The predictor for photos, which finds the faces and predicts their age and gender."""
 
-import collections
 import dataclasses
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +25,10 @@ from agegender_jax.weights import DEFAULT
 
 Looked = tuple[Picture, list[Chip]]  # without predictions
 
-# Groups that are computed while the next one is prepared: one program keeps a part of the cores busy.
-_COMPUTING = min(os.cpu_count() or 1, 8) + 1
+# Groups that are computed at the same time. XLA runs the programs that one thread dispatches one after the other, and a
+# program keeps only some of the cores busy.
+_COMPUTING = min(os.cpu_count() or 1, 8)
+_dispatching = threading.Lock()  # so that a program is compiled once
 _WAITING = 16  # pictures without enough faces for a batch, after which a partial batch is computed
 
 
@@ -122,13 +124,12 @@ class Predictor:
             for i, source in enumerate(sources)
         )
         looked = parallel_map(lambda item: self._look(item[0], item[1], previews), named)
-        computing: collections.deque[tuple[list[Looked], list[Probs]]] = collections.deque()
-        for group in self._groups(looked):
-            computing.append((group, self._start(group)))
-            while computing and (len(computing) > _COMPUTING or _is_ready(computing[0][1])):
-                yield from self._finish(*computing.popleft())
-        for started in computing:
-            yield from self._finish(*started)
+        groups = parallel_map(self._computed, self._groups(looked), threads=_COMPUTING, ahead=2)
+        for group, probs in groups:
+            if probs is None:
+                yield from (picture for picture, _ in group)
+            else:
+                yield from self.answerer.answer(group, probs, max(self.sizes))
 
     def probs(self, sized: dict[int, np.ndarray]) -> Probs:
         """Return the calibrated probabilities of the ensemble for N chips.
@@ -153,7 +154,8 @@ class Predictor:
             }
             for earlier in batches[-2:-1]:
                 np.asarray(earlier.gender)  # waits
-            batches.append(members.mean_probs(self.members, images))
+            with _dispatching:
+                batches.append(members.mean_probs(self.members, images))
         return batches
 
     def _look(self, name: str, source: Any, previews: int) -> tuple[Picture, list[Chip]]:
@@ -183,21 +185,12 @@ class Predictor:
         if waiting:
             yield waiting
 
-    def _start(self, group: list[Looked]) -> list[Probs]:
-        """Return the probabilities of the group's faces, which may still be being computed."""
+    def _computed(self, group: list[Looked]) -> tuple[list[Looked], Probs | None]:
+        """Return a group and the probabilities of its faces, None if it has none; runs in threads."""
         chips = [chip for _, chips in group for chip in chips]
-        return (
-            self._compute({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
-            if chips
-            else []
-        )
-
-    def _finish(self, group: list[Looked], batches: list[Probs]) -> Iterable[Picture]:
-        """Return the group's pictures with their predictions."""
-        if not batches:
-            return [picture for picture, _ in group]
-        probs = _joined(batches, sum(len(chips) for _, chips in group))
-        return self.answerer.answer(group, probs, max(self.sizes))
+        if not chips:
+            return group, None
+        return group, self.probs({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
 
 
 def _ready_to_run(member: Member, views: str | None) -> Member:
@@ -208,10 +201,6 @@ def _ready_to_run(member: Member, views: str | None) -> Member:
 
 def _padded(chips: np.ndarray, count: int) -> np.ndarray:
     return chips if len(chips) == count else np.pad(chips, ((0, count - len(chips)), (0, 0), (0, 0), (0, 0)))
-
-
-def _is_ready(batches: list[Probs]) -> bool:
-    return all(probs.gender.is_ready() for probs in batches)
 
 
 def _joined(batches: list[Probs], count: int) -> Probs:
