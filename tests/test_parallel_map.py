@@ -37,7 +37,7 @@ def test_ready_results_do_not_wait_for_later_items(monkeypatch):
 
 
 def test_threads_and_items_ahead():
-    taken, both = [], threading.Barrier(2, timeout=30)
+    taken, both = [], threading.Barrier(2, timeout=5)
     results = parallel_map(lambda i: both.wait() and None, (taken.append(i) or i for i in range(8)), threads=2, ahead=2)
     next(results)
     assert len(taken) <= 4 and len(list(results)) == 7

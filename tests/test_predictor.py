@@ -100,7 +100,7 @@ def test_pictures_of_one_face_each_fill_large_batches(shipped, photo, monkeypatc
 
 def test_groups_are_computed_at_the_same_time(shipped, monkeypatch):
     monkeypatch.setattr(prediction_predictor, "_COMPUTING", 2)
-    model, both = Predictor(weights_dir=shipped, detector="none", batch_size=1), threading.Barrier(2, timeout=30)
+    model, both = Predictor(weights_dir=shipped, detector="none", batch_size=1), threading.Barrier(2, timeout=5)
     compute = model._compute
     monkeypatch.setattr(members, "mean_probs", lambda *_: Probs(jnp.full((1, 12), 1 / 12), jnp.full((1, 2), 0.5)))
     monkeypatch.setattr(model, "_compute", lambda sized: both.wait() >= 0 and compute(sized))
