@@ -1,5 +1,7 @@
 """Results of a campaign as Markdown, with their shares of the machine's limits."""
 
+import statistics
+
 
 def all_of(results: dict) -> str:
     """Return all tables that have rows."""
@@ -154,6 +156,27 @@ def shipped_one_view(rows: list[dict]) -> str:
         for views, of, sure in (("flip", model, row["sure"]), ("none", row["one_view"], row["one_view"]["sure"])):
             scores = [f"{of[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
             lines.append([row["name"], f"`{views}`", *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])
+    return markdown(lines)
+
+
+def predict_speed(rows: list[dict]) -> str:
+    """Return images a second of predict and of face-api.js: medians, and the ratio with its range."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        chips = row["pictures_are"] == "chips"
+        what = f"chips of {row['size'].partition('x')[0]} pixels" if chips else f"photos, {row['size']}"
+        what += f", `--views={row['views']}`" if row.get("views") else ""
+        what += "" if chips else f", {row['faces']} faces"
+        if row["face_api_faces"] != row["faces"]:
+            what += f", of which it finds {row['face_api_faces']}"
+        groups.setdefault((what, row["backend"]), []).append(row)
+    backends = {"wasm": "WebAssembly", "cpu": "plain JavaScript, as its package runs in Node"}
+    lines = [["", "face-api.js on", "pictures a second", "face-api.js", "ratio"], ["---", "---", "--:", "--:", "--:"]]
+    for (what, backend), measured in groups.items():
+        rates = [statistics.median(row[key] for row in measured) for key in ("ours_per_second", "face_api_per_second")]
+        ratios = sorted(row["ratio"] for row in measured)
+        spread = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+        lines.append([what, backends[backend], *(f"{rate:.1f}" for rate in rates), spread])
     return markdown(lines)
 
 

@@ -36,7 +36,8 @@ def test_ready_results_do_not_wait_for_later_items(monkeypatch):
     assert events == ["item 0", "result 0", "item 1", "result 1", "item 2", "result 2"]
 
 
-def test_threads_and_items_ahead():
+def test_threads_and_items_ahead(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     taken, both = [], threading.Barrier(2, timeout=5)
     results = parallel_map(lambda i: both.wait() and None, (taken.append(i) or i for i in range(8)), threads=2, ahead=2)
     next(results)
