@@ -152,7 +152,7 @@ def test_the_page_lists_scores_and_differences(content):
 def test_runs_to_compare_with_are_finished_and_of_the_same_split(tmp_path):
     dataset = faces()
     finish(tmp_path / "age", dataset, heads=("age",))
-    with pytest.raises(ConfigError, match="one head alone"):
+    with pytest.raises(ConfigError, match="has only one head"):
         table.others([Workdir(tmp_path / "age")], dataset)
     with pytest.raises(ConfigError, match="not finished") as error:
         table.others([Workdir(tmp_path / "absent")], dataset)

@@ -233,7 +233,7 @@ def test_files_of_caffe_that_do_not_fit(tmp_path):
         initial.load(str(path), two_heads)
     with pytest.raises(CheckpointError, match="another net"):
         initial.load(str(path), shapes_of(models.classifier("caffenet", num_classes=3, width=0.125), 64))
-    with pytest.raises(CheckpointError, match="ResNets and Caffe's nets only"):
+    with pytest.raises(CheckpointError, match="only for ResNets and Caffe's nets"):
         initial.load(str(path), shapes_of(models.build("ran56_cifar", num_age_classes=12, width=0.125), 32))
 
 
