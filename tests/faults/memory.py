@@ -51,10 +51,10 @@ class Samples:
         rows = np.array(self.rows)
         rows = rows[rows[:, 0] >= WARM * rows[-1, 0]]
         slope = np.polyfit(rows[:, 0], rows[:, 1], 1)[0] * 100
-        grown = {
-            name: int(rows[len(rows) // 2 :, i].max() - rows[: len(rows) // 2, i].max())
-            for i, name in enumerate(COUNTS, 2)
-        }
+        first, last = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        grown = {name: int(last[:, i].max() - first[:, i].max()) for i, name in enumerate(COUNTS, 2)}
+        column = 2 + COUNTS.index("handles")  # threads read files at any moment: the fewest that are open
+        grown["handles"] = int(last[len(last) // 2 :, column].min() - first[:, column].min())
         return {"mb_in_100": round(float(slope), 3), "mb_at_the_end": round(rows[-1, 1])} | grown
 
 
