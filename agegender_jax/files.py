@@ -17,6 +17,11 @@ TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp")  # see `replace`
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
+def split_names(text: str) -> list[str]:
+    """Return the paths and names that a text lists, separated by commas; an existing path is one, whatever is in it."""
+    return [text] if os.path.exists(text) else [part.strip() for part in text.split(",")]
+
+
 def expand(path: str | os.PathLike, where: str) -> Path:
     """Return a path that a user typed, with a leading `~` or `~user` replaced by the home folder.
 

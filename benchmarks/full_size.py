@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.machine import AGAIN, ROOT, seconds_left
+from benchmarks.machine import AGAIN, ROOT, described, seconds_left
 
 SCORES = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")
 LEAVING = 20.0  # seconds to save both states after a signal, or to store both nets
@@ -117,10 +117,7 @@ def result(workdir: pathlib.Path) -> dict:
     rates = [row["images_per_second"] for row in rows if row["split"] == "train"]
     tested = results["models"][-1]
     return {
-        "model": config["model"]["name"],
-        "image_size": config["data"]["image_size"],
-        "batch_size": config["batch_size"],
-        "dtype": config["model"]["dtype"],
+        **described(config, run),
         "width": config["model"]["width"],
         "seed": config["seed"],
         "epochs": config["num_epochs"],

@@ -91,7 +91,7 @@ def test_a_face_in_a_photo_gives_the_chip_that_it_gives_alone(side, roll):
     expected = transform(turn, own.corners() - 80) + [320, 240]
     error = np.sqrt(((aligned.corners() - expected) ** 2).sum(1)) / aligned.side
     assert error.max() < 0.11  # of the chip's side
-    assert aligned.roll - own.roll == pytest.approx(roll, abs=7)
+    assert aligned.roll - own.roll == pytest.approx(roll, abs=6)
     once = alignment.align(photo, detection, ())
     assert abs(once.roll - own.roll - roll) > abs(aligned.roll - own.roll - roll) or roll == 0
 

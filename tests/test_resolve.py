@@ -147,3 +147,10 @@ def test_outputs_inside_a_source_are_refused(tmp_path):
 def test_unknown_home_folders(call):
     with pytest.raises(ConfigError, match="the home folder of ~nosuchuser is not known"):
         call("~nosuchuser/faces")
+
+
+def test_an_existing_path_is_one_source_whatever_is_in_its_name(tmp_path):
+    for name in ("a,b", " c "):
+        (tmp_path / name).mkdir()
+        assert resolve.parts(f"{tmp_path / name}") == [f"{tmp_path / name}"]
+    assert resolve.parts(f"{tmp_path}, synthetic:9") == [f"{tmp_path}", "synthetic:9"]

@@ -2,8 +2,8 @@
 
 agegender train --config=finetune --config.data.source=crop_part1.tar
 
-Variants after a colon: full (the default: all layers are trained) or head (all below the heads is frozen, for a few
-hundred images). Eight epochs at 112 pixels, the size that the weights were trained at. The recipe is that of
+All layers are trained; the variant head, after a colon, freezes all below the heads, for a few hundred images. Eight
+epochs at 112 pixels, the size that the weights were trained at. The recipe is that of
 `best`, with half of its rate and with the weaker colour changes of the first training. Faces should be cropped and
 upright like those of UTKFace, or come from `agegender align --source`. Images that the weights were trained on count as
 seen. docs/recipe.md has the result on crop_part1 and the time.
@@ -21,5 +21,4 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.data.image_size = 112
     config.augment.update(colour=0.1, grey=0.02, erasing=0.0)
     config.eval.every_epochs = 1
-    variants = {"full": lambda c: None, "head": lambda c: c.optimizer.update(freeze=5)}
-    return config_lib.apply_variants(config, variant, variants)
+    return config_lib.apply_variants(config, variant, {"head": lambda c: c.optimizer.update(freeze=5)})

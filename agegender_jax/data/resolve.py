@@ -100,11 +100,10 @@ def source_name(spec: str) -> str:
 
 def parts(spec: str) -> list[str]:
     """Return the paths and names that a source consists of; raise ConfigError for an empty one."""
-    whole = "," not in spec or os.path.exists(spec)
-    parts = [part.strip() for part in ([spec] if whole else spec.split(","))]
-    if not all(parts):
+    names = files.split_names(spec)
+    if not all(names):
         raise ConfigError("an empty data source", f"data.source={spec!a}", "--config.data.source=PATH")
-    return parts
+    return names
 
 
 def _find(part: str) -> Path:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import optim, training, weights
+from agegender_jax import files, optim, training, weights
 from agegender_jax.checkpoint import Checkpoints, initial
 from agegender_jax.checkpoint.reading import CONFIG
 from agegender_jax.errors import ConfigError
@@ -49,18 +49,12 @@ def load_weights(
         return {}
     state = jax.eval_shape(new_state)
     shapes = {"params": state.params, "batch_stats": state.batch_stats}
-    sources = _sources(config.init_from)
+    sources = files.split_names(config.init_from)
+    if not all(sources):
+        raise ConfigError("an empty name of weights", f"--config.init_from={config.init_from}", "remove the comma")
     leaves = initial.mean([_load(source, shapes, progress) for source in sources], sources)
     leaks.inherit(folder, sources)
     return leaves
-
-
-def _sources(text: str) -> list[str]:
-    """Return the parts of `init_from`, which are separated by commas."""
-    parts = [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise ConfigError("an empty name of weights", f"--config.init_from={text}", "remove the comma")
-    return parts
 
 
 def _load(source: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:
