@@ -117,7 +117,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
         "decode, resize, warnings": lambda: [predictor._look("chip", chip, 0) for chip in chips],
         "nets": lambda: predictor.probs(sized),
         "nets, one view": lambda: one_view.probs(sized),
-        "intervals, flags": lambda: list(predictor.answerer.answer(looked, probs, max(predictor.sizes))),
+        "intervals, flags": lambda: list(predictor.faces_from_probs.add_faces(looked, probs, max(predictor.sizes))),
         "all": lambda: list(predictor.pictures(chips)),
     }
     rows = []

@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import tempfile
 
-from agegender_jax.explain.scoring import CONTROLS
+from agegender_jax.explain.map_scores import CONTROLS
 from agegender_jax.report import formatting
 from agegender_jax.run import evaluate
 from agegender_jax.run.host import compile_cache, large_pages

@@ -45,10 +45,10 @@ def measure(
     start = time.monotonic()
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both nets share the GPU
     os.environ["JAX_PLATFORMS"] = "cpu"  # this process must hold no memory of it
-    from agegender_jax.data import selection
+    from agegender_jax.data import split_exceptions
     from benchmarks import pack_faces, small_weights
 
-    pack_faces.prepare(selection.join(source, train_on))
+    pack_faces.prepare(split_exceptions.join(source, train_on))
     prepared = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     runs = {net: folder / net for net in nets}

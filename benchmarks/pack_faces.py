@@ -26,7 +26,7 @@ from agegender_jax.data import cache, checksums, prepared_files, sources, splits
 from agegender_jax.data import prepare as prepare_lib
 from agegender_jax.data.decoding import decode, resize
 from agegender_jax.data.parallel_map import parallel_map
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.data.resolve import resolve, source_names
 from agegender_jax.errors import DataError
 from agegender_jax.labels import GENDERS

@@ -21,7 +21,7 @@ from agegender_jax import config as config_lib
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import range_name
 from agegender_jax.metrics.intervals import wilson
-from agegender_jax.prediction import intervals, over
+from agegender_jax.prediction import intervals, minimum_age
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import provenance
@@ -70,15 +70,15 @@ def doubts(calibration, probs, age, gender, age_years, race):
 
 
 def _over(calibration, probs, age, age_years, years):
-    p = over.probability(probs.age, years)
-    thresholds = over.row(calibration.over, years, MAX_ERROR)
-    answers = np.array([over.decide(value, *thresholds) for value in p])
+    p = minimum_age.probability(probs.age, years)
+    thresholds = minimum_age.row(calibration.over, years, MAX_ERROR)
+    answers = np.array([minimum_age.decide(value, *thresholds) for value in p])
     below = np.where(age_years >= 0, age_years < years, 10 * age[:, 1] + 9 < years)
     above = np.where(age_years >= 0, age_years >= years, 10 * age[:, 0] >= years)
     return {
-        "yes_below": _share(answers[below] == over.YES),
-        "no_above": _share(answers[above] == over.NO),
-        "unsure": _share(answers == over.UNSURE),
+        "yes_below": _share(answers[below] == minimum_age.YES),
+        "no_above": _share(answers[above] == minimum_age.NO),
+        "unsure": _share(answers == minimum_age.UNSURE),
     }
 
 

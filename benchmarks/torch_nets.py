@@ -1,6 +1,6 @@
 """The nets of agegender_jax in PyTorch, from the tables of their papers, for comparison. Needs `pip install torch`.
 
-The ResNets have torchvision's submodule names (agegender_jax/models/torchvision.py), the other nets those of this
+The ResNets have torchvision's submodule names (agegender_jax/models/torchvision_names.py), the other nets those of this
 library. Weights have PyTorch's default initialization; the layers are described in agegender_jax/models.
 """
 

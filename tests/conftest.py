@@ -25,7 +25,7 @@ os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, 
 SLOWEST_FIRST = (  # files of 15 CPU seconds and more, so that both workers end together
     *("test_models", "test_launch", "test_layers", "test_processes", "test_launch_explain", "test_launch_evaluate"),
     *("test_attributions", "test_resume", "test_parallel", "test_learning", "test_training", "test_faults"),
-    *("test_platforms", "test_push", "test_ablate", "test_map_scores", "test_accumulation", "test_regularisation"),
+    *("test_platforms", "test_points", "test_ablate", "test_map_scores", "test_accumulation", "test_regularisation"),
     "test_docs",
 )
 ALLOWED_SKIPS = {  # reason: where such a test runs

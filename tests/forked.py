@@ -21,7 +21,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 IMPORTED = (
     *("agegender_jax.run.train", "agegender_jax.run.solve", "agegender_jax.run.evaluate", "agegender_jax.run.audit"),
     *("agegender_jax.run.explain", "agegender_jax.run.ablate.ablation", "agegender_jax.run.host.devices"),
-    *("agegender_jax.data.builder", "grain.python", "scipy.optimize", "scipy.stats", "scipy.sparse.csgraph", "cv2"),
+    *("agegender_jax.data.tfds_builder", "grain.python", "cv2"),
+    *("scipy.optimize", "scipy.stats", "scipy.sparse.csgraph"),
 )
 _helper: subprocess.Popen | None = None
 

@@ -4,7 +4,7 @@ import functools
 
 import jax
 import numpy as np
-from test_answers import draw_predictions
+from test_face_predictions import draw_predictions
 
 from agegender_jax import weights
 from agegender_jax.config import default

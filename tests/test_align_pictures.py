@@ -12,7 +12,7 @@ import pytest
 
 from agegender_jax.data.decoding import decode
 from agegender_jax.errors import ConfigError
-from agegender_jax.photos import faces
+from agegender_jax.photos import face_chips
 from agegender_jax.run import align_pictures
 
 
@@ -55,7 +55,7 @@ def test_every_face_has_a_chip_that_its_row_names(folder, made):
     chips = [row["chip"] for row in rows if row["chip"]]
     assert len(set(chips)) == 3 and sorted(chips) == sorted(f"chips/{path.name}" for path in (out / "chips").iterdir())
     assert all(re.fullmatch(r"chips/photo-[0-9a-f]{12}-[01]\.png", name) for name in chips)
-    expected = faces.find(decode((folder / "b" / "photo.png").read_bytes()), [64], chip_size=64)
+    expected = face_chips.find(decode((folder / "b" / "photo.png").read_bytes()), [64], chip_size=64)
     for row, face in zip(rows[3:], expected, strict=True):
         assert row["file"] == f"{folder}/b/photo.png"
         np.testing.assert_array_equal(decode((out / row["chip"]).read_bytes()), face.sized[64])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from agegender_jax.data.decoding import resize
 from agegender_jax.errors import ConfigError
-from agegender_jax.photos import alignment, detector, faces, flags
+from agegender_jax.photos import alignment, detector, face_chips, face_flags
 from agegender_jax.photos.alignment import Alignment
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -62,7 +62,7 @@ def test_a_face_of_a_picture_longer_than_opencv_takes():
     picture = np.zeros((70_000, 40, 3), np.uint8)
     picture[69_940:] = 255
     box = (0.0, 69_960.0, 40.0, 40.0)
-    (face,) = faces.find(picture, [32], boxes=[box])
+    (face,) = face_chips.find(picture, [32], boxes=[box])
     assert face.box == box and face.sized[32].min() == 255
 
 
@@ -71,7 +71,7 @@ def test_outside_of_the_picture_a_chip_repeats_its_edge():
     picture[:, -1] = 200
     beyond = Alignment(np.array([[0.1, 0.0, -1.0], [0.0, 0.1, 0.0]]), np.zeros((5, 2)))
     assert (alignment.chip(picture, beyond, 10) == 200).all()
-    assert flags.outside(beyond, picture.shape) == 1
+    assert face_flags.outside(beyond, picture.shape) == 1
 
 
 def test_side_and_roll_are_those_of_the_face():
@@ -110,7 +110,7 @@ def test_all_faces_are_found_from_left_to_right(capfd):
     photo = drawn_photos.background(301, 903)  # a size that no other test has: a network is made
     for x, seed in ((150, 2), (750, 4), (450, 3)):
         photo = drawn_photos.paste(photo, drawn_photos.face(seed), (x, 150), 180)
-    chips = faces.find(photo, [48, 32])
+    chips = face_chips.find(photo, [48, 32])
     assert not capfd.readouterr().err  # OpenCV 5 warns
     middles = [chip.box[0] + chip.box[2] / 2 for chip in chips]
     np.testing.assert_allclose(middles, [150, 450, 750], atol=50)
@@ -141,12 +141,12 @@ def test_narrow_pictures_are_widened_for_opencv(monkeypatch):
 
 def test_a_box_takes_the_place_of_the_detector(monkeypatch):
     photo = drawn_photos.paste(drawn_photos.background(300, 400), drawn_photos.face(), (200, 150), 200)
-    (detected,) = faces.find(photo, [64])
+    (detected,) = face_chips.find(photo, [64])
     monkeypatch.setattr(detector, "detect", None)
-    (boxed,) = faces.find(photo, [64], boxes=[detected.box])
+    (boxed,) = face_chips.find(photo, [64], boxes=[detected.box])
     assert boxed.score is None and boxed.box == detected.box
     np.testing.assert_allclose(boxed.landmarks, detected.landmarks, atol=12)  # pixels of a chip of 150
-    (whole,) = faces.find(photo, [64], kind=faces.NONE)
+    (whole,) = face_chips.find(photo, [64], kind=face_chips.NONE)
     np.testing.assert_array_equal(whole.sized[64], resize(photo, 64))
 
 
@@ -171,7 +171,7 @@ def test_another_file_of_the_detector_is_refused(tmp_path, monkeypatch):
 
 def test_flags():
     def flags_of(picture, aligned=None):
-        return flags.flags(resize(picture, 64), picture.shape, aligned)
+        return face_flags.flags(resize(picture, 64), picture.shape, aligned)
 
     face = drawn_photos.face()
     assert flags_of(face) == []

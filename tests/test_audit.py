@@ -16,7 +16,7 @@ from browser import MISSING, Browser, find
 from PIL import Image
 
 from agegender_jax import config
-from agegender_jax.data import audit, image_stats, splits
+from agegender_jax.data import image_stats, source_problems, splits
 from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.run import audit as audit_command
@@ -71,7 +71,7 @@ def faces(source):
 
 @pytest.fixture(scope="module")
 def pairs(faces):
-    return audit.find_pairs(faces.content, faces.dhash)
+    return source_problems.find_pairs(faces.content, faces.dhash)
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +190,10 @@ def test_expected_leakage_of_random_splits_against_sampled_ones():
     rng, separated, leaked = np.random.default_rng(0), [], []
     for _ in range(4000):
         split = rng.permutation(np.repeat(["test", "val", "train"], [5, 5, 40]))
-        separated.append(audit.pairs_across(pairs, split))
+        separated.append(source_problems.pairs_across(pairs, split))
         across = pairs[split[pairs[:, 0]] != split[pairs[:, 1]]]
         leaked.append(len({i for i in across.ravel().tolist() if split[i] == "test"}))
-    expected = audit.random_split(pairs, 50)
+    expected = source_problems.random_split(pairs, 50)
     for name, drawn in (("pairs", separated), ("test_files", leaked)):
         assert expected[name] == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(4000))
 
@@ -314,7 +314,7 @@ def test_links_hold_a_chain_together(faces):
 
     Chain.dhash[1, :20], Chain.dhash[2:, :45] = 1, 1
     Chain.dhash = np.packbits(Chain.dhash, axis=1)
-    assert audit.links(Chain, np.arange(4)) == [(0, 1, 20), (1, 2, 25)]
+    assert source_problems.links(Chain, np.arange(4)) == [(0, 1, 20), (1, 2, 25)]
 
 
 def test_no_size_is_odd_without_a_majority():

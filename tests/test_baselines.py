@@ -13,7 +13,7 @@ from agegender_jax.config import default, validate
 from agegender_jax.configs import baselines as common
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import solve, solve_head, train
-from agegender_jax.run.baselines import command, page, speed, systems, table
+from agegender_jax.run.baselines import command, json_rows, markdown_table, speed, systems
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
@@ -114,7 +114,7 @@ def content(tmp_path_factory):
     finish(folder / "ran56", dataset, (4, 2))
     finish(folder / "plain_cnn", dataset, (0, 8), heads=("gender",))
     best = finish(folder / "other" / "best", dataset)
-    return table.results(command.choose([]), Workdir(folder), dataset, [best])
+    return json_rows.results(command.choose([]), Workdir(folder), dataset, [best])
 
 
 def test_every_row_is_compared_with_our_nets_their_ensemble_and_other_runs(content):
@@ -135,12 +135,12 @@ def test_the_ensemble_has_intervals_sizes_and_speed(content):
     row = content["systems"][2]
     assert row["age_accuracy"] == 36 / 40 and row["gender_accuracy"] == 1 and row["age_one_off"] == 1
     low, high = row["ci95"]["age_accuracy"]
-    assert low < 36 / 40 < high and set(row["ci95"]) == set(table.HEAD_OF)
+    assert low < 36 / 40 < high and set(row["ci95"]) == set(json_rows.HEAD_OF)
     assert row["images_per_second"] == 50 and row["parameters"] == 20 and row["seconds"] > 0
 
 
 def test_the_page_lists_scores_and_differences(content):
-    text = page.render(content)
+    text = markdown_table.render(content)
     assert "| resnet18 | this library | scratch | 10 |" in text and "| 100 | 0.750 [" in text
     assert "| plain_cnn | [27], 2019 |" in text and "|  |  | 0.800 [" in text  # without a score of age
     assert "Paired differences to best (levi_hassner, width 0.125, 32 px):" in text
@@ -153,14 +153,14 @@ def test_runs_to_compare_with_are_finished_and_of_the_same_split(tmp_path):
     dataset = faces()
     finish(tmp_path / "age", dataset, heads=("age",))
     with pytest.raises(ConfigError, match="has only one head"):
-        table.others([Workdir(tmp_path / "age")], dataset)
+        json_rows.others([Workdir(tmp_path / "age")], dataset)
     with pytest.raises(ConfigError, match="not finished") as error:
-        table.others([Workdir(tmp_path / "absent")], dataset)
+        json_rows.others([Workdir(tmp_path / "absent")], dataset)
     assert error.value.where == f"--against={tmp_path / 'absent'}" and "data.split_seed" in error.value.fix
     own = finish(tmp_path / "one", dataset), finish(tmp_path / "two", dataset, (2, 2))
-    assert list(table.others(own, dataset)) == ["one", "two", "one + two"]
+    assert list(json_rows.others(own, dataset)) == ["one", "two", "one + two"]
     with pytest.raises(DataError, match="other images") as error:
-        table.others(own[:1], faces(20))
+        json_rows.others(own[:1], faces(20))
     assert "data.split_seed" in error.value.fix
 
 

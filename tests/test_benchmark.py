@@ -116,7 +116,7 @@ def test_the_same_predictions_in_pytorch(name, feed):
     """On an odd map, where pooling and resizing show; the ResNets are compared in test_torch_parity."""
     import torch
 
-    from agegender_jax.models import torchvision
+    from agegender_jax.models import torchvision_names
     from benchmarks import torch_nets
 
     size = 72 if name == "ran56" else 36
@@ -131,7 +131,7 @@ def test_the_same_predictions_in_pytorch(name, feed):
         ours = 1 + np.abs(ours) if kind in ("var", "scale") else ours
         ours = ours / np.sqrt(np.prod(leaf.shape[:-1])) * 4 if kind == "kernel" else ours
         theirs = {4: lambda: ours.transpose(3, 2, 0, 1), 2: lambda: ours.T}.get(ours.ndim, lambda: ours)()
-        state[".".join([*path[1:-1], torchvision.LEAF[kind]])] = torch.from_numpy(theirs.copy())
+        state[".".join([*path[1:-1], torchvision_names.LEAF[kind]])] = torch.from_numpy(theirs.copy())
         return ours
 
     variables = jax.tree_util.tree_map_with_path(value, shapes)

@@ -8,10 +8,10 @@ import pytest
 from test_models import count, shapes_of
 
 from agegender_jax import models, optim, training
-from agegender_jax.checkpoint import initial, tree
+from agegender_jax.checkpoint import initial_weights, tree
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError, ConfigError
-from agegender_jax.models import caffe, caffe_names, convolution, initializers, pooling, sizes, torchvision
+from agegender_jax.models import caffe_layers, caffe_names, convolution, initializers, pooling, sizes, torchvision_names
 from agegender_jax.structs import Batch
 
 FAST = (("caffenet", 128), ("googlenet", 64))
@@ -150,7 +150,7 @@ def test_initial_weights_of_the_paper_and_of_he(name, bias):
         return params["conv1"]["kernel"].std(), float(params["conv2"]["bias"].mean())
 
     fan_in = {"caffenet": 3 * 11 * 11, "googlenet": 3 * 7 * 7}[name]
-    paper = {"caffenet": 0.01, "googlenet": fan_in**-0.5}[name] * caffe.MEAN_PIXEL_SCALE
+    paper = {"caffenet": 0.01, "googlenet": fan_in**-0.5}[name] * caffe_layers.MEAN_PIXEL_SCALE
     assert start("paper") == (pytest.approx(paper, rel=0.1), pytest.approx(bias))
     assert start("default") == (pytest.approx((2 / fan_in) ** 0.5, rel=0.1), 0)
     with pytest.raises(ConfigError, match="vgg16 has no initial"):
@@ -191,7 +191,7 @@ def test_caffes_first_convolution_sees_caffes_images(tmp_path, name, stem, head)
     if name == "vgg16":  # VGG-Face's
         mean = np.array([129.1863, 104.7624, 93.5940])
         np.savez(tmp_path / "w.npz", mean=mean, **stored)
-    leaves = initial.load(str(tmp_path / "w.npz"), shapes_of(net, 64))
+    leaves = initial_weights.load(str(tmp_path / "w.npz"), shapes_of(net, 64))
     assert len(leaves) == len(stored)
     layer, stride, _ = stem
     ours = layer.replace("/7x7_s2", "")
@@ -210,7 +210,7 @@ def test_caffes_first_convolution_sees_caffes_images(tmp_path, name, stem, head)
 def test_caffes_dense_layers_read_their_maps_in_our_order(tmp_path):
     net = models.classifier("caffenet", num_classes=3, width=0.25)
     stored = caffe_file(tmp_path / "w.npz", net, 128, "fc8")
-    kernel = initial.load(str(tmp_path / "w.npz"), shapes_of(net, 128))["params/backbone/fc6/kernel"]
+    kernel = initial_weights.load(str(tmp_path / "w.npz"), shapes_of(net, 128))["params/backbone/fc6/kernel"]
     maps = np.random.default_rng(1).standard_normal((3, 3, 64)).astype(np.float32)  # H, W, C
     expected = stored["fc6/0"] @ maps.transpose(2, 0, 1).ravel()
     np.testing.assert_allclose(maps.ravel() @ kernel, expected, rtol=1e-4, atol=1e-4)
@@ -222,19 +222,19 @@ def test_files_of_caffe_that_do_not_fit(tmp_path):
     stored = caffe_file(path, net, 64, "loss3/classifier")
     two_heads = shapes_of(models.build("googlenet", num_age_classes=12, width=0.125), 64)
     notices = []
-    initial.load(str(path), two_heads, notices.append)  # without auxiliary branches, which keep their initial weights
+    initial_weights.load(str(path), two_heads, notices.append)  # auxiliary branches keep their initial weights
     assert "auxiliary1_age_head" in notices[1] or "and" in notices[1]
     np.savez(path, mean=np.zeros((3, 2)), **stored)
     with pytest.raises(CheckpointError, match="mean must be three numbers"):
-        initial.load(str(path), two_heads)
+        initial_weights.load(str(path), two_heads)
     del stored["inception_4c/5x5/0"]
     np.savez(path, **stored)
     with pytest.raises(CheckpointError, match="missing: params/backbone/inception_4c/conv5x5/kernel"):
-        initial.load(str(path), two_heads)
+        initial_weights.load(str(path), two_heads)
     with pytest.raises(CheckpointError, match="another net"):
-        initial.load(str(path), shapes_of(models.classifier("caffenet", num_classes=3, width=0.125), 64))
+        initial_weights.load(str(path), shapes_of(models.classifier("caffenet", num_classes=3, width=0.125), 64))
     with pytest.raises(CheckpointError, match="only for ResNets and Caffe's nets"):
-        initial.load(str(path), shapes_of(models.build("ran56_cifar", num_age_classes=12, width=0.125), 32))
+        initial_weights.load(str(path), shapes_of(models.build("ran56_cifar", num_age_classes=12, width=0.125), 32))
 
 
 def test_torchvisions_names_of_vgg16():
@@ -243,7 +243,7 @@ def test_torchvisions_names_of_vgg16():
     names = dict(zip(blocks, (f"features.{i}" for i in positions), strict=True))
     names |= {"fc6": "classifier.0", "fc7": "classifier.3"}
     for ours, theirs in names.items():
-        assert torchvision.name_of(f"params/backbone/{ours}/kernel") == f"{theirs}.weight"
+        assert torchvision_names.name_of(f"params/backbone/{ours}/kernel") == f"{theirs}.weight"
 
 
 @pytest.mark.slow
@@ -270,7 +270,7 @@ def test_vgg16_in_pytorch(tmp_path):
     torch.save(net.state_dict(), tmp_path / "vgg16.pth")
     ours = models.backbone("vgg16", width=0.125)
     template = {"params": {"backbone": shapes_of(ours, 224)["params"]}}
-    leaves = initial.load(str(tmp_path / "vgg16.pth"), template)
+    leaves = initial_weights.load(str(tmp_path / "vgg16.pth"), template)
     params = tree.from_dict(leaves, template)["params"]["backbone"]
     images = np.random.default_rng(0).standard_normal((2, 224, 224, 3)).astype(np.float32)
     with torch.no_grad():

@@ -12,18 +12,19 @@ from PIL import Image
 
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.explain.maps import Maps
-from agegender_jax.photos import flags
-from agegender_jax.prediction import answers
+from agegender_jax.photos import face_flags
+from agegender_jax.prediction.face import Face, Picture
+from agegender_jax.prediction.faces_from_probs import CHILD, UNUSUAL
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.report import overlay, photo_answer
-from agegender_jax.run.demo import answering
+from agegender_jax.report import overlay, photo_predictions
+from agegender_jax.run.demo import photo_predictor
 from agegender_jax.structs import Probs
 
 
 @pytest.fixture(scope="module")
-def answerer(tmp_path_factory):
+def predict_photo(tmp_path_factory):
     weights = small_weights.write(tmp_path_factory.mktemp("weights"))
-    return answering.PhotoAnswerer(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
+    return photo_predictor.PhotoPredictor(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,9 @@ def pictures(html):
     return [np.array(Image.open(io.BytesIO(base64.b64decode(text)))) for text in encoded]
 
 
-def test_each_face_has_its_answer_and_maps_of_each_net(answerer, crowd):
-    html = answerer(crowd)
-    (picture,) = answerer.predictor.pictures([crowd])
+def test_each_face_has_its_prediction_and_maps_of_each_net(predict_photo, crowd):
+    html = predict_photo(crowd)
+    (picture,) = predict_photo.predictor.pictures([crowd])
     assert len(picture.faces) == 2 and "2 faces, numbered from the left" in html
     for i, face in enumerate(picture.faces, 1):
         low, high = face.age_interval
@@ -57,9 +58,9 @@ def test_each_face_has_its_answer_and_maps_of_each_net(answerer, crowd):
     assert "http" not in html and "<script" not in html
 
 
-def test_only_the_first_faces_of_a_crowd_are_explained(answerer, crowd, monkeypatch):
-    monkeypatch.setattr(answering, "EXPLAINED", 1)
-    html = answerer(crowd)
+def test_only_the_first_faces_of_a_crowd_are_explained(predict_photo, crowd, monkeypatch):
+    monkeypatch.setattr(photo_predictor, "EXPLAINED", 1)
+    html = predict_photo(crowd)
     assert "2 faces, numbered from the left; maps of the first 1." in html
     assert html.count("<section>") == 2 and html.count("<figure>") == 4
 
@@ -72,14 +73,14 @@ def test_only_the_first_faces_of_a_crowd_are_explained(answerer, crowd, monkeypa
         (b"", "This file cannot be used: empty file."),
     ],
 )
-def test_a_photo_without_a_prediction_gets_a_message(answerer, content, text):
-    html = answerer(content)
+def test_a_photo_without_a_prediction_gets_a_message(predict_photo, content, text):
+    html = predict_photo(content)
     assert text in html and "<section>" not in html
 
 
-def test_compiling_reports_each_net(answerer):
+def test_compiling_reports_each_net(predict_photo):
     steps = []
-    answerer.compile(lambda *step: steps.append(step))
+    predict_photo.compile(lambda *step: steps.append(step))
     assert steps == [(0, 2, "compiling one"), (1, 2, "compiling two"), (2, 2, "compiling")]
 
 
@@ -95,8 +96,8 @@ def example(size=8, **changed):
         "score": 1,
     }
     fields |= {"gender": "male", "p_female": 0.4, "box": (0, 0, 9, 9), "landmarks": None, "flags": (), "status": "ok"}
-    face = answers.Face(**fields | {"over": {}, "calibrated": True, "picture": "photo", "sized": sized} | changed)
-    picture = answers.Picture("photo", "ok", "", (face,), np.full((20, 30, 3), 90, np.uint8), 1.0)
+    face = Face(**fields | {"over": {}, "calibrated": True, "picture": "photo", "sized": sized} | changed)
+    picture = Picture("photo", "ok", "", (face,), np.full((20, 30, 3), 90, np.uint8), 1.0)
     values = np.linspace(-1, 1, size * size, dtype=np.float32).reshape(1, size, size)
     module = AttentionMaps("stage1_att1", (2, 2), values, values[:, None], np.zeros((1, 1), np.int32))
     attributions = {"age": {"lrp": values}, "gender": {"grad_cam": abs(values)}}
@@ -106,7 +107,7 @@ def example(size=8, **changed):
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_attention_and_attributions_are_drawn_over_the_input_of_the_net(size):
-    html = photo_answer.html(*example(size))
+    html = photo_predictions.html(*example(size))
     titles = re.findall("<figcaption>(.*?)</figcaption>", html)
     assert titles == ["age 30-39: LRP", "gender male: Grad-CAM", "attention stage1_att1"]
     _, chip, lrp, grad_cam, attention = pictures(html)
@@ -116,21 +117,21 @@ def test_attention_and_attributions_are_drawn_over_the_input_of_the_net(size):
 
 
 def test_uncertainty_and_warnings_are_shown():
-    html = photo_answer.html(*example(status="unsure", flags=("tilted", "child"), calibrated=False))
+    html = photo_predictions.html(*example(status="unsure", flags=("tilted", "child"), calibrated=False))
     assert "unsure</b>" in html and "the face is tilted; probably a child: gender is not reliable." in html
     assert "no thresholds from val" in html
-    plain = photo_answer.html(*example())
+    plain = photo_predictions.html(*example())
     assert "unsure</b>" not in plain and "Warnings" not in plain and "no thresholds" not in plain
 
 
 def test_every_flag_has_a_warning():
-    known = {flags.SMALL, flags.TILTED, flags.CUT_OFF, flags.GREY, flags.SWAPPED, answers.CHILD, answers.UNUSUAL}
-    assert set(photo_answer.WARNINGS) == known
+    measured = {face_flags.SMALL, face_flags.TILTED, face_flags.CUT_OFF, face_flags.GREY, face_flags.SWAPPED}
+    assert set(photo_predictions.WARNINGS) == measured | {CHILD, UNUSUAL}
 
 
 def test_names_are_escaped():
     picture, [[(_, maps)]] = example()
-    html = photo_answer.html(picture, [[("<script>alert(1)</script>", maps)]])
+    html = photo_predictions.html(picture, [[("<script>alert(1)</script>", maps)]])
     assert "<script" not in html and "&lt;script&gt;" in html
 
 

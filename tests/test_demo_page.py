@@ -16,7 +16,7 @@ from browser import MISSING, Browser, find
 
 from agegender_jax.errors import ConfigError
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.run.demo.answering import PhotoAnswerer
+from agegender_jax.run.demo.photo_predictor import PhotoPredictor
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not find(), reason=MISSING)]
@@ -41,10 +41,10 @@ def address(uploads, tmp_path_factory):
     from agegender_jax.run.demo import page
 
     weights = small_weights.write(tmp_path_factory.mktemp("weights"))
-    answerer = PhotoAnswerer(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
+    predict_photo = PhotoPredictor(Predictor(weights_dir=weights, batch_size=1), ["grad_cam"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page.tempfile, "tempdir", str(uploads))
-        with page.served(answerer, *ADDRESS, MAX_MB) as address:
+        with page.served(predict_photo, *ADDRESS, MAX_MB) as address:
             yield address
         assert os.listdir(uploads) == []
 
@@ -133,7 +133,8 @@ def test_an_upload_is_processed_without_external_requests(page, address, photos,
     page.save_screenshot("answer")
     assert page.value("document.documentElement.scrollWidth") <= page.width
     assert page.value(
-        "[...document.querySelectorAll('.photo_answer *')].every(e => e.getBoundingClientRect().right <= innerWidth)"
+        "[...document.querySelectorAll('.photo_predictions *')]"
+        ".every(e => e.getBoundingClientRect().right <= innerWidth)"
     )
     assert complaints(page.browser) == []
     assert [url for url in page.browser.requests() if not url.startswith((address, "blob:"))] == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from agegender_jax.solve import elm, scale
+from agegender_jax.solve import elm, scores_to_logits
 
 DRAW = np.random.default_rng(0)
 
@@ -75,9 +75,9 @@ def test_open_age_groups_are_right_in_each_bucket():
 def test_factors_fit_probabilities():
     logits = DRAW.standard_normal((4000, 3))
     labels = (logits + DRAW.gumbel(size=logits.shape)).argmax(1)
-    assert scale.factor(logits / 5, np.eye(3)[labels])[0] == pytest.approx(5, rel=0.1)
-    assert scale.cross_entropy(np.zeros((2, 4)), np.ones((2, 4))) == pytest.approx(0)
+    assert scores_to_logits.factor(logits / 5, np.eye(3)[labels])[0] == pytest.approx(5, rel=0.1)
+    assert scores_to_logits.cross_entropy(np.zeros((2, 4)), np.ones((2, 4))) == pytest.approx(0)
     score = DRAW.standard_normal(4000)
     gender = (DRAW.uniform(size=4000) < 1 / (1 + np.exp(-(2 * score - 1)))).astype(int)
-    a, c = scale.line(score, gender)
+    a, c = scores_to_logits.line(score, gender)
     assert a == pytest.approx(2, rel=0.15) and c == pytest.approx(-1, abs=0.2)

@@ -12,7 +12,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
 from agegender_jax.data import named_sources
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import audit, explain, members, scored_images, train
+from agegender_jax.run import audit, explain, named_runs, scored_images, train
 from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.workdir import Workdir, make_out
 
@@ -50,13 +50,13 @@ def test_a_run_named_twice_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "runs")
     for same in (str(first), "a", "b/../a", str(tmp_path / "link")):
         with pytest.raises(ConfigError, match=f"a run is named twice: {first}") as caught:
-            members.read_runs([str(first), str(second), same])
+            named_runs.read_runs([str(first), str(second), same])
         assert caught.value.where == f"--workdir={same}"
-    assert len(members.read_runs([str(first), "b"])[0]) == 2
+    assert len(named_runs.read_runs([str(first), "b"])[0]) == 2
 
 
 def test_only_a_source_that_the_user_named_is_read(run, config, tmp_path, monkeypatch):
-    own = members.read_config(Workdir(run))
+    own = named_runs.read_config(Workdir(run))
     copy = Workdir(shutil.copytree(run, tmp_path / "copy"))
     theirs = own | {"data": own["data"] | {"source": str(tmp_path)}}
 
@@ -78,7 +78,7 @@ def test_only_a_source_that_the_user_named_is_read(run, config, tmp_path, monkey
 
 
 def test_an_untrusted_config_cannot_name_a_folder_to_write_to(run, config, tmp_path):
-    own = members.read_config(Workdir(run))
+    own = named_runs.read_config(Workdir(run))
     assert scored_images.data_config([Workdir(run)], [own], None).data.cache_dir == config.data.cache_dir
     (tmp_path / "cache").mkdir()
     for place in (tmp_path / "cache", tmp_path / "absent"):
@@ -87,7 +87,7 @@ def test_an_untrusted_config_cannot_name_a_folder_to_write_to(run, config, tmp_p
 
 
 def test_names_are_unique_and_not_the_ensembles():
-    assert members.member_names(["ran", "ran", "ensemble", "ran"]) == ["ran", "ran-2", "ensemble-2", "ran-3"]
+    assert named_runs.member_names(["ran", "ran", "ensemble", "ran"]) == ["ran", "ran-2", "ensemble-2", "ran-3"]
 
 
 def test_a_source_that_no_member_was_trained_on_is_scored_completely(run, config, tmp_path, capsys):

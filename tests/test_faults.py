@@ -13,7 +13,7 @@ import small_run
 from programs import check
 
 from agegender_jax import files
-from agegender_jax.checkpoint import initial
+from agegender_jax.checkpoint import initial_weights
 from agegender_jax.cli import exits
 from agegender_jax.cli.__main__ import COMMANDS
 from agegender_jax.errors import CheckpointError, ConfigError, DataError, UserError, is_disk_full
@@ -147,7 +147,7 @@ def test_an_unknown_home_folder(path, config, tmp_path, monkeypatch):
         ("--workdir", lambda: evaluate.evaluate([path], source=None, out=None, **options)),
         ("--out", lambda: evaluate.evaluate([str(run.path)], source=None, out=path, **options)),
         ("--out", lambda: audit.inspect(config.data.source, out=path, **elsewhere)),
-        ("--config.init_from", lambda: initial.load(path, {})),
+        ("--config.init_from", lambda: initial_weights.load(path, {})),
         ("x", lambda: files.expand(path, "x")),
     ):
         with pytest.raises(ConfigError, match=f"the home folder of {path.partition('/')[0]} is not known") as raised:

@@ -10,10 +10,10 @@ import pytest
 import safetensors.numpy
 
 from agegender_jax import models, optim, synthetic, weights
-from agegender_jax.checkpoint import Checkpoints, initial, tree
+from agegender_jax.checkpoint import Checkpoints, initial_weights, tree
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.models import torchvision
+from agegender_jax.models import torchvision_names
 from agegender_jax.run import dataset, evaluate, initial_state, train
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
@@ -36,7 +36,7 @@ def state_dict(name="resnet18"):
     state = {}
     for path, leaf in tree.named_leaves(shapes_of(models.classifier(name, num_classes=1000, width=WIDTH))).items():
         shape = {4: [leaf.shape[i] for i in (3, 2, 0, 1)] if leaf.ndim == 4 else None, 2: leaf.shape[::-1]}
-        key = torchvision.name_of(path)
+        key = torchvision_names.name_of(path)
         state[key] = rng.standard_normal(shape.get(leaf.ndim, leaf.shape)).astype(np.float32)
         if key.endswith("running_var"):
             state[key.replace("running_var", "num_batches_tracked")] = np.array(3)
@@ -74,15 +74,15 @@ def test_state_dicts_have_as_many_entries_as_torchvision():
 def test_every_key_is_used_once_and_every_leaf_filled_once(tmp_path, kind):
     state, notices = state_dict(), []
     template = two_heads()
-    leaves = initial.load(save(tmp_path / kind, state), template, notices.append)
+    leaves = initial_weights.load(save(tmp_path / kind, state), template, notices.append)
     assert set(tree.named_leaves(template)) - set(leaves) == {
         f"params/{head}/{leaf}" for head in ("gender_head", "age_head") for leaf in ("kernel", "bias")
     }
-    used = {torchvision.name_of(name) for name in leaves}
+    used = {torchvision_names.name_of(name) for name in leaves}
     assert len(used) == len(leaves)
     assert set(state) - used == {k for k in state if k.startswith("fc.") or k.endswith("num_batches_tracked")}
     for name, value in leaves.items():
-        np.testing.assert_array_equal(value, torchvision.to_ours(state[torchvision.name_of(name)]))
+        np.testing.assert_array_equal(value, torchvision_names.to_ours(state[torchvision_names.name_of(name)]))
     assert (
         "100 of 104 arrays start from" in notices[0]
         and "gender_head/kernel" in notices[1]
@@ -93,17 +93,17 @@ def test_every_key_is_used_once_and_every_leaf_filled_once(tmp_path, kind):
 def test_a_head_of_the_same_size_is_filled_too(tmp_path):
     path, notices = save(tmp_path / "w.npz", state_dict()), []
     same = shapes_of(models.classifier("resnet18", num_classes=1000, width=WIDTH))
-    assert "params/head/kernel" in initial.load(path, same)
+    assert "params/head/kernel" in initial_weights.load(path, same)
     smaller = shapes_of(models.classifier("resnet18", num_classes=7, width=WIDTH))
-    assert "params/head/kernel" not in initial.load(path, smaller, notices.append)
+    assert "params/head/kernel" not in initial_weights.load(path, smaller, notices.append)
     assert "params/head/kernel [64, 1000] for [64, 7]" in notices[1]
 
 
 def test_filled_variables_keep_their_structure(tmp_path):
     net = models.build("resnet18", num_age_classes=12, width=WIDTH)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes_of(net))
-    leaves = initial.load(save(tmp_path / "w.npz", state_dict()), zeros)
-    filled = initial.fill(zeros, leaves)
+    leaves = initial_weights.load(save(tmp_path / "w.npz", state_dict()), zeros)
+    filled = initial_weights.fill(zeros, leaves)
     assert jax.tree.structure(filled) == jax.tree.structure(zeros)
     np.testing.assert_array_equal(filled["params"]["backbone"]["bn1"]["scale"], state_dict()["bn1.weight"])
     assert not np.asarray(filled["params"]["age_head"]["kernel"]).any()
@@ -125,7 +125,7 @@ def test_other_weights_are_refused_with_a_list(tmp_path, change, texts):
     state = state_dict()
     change(state)
     with pytest.raises(CheckpointError) as error:
-        initial.load(save(tmp_path / "w.npz", state), two_heads())
+        initial_weights.load(save(tmp_path / "w.npz", state), two_heads())
     assert all(text in error.value.what for text in texts) and error.value.what.startswith("the weights belong to")
 
 
@@ -144,14 +144,14 @@ def test_odd_arrays_are_refused(tmp_path, change, text):
     state = state_dict()
     change(state)
     with pytest.raises(CheckpointError) as error:
-        initial.load(save(tmp_path / "w.npz", state), two_heads())
+        initial_weights.load(save(tmp_path / "w.npz", state), two_heads())
     assert text in error.value.what
 
 
 def test_names_of_data_parallel_are_understood(tmp_path):
-    plain = initial.load(save(tmp_path / "a.npz", state_dict()), two_heads())
+    plain = initial_weights.load(save(tmp_path / "a.npz", state_dict()), two_heads())
     wrapped = save(tmp_path / "b.npz", {f"module.{name}": value for name, value in state_dict().items()})
-    jax.tree.map(np.testing.assert_array_equal, initial.load(wrapped, two_heads()), plain)
+    jax.tree.map(np.testing.assert_array_equal, initial_weights.load(wrapped, two_heads()), plain)
 
 
 def test_unreadable_files_are_refused(tmp_path):
@@ -159,27 +159,27 @@ def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"\xff" * 100)
     for name in ("w.npz", "w.safetensors"):
         with pytest.raises(CheckpointError, match="cannot be read"):
-            initial.load(str(tmp_path / name), two_heads())
+            initial_weights.load(str(tmp_path / name), two_heads())
     with pytest.raises(ConfigError, match="no weights to start from"):
-        initial.load(str(tmp_path / "absent.npz"), two_heads())
+        initial_weights.load(str(tmp_path / "absent.npz"), two_heads())
     (tmp_path / "w.h5").write_bytes(b"")
     with pytest.raises(ConfigError, match="'.h5' are not known"):
-        initial.load(str(tmp_path / "w.h5"), two_heads())
+        initial_weights.load(str(tmp_path / "w.h5"), two_heads())
     with pytest.raises(CheckpointError, match="only for ResNets and Caffe's nets"):
-        initial.load(save(tmp_path / "v.npz", state_dict()), two_heads("ran56"))
+        initial_weights.load(save(tmp_path / "v.npz", state_dict()), two_heads("ran56"))
 
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.array([{"a": 1}], dtype=object))
     with pytest.raises(CheckpointError, match="cannot be read.*allow_pickle"):
-        initial.load(str(tmp_path / "w.npz"), two_heads())
+        initial_weights.load(str(tmp_path / "w.npz"), two_heads())
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("torch")), reason="torch is installed")
 def test_without_torch_the_error_names_the_pip_command(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"")
     with pytest.raises(ConfigError, match="pip install torch"):
-        initial.load(str(tmp_path / "w.pth"), two_heads())
+        initial_weights.load(str(tmp_path / "w.pth"), two_heads())
 
 
 def save_run(folder, variables, value=0.5):
@@ -193,27 +193,27 @@ def save_run(folder, variables, value=0.5):
 
 def test_a_run_to_start_from(tmp_path):
     run, notices = save_run(tmp_path / "run", two_heads(gender_to_age="none")), []
-    leaves = initial.load(run, two_heads(), notices.append)
+    leaves = initial_weights.load(run, two_heads(), notices.append)
     assert all((leaf == 0.5).all() for leaf in leaves.values()) and "params/gender_head/kernel" in leaves
     assert notices == [
         f"103 of 104 arrays start from {run}, step 7",
         "heads that keep their initialisation: params/age_head/kernel [64, 12] for [66, 12]",
     ]
     with pytest.raises(CheckpointError, match="missing: .*of another shape: "):
-        initial.load(run, two_heads("resnet50"))
+        initial_weights.load(run, two_heads("resnet50"))
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        initial.load(str(tmp_path), two_heads())
+        initial_weights.load(str(tmp_path), two_heads())
 
 
 def test_files_with_our_names_are_read_in_any_storage(tmp_path):
     shapes = two_heads("levi_hassner")
     variables = jax.tree.map(lambda s: np.full(s.shape, 0.5, np.float32), shapes)
     weights.write(tmp_path, "small", variables, {"chip_size": 112, "calibration": None, "config": {}})
-    leaves = initial.load(str(tmp_path / "small.safetensors"), shapes)
+    leaves = initial_weights.load(str(tmp_path / "small.safetensors"), shapes)
     assert leaves.keys() == tree.named_leaves(variables).keys()
     assert {(leaf.dtype, *np.unique(leaf)) for leaf in leaves.values()} == {(np.dtype("float32"), 0.5)}
     with pytest.raises(CheckpointError, match="another net; missing"):
-        initial.load(str(tmp_path / "small.safetensors"), two_heads("resnet18"))
+        initial_weights.load(str(tmp_path / "small.safetensors"), two_heads("resnet18"))
 
 
 def load_weights(workdir, init_from, **fields):

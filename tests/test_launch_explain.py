@@ -20,7 +20,7 @@ from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.explain import maps, sanity
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.labels import AGE_BUCKETS
-from agegender_jax.photos import faces
+from agegender_jax.photos import face_chips
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import overlay
 from agegender_jax.report.figures import relevance
@@ -55,7 +55,7 @@ def workdir(tmp_path_factory):
 
 
 def whole(image):
-    return faces.find(image, (32, 40), kind="none")
+    return face_chips.find(image, (32, 40), kind="none")
 
 
 def in_process(workdir, paths, workdirs=None, **options):

@@ -8,7 +8,7 @@ import pytest
 from test_attributions import random_variable
 
 from agegender_jax import data, explain, models, report, synthetic
-from agegender_jax.explain import faithfulness, localisation, maps, sanity, scoring
+from agegender_jax.explain import faithfulness, localisation, map_scores, maps, sanity
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.models.resnet import ResNet
 from agegender_jax.structs import Outputs
@@ -55,10 +55,10 @@ def test_a_perfect_map_beats_the_controls(faces):
     images, perfect = faces
     images = (images * np.array([1, 0.9, 0.8])[:, None, None, None]).astype(np.uint8)  # equal areas have no interval
     computed = maps.Maps(None, TARGETS, (), {head: {"perfect": perfect} for head in TARGETS}, {})
-    rows = scoring.areas(Toy(), {}, images, computed)["age"]
+    rows = map_scores.areas(Toy(), {}, images, computed)["age"]
     assert list(rows) == ["perfect", "random", "blob"]
-    row = scoring.faithfulness_scores(rows, "perfect")
-    for control in scoring.CONTROLS:
+    row = map_scores.faithfulness_scores(rows, "perfect")
+    for control in map_scores.CONTROLS:
         assert row[f"minus_{control}"]["deletion"]["ci95"][1] < -0.1
         assert row[f"minus_{control}"]["insertion"]["ci95"][0] > 0.1
         difference = rows["perfect"]["deletion"].mean() - rows[control]["deletion"].mean()
@@ -160,26 +160,28 @@ def test_a_map_that_is_only_inverted_fails(faces, monkeypatch):
     )
     monkeypatch.setattr(sanity, "randomised", lambda *_: [("all", {})])
     monkeypatch.setattr(sanity, "compute_maps", lambda *_, **__: again)
-    row = scoring.score(Toy(), {}, faces[0], computed, None)["age"]["maps"]["map"]
+    row = map_scores.score(Toy(), {}, faces[0], computed, None)["age"]["maps"]["map"]
     assert row["sanity"]["last"] == pytest.approx(1) and not row["sanity"]["passes"]
 
 
 def test_intervals_of_scores_take_copies_as_one_image(monkeypatch):
     rng = np.random.default_rng(0)
-    areas = {name: {kind: rng.random(8) for kind in ("deletion", "insertion")} for name in ("map", *scoring.CONTROLS)}
+    areas = {
+        name: {kind: rng.random(8) for kind in ("deletion", "insertion")} for name in ("map", *map_scores.CONTROLS)
+    }
     levels, drawn, cover = rng.random((2, 8)), rng.normal(size=(8, SIZE, SIZE)), rng.random((8, SIZE, SIZE)) < 0.4
 
     def ends(copies, group):
         def repeat(values):
             return np.concatenate([values] * copies)
 
-        monkeypatch.setattr(scoring, "areas", lambda *_: {"age": jax.tree.map(repeat, areas)})
+        monkeypatch.setattr(map_scores, "areas", lambda *_: {"age": jax.tree.map(repeat, areas)})
         levels_by_name = {"map": {"all": tuple(map(repeat, levels))}}
         monkeypatch.setattr(sanity, "similarities", lambda *_: {"age": levels_by_name})
         computed = maps.Maps(None, {"age": np.zeros(8 * copies, int)}, (), {"age": {"map": repeat(drawn)}}, {})
         masks = [{"age": mask} for mask in repeat(cover)]
         images = np.zeros((8 * copies, SIZE, SIZE, 3), np.uint8)
-        row = scoring.score(None, {}, images, computed, masks, group=group)["age"]["maps"]["map"]
+        row = map_scores.score(None, {}, images, computed, masks, group=group)["age"]["maps"]["map"]
         paths = jax.tree_util.tree_flatten_with_path(row)[0]
         return {jax.tree_util.keystr(path): value for path, value in paths if "ci95" in jax.tree_util.keystr(path)}
 
@@ -190,13 +192,13 @@ def test_intervals_of_scores_take_copies_as_one_image(monkeypatch):
 @pytest.mark.parametrize("net", ["ran"], indirect=True)
 def test_all_scores_of_a_net(net, monkeypatch):
     monkeypatch.setattr(sanity, "LEVELS", 1)  # besides the heads
-    monkeypatch.setattr(scoring, "RANDOM_SEEDS", 1)
+    monkeypatch.setattr(map_scores, "RANDOM_SEEDS", 1)
     net, variables, images = net
     methods = ["grad_cam", "lrp"]
     computed = maps.compute_maps(net, variables, images, methods=methods)
     half = np.zeros((SIZE, SIZE), np.float32)
     half[:, : SIZE // 2] = 1
-    scores = scoring.score(net, variables, images, computed, [{"age": half, "gender": half}] * 3)
+    scores = map_scores.score(net, variables, images, computed, [{"age": half, "gender": half}] * 3)
     attention = [f"attention_{module.name}" for module in computed.attention]
     assert attention == ["attention_stage1_att1"]
     for head in explain.HEADS:

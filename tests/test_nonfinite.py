@@ -22,7 +22,7 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag
 from agegender_jax.run.loop import TrainingLoop
 from agegender_jax.run.nonfinite import NonfiniteMonitor
-from agegender_jax.run.recorder import Recorder
+from agegender_jax.run.training_log import Recorder
 from agegender_jax.run.workdir import Workdir
 
 COUNT, BATCH, STEPS = 40, 8, 15  # images, and three epochs of five batches

@@ -11,9 +11,9 @@ from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import DataError
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.run import prediction_rows
+from agegender_jax.run.jsonl_csv_rows import RowFiles
+from agegender_jax.run.parquet_rows import RowParts, write_csv
 from agegender_jax.run.picture_files import open_pictures
-from agegender_jax.run.row_files import RowFiles
-from agegender_jax.run.row_parts import RowParts, write_csv
 
 FACE = Face(
     age=31.25,

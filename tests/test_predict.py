@@ -24,10 +24,10 @@ from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import gallery
-from agegender_jax.run import prediction_rows, row_files
+from agegender_jax.run import jsonl_csv_rows, prediction_rows
+from agegender_jax.run.jsonl_csv_rows import RowFiles
 from agegender_jax.run.picture_files import open_pictures, read_boxes
 from agegender_jax.run.predict import predict
-from agegender_jax.run.row_files import RowFiles
 from agegender_jax.run.workdir import hold
 from agegender_jax.weights import cards
 
@@ -142,7 +142,7 @@ def test_hostile_names_do_no_harm(answered):
     assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 18
     copies = [path.name for path in (out / "annotated").iterdir()]
     assert len(copies) == 8 and all(re.fullmatch(r"[\w.-]+\.jpg", name) for name in copies)
-    assert row_files.cell("=1+1") == "'=1+1" and row_files.cell([1.5, 2]) == "1.5 2"
+    assert jsonl_csv_rows.cell("=1+1") == "'=1+1" and jsonl_csv_rows.cell([1.5, 2]) == "1.5 2"
 
 
 def test_an_interrupted_call_resumes(folder, tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_a_process_that_is_killed_or_stopped_while_it_predicts_resumes(folder, s
         assert process.wait(timeout=60) == code
     done = programs.start("predict", *arguments)
     assert done.returncode == 0, done.stderr
-    names = [row["file"] for row in row_files.read(tmp_path / "out" / "predictions.jsonl")]
+    names = [row["file"] for row in jsonl_csv_rows.read(tmp_path / "out" / "predictions.jsonl")]
     assert names == sorted(map(str, pictures.iterdir()))
     with open(tmp_path / "out" / "predictions.csv", newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)] == names
@@ -353,7 +353,7 @@ def test_the_page_shows_the_least_confident_and_survives_an_unfinished_line(answ
     _, summary, out = answered
     stored = (out / "thumbnails.jsonl").read_bytes()
     monkeypatch.setattr(gallery, "MOST", 12)
-    rows = list(row_files.read(out / "predictions.jsonl"))
+    rows = list(jsonl_csv_rows.read(out / "predictions.jsonl"))
     (tmp_path / "thumbnails.jsonl").write_bytes(b'{"file": "unfinished' + stored)
     gallery.write(tmp_path / "page.html", iter(rows), tmp_path / "thumbnails.jsonl", summary)
     page = (tmp_path / "page.html").read_text()

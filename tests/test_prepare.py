@@ -16,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
 from agegender_jax import synthetic
-from agegender_jax.data import builder, cache, prepare, splits
+from agegender_jax.data import cache, prepare, splits, tfds_builder
 from agegender_jax.errors import ConfigError, DataError
 
 
@@ -31,8 +31,8 @@ def faces(tmp_path_factory):
 def built(monkeypatch):
     """Record each new preparation of data."""
     calls = []
-    write = builder.write
-    monkeypatch.setattr(builder, "write", lambda *args: calls.append(1) or write(*args))
+    write = tfds_builder.write
+    monkeypatch.setattr(tfds_builder, "write", lambda *args: calls.append(1) or write(*args))
     return calls
 
 
@@ -44,7 +44,7 @@ def test_prepared_once_and_reused(faces, tmp_path, built):
     for name in ("age_years", "gender", "race", "group", "dhash", "age"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     (folder,) = (path.name for path in tmp_path.iterdir() if path.is_dir())
-    assert folder == f"{first.fingerprint[:16]}-{builder.VERSION}"
+    assert folder == f"{first.fingerprint[:16]}-{tfds_builder.VERSION}"
 
 
 def test_no_temporary_files_are_left(faces, tmp_path, monkeypatch):
@@ -193,7 +193,7 @@ def test_a_full_disk_while_resizing_is_an_error_and_leaves_nothing(faces, tmp_pa
 def test_a_failure_while_resizing_leaves_nothing(faces, tmp_path, monkeypatch):
     prepared = prepare.prepare(str(faces), str(tmp_path))
     (prepared.folder / "images_40.npy.1-2.tmp").write_bytes(b"of a process that was killed")
-    monkeypatch.setattr("agegender_jax.data.prepared.resize", lambda *_: 1 / 0)
+    monkeypatch.setattr("agegender_jax.data.prepared_source.resize", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepared.images(40)
     assert not list(prepared.folder.glob("images_40*"))
@@ -205,7 +205,7 @@ def test_a_full_disk_while_preparing_names_the_folder_and_leaves_nothing(faces, 
         with cache.full_disk(folder):
             raise RuntimeError("RESOURCE_EXHAUSTED: write failed: No space left on device")
 
-    monkeypatch.setattr(builder, "write", full)
+    monkeypatch.setattr(tfds_builder, "write", full)
     with pytest.raises(OSError, match="No space left") as caught:
         prepare.prepare(str(faces), str(tmp_path))
     assert caught.value.errno == errno.ENOSPC and caught.value.filename.startswith(str(tmp_path))
@@ -236,8 +236,10 @@ def test_memory_does_not_grow_with_the_bytes_of_the_images(tmp_path, monkeypatch
     for path in (tmp_path / "large").iterdir():
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))  # decoders ignore what follows an image
     seen = []
-    monkeypatch.setattr(builder, "write", lambda folder, records: seen.extend(len(row["image"]) for row in records))
-    monkeypatch.setattr(builder, "read", lambda folder: [])
+    monkeypatch.setattr(
+        tfds_builder, "write", lambda folder, records: seen.extend(len(row["image"]) for row in records)
+    )
+    monkeypatch.setattr(tfds_builder, "read", lambda folder: [])
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     tracemalloc.start()
     with pytest.raises(ZeroDivisionError):  # nothing was written
@@ -256,7 +258,7 @@ def test_prepared_data_that_are_temporarily_unreadable_are_not_removed(faces, tm
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "read", fail)
+        patch.setattr(tfds_builder, "read", fail)
         with pytest.raises((DataError, MemoryError)) as caught:
             prepare.prepare(str(faces), str(tmp_path))
     if isinstance(error, OSError):
@@ -269,7 +271,7 @@ def test_damaged_data_are_removed_after_they_are_replaced(faces, tmp_path, monke
     folder = prepare.prepare(str(faces), str(tmp_path)).folder
     (folder / "index.npz").write_bytes(b"not an index")
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "write", lambda *_: 1 / 0)
+        patch.setattr(tfds_builder, "write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare.prepare(str(faces), str(tmp_path))
     assert (folder / "index.npz").read_bytes() == b"not an index"

@@ -14,7 +14,7 @@ import small_run
 
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import Stopped
-from agegender_jax.run import audit, evaluate, schedule, train
+from agegender_jax.run import audit, evaluate, evaluation_schedule, train
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag, stop_flag
@@ -242,6 +242,6 @@ def test_periodic_saves_stay_apart(config):
         (50, [10, 20, 30, 40, 50, 60]),
         (9, [9, 18, 27, 36, 45, 54, 60]),
     ):
-        steps = schedule.Schedule(config, epoch, 60, 0)
+        steps = evaluation_schedule.Schedule(config, epoch, 60, 0)
         saved = [step for step in range(1, 61) if steps.saves(step)]
         assert saved == expected and min(np.diff(saved)) >= 5, (epoch, saved)

@@ -14,7 +14,7 @@ import torch_parity
 
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
-from agegender_jax.models import torchvision
+from agegender_jax.models import torchvision_names
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -31,10 +31,9 @@ def ours(name, dtype):
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), images))
 
     def value(path, leaf):
-        theirs = torchvision.name_of(jax.tree_util.keystr(path, simple=True, separator="/"))
-        return torchvision.to_ours(torch_parity.random_value(theirs, to_theirs(np.empty(leaf.shape)).shape)).astype(
-            dtype
-        )
+        theirs = torchvision_names.name_of(jax.tree_util.keystr(path, simple=True, separator="/"))
+        random = torch_parity.random_value(theirs, to_theirs(np.empty(leaf.shape)).shape)
+        return torchvision_names.to_ours(random).astype(dtype)
 
     variables = jax.tree_util.tree_map_with_path(value, shapes)
 
@@ -46,7 +45,7 @@ def ours(name, dtype):
         return np.asarray(jax.jit(lambda v: net.apply(v, images))(variables))
     gradients, training = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     named = tree.named_leaves({"params": gradients})
-    return training, {torchvision.name_of(n): to_theirs(np.asarray(g)) for n, g in named.items()}
+    return training, {torchvision_names.name_of(n): to_theirs(np.asarray(g)) for n, g in named.items()}
 
 
 def close(actual, expected, **options):
@@ -77,7 +76,7 @@ def test_resnets_predict_and_learn_as_in_pytorch(name):
 
 
 def test_names_and_layouts_of_torchvision():
-    assert torchvision.to_ours(np.zeros((8, 4, 3, 3))).shape == (3, 3, 4, 8)
+    assert torchvision_names.to_ours(np.zeros((8, 4, 3, 3))).shape == (3, 3, 4, 8)
     for path, name in {
         "params/backbone/conv1/kernel": "conv1.weight",
         "batch_stats/backbone/layer4_1/bn2/var": "layer4.1.bn2.running_var",
@@ -85,4 +84,4 @@ def test_names_and_layouts_of_torchvision():
         "batch_stats/layer2_0/downsample_bn/mean": "layer2.0.downsample.1.running_mean",
         "params/head/bias": "fc.bias",
     }.items():
-        assert torchvision.name_of(path) == name
+        assert torchvision_names.name_of(path) == name

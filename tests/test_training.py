@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_nets
-from tracing import untraced
+from number_sources import untraced
 
 from agegender_jax import synthetic
 from agegender_jax.checkpoint import Checkpoints

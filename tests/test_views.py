@@ -10,7 +10,7 @@ import pytest
 from agegender_jax import config as config_lib
 from agegender_jax import ensemble
 from agegender_jax.data.views import VIEWS, views
-from agegender_jax.run import predict_members
+from agegender_jax.run import split_predictions
 from agegender_jax.structs import Batch, Outputs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3), dtype=np.uint8)
@@ -70,15 +70,15 @@ def test_a_run_is_predicted_with_its_own_views_unless_others_are_requested(field
     seen = []
     config = {"model": {}, "data": {"image_size": 32}, "eval": {"batch_size": 2} | fields}
     trained = (None, {"params": {}}, config, 7)
-    monkeypatch.setattr(predict_members.loading, "load_checkpoint", lambda *_: trained)
+    monkeypatch.setattr(split_predictions.loading, "load_checkpoint", lambda *_: trained)
     monkeypatch.setattr(
-        predict_members.models, "from_config", lambda fields: types.SimpleNamespace(gender_to_age="none")
+        split_predictions.models, "from_config", lambda fields: types.SimpleNamespace(gender_to_age="none")
     )
-    monkeypatch.setattr(predict_members.ensemble, "predict_all", lambda *_, views, **__: seen.append(views))
-    monkeypatch.setattr(predict_members.calibration, "read", lambda folder: None)
-    monkeypatch.setattr(predict_members.calibration, "apply", lambda fitted, raw, *_: raw)
+    monkeypatch.setattr(split_predictions.ensemble, "predict_all", lambda *_, views, **__: seen.append(views))
+    monkeypatch.setattr(split_predictions.calibration, "read", lambda folder: None)
+    monkeypatch.setattr(split_predictions.calibration, "apply", lambda fitted, raw, *_: raw)
     faces = types.SimpleNamespace(indices=lambda split: np.arange(2), eval_batches=lambda *_: iter(()))
     progress = types.SimpleNamespace(warn=None, note=None, prepare=None, stop=None)
     run = types.SimpleNamespace(path=None, argument="run")
-    assert predict_members.predict_member(run, "best", faces, "val", "run", progress, views=calls).step == 7
+    assert split_predictions.predict_member(run, "best", faces, "val", "run", progress, views=calls).step == 7
     assert seen == [used]

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from agegender_jax import files
-from agegender_jax.checkpoint import folder as folder_lib
 from agegender_jax.checkpoint import manifest, reading, tree
+from agegender_jax.checkpoint import step_folders as folder_lib
 from agegender_jax.errors import CheckpointError, is_disk_full
 
 KEEP_LATEST = 2  # the latest, and one to fall back to

@@ -8,7 +8,7 @@ from PIL import Image
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import decode
 from agegender_jax.data.parallel_map import parallel_map
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 
 TINY = 32  # pixels of the shorter side: the smallest image that can be trained on
 BLANK = 8.0  # standard deviation of grey levels, 0 to 255

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from agegender_jax.data import cache, fingerprint_cache, named_sources, prepared_files, resolve, sources, unusable
-from agegender_jax.data import spool as spool_lib
+from agegender_jax.data import cache, fingerprint_cache, named_sources, prepared_files, resolve, sources, unusable_files
+from agegender_jax.data import source_copy as spool_lib
 from agegender_jax.data.cache import Progress
-from agegender_jax.data.prepared import Prepared
-from agegender_jax.data.unusable import OnBad
+from agegender_jax.data.prepared_source import Prepared
+from agegender_jax.data.unusable_files import OnBad
 from agegender_jax.files import expand
 
 
@@ -41,15 +41,17 @@ def prepare(
       ConfigError: `cache_dir` cannot be written, or threads cannot be started.
       OSError: the disk is full.
     """
-    from agegender_jax.data import builder  # here, because its absence (it needs TFDS) is not damage to prepared data
+    from agegender_jax.data import (
+        tfds_builder,  # here, because its absence (it needs TFDS) is not damage to prepared data
+    )
 
     folder = resolve.cache_folder(cache_dir)
     resolve.check_outside(spec, folder.resolve(), "data.cache_dir")
     cache.writable(folder)
-    builder.check_threads()
+    tfds_builder.check_threads()
 
     def folder_of(fingerprint: str) -> Path:
-        return folder / f"{fingerprint[:16]}-{builder.VERSION}"
+        return folder / f"{fingerprint[:16]}-{tfds_builder.VERSION}"
 
     left_out = sources.left_out(spec)
     stamp = fingerprint_cache.path(spec, folder, progress)
@@ -69,7 +71,7 @@ def prepare(
             fingerprint_cache.write(stamp, fingerprint)
     named_sources.remember(spec, cache_dir)
     records, columns, bad = content
-    unusable.check_share(spec, len(records), bad, max_bad, on_bad)
+    unusable_files.check_share(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)
     return Prepared(

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import cache, checksums, near_duplicates, splits, unusable
+from agegender_jax.data import cache, checksums, near_duplicates, splits, unusable_files
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.data.parallel_map import parallel_map
-from agegender_jax.data.spool import SpooledFile
+from agegender_jax.data.source_copy import SpooledFile
 from agegender_jax.errors import UserError
 from agegender_jax.files import replace, to_json
 
@@ -27,10 +27,10 @@ def write(
     spool: int,
     spec: str,
     progress: Progress | None,
-    on_bad: unusable.OnBad | None,
+    on_bad: unusable_files.OnBad | None,
 ) -> None:
     """Write the prepared form of the files whose bytes are in the spool, a file handle, to `folder`."""
-    from agegender_jax.data import builder
+    from agegender_jax.data import tfds_builder
 
     def data(file: SpooledFile) -> bytes:
         return os.pread(spool, file.size, file.start)
@@ -46,7 +46,7 @@ def write(
             records.append(record)
         if progress:
             progress(len(records) + len(bad), len(files), "checking images")
-    unusable.check_any(spec, records, bad, on_bad)
+    unusable_files.check_any(spec, records, bad, on_bad)
     hashes = np.stack([record["dhash"] for record in records])
     groups = splits.groups([record["content"] for record in records], hashes, progress)
 
@@ -56,8 +56,8 @@ def write(
                 progress(i + 1, len(records), "writing the prepared images")
             yield record | {"group": int(groups[i]), "image": data(file)}
 
-    builder.write(folder, examples())
-    _write_index(folder / INDEX, builder.read(folder))
+    tfds_builder.write(folder, examples())
+    _write_index(folder / INDEX, tfds_builder.read(folder))
     replace(folder / BAD, to_json(sorted(bad)))
     checksums.write(folder)
 
@@ -120,10 +120,10 @@ def read_if_whole(folder: Path, progress: Progress | None):
 
 def read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str]]]:
     """Return the records of a prepared folder, their columns, and the bad files."""
-    from agegender_jax.data import builder
+    from agegender_jax.data import tfds_builder
 
     checksums.check(folder)
-    records = builder.read(folder)
+    records = tfds_builder.read(folder)
     with np.load(folder / INDEX) as stored:
         columns = {key.removeprefix("column_"): stored[key] for key in stored.files}
     if any(len(values) != len(records) for values in columns.values()):

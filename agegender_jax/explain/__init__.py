@@ -5,12 +5,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from agegender_jax.explain import composite, decision
+from agegender_jax.explain import composite_lrp, target_logit
 from agegender_jax.explain.attention import AttentionMaps, attention
-from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.grad_cam import grad_cam
-from agegender_jax.explain.integrated import Integrated, integrated
+from agegender_jax.explain.integrated_gradients import Integrated, integrated
 from agegender_jax.explain.lrp import Relevance, relevance
+from agegender_jax.explain.target_logit import HEADS
 
 __all__ = [
     "COMPOSITE",
@@ -39,9 +39,9 @@ def methods_of(net: nn.Module) -> tuple[str, ...]:
     """
     if not hasattr(net, "backbone"):
         return METHODS[1:2]
-    if not decision.has_lrp(net):
+    if not target_logit.has_lrp(net):
         return METHODS[:2]
-    return METHODS if composite.has_rules(net) else METHODS[:3]
+    return METHODS if composite_lrp.has_rules(net) else METHODS[:3]
 
 
 def attribute(
@@ -74,4 +74,4 @@ def attribute(
         return integrated(net, variables, images, head, target).pixels
     if method in RULES:
         return relevance(net, variables, images, head, target, rule=RULES[method]).pixels
-    return grad_cam(net, head, variables, images, decision.check_targets(net, images, head, target))
+    return grad_cam(net, head, variables, images, target_logit.check_targets(net, images, head, target))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax import data
-from agegender_jax.explain import decision
+from agegender_jax.explain import target_logit
 from agegender_jax.models.resizing import resize_align_corners
 
 STRONGEST = 4
@@ -58,7 +58,7 @@ def attention(
     Raises:
       ValueError: as `attribute`, except that controls are accepted.
     """
-    decision.check_images(net, images)
+    target_logit.check_images(net, images)
     if not hasattr(net, "backbone"):
         return ()
     return _attention(net, strongest, shape or images.shape[1:3], variables, images)

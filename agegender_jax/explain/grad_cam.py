@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax import data
-from agegender_jax.explain import decision
+from agegender_jax.explain import target_logit
 from agegender_jax.models import caffenet, deep_attention, levi_hassner, plain_cnn, vgg
 from agegender_jax.models.deep_attention import DeepAttention
 from agegender_jax.models.googlenet import GoogLeNet
@@ -28,7 +28,7 @@ def grad_cam(net, head, variables, images, target):
     maps = _output(net, variables, x, layer)
 
     def logit(maps):
-        return decision.target_logit(_logits_from(net, variables, x, head, layer, maps), target).sum()
+        return target_logit.target_logit(_logits_from(net, variables, x, head, layer, maps), target).sum()
 
     weights = jax.grad(logit)(maps).astype(jnp.float32).mean((1, 2), keepdims=True)
     return jax.image.resize(nn.relu((weights * maps).sum(-1)), images.shape[:3], "linear")
@@ -84,7 +84,7 @@ def _logits_from(net, variables, x, head, layer, maps):
         return maps if _is_layer(context, layer) else call(*args, **kwargs)
 
     with nn.intercept_methods(replace):
-        return decision.logits(net, variables, x, head)
+        return target_logit.logits(net, variables, x, head)
 
 
 def _is_layer(context, layer: str) -> bool:

@@ -42,8 +42,8 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax import data, models
-from agegender_jax.explain import composite, decision
-from agegender_jax.explain.shares import record_share
+from agegender_jax.explain import composite_lrp, target_logit
+from agegender_jax.explain.record_relevance import record_share
 from agegender_jax.models.attention import SoftMask
 
 EPSILON = 0.03
@@ -86,16 +86,16 @@ def relevance(
       head: one of HEADS.
       target: int [B], the class; the predicted class if None.
       epsilon: eps as a share of a layer's mean |z|; 0 for gradient times input with constant masks.
-      rule: "epsilon" as above, or "composite" for the rules of [18] in `explain.composite`, which are only for Caffe's
-        nets and do not use `epsilon`.
+      rule: "epsilon" as above, or "composite" for the rules of [18] in `explain.composite_lrp`, which are only for
+        Caffe's nets and do not use `epsilon`.
 
     Raises:
       ValueError: as `attribute`.
     """
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
-    targets = decision.check_targets(net, images, head, target)
-    if not decision.has_lrp(net):
+    targets = target_logit.check_targets(net, images, head, target)
+    if not target_logit.has_lrp(net):
         raise ValueError(f"there are no relevance rules for a {type(getattr(net, 'backbone', net)).__name__}")
     if rule == "composite":
         return _composite(net, head, variables, images, targets)
@@ -106,14 +106,14 @@ def relevance(
 def _relevance(net, head, variables, images, target, epsilon):
     x = data.normalize(images)
     logit, shares, absorbed, feed = propagate(
-        lambda x: decision.target_logit(decision.logits(net, variables, x, head), target), x, epsilon
+        lambda x: target_logit.target_logit(target_logit.logits(net, variables, x, head), target), x, epsilon
     )
     return _account(logit, shares, absorbed, feed)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _composite(net, head, variables, images, target):
-    return _account(*composite.propagate(net, variables, data.normalize(images), head, target))
+    return _account(*composite_lrp.propagate(net, variables, data.normalize(images), head, target))
 
 
 def _account(logit, shares, absorbed, feed):

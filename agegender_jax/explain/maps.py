@@ -11,8 +11,8 @@ import numpy as np
 from agegender_jax import ensemble
 from agegender_jax.explain import METHODS, RULES, attention, attribute, methods_of, relevance
 from agegender_jax.explain.attention import AttentionMaps
-from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.lrp import Relevance
+from agegender_jax.explain.target_logit import HEADS
 from agegender_jax.structs import Probs
 
 BATCH = 8  # images at once

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from agegender_jax import data, ensemble, metrics
-from agegender_jax.explain.decision import HEADS
 from agegender_jax.explain.maps import in_batches
+from agegender_jax.explain.target_logit import HEADS
 from agegender_jax.models import deep_attention
 
 FEW = (1, 2, 4)  # numbers of patches that are used alone

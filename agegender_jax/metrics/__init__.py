@@ -19,7 +19,7 @@ from agegender_jax.metrics.accuracy import (
     right_genders,
     scores,
 )
-from agegender_jax.metrics.agreement import auc, balanced_accuracy, kappa
+from agegender_jax.metrics.age_years import bucket_years, expected_age
 from agegender_jax.metrics.collapse import collapsed
 from agegender_jax.metrics.comparison import COMPARED, PROPORTIONS, paired, per_example, scored
 from agegender_jax.metrics.groups import SMALL, age_bands, by_group
@@ -31,8 +31,8 @@ from agegender_jax.metrics.intervals import (
     group_indices,
     wilson,
 )
+from agegender_jax.metrics.kappa_and_auc import auc, balanced_accuracy, kappa
 from agegender_jax.metrics.over_seeds import compare, crossed_bootstrap
-from agegender_jax.metrics.years import bucket_years, expected_age
 
 __all__ = [
     "COMPARED",

@@ -7,9 +7,9 @@ import numpy as np
 
 from agegender_jax import arguments
 from agegender_jax.metrics.accuracy import SCORES, mean, median_bucket, nearest_bucket, outcomes
-from agegender_jax.metrics.agreement import AGREEMENT, agreement, differences
+from agegender_jax.metrics.age_years import ADULT, NEAR, expected_age
 from agegender_jax.metrics.intervals import bootstrap, bootstrap_means, wilson
-from agegender_jax.metrics.years import ADULT, NEAR, expected_age
+from agegender_jax.metrics.kappa_and_auc import AGREEMENT, agreement, differences
 
 MEANS = (*SCORES, "aabd_median", "adjacent_accuracy", "age_mae", "cs5", "minors_as_adults")  # over examples
 COMPARED = (*MEANS, *AGREEMENT)

@@ -21,8 +21,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import caffe, layers, pooling
-from agegender_jax.models.backbones import Backbone
+from agegender_jax.models import caffe_layers, layers, pooling
+from agegender_jax.models.backbone import Backbone
 
 CONVOLUTIONS = (
     # units, kernel, stride, padding, groups, bias, pooled, local response normalisation
@@ -61,7 +61,7 @@ class CaffeNet(Backbone):
                 layers.scaled(units, self.width),
                 kernel,
                 stride,
-                init=caffe.normal(self.initial, 0.01, first=n == 1),
+                init=caffe_layers.normal(self.initial, 0.01, first=n == 1),
                 dtype=self.dtype,
                 name=f"conv{n}",
                 pad=pad,
@@ -72,7 +72,7 @@ class CaffeNet(Backbone):
             x = pooling.caffe_max_pool(x) if pooled else x
             x = layers.local_response_norm(x) if normalised else x
         full = [layers.scaled(count, self.width) for count in FULL]
-        init = caffe.normal(self.initial, 0.005)
+        init = caffe_layers.normal(self.initial, 0.005)
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
-        x = caffe.dense_stack(x, full, first=6, init=init, bias=float(paper), **options)
+        x = caffe_layers.dense_stack(x, full, first=6, init=init, bias=float(paper), **options)
         return x.astype(jnp.float32)

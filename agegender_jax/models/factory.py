@@ -12,7 +12,7 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models.agegender import FEEDS, AgeGenderNet, Classifier
 from agegender_jax.models.attention import ATTENTION, LEARNING
-from agegender_jax.models.caffe import INITIAL
+from agegender_jax.models.caffe_layers import INITIAL
 from agegender_jax.models.deep_attention import PATCHES, TRUNKS
 from agegender_jax.models.elm import ELMNet
 from agegender_jax.models.frequency_critic import CRITICS, FrequencyCritic

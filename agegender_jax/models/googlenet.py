@@ -25,8 +25,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import caffe, initializers, layers, pooling
-from agegender_jax.models.backbones import Backbone
+from agegender_jax.models import caffe_layers, initializers, layers, pooling
+from agegender_jax.models.backbone import Backbone
 
 INCEPTION = {
     # 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj
@@ -50,7 +50,7 @@ PAPER_BIAS = 0.2
 def _init(initial: str, first: bool = False):
     """Return Caffe's Xavier filler, uniform within sqrt(3 / fan in), for "paper"; else that of He et al. 2015."""
     if initial == "paper":
-        scale = caffe.MEAN_PIXEL_SCALE**2 if first else 1.0
+        scale = caffe_layers.MEAN_PIXEL_SCALE**2 if first else 1.0
         return nn.initializers.variance_scaling(scale, "fan_in", "uniform")
     return initializers.scaled_normal("in")
 

@@ -21,8 +21,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agegender_jax.models import caffe, initializers, layers, pooling
-from agegender_jax.models.backbones import Backbone
+from agegender_jax.models import caffe_layers, initializers, layers, pooling
+from agegender_jax.models.backbone import Backbone
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 FULL = (4096, 4096)
@@ -52,5 +52,5 @@ class VGG(Backbone):
             x = pooling.caffe_max_pool(x, window=2)
         full = [layers.scaled(count, self.width) for count in FULL]
         options = {"dropout": DROPOUT, "dtype": self.dtype, "train": train}
-        x = caffe.dense_stack(x, full, first=6, init=init, bias=0.0, **options)
+        x = caffe_layers.dense_stack(x, full, first=6, init=init, bias=0.0, **options)
         return x.astype(jnp.float32)

@@ -7,7 +7,7 @@ import numpy as np
 
 from agegender_jax.image_constants import LUMA
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.prediction import intervals, over
+from agegender_jax.prediction import intervals, minimum_age
 from agegender_jax.structs import Probs
 
 ENOUGH = 100  # examples of val for any statement
@@ -57,14 +57,14 @@ def parse(fields: Any) -> Calibration:
     """
     parsed = Calibration(**fields)
     open_from, image = parsed.open_from, parsed.image
-    rows = [*parsed.over[over.YES], *parsed.over[over.NO]]
+    rows = [*parsed.over[minimum_age.YES], *parsed.over[minimum_age.NO]]
     numbers = [parsed.n, parsed.unsure["threshold"], parsed.child["below"], *parsed.bucket_years]
     numbers += [value for row in (parsed.rests, *rows) for value in row if value is not None]
     numbers += [] if image is None else [*image["brightness"], *image["contrast"]]
     sizes = (len(parsed.bucket_years), len(parsed.rests), len(rows), *{len(row) for row in rows})
     if not np.isfinite(np.array(numbers, np.float64)).all():
         raise ValueError("a number is not finite")
-    if sizes != (NUM_AGE_BUCKETS, len(intervals.COVERAGES), 2 * len(over.AGES), len(over.ERRORS)):
+    if sizes != (NUM_AGE_BUCKETS, len(intervals.COVERAGES), 2 * len(minimum_age.AGES), len(minimum_age.ERRORS)):
         raise ValueError("a list has another length")
     if not (open_from is None or (isinstance(open_from, int) and 0 < open_from < NUM_AGE_BUCKETS)):
         raise ValueError(f"open_from {open_from!r}")
@@ -101,7 +101,7 @@ def fit(
             rests=intervals.quantiles(merged, np.minimum(age, last)),
             unsure=_unsure(p_gender, gender),
             child=_child(p_gender, gender, age, age_years),
-            over=over.thresholds(np.asarray(probs.age), age, age_years),
+            over=minimum_age.thresholds(np.asarray(probs.age), age, age_years),
             image=None if images is None else image_ranges(images),
         )
     )

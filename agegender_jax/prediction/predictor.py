@@ -15,9 +15,9 @@ from agegender_jax import files
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.data.views import VIEWS
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.photos import alignment, detector, faces
-from agegender_jax.photos.faces import Chip
-from agegender_jax.prediction import answers, members, pictures
+from agegender_jax.photos import alignment, detector, face_chips
+from agegender_jax.photos.face_chips import Chip
+from agegender_jax.prediction import faces_from_probs, members, pictures
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.prediction.members import Member
 from agegender_jax.structs import Probs
@@ -63,7 +63,7 @@ class Predictor:
         weights: str | None = None,
         weights_dir: str | Path | None = None,
         checkpoint: str | int = "best",
-        detector: str = faces.YUNET,
+        detector: str = face_chips.YUNET,
         score: float = detector.SCORE,
         coverage: float = 0.9,
         over: Sequence[int] = (),
@@ -71,7 +71,7 @@ class Predictor:
         batch_size: int = 8,
         views: str | None = None,
     ):
-        if detector not in (faces.YUNET, faces.NONE):
+        if detector not in (face_chips.YUNET, face_chips.NONE):
             raise ConfigError(f"unknown detector {detector!r}", "--detector", "use yunet or none")
         if not 0 < score <= 1 or batch_size < 1:
             raise ConfigError(f"score {score} or batch_size {batch_size} is impossible", "Predictor", "see its help")
@@ -91,7 +91,7 @@ class Predictor:
         self.members = [_ready_to_run(net, views) for net in self.members]
         self.fields = fields  # of the calibration, as JSON
         self.calibration = members.as_calibration(fields)
-        self.answerer = answers.Answerer(self.calibration, coverage, tuple(over), max_error)
+        self.faces_from_probs = faces_from_probs.FacesFromProbs(self.calibration, coverage, tuple(over), max_error)
         self.detector, self.score, self.batch_size = detector, score, batch_size
         self.sizes = sorted({member.image_size for member in self.members})
 
@@ -129,7 +129,7 @@ class Predictor:
             if probs is None:
                 yield from (picture for picture, _ in group)
             else:
-                yield from self.answerer.answer(group, probs, max(self.sizes))
+                yield from self.faces_from_probs.add_faces(group, probs, max(self.sizes))
 
     def probs(self, sized: dict[int, np.ndarray]) -> Probs:
         """Return the calibrated probabilities of the ensemble for N chips.
@@ -167,7 +167,7 @@ class Predictor:
             image = pictures.pixels(source)
         except pictures.Unusable as error:
             return Picture(name, UNREADABLE, str(error), ()), []
-        chips = faces.find(
+        chips = face_chips.find(
             image, self.sizes, kind=self.detector, score=self.score, boxes=boxes, chip_size=self.chip_size
         )
         preview, scale = pictures.preview(image, previews) if previews else (None, 1.0)

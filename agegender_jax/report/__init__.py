@@ -2,10 +2,10 @@
 
 import importlib
 
-from agegender_jax.report.card import card
-from agegender_jax.report.examples import Examples, Population
 from agegender_jax.report.explanations import Explained, explanations, patches_figure
+from agegender_jax.report.figure_data import Examples, Population
 from agegender_jax.report.formatting import better_by, compared
+from agegender_jax.report.model_card import card
 from agegender_jax.report.page import is_figure, page
 from agegender_jax.report.relevance import NetRelevance, relevance_figure, relevance_section
 from agegender_jax.report.runs import Run, command_line

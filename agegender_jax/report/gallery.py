@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from agegender_jax import files
 from agegender_jax.prediction.face import Face, Picture
 from agegender_jax.report import jpeg
-from agegender_jax.report.rendering import ENVIRONMENT
+from agegender_jax.report.jinja_environment import ENVIRONMENT
 
 MOST = 5000  # faces of the page: about 30 MB
 SIDE = 96  # pixels of a thumbnail

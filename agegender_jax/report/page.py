@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from agegender_jax.report.captions import ALTERNATIVE, ATTENTION, CAPTIONS
+from agegender_jax.report.jinja_environment import ENVIRONMENT
 from agegender_jax.report.paper_comparison import compare_protocols
-from agegender_jax.report.rendering import ENVIRONMENT
 from agegender_jax.report.runs import Run, command_line, is_synthetic
 from agegender_jax.report.warnings import warnings
 

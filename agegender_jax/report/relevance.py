@@ -31,7 +31,7 @@ class NetRelevance:
     Attributes:
       images: uint8 RGB [N, H, W, 3], at the net's size.
       maps: explain.maps.Maps of them, with LRP.
-      scores: of `explain.scoring.score`.
+      scores: of `explain.map_scores.score`.
     """
 
     images: np.ndarray

@@ -11,14 +11,14 @@ from PIL import Image
 from agegender_jax import files
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.names import file_name
-from agegender_jax.photos import detector, faces
+from agegender_jax.photos import detector, face_chips
 from agegender_jax.prediction import pictures
 from agegender_jax.prediction.face import NO_FACE, UNREADABLE
-from agegender_jax.run import row_files
+from agegender_jax.run import jsonl_csv_rows
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.jsonl_csv_rows import RowFiles
 from agegender_jax.run.picture_files import PictureFile, check_outside, open_pictures
-from agegender_jax.run.row_files import RowFiles
 from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
 
 STEM, CHIPS, SETTINGS, SUMMARY = "faces", "chips", "align.json", "summary.json"
@@ -72,7 +72,7 @@ def _align(picture: PictureFile, source: Any, folder: Path, size: int, score: fl
         image = pictures.pixels(source)
     except pictures.Unusable as error:
         return [row | {"status": UNREADABLE, "reason": str(error)}]
-    chips = faces.find(image, [size], score=score, chip_size=size)
+    chips = face_chips.find(image, [size], score=score, chip_size=size)
     stem = f"{CHIPS}/{file_name(picture.name)}"
     for i, chip in enumerate(chips):
         (folder / f"{stem}-{i}.png").write_bytes(png(chip.sized[size]))
@@ -98,7 +98,7 @@ def png(chip: np.ndarray) -> bytes:
 
 def _summary(folder: Path) -> dict[str, Any]:
     counts = {"pictures": 0, "chips": 0, NO_FACE: 0, UNREADABLE: 0}
-    for row in row_files.read(folder / f"{STEM}.jsonl"):
+    for row in jsonl_csv_rows.read(folder / f"{STEM}.jsonl"):
         counts["pictures"] += not row["face"]  # the first face, or none
         counts["chips" if row["status"] == ALIGNED else row["status"]] += 1
     return {"schema": 1, **counts}

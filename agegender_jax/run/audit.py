@@ -8,16 +8,16 @@ import numpy as np
 from rich.table import Table
 
 from agegender_jax import files
-from agegender_jax.data import audit, image_stats, resolve, sources, splits
+from agegender_jax.data import image_stats, resolve, source_problems, sources, splits
 from agegender_jax.data.prepare import prepare
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.errors import ConfigError
 from agegender_jax.report import audit as report
 from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.members import read_config
+from agegender_jax.run.named_runs import read_config
 from agegender_jax.run.workdir import Workdir, check_replaces, make_out, write_csv, write_json
 
 
@@ -52,7 +52,7 @@ def inspect(
         check_out(folder, faces.fingerprint, command)
         if warning := faces.warning():
             progress.warn(warning)
-        pairs = audit.find_pairs(faces.content, faces.dhash)
+        pairs = source_problems.find_pairs(faces.content, faces.dhash)
         leakage = {
             "split": _split(faces, pairs, split_seed),
             "runs": [_run(run, faces, seed) for run, seed in zip(runs, seeds, strict=True)],
@@ -60,7 +60,7 @@ def inspect(
         stats = image_stats.measure(faces, progress.prepare)
         findings = report.findings(faces, pairs, stats, leakage, list(command))
         _write(folder, faces, findings)
-        write_csv(folder / "exclude.csv", ("file", "reason"), audit.contradictions(faces, pairs.all()))
+        write_csv(folder / "exclude.csv", ("file", "reason"), source_problems.contradictions(faces, pairs.all()))
         progress.show(_table(findings))
         progress.note(f"audit: {folder / 'audit.html'}")
         return findings
@@ -85,15 +85,15 @@ def _list_bad(folder: Path, bad: list[tuple[str, str]]) -> str:
     return str(folder / "bad_images.csv")
 
 
-def _split(faces: Prepared, pairs: audit.Pairs, seed: int) -> dict:
+def _split(faces: Prepared, pairs: source_problems.Pairs, seed: int) -> dict:
     """Return the leakage of the split with this data.split_seed, and that of a random split."""
     assignment = splits.assign(faces.group, faces.content, seed)
     return {
         "split_seed": seed,
         **_across(assignment, pairs),
         "random": {
-            "exact": audit.random_split(pairs.exact, len(assignment)),
-            "all": audit.random_split(pairs.all(), len(assignment)),
+            "exact": source_problems.random_split(pairs.exact, len(assignment)),
+            "all": source_problems.random_split(pairs.all(), len(assignment)),
         },
     }
 
@@ -106,16 +106,16 @@ def _run(run: Workdir, faces: Prepared, seed: int) -> dict:
         name: {"n": len(own.indices(name)), "seen": len(leaks.find(run, own, name))}
         for name in ("train", "val", "test")
     }
-    pairs = audit.find_pairs(images.sha256, images.dhash)
+    pairs = source_problems.find_pairs(images.sha256, images.dhash)
     return {"workdir": run.argument, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
 
 
-def _across(assignment: np.ndarray, pairs: audit.Pairs) -> dict:
+def _across(assignment: np.ndarray, pairs: source_problems.Pairs) -> dict:
     return {
         "sizes": {name: int((assignment == name).sum()) for name in ("train", "val", "test")},
         "across": {
-            "exact": audit.pairs_across(pairs.exact, assignment),
-            "near": audit.pairs_across(pairs.near, assignment),
+            "exact": source_problems.pairs_across(pairs.exact, assignment),
+            "near": source_problems.pairs_across(pairs.near, assignment),
         },
     }
 

@@ -14,13 +14,13 @@ from agegender_jax.evaluation import Member
 from agegender_jax.loading import load_checkpoint
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import calibration
-from agegender_jax.run.answers import fit, write
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.members import member_names, read_runs
-from agegender_jax.run.predict_members import predict_member
+from agegender_jax.run.named_runs import member_names, read_runs
+from agegender_jax.run.photo_calibration import fit, write
 from agegender_jax.run.scored_images import data_config
+from agegender_jax.run.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, make_out
 
 

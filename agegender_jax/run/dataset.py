@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax.data import pipeline, selection, splits
+from agegender_jax.data import pipeline, split_exceptions, splits
 from agegender_jax.data.decoding import decode
 from agegender_jax.data.prepare import prepare
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.data.resolve import source_names
 from agegender_jax.structs import Batch
 
@@ -96,14 +96,14 @@ def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: C
       DataError: the source or `data.exclude` cannot be used.
     """
     fields = config.data
-    source = selection.join(fields.source, fields.train_on)
+    source = split_exceptions.join(fields.source, fields.train_on)
     prepared = prepare(source, fields.cache_dir or None, fields.max_bad, progress, on_bad)
     if fields.train_on:
         names = source_names(source)[: len(source_names(fields.source))]
-        own = selection.belongs_to(prepared.file, names)
-        split = selection.assign(own, prepared.group, prepared.content, prepared.dhash, fields.split_seed)
+        own = split_exceptions.belongs_to(prepared.file, names)
+        split = split_exceptions.assign(own, prepared.group, prepared.content, prepared.dhash, fields.split_seed)
     else:
         split = splits.assign(prepared.group, prepared.content, fields.split_seed)
     if fields.exclude:
-        split = selection.exclude(split, prepared.file, fields.exclude)
+        split = split_exceptions.exclude(split, prepared.file, fields.exclude)
     return Dataset(prepared, split)

@@ -11,10 +11,10 @@ from agegender_jax.run import explain_evaluation
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.members import member_names, read_runs
-from agegender_jax.run.predict_members import predict_member
+from agegender_jax.run.named_runs import member_names, read_runs
 from agegender_jax.run.scored_images import check_leak, choose_split, data_config, without_leaked
-from agegender_jax.run.workdir import Workdir, check_replaces, make_out, output
+from agegender_jax.run.split_predictions import predict_member
+from agegender_jax.run.workdir import Workdir, check_replaces, make_out, out_folder
 from agegender_jax.run.write_results import write_results
 
 
@@ -120,7 +120,7 @@ def check_out(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: st
     """Raise ConfigError if the folder has results of other members, another split or another source."""
 
     def is_same(earlier: dict) -> bool:
-        members = output.workdirs(earlier["models"])
+        members = out_folder.workdirs(earlier["models"])
         return (members, earlier["split"], earlier["source"]["fingerprint"]) == (
             [run.path for run in runs],
             split,
@@ -128,7 +128,7 @@ def check_out(folder: Path, runs: Sequence[Workdir], split: str, fingerprint: st
         )
 
     def describe(earlier: dict) -> str:
-        members = ", ".join(map(str, output.workdirs(earlier["models"])))
+        members = ", ".join(map(str, out_folder.workdirs(earlier["models"])))
         return f"{members} on the {earlier['split']} split of {earlier['source'].get('name')}"
 
     check_replaces(folder / "results.json", is_same, describe)

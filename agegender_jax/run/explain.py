@@ -10,16 +10,16 @@ import numpy as np
 
 from agegender_jax import explain, files, report
 from agegender_jax.errors import ConfigError
+from agegender_jax.explain.map_scores import areas as compute_areas
 from agegender_jax.explain.maps import Maps, compute_maps
-from agegender_jax.explain.scoring import areas as compute_areas
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.photos import detector as yunet
-from agegender_jax.photos import faces
+from agegender_jax.photos import face_chips
 from agegender_jax.run import explained_nets, explained_photos
 from agegender_jax.run.explained_photos import Photo
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.workdir import check_replaces, make_out, output, write_json
+from agegender_jax.run.workdir import check_replaces, make_out, out_folder, write_json
 from agegender_jax.suggestions import nearest
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
@@ -65,14 +65,14 @@ def explain_photos(
     for method in methods:
         if method not in explain.METHODS:
             raise ConfigError(f"unknown method {method!r}", "--method", nearest(method, explain.METHODS))
-    detector = detector or (faces.NONE if workdirs else faces.YUNET)
-    if detector == faces.YUNET:
+    detector = detector or (face_chips.NONE if workdirs else face_chips.YUNET)
+    if detector == face_chips.YUNET:
         yunet.model_bytes()  # its absence is reported before nets are loaded
     nets = explained_nets.choose(workdirs, weights, weights_dir, checkpoint)
     explained_nets.check_methods(nets, named)
     names, origins = [net.name for net in nets], [net.origin for net in nets]
     find = functools.partial(
-        faces.find, sizes={net.size for net in nets}, kind=detector, score=score, chip_size=nets[0].chip_size
+        face_chips.find, sizes={net.size for net in nets}, kind=detector, score=score, chip_size=nets[0].chip_size
     )
     pictures, faceless = explained_photos.read(paths, find)
     folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
@@ -80,8 +80,8 @@ def explain_photos(
         make_out(folder / name)
     check_replaces(
         folder / "explanations.json",
-        is_same=lambda earlier: output.origins(earlier["members"]) == output.origins(origins),
-        describe=lambda earlier: f"explanations of {', '.join(map(str, output.origins(earlier['members'])))}",
+        is_same=lambda earlier: out_folder.origins(earlier["members"]) == out_folder.origins(origins),
+        describe=lambda earlier: f"explanations of {', '.join(map(str, out_folder.origins(earlier['members'])))}",
     )
     images: list[dict[str, Any]] = [{**photo.fields, "answers": {}} for photo in pictures]
     summary: dict[str, Any] = {"schema": 1, "members": [], "images": images, "no_face": faceless}

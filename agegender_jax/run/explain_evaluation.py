@@ -7,7 +7,7 @@ import numpy as np
 
 from agegender_jax import loading, metrics, models, report
 from agegender_jax.errors import ConfigError
-from agegender_jax.explain import HEADS, localisation, patches, scoring
+from agegender_jax.explain import HEADS, localisation, map_scores, patches
 from agegender_jax.explain.maps import compute_maps
 from agegender_jax.labels import GENDERS
 from agegender_jax.run.dataset import Dataset
@@ -44,7 +44,7 @@ def explain(
             progress.prepare(done, total, f"{name}: {text}")
 
         maps = compute_maps(net, variables, images, progress=show)
-        scores = scoring.score(net, variables, images, maps, cue_masks, show, dataset.prepared.group[rows])
+        scores = map_scores.score(net, variables, images, maps, cue_masks, show, dataset.prepared.group[rows])
         if patches.has_patches(net):
             scores["patches"] = patches.scores(net, variables, images, dataset.prepared.group[rows])
             chosen = patches.attended(net, variables, images)

@@ -10,7 +10,7 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import members as prediction_members
 from agegender_jax.prediction.members import Member
-from agegender_jax.run import explain_evaluation, members
+from agegender_jax.run import explain_evaluation, named_runs
 from agegender_jax.weights import DEFAULT
 
 
@@ -22,7 +22,7 @@ class ExplainedNet:
       name: name of its files.
       origin: "workdir" or "weights", and the argument that named it.
       config: {"model": …, "data": {"image_size": …}}, plain dicts.
-      chip_size: side of the aligned chip in pixels, see `photos.faces.find`.
+      chip_size: side of the aligned chip in pixels, see `photos.face_chips.find`.
       load: returns the Flax module, its variables and the step, None for weights; its argument receives warnings.
     """
 
@@ -50,8 +50,8 @@ def choose(
         return _of_weights(weights or DEFAULT, weights_dir)
     if weights or weights_dir:
         raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
-    runs, configs = members.read_runs(workdirs)
-    names = members.member_names([run.path.name for run in runs])
+    runs, configs = named_runs.read_runs(workdirs)
+    names = named_runs.member_names([run.path.name for run in runs])
     nets = []
     for run, name, config in zip(runs, names, configs, strict=True):
         explain_evaluation.check_no_control(run, config)
@@ -76,7 +76,7 @@ def check_methods(nets: Sequence[ExplainedNet], methods: Sequence[str]) -> None:
 def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
     folder = files.expand(weights_dir, "--weights_dir") if weights_dir else None
     loaded, _, cards = prediction_members.from_weights(name, folder)
-    names = members.member_names([member.name for member in loaded])
+    names = named_runs.member_names([member.name for member in loaded])
     return [
         ExplainedNet(
             own,

@@ -13,7 +13,7 @@ from agegender_jax.data import listing
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.errors import DataError
 from agegender_jax.names import unique
-from agegender_jax.photos.faces import Chip
+from agegender_jax.photos.face_chips import Chip
 
 LONGEST = 200  # bytes of a name, to leave room for suffixes
 

@@ -1,11 +1,11 @@
 """The end of a run: fit temperatures on val, score the best checkpoint on test, write the model card."""
 
-from agegender_jax.run import answers, leaks
+from agegender_jax.run import leaks, photo_calibration
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.predict_members import predict_member
-from agegender_jax.run.workdir import Workdir, calibration, summary
+from agegender_jax.run.split_predictions import predict_member
+from agegender_jax.run.workdir import Workdir, calibration, training_summary
 from agegender_jax.run.write_results import write_results
 
 
@@ -23,8 +23,9 @@ def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: P
             fitted = calibration.fit(best, dataset)
             calibration.write(run, fitted)
             calibrated = calibration.apply(fitted, best, True, progress.note)
-            if thresholds := answers.fit([calibrated], dataset, (run.read_config() or {})["data"]["image_size"]):
-                answers.write(run, [calibrated], thresholds, [str(run.path)])
+            image_size = (run.read_config() or {})["data"]["image_size"]
+            if thresholds := photo_calibration.fit([calibrated], dataset, image_size):
+                photo_calibration.write(run, [calibrated], thresholds, [str(run.path)])
     best = predict_member(run, "best", dataset, "test", **options)
     with processes.sync_errors():
         if is_main:
@@ -35,4 +36,4 @@ def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: P
                     "the same data.source and data.split_seed as there, or other data, do not leak"
                 )
             write_results(run.path, [best], dataset, "test", progress, allow_leak=leaked > 0, draw=draw)
-            summary.write_card(run)
+            training_summary.write_card(run)

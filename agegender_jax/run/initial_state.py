@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import files, optim, training, weights
-from agegender_jax.checkpoint import Checkpoints, initial
+from agegender_jax.checkpoint import Checkpoints, initial_weights
 from agegender_jax.checkpoint.reading import CONFIG
 from agegender_jax.errors import ConfigError
 from agegender_jax.run import leaks
@@ -52,7 +52,7 @@ def load_weights(
     sources = files.split_names(config.init_from)
     if not all(sources):
         raise ConfigError("an empty name of weights", f"--config.init_from={config.init_from}", "remove the comma")
-    leaves = initial.mean([_load(source, shapes, progress) for source in sources], sources)
+    leaves = initial_weights.mean([_load(source, shapes, progress) for source in sources], sources)
     leaks.inherit(folder, sources)
     return leaves
 
@@ -61,7 +61,7 @@ def _load(source: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]
     """Return the arrays of one part of `init_from`."""
     if source in weights.names() and not Path(source).exists():
         return _shipped(source, shapes, progress)
-    return initial.load(source, shapes, progress.note)
+    return initial_weights.load(source, shapes, progress.note)
 
 
 def _shipped(name: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:
@@ -74,7 +74,7 @@ def _shipped(name: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray
     progress.note(f"{name} was trained on {card.about.get('training')}; the leak check does not know these images")
     net = card.config["model"]
     source = f"the shipped weights {name} ({net['name']}, width {net['width']:g})"
-    return initial.of_variables(variables, source, shapes, progress.note)
+    return initial_weights.of_variables(variables, source, shapes, progress.note)
 
 
 def restore_or_create(
@@ -138,6 +138,6 @@ def _create(new_state: Callable[[], TrainState], weights: dict[str, np.ndarray])
     state = new_state()
     if not weights:
         return state
-    filled = initial.fill({"params": state.params, "batch_stats": state.batch_stats}, weights)
+    filled = initial_weights.fill({"params": state.params, "batch_stats": state.batch_stats}, weights)
     ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, filled)
     return state.replace(**filled, ema=ema)

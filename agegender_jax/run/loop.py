@@ -13,12 +13,12 @@ from agegender_jax import parallel, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import NotFiniteError, Stopped
 from agegender_jax.run.dataset import Dataset
+from agegender_jax.run.evaluation_schedule import Schedule
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag
 from agegender_jax.run.nonfinite import NonfiniteMonitor
-from agegender_jax.run.recorder import Recorder
-from agegender_jax.run.schedule import Schedule
+from agegender_jax.run.training_log import Recorder
 from agegender_jax.run.validate import Validator, reestimate_statistics, validate
 from agegender_jax.structs import TrainState
 

@@ -11,7 +11,7 @@ from agegender_jax import files
 from agegender_jax.errors import ConfigError
 from agegender_jax.names import file_name
 from agegender_jax.photos import detector as yunet
-from agegender_jax.photos import faces as photo_faces
+from agegender_jax.photos import face_chips as photo_faces
 from agegender_jax.prediction.face import Picture
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import gallery as report_gallery
@@ -19,10 +19,10 @@ from agegender_jax.run import prediction_rows, prediction_summary
 from agegender_jax.run.cluster import Cluster
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.jsonl_csv_rows import RowFiles
+from agegender_jax.run.parquet_rows import RowParts, write_csv
 from agegender_jax.run.picture_files import PictureFile, check_outside, open_pictures, read_boxes, sources
 from agegender_jax.run.prediction_rows import STEM
-from agegender_jax.run.row_files import RowFiles
-from agegender_jax.run.row_parts import RowParts, write_csv
 from agegender_jax.run.workdir import hold, keep_settings, make_out
 
 SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
@@ -143,7 +143,7 @@ def _predict(
             _append(gallery / THUMBNAILS, report_gallery.thumbnails(picture))
         if annotate and picture.faces:
             _annotate(annotate, picture)
-        yield 1, prediction_rows.rows(picture, predictor.name, predictor.answerer.ages)
+        yield 1, prediction_rows.rows(picture, predictor.name, predictor.faces_from_probs.ages)
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:

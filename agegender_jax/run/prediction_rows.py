@@ -6,7 +6,7 @@ from typing import Any
 
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction.face import Face, Picture
-from agegender_jax.run import row_files, row_parts
+from agegender_jax.run import jsonl_csv_rows, parquet_rows
 
 SCHEMA = 1
 STEM = "predictions"  # of the files' names
@@ -39,9 +39,9 @@ def rows(picture: Picture, weights: str, over: Sequence[int]) -> list[dict[str, 
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows in a folder of predictions, from either engine."""
     if (folder / STEM).is_dir():
-        yield from row_parts.read(folder / STEM)
+        yield from parquet_rows.read(folder / STEM)
     else:
-        yield from row_files.read(folder / f"{STEM}.jsonl")
+        yield from jsonl_csv_rows.read(folder / f"{STEM}.jsonl")
 
 
 def _fields(face: Face, over: Sequence[int]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from agegender_jax.run import checks, final_test, solve_head, train
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
-from agegender_jax.run.recorder import Recorder
 from agegender_jax.run.solve_head import batches, check_stop
+from agegender_jax.run.training_log import Recorder
 from agegender_jax.run.validate import Validator, validate
 from agegender_jax.run.workdir import Workdir, write_json
 from agegender_jax.solve import region_sift as sift_fit

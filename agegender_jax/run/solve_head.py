@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from agegender_jax import data, models, optim
-from agegender_jax.checkpoint import initial, tree
+from agegender_jax.checkpoint import initial_weights, tree
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import leaks
@@ -72,7 +72,7 @@ def _load(config: ConfigDict, folder: Workdir, progress: Progress) -> tuple[Any,
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
     shapes = {"params": {"backbone": shapes["params"]["backbone"]}, "batch_stats": shapes.get("batch_stats", {})}
-    leaves = initial.load(config.init_from, shapes, progress.note)
+    leaves = initial_weights.load(config.init_from, shapes, progress.note)
     variables = tree.from_dict({name: leaves[name] for name in tree.named_leaves(shapes)}, shapes)
     leaks.inherit(folder, [config.init_from])
     return net, {name: part["backbone"] for name, part in variables.items() if part}

@@ -13,15 +13,15 @@ from agegender_jax import models, optim
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
 from agegender_jax.run import checks, final_test, initial_state
+from agegender_jax.run.compiled_step import build_model, make_driver
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import device_memory, processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
 from agegender_jax.run.loop import TrainingLoop
 from agegender_jax.run.nonfinite import NonfiniteMonitor
-from agegender_jax.run.recorder import Recorder
-from agegender_jax.run.step import build_model, make_driver
-from agegender_jax.run.workdir import Workdir, summary, write_csv
+from agegender_jax.run.training_log import Recorder
+from agegender_jax.run.workdir import Workdir, training_summary, write_csv
 
 __all__ = ["build_model", "fit", "make_driver"]
 
@@ -106,7 +106,7 @@ def already_finished(start: int, num_steps: int, folder: Workdir, progress: Prog
         return False
     progress.note(f"already finished at step {start}; results in {folder.results}")
     if processes.is_main() and not folder.card.exists():
-        summary.write_card(folder)
+        training_summary.write_card(folder)
     return True
 
 

@@ -15,7 +15,7 @@ from agegender_jax.run import batch_statistics, checks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.signals import CODES, StopFlag
-from agegender_jax.run.recorder import Recorder
+from agegender_jax.run.training_log import Recorder
 from agegender_jax.structs import Probs, TrainState
 
 

@@ -10,7 +10,7 @@ from agegender_jax.evaluation import Member
 from agegender_jax.run import attention_figure, result_tables
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.workdir import Workdir, provenance, summary, write_json
+from agegender_jax.run.workdir import Workdir, provenance, training_summary, write_json
 from agegender_jax.structs import Probs
 
 
@@ -40,7 +40,7 @@ def write_results(
     """
     results = _score(members, dataset, split, allow_leak) | {"excluded_leaked": excluded_leaked}
     probs = evaluation.ensemble_probs(members)
-    runs = [summary.read(Workdir(member.workdir), member.name, member.step) for member in members]
+    runs = [training_summary.read(Workdir(member.workdir), member.name, member.step) for member in members]
     results["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
     figures = draw_figures(members, results, probs, runs, dataset, split) if draw else {}
     prepared, rows = dataset.prepared, dataset.indices(split)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.solve import scale
+from agegender_jax.solve import scores_to_logits
 from agegender_jax.structs import Batch
 
 LOG2_C = range(-20, 17, 2)
@@ -97,7 +97,7 @@ def select(sums: Sums, hidden: np.ndarray, right: np.ndarray) -> tuple[np.ndarra
     betas = {c: solver(2.0**c) for c in LOG2_C}
     parts = []
     for head, columns in (("gender", slice(0, 2)), ("age", slice(2, None))):
-        fits = {c: scale.factor(hidden @ beta[:, columns], right[:, columns]) for c, beta in betas.items()}
+        fits = {c: scores_to_logits.factor(hidden @ beta[:, columns], right[:, columns]) for c, beta in betas.items()}
         best = min(fits, key=lambda c: fits[c][1])
         parts.append(betas[best][:, columns] * fits[best][0])
         report |= {f"log2_c_{head}": best, f"factor_{head}": fits[best][0], f"val_loss_{head}": fits[best][1]}

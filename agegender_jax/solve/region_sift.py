@@ -7,7 +7,7 @@ import numpy as np
 
 from agegender_jax.errors import DataError
 from agegender_jax.models.region_sift import COMPONENTS, DISCRIMINANTS
-from agegender_jax.solve import scale
+from agegender_jax.solve import scores_to_logits
 from agegender_jax.solve.elm import one_hot
 
 C_PCA, C_LDA = 1.0, 0.3
@@ -69,7 +69,7 @@ def fit(
             scores[is_female == label] = own[is_female == label]
     note("SVM of age")
     right = one_hot(*targets["val"], num_age_classes)[:, 2:]
-    params["age_scale"] = np.float32(scale.factor(scores, right)[0] if len(right) else 1.0)
+    params["age_scale"] = np.float32(scores_to_logits.factor(scores, right)[0] if len(right) else 1.0)
     return params
 
 
@@ -161,7 +161,7 @@ def _machine(x, x_val, classes, count: int, gamma: float, c: float, check, chose
 
 def _gender_scale(score: np.ndarray, gender: np.ndarray) -> dict[str, np.ndarray]:
     """Return [1, 2] and [2] of logits (0, a score + c)."""
-    a, c = scale.line(score, gender) if len(gender) else (1.0, 0.0)
+    a, c = scores_to_logits.line(score, gender) if len(gender) else (1.0, 0.0)
     return _dense(np.array([[0, a]]), np.array([0, c]))
 
 

@@ -1,7 +1,8 @@
 """Generate synthetic faces with known age, gender and race, as in configs/quickstart.py.
 
-Labels are sampled first, then traits (traits.py). The face is drawn (parts.py, details.py) and photographed: pose,
-light, background, colour cast and noise. It uses only NumPy and Pillow, and the result is the same on every machine.
+Labels are sampled first, then traits (traits.py). The face is drawn (parts.py, hair_and_wrinkles.py) and photographed:
+pose, light, background, colour cast and noise. It uses only NumPy and Pillow, and the result is the same on every
+machine.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from agegender_jax.synthetic import details, parts
+from agegender_jax.synthetic import hair_and_wrinkles, parts
 from agegender_jax.synthetic.traits import Chance, sample_traits
 
 # Share of the faces in each ten years of age from 0-9 on; near UTKFace's spread, none above 0.16.
@@ -58,20 +59,20 @@ def draw_face(
     )
     grain = _noise(rng, size, 1, 1)
     strands = _noise(rng, size, 3, 3) if f.curly else _noise(rng, size, 13, 2)
-    details.draw_back_hair(c, f, strands)
+    hair_and_wrinkles.draw_back_hair(c, f, strands)
     inside = parts.draw_skin(c, f, chance, light, _noise(rng, size, 5, 5))
     c.paint(c.ellipse(c.au, c.vf, (0.42, f.eye_level + 0.34), 0.2, 0.16, 0.2) * f.blush, (0.85, 0.35, 0.32))
-    details.draw_spots(c, f, chance, inside)
+    hair_and_wrinkles.draw_spots(c, f, chance, inside)
     base = parts.draw_nose(c, f, light)
     mouth = base + (1 - base) * 0.42
-    details.draw_wrinkles(c, f, chance, base, mouth)
+    hair_and_wrinkles.draw_wrinkles(c, f, chance, base, mouth)
     if f.moustache:
-        details.draw_beard(c, f, inside, mouth, base, grain)
+        hair_and_wrinkles.draw_beard(c, f, inside, mouth, base, grain)
     parts.draw_mouth(c, f, base)
     parts.draw_eyes(c, f, chance)
-    parts.draw_brows(c, f, details.hair_colour(f, f.grey * 0.7, grain) * 0.6)
-    details.draw_top_hair(c, f, strands, chance)
-    details.draw_extras(c, f, chance)
+    parts.draw_brows(c, f, hair_and_wrinkles.hair_colour(f, f.grey * 0.7, grain) * 0.6)
+    hair_and_wrinkles.draw_top_hair(c, f, strands, chance)
+    hair_and_wrinkles.draw_extras(c, f, chance)
     return _photograph(rng, chance, c.picture), {name: mask for name, mask in c.masks.items() if mask.any()}
 
 

@@ -12,7 +12,7 @@ import small_nets
 
 from agegender_jax import config as config_lib
 from agegender_jax import files, models, optim
-from agegender_jax.checkpoint import Checkpoints, initial, load_variables, manifest
+from agegender_jax.checkpoint import Checkpoints, initial_weights, load_variables, manifest
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError
 from agegender_jax.loading import load_checkpoint
@@ -209,7 +209,7 @@ def of_another_kind(trials, rng, folder):
         ),
         lambda: expect(
             "weights for another net",
-            lambda: initial.load(str(folder), {"params": shapes_of("levi_hassner").params}),
+            lambda: initial_weights.load(str(folder), {"params": shapes_of("levi_hassner").params}),
             "missing: ",
             "unexpected: ",
         ),

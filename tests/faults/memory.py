@@ -93,8 +93,8 @@ def answer(folder, count):
     import small_weights
 
     from agegender_jax import weights
+    from agegender_jax.run import jsonl_csv_rows
     from agegender_jax.run import predict as command
-    from agegender_jax.run import row_files
 
     path = pathlib.Path(folder)
     for name in ("photos", "weights"):
@@ -106,7 +106,7 @@ def answer(folder, count):
             photo.write_bytes(drawn_photos.encode(drawn_photos.face(2 + i, 96)))
         else:
             os.link(path / "photos" / f"{i % PICTURES:05}.png", photo)
-    samples, write, done = Samples(), row_files.RowFiles.write, [0]
+    samples, write, done = Samples(), jsonl_csv_rows.RowFiles.write, [0]
 
     def counted(rows, new):
         write(rows, new)
@@ -114,7 +114,7 @@ def answer(folder, count):
         if done[0] % (count // 40) == 0:
             samples.take(done[0])
 
-    row_files.RowFiles.write = counted
+    jsonl_csv_rows.RowFiles.write = counted
     summary = command.predict([str(path / "photos")], workdirs=[], out=str(path / "out"))
     return samples.summary() | {"statuses": summary["statuses"]}
 

@@ -15,7 +15,7 @@ from agegender_jax.data import sources
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.errors import DataError
 from agegender_jax.run.picture_files import open_pictures
-from tests.faults import damage, watched
+from tests.faults import damage, isolated_calls
 from tests.faults.registry import Outcome, point
 
 MEMORY_MB = 1500  # four copies of the largest picture that is decoded
@@ -108,7 +108,7 @@ def read_source(named):
 
 
 def count(trials, function, items):
-    results = list(watched.each(function, items))
+    results = list(isolated_calls.each(function, items))
     failures = [f"trial {i}: {result.problem}" for i, result in enumerate(results) if result.problem]
     most = max(result.memory_mb for result in results)
     if most > MEMORY_MB:

@@ -19,7 +19,7 @@ MOST_FOLDERS = 5  # three steps that stay, one growing, one leaving
 def die_in(place, count, delay):
     """Kill this process the `count`-th time that a save reaches `place`; `delay` seconds into it for `middle`."""
     from agegender_jax import files
-    from agegender_jax.checkpoint import folder, manifest, tree
+    from agegender_jax.checkpoint import manifest, step_folders, tree
     from agegender_jax.run.workdir import logs
 
     left = [count]
@@ -86,15 +86,15 @@ def die_in(place, count, delay):
     elif place == "before the manifest":
         before(manifest, "write", lambda growing, step, metrics: step)
     elif place == "before the rename":
-        before(folder, "swap_in", lambda growing, final: final.name)
+        before(step_folders, "swap_in", lambda growing, final: final.name)
     elif place == "after the rename":
-        after(folder, "swap_in", lambda growing, final: final.name)
+        after(step_folders, "swap_in", lambda growing, final: final.name)
     elif place == "manifest half written":
         half_of("manifest.json", lambda path: path.parent.name.endswith(".saving"))
     elif place == "scores half written":
         half_of("manifest.json", lambda path: path.parent.name.isdecimal())
     elif place == "while an old step is removed":
-        before(folder.shutil, "rmtree", lambda path: max(_steps(path.parent)), _is_leaving)
+        before(step_folders.shutil, "rmtree", lambda path: max(_steps(path.parent)), _is_leaving)
     elif place == "log line torn":
         append = logs.MetricsLog.append
         logs.MetricsLog.append = lambda log, row: (torn(log, row), append(log, row))

@@ -17,7 +17,7 @@ from agegender_jax.errors import CheckpointError
 from agegender_jax.export import formats, loaders
 from agegender_jax.prediction import members
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.run import answers, export
+from agegender_jax.run import export, photo_calibration
 from agegender_jax.run.workdir import Workdir, calibration
 from tests.faults import damage
 from tests.faults.registry import Outcome, point
@@ -54,8 +54,8 @@ def calibrations(trials, rng, folder):
     (folder / "weights").mkdir()
     fitted = weights.card("default", small_weights.write(folder / "weights")).calibration
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "checkpoint_digest", lambda path, step: f"{step:064}")
-        answers.write(run, [type("Member", (), {"step": 60})], fitted, [str(folder)])
+        patch.setattr(photo_calibration, "checkpoint_digest", lambda path, step: f"{step:064}")
+        photo_calibration.write(run, [type("Member", (), {"step": 60})], fitted, [str(folder)])
 
     def read():
         return (

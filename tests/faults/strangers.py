@@ -10,7 +10,7 @@ from agegender_jax.checkpoint import manifest
 from agegender_jax.errors import UserError
 from agegender_jax.loading import load_checkpoint
 from agegender_jax.prediction.members import from_runs
-from agegender_jax.run import members, scored_images
+from agegender_jax.run import named_runs, scored_images
 from agegender_jax.run.dataset import load_dataset
 from tests.faults.registry import Outcome, point
 
@@ -67,7 +67,7 @@ def hostile_configs(config, mark, folder):
 
 def evaluated(path):
     """Prepare what launch.evaluate would score."""
-    load_dataset(scored_images.data_config(*members.read_runs([str(path)]), None))
+    load_dataset(scored_images.data_config(*named_runs.read_runs([str(path)]), None))
 
 
 SURROGATE = '{"model": {"name": "\\ud800"}}'

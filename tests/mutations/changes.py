@@ -317,7 +317,7 @@ CHANGES: tuple[Change, ...] = (
         ("other schemas are read", 'if record["schema"] != SCHEMA:', "if False:"),
     ),
     *_changes(
-        "agegender_jax/run/step.py",
+        "agegender_jax/run/compiled_step.py",
         (
             "test_step_loss",
             "test_regularisation config",

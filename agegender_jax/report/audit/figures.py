@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from agegender_jax.data.near_duplicates import COPY_LIMIT
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.report.figures import style
 

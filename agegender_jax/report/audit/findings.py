@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 
 from agegender_jax import metrics
-from agegender_jax.data import audit, near_duplicates
+from agegender_jax.data import near_duplicates, source_problems
 from agegender_jax.data.image_stats import ImageStats
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.report.audit.noise import noise, recurring
 
@@ -15,7 +15,9 @@ SCHEMA = 1
 LABELS = ("bucket", "gender", "race")
 
 
-def findings(faces: Prepared, pairs: audit.Pairs, stats: ImageStats, leakage: dict, command: list[str]) -> dict:
+def findings(
+    faces: Prepared, pairs: source_problems.Pairs, stats: ImageStats, leakage: dict, command: list[str]
+) -> dict:
     """Return the value of audit.json.
 
     Args:
@@ -24,8 +26,8 @@ def findings(faces: Prepared, pairs: audit.Pairs, stats: ImageStats, leakage: di
       command: arguments of the program.
     """
     name = faces.file.tolist()
-    exact = [_exact(faces, files) for files in audit.exact_groups(faces)]
-    near = [_near(faces, files) for files in audit.near_groups(faces)]
+    exact = [_exact(faces, files) for files in source_problems.exact_groups(faces)]
+    near = [_near(faces, files) for files in source_problems.near_groups(faces)]
     size = {i: {"width": int(stats.width[i]), "height": int(stats.height[i])} for i in range(len(name))}
     return {
         "schema": SCHEMA,
@@ -34,7 +36,7 @@ def findings(faces: Prepared, pairs: audit.Pairs, stats: ImageStats, leakage: di
         "n": len(name),
         "unusable": [{"file": file, "reason": reason} for file, reason in faces.bad],
         "left_out": [{"path": path, "reason": reason} for path, reason in faces.left_out],
-        "remarks": [{"file": file, "remark": text} for file, text in audit.remarks(faces)],
+        "remarks": [{"file": file, "remark": text} for file, text in source_problems.remarks(faces)],
         "exact": _kind(faces, pairs.exact, exact),
         "near": _kind(faces, pairs.near, near)
         | {
@@ -55,7 +57,7 @@ def findings(faces: Prepared, pairs: audit.Pairs, stats: ImageStats, leakage: di
 
 def described(faces: Prepared, file: int) -> dict:
     """Return a file with its label."""
-    age, gender, race = audit.label_of(faces, file)
+    age, gender, race = source_problems.label_of(faces, file)
     return {"file": str(faces.file[file]), "age": age, "gender": GENDERS[gender], "race": RACES[race]}
 
 
@@ -64,7 +66,7 @@ def _exact(faces: Prepared, files: np.ndarray) -> dict:
 
 
 def _near(faces: Prepared, files: np.ndarray) -> dict:
-    links = [[str(faces.file[i]), str(faces.file[j]), bits] for i, j, bits in audit.links(faces, files)]
+    links = [[str(faces.file[i]), str(faces.file[j]), bits] for i, j, bits in source_problems.links(faces, files)]
     return _exact(faces, files) | {"links": links}
 
 
@@ -83,7 +85,7 @@ def _differ(faces: Prepared, files: np.ndarray) -> dict:
 
 def _kind(faces: Prepared, pairs: np.ndarray, groups: list[dict]) -> dict:
     """Return counts of pairs, exact or near, and all groups, the strongest contradictions first."""
-    differences = audit.disagreements(faces, pairs)
+    differences = source_problems.disagreements(faces, pairs)
     apart = differences["years_apart"][~np.isnan(differences["years_apart"])]
     differing = {name: int(differences[name].sum()) for name in LABELS}
     years = {"n": len(apart), "mean": float(apart.mean()), "largest": int(apart.max())} if len(apart) else None

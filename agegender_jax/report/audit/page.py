@@ -10,7 +10,7 @@ from PIL import Image
 
 from agegender_jax.report.audit.summary import bounds, summary
 from agegender_jax.report.formatting import interval, number
-from agegender_jax.report.rendering import ENVIRONMENT
+from agegender_jax.report.jinja_environment import ENVIRONMENT
 
 SHOWN = 250  # groups or files per list; the rest is only in audit.json
 PICTURES = 8  # of a group

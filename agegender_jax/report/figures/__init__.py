@@ -5,7 +5,7 @@ from typing import Any
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.report.examples import Examples, Population
+from agegender_jax.report.figure_data import Examples, Population
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
 from agegender_jax.report.figures.attention import attention
 from agegender_jax.report.figures.confusion import confusion

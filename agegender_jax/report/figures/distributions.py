@@ -6,7 +6,7 @@ from matplotlib.ticker import PercentFormatter
 
 from agegender_jax import metrics
 from agegender_jax.labels import GENDERS
-from agegender_jax.report.examples import Examples, Population
+from agegender_jax.report.figure_data import Examples, Population
 from agegender_jax.report.figures import style
 
 SCORE_BINS = np.linspace(0, 1, 26)

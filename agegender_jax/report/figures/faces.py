@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.report.examples import Examples
+from agegender_jax.report.figure_data import Examples
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 from agegender_jax.sampling import evenly_spaced
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agegender_jax import metrics
-from agegender_jax.report.examples import Examples
+from agegender_jax.report.figure_data import Examples
 from agegender_jax.report.figures import style
 
 CELLS = 34

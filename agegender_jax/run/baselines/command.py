@@ -11,7 +11,7 @@ from agegender_jax import extras, files, models
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, Stopped
 from agegender_jax.run import dataset, train
-from agegender_jax.run.baselines import page, speed, table
+from agegender_jax.run.baselines import json_rows, markdown_table, speed
 from agegender_jax.run.baselines.systems import REFERENCE, SYSTEMS, System, config_of
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
@@ -51,13 +51,13 @@ def baselines(
         with progress:
             own = dataset.load_dataset(config, progress.prepare)
         runs = [Workdir(path) for path in against]
-        table.others(runs, own)
+        json_rows.others(runs, own)
         write_json(folder.path / COMMON, config.to_dict())
 
         def write() -> dict:
-            content = table.results(of_table, folder, own, runs) | {"made_by": provenance.made_by(command)}
+            content = json_rows.results(of_table, folder, own, runs) | {"made_by": provenance.made_by(command)}
             write_json(folder.path / FILE, content)
-            files.replace(folder.path / PAGE, page.render(content))
+            files.replace(folder.path / PAGE, markdown_table.render(content))
             return content
 
         content = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from agegender_jax.photos import detector
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.run.demo.answering import PhotoAnswerer
+from agegender_jax.run.demo.photo_predictor import PhotoPredictor
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 
@@ -41,11 +41,11 @@ def demo(
         detector.model_bytes()  # its absence is reported before nets are loaded
         nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint}
         predictor = Predictor(*workdirs, **nets, score=score, coverage=coverage, batch_size=1)
-        answerer = PhotoAnswerer(predictor, methods)
-        answerer.compile(progress.prepare)
+        photo_predictor = PhotoPredictor(predictor, methods)
+        photo_predictor.compile(progress.prepare)
         from agegender_jax.run.demo import page  # imports gradio, which takes seconds
 
-        with page.served(answerer, host, port, max_mb) as address:
+        with page.served(photo_predictor, host, port, max_mb) as address:
             if host not in LOCAL:
                 progress.warn("every machine that can reach this address can use the demo")
             progress.note(f"the demo is at {address} (Ctrl-C ends it)")

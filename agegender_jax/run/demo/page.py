@@ -12,7 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio
 
 from agegender_jax.errors import ConfigError
-from agegender_jax.report import photo_answer
+from agegender_jax.report import photo_predictions
 
 TITLE = "Age and gender of faces"
 ABOUT = f"""# {TITLE}
@@ -29,23 +29,23 @@ footer { display: none !important; }
 .source-selection button svg { width: 24px !important; height: 24px !important; margin: auto; }
 """
 WAITING = 16  # photos in the queue; more are refused
-EXPIRE_AFTER = 60  # seconds after which an upload that was not answered is deleted
+EXPIRE_AFTER = 60  # seconds after which an upload without a prediction is deleted
 
 
 @contextlib.contextmanager
-def served(answer: Callable[[bytes], str], host: str, port: int, max_mb: int) -> Iterator[str]:
+def served(predict: Callable[[bytes], str], host: str, port: int, max_mb: int) -> Iterator[str]:
     """Serve the page while entered; yield its address.
 
     Each upload is in a temporary folder until its result is returned.
 
     Args:
-      answer: returns HTML for the bytes of a picture file.
+      predict: returns HTML for the bytes of a picture file.
 
     Raises:
       ConfigError: the address cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="agegender-demo-") as folder, _environment(folder):
-        page = build(answer, Path(folder))
+        page = build(predict, Path(folder))
         try:
             _, address, _ = page.launch(
                 server_name=host,
@@ -54,7 +54,7 @@ def served(answer: Callable[[bytes], str], host: str, port: int, max_mb: int) ->
                 theme=gradio.themes.Default(font=FONTS, font_mono=["monospace"]),
                 css=CSS,
                 footer_links=[],
-                run_history=False,  # browsers would keep photos and answers
+                run_history=False,  # browsers would keep photos and predictions
                 share=False,
                 inbrowser=False,
                 inline=False,
@@ -77,7 +77,7 @@ def served(answer: Callable[[bytes], str], host: str, port: int, max_mb: int) ->
             page.close(verbose=False)
 
 
-def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
+def build(predict: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
     """Return the page.
 
     Args:
@@ -86,11 +86,11 @@ def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
 
     def respond(upload: dict[str, Any] | None) -> tuple[str, Any]:
         if upload is None:
-            return photo_answer.message(NOTHING), gradio.skip()
+            return photo_predictions.message(NOTHING), gradio.skip()
         try:
-            return answer(_take(upload.get("path"), folder)), gradio.update(value=None)
+            return predict(_take(upload.get("path"), folder)), gradio.update(value=None)
         except FileNotFoundError:
-            return photo_answer.message(EXPIRED), gradio.update(value=None)
+            return photo_predictions.message(EXPIRED), gradio.update(value=None)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(EXPIRE_AFTER, EXPIRE_AFTER)) as page:
         gradio.Markdown(ABOUT)
@@ -100,7 +100,7 @@ def build(answer: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
                     label="Photo", sources=["upload", "webcam"], type="filepath", height=300, placeholder=CHOOSE
                 )
             with gradio.Column(scale=3, min_width=300):
-                output = gradio.HTML(photo_answer.message(NOTHING))
+                output = gradio.HTML(photo_predictions.message(NOTHING))
         photo.input(
             respond,
             photo,

@@ -9,7 +9,7 @@ import numpy as np
 from agegender_jax import csv_cells, files
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
-from agegender_jax.run.workdir import Workdir, summary
+from agegender_jax.run.workdir import Workdir, training_summary
 from agegender_jax.structs import Probs
 
 
@@ -59,7 +59,7 @@ def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
 
 def seconds(run: Workdir) -> float:
     """Return the time of the training steps in seconds, with compilation and without evaluations, from the log."""
-    return round(summary.read(run, run.path.name, 0).seconds() or 0.0, 1)
+    return round(training_summary.read(run, run.path.name, 0).seconds() or 0.0, 1)
 
 
 def lighten(run: Workdir) -> None:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from agegender_jax.prediction.face import Face, Picture
 from agegender_jax.report import formatting, gallery, jpeg, overlay
+from agegender_jax.report.jinja_environment import ENVIRONMENT
 from agegender_jax.report.overlay import Panel
-from agegender_jax.report.rendering import ENVIRONMENT
 
 LETTERS = 0.04  # of the photo's longest side, height of the labels: readable on a phone
 SIDE = 160  # pixels of a map
@@ -38,13 +38,13 @@ def html(picture: Picture, maps: Sequence[Sequence[tuple[str, Any]]]) -> str:
         {"face": face, "chip": _picture(face.chip), "warnings": _warnings(face), "nets": _nets(face, of_face)}
         for face, of_face in zip(picture.faces, [*maps, *[()] * len(picture.faces)], strict=False)
     ]
-    template = ENVIRONMENT.get_template("photo_answer.html.jinja")
+    template = ENVIRONMENT.get_template("photo_predictions.html.jinja")
     return template.render(picture=picture, photo=photo, faces=faces, explained=len(maps))
 
 
 def message(text: str) -> str:
     """Return HTML with a message instead of predictions."""
-    return ENVIRONMENT.get_template("photo_answer.html.jinja").render(message=text)
+    return ENVIRONMENT.get_template("photo_predictions.html.jinja").render(message=text)
 
 
 def _label(index: int, face: Face) -> str:

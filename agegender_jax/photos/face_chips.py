@@ -8,7 +8,7 @@ import numpy as np
 from agegender_jax.data.decoding import resize
 from agegender_jax.photos import alignment, detector
 from agegender_jax.photos.detector import Detection
-from agegender_jax.photos.flags import flags
+from agegender_jax.photos.face_flags import flags
 
 YUNET, NONE = "yunet", "none"
 # Median box of YuNet around a chip: left, top, width, height as fractions of the chip's side (600 chips of UTKFace).
@@ -23,7 +23,7 @@ class Chip:
       box: x, y, width, height in pixels of the picture.
       score: detection score; None without a detector.
       landmarks: float64 [5, 2] in pixels of the picture, see `detector.Detection`; None without a detector.
-      flags: see `photos.flags`.
+      flags: see `photos.face_flags`.
       sized: size -> uint8 RGB [size, size, 3].
     """
 

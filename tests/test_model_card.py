@@ -3,12 +3,12 @@ import json
 
 import pytest
 import yaml
+from number_sources import untraced
 from reporting import everything
-from tracing import untraced
 
 from agegender_jax import report
 from agegender_jax.config import default
-from agegender_jax.run.workdir import Workdir, summary
+from agegender_jax.run.workdir import Workdir, training_summary
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_the_card_of_a_workdir_is_made_from_its_files(finished_run, tmp_path):
     folder.metrics.write_text('{"step": 700, "split": "val", "loss": 1.25}\n')
     folder.run.write_text("{damaged")
     folder.results.write_text(json.dumps(results))
-    summary.write_card(folder)
+    training_summary.write_card(folder)
     text = folder.card.read_text()
     assert "images: train 2, val 0, test 1" in text and "val loss 1.250 nats" in text and "width 0.25" in text
     assert "git revision: not recorded" in text

@@ -8,13 +8,13 @@ from agegender_jax import synthetic
 from agegender_jax.explain.maps import Maps, compute_maps
 from agegender_jax.prediction.members import Member
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.report import photo_answer
+from agegender_jax.report import photo_predictions
 
 PREVIEW = 1000  # pixels of the longest side of the annotated photo
 EXPLAINED = 6  # faces of a photo that get maps
 
 
-class PhotoAnswerer:
+class PhotoPredictor:
     """Predict for photos, and explain the predictions.
 
     Args:
@@ -33,7 +33,7 @@ class PhotoAnswerer:
         """
         (picture,) = self.predictor.pictures([("photo", content)], previews=PREVIEW)
         maps = [self.explain(face.sized) for face in picture.faces[:EXPLAINED]]
-        return photo_answer.html(picture, maps)
+        return photo_predictions.html(picture, maps)
 
     def explain(self, sized: dict[int, np.ndarray]) -> list[tuple[str, Maps]]:
         """Return (name, maps) of each net for one face.

@@ -9,18 +9,20 @@ import pytest
 from test_attributions import random_variable
 
 from agegender_jax import data, explain, models
-from agegender_jax.explain import composite, lrp
+from agegender_jax.explain import composite_lrp, lrp
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
 
 
 def test_alpha_beta_by_hand():
     """x = (1, 2), w = (1, -1), R = 1 gives (2, -1); a bias of 1 takes half of the positive part."""
-    convolve = functools.partial(composite._convolve, (1, 1), ((0, 0), (0, 0)), 1)
+    convolve = functools.partial(composite_lrp._convolve, (1, 1), ((0, 0), (0, 0)), 1)
     x, kernel = jnp.array([1.0, 2.0]).reshape(1, 1, 1, 2), jnp.array([1.0, -1.0]).reshape(1, 1, 2, 1)
 
     def relevance(bias):
-        z, pull = jax.vjp(lambda x, a: composite.alpha_beta(convolve, x, kernel, jnp.array([bias]), a), x, jnp.zeros(1))
+        z, pull = jax.vjp(
+            lambda x, a: composite_lrp.alpha_beta(convolve, x, kernel, jnp.array([bias]), a), x, jnp.zeros(1)
+        )
         multiplier, absorbed = pull(1 / z if bias == 0 else jnp.ones_like(z) / jnp.where(z == 0, 1, z))
         return (x * multiplier).ravel(), absorbed
 
@@ -34,8 +36,8 @@ def test_alpha_beta_keeps_the_sum_and_sees_negative_inputs():
     draw = np.random.default_rng(0)
     x, kernel = draw.standard_normal((1, 5, 5, 3)), draw.standard_normal((3, 3, 3, 4))
     x, kernel = jnp.float32(x), jnp.float32(kernel)
-    convolve = functools.partial(composite._convolve, (1, 1), ((1, 1), (1, 1)), 1)
-    z, pull = jax.vjp(lambda x: composite.alpha_beta(convolve, x, kernel, jnp.zeros(4), jnp.zeros(1)), x)
+    convolve = functools.partial(composite_lrp._convolve, (1, 1), ((1, 1), (1, 1)), 1)
+    z, pull = jax.vjp(lambda x: composite_lrp.alpha_beta(convolve, x, kernel, jnp.zeros(4), jnp.zeros(1)), x)
     relevance = jnp.float32(draw.standard_normal(z.shape))
     pixels = np.asarray(x * pull(relevance / z)[0])
     x, kernel, relevance = (np.asarray(array) for array in (x, kernel, relevance))
@@ -56,13 +58,13 @@ def test_alpha_beta_keeps_the_sum_and_sees_negative_inputs():
 
 def test_flat_shares_among_the_real_inputs_of_a_window():
     relevance = jnp.ones((1, 1, 1, 1))
-    shares = composite.flat(relevance, (1, 1, 2, 1), (1, 2, 1, 1), (1, 1), ((0, 0), (0, 0)))
+    shares = composite_lrp.flat(relevance, (1, 1, 2, 1), (1, 2, 1, 1), (1, 1), ((0, 0), (0, 0)))
     np.testing.assert_allclose(shares.ravel(), [0.5, 0.5])
     relevance = jnp.float32(np.random.default_rng(0).standard_normal((2, 4, 4, 3)))
-    shares = composite.flat(relevance, (2, 4, 4, 5), (3, 3, 5, 3), (1, 1), ((1, 1), (1, 1)))
+    shares = composite_lrp.flat(relevance, (2, 4, 4, 5), (3, 3, 5, 3), (1, 1), ((1, 1), (1, 1)))
     np.testing.assert_allclose(shares.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=1e-5)
     corner = jnp.zeros((1, 4, 4, 1)).at[0, 0, 0, 0].set(1)
-    shares = composite.flat(corner, (1, 4, 4, 1), (3, 3, 1, 1), (1, 1), ((1, 1), (1, 1)))
+    shares = composite_lrp.flat(corner, (1, 4, 4, 1), (3, 3, 1, 1), (1, 1), ((1, 1), (1, 1)))
     assert float(shares.max()) == 1 / 4
 
 
@@ -90,9 +92,9 @@ def test_relevance_adds_up_to_the_logit(name):
 
 
 def test_nothing_is_lost_without_eps_and_normalisation(monkeypatch):
-    monkeypatch.setattr(composite, "EPSILON", 0.0)
+    monkeypatch.setattr(composite_lrp, "EPSILON", 0.0)
     net, variables = tiny("vgg16")
-    run = jax.jit(lambda x: composite.propagate(net, variables, x, "gender", jnp.array([0, 1])))
+    run = jax.jit(lambda x: composite_lrp.propagate(net, variables, x, "gender", jnp.array([0, 1])))
     logit, pixels, absorbed, feed = run(data.normalize(IMAGES))
     size = np.abs(pixels).sum((1, 2, 3)) + np.abs(absorbed)
     assert (np.abs(logit - pixels.sum((1, 2, 3)) - absorbed - feed) < 1e-3 * size).all()

@@ -1,6 +1,6 @@
 """Measure how often each warning about a face is raised where it should be, and where it should not.
 
-python -m benchmarks.guards --source=fairface_10k.tar --workdir=runs/ran [--faces=400] [--seed=0]
+python -m benchmarks.face_flags --source=fairface_10k.tar --workdir=runs/ran [--faces=400] [--seed=0]
 
 Each picture of the source is predicted unchanged, on a background of its mean colour with a margin of half its width,
 and changed so that one warning applies. Hits are the share of the changed faces that were found and have the warning.
@@ -17,7 +17,7 @@ from PIL import Image
 from agegender_jax import Predictor
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
-from agegender_jax.photos.flags import GREY_CHROMA, chroma
+from agegender_jax.photos.face_flags import GREY_CHROMA, chroma
 from benchmarks import machine
 
 SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)

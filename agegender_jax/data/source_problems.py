@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from agegender_jax.data import near_duplicates, splits
-from agegender_jax.data.prepared import Prepared
+from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.data.utkface import remark
 from agegender_jax.labels import GENDERS
 

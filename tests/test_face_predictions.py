@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from agegender_jax.errors import ConfigError
-from agegender_jax.photos.faces import Chip
-from agegender_jax.prediction import calibration, intervals, over
-from agegender_jax.prediction.answers import Answerer
+from agegender_jax.photos.face_chips import Chip
+from agegender_jax.prediction import calibration, intervals, minimum_age
 from agegender_jax.prediction.calibration import Calibration
 from agegender_jax.prediction.face import Picture
+from agegender_jax.prediction.faces_from_probs import FacesFromProbs
 from agegender_jax.structs import Probs
 
 
@@ -71,11 +71,11 @@ def test_too_few_examples_give_no_quantile():
 @pytest.mark.parametrize("max_error", [0.01, 0.05])
 def test_over_n_errs_at_most_as_often_as_promised(max_error):
     val, test = draw_predictions(4000, 0), draw_predictions(8000, 1)
-    table = over.thresholds(val[0].age, val[1], val[3])
+    table = minimum_age.thresholds(val[0].age, val[1], val[3])
     for years in (18, 25, 60):
-        p, truth = over.probability(test[0].age, years), test[3] >= years
-        thresholds = over.row(table, years, max_error)
-        decisions = np.array([over.decide(value, *thresholds) for value in p])
+        p, truth = minimum_age.probability(test[0].age, years), test[3] >= years
+        thresholds = minimum_age.row(table, years, max_error)
+        decisions = np.array([minimum_age.decide(value, *thresholds) for value in p])
         assert (decisions[~truth] == "yes").mean() < 1.5 * max_error
         assert (decisions[truth] == "no").mean() < 1.5 * max_error
         assert (decisions != "unsure").mean() > 0.2
@@ -83,26 +83,26 @@ def test_over_n_errs_at_most_as_often_as_promised(max_error):
 
 def test_a_group_on_both_sides_of_n_counts_on_both():
     probs, age, _, years = draw_predictions(3000, 0)
-    exact = over.thresholds(probs.age, age, years)
-    coarse = over.thresholds(probs.age, age, np.full(len(years), -1))
+    exact = minimum_age.thresholds(probs.age, age, years)
+    coarse = minimum_age.thresholds(probs.age, age, np.full(len(years), -1))
     for n, same in ((20, True), (18, False)):
-        (yes, no), (wide_yes, wide_no) = over.row(exact, n, 0.05), over.row(coarse, n, 0.05)
+        (yes, no), (wide_yes, wide_no) = minimum_age.row(exact, n, 0.05), minimum_age.row(coarse, n, 0.05)
         assert ((yes, no) == (wide_yes, wide_no)) == same
         assert wide_yes >= yes and wide_no <= no
 
 
 def test_few_examples_leave_over_n_undecided():
     probs, age, _, years = draw_predictions(60, 0)
-    thresholds = over.row(over.thresholds(probs.age, age, years), 18, 0.001)
-    assert thresholds == (None, None) and over.decide(0.99999, *thresholds) == "unsure"
-    assert over.decide(0.9, 0.5, None) == "yes" and over.decide(0.1, None, 0.5) == "no"
-    assert over.decide(0.6, 0.5, 0.7) == "yes" and over.decide(0.4, 0.3, 0.7) == "no"
+    thresholds = minimum_age.row(minimum_age.thresholds(probs.age, age, years), 18, 0.001)
+    assert thresholds == (None, None) and minimum_age.decide(0.99999, *thresholds) == "unsure"
+    assert minimum_age.decide(0.9, 0.5, None) == "yes" and minimum_age.decide(0.1, None, 0.5) == "no"
+    assert minimum_age.decide(0.6, 0.5, 0.7) == "yes" and minimum_age.decide(0.4, 0.3, 0.7) == "no"
 
 
 def test_probability_of_an_age_is_even_inside_a_bucket():
     probs = np.eye(12)[None, 1]
-    assert over.probability(probs, 10) == 1 and over.probability(probs, 20) == 0
-    assert over.probability(probs, 18) == pytest.approx(0.2)
+    assert minimum_age.probability(probs, 10) == 1 and minimum_age.probability(probs, 20) == 0
+    assert minimum_age.probability(probs, 18) == pytest.approx(0.2)
 
 
 def test_unsure_leaves_the_promised_accuracy():
@@ -128,8 +128,8 @@ def test_thresholds_of_very_confident_nets_are_not_rounded():
     sharp = np.full((2000, 12), 1e-12)
     sharp[np.arange(2000), age[:, 0]] = 1 - 1e-8 * np.random.default_rng(0).random(2000)
     fitted = calibration.fit(Probs(sharp, probs.gender), age, gender, years, None)
-    p = over.probability(sharp, 60)
-    assert (p[years >= 60] < over.row(fitted["over"], 60, 0.05)[1]).mean() <= 0.05
+    p = minimum_age.probability(sharp, 60)
+    assert (p[years >= 60] < minimum_age.row(fitted["over"], 60, 0.05)[1]).mean() <= 0.05
     covered = intervals.intervals(sharp, fitted["rests"][40])
     assert ((covered[:, 0] <= age[:, 0]) & (age[:, 0] <= covered[:, 1])).all()
 
@@ -144,13 +144,13 @@ def test_calibration_of_grouped_labels():
     assert calibration.fit(Probs(probs.age[:99], probs.gender[:99]), age[:99], gender[:99], unknown[:99], None) is None
 
 
-def answer(calibrated, probs, chips=None, coverage=0.9, ages=(), max_error=0.05):
+def predict(calibrated, probs, chips=None, coverage=0.9, ages=(), max_error=0.05):
     count = len(probs.age)
     if chips is None:
         chips = np.full((count, 8, 8, 3), 100, np.uint8)
     parts = [Chip((0, 0, 8, 8), 0.9, None, [], {8: chip}) for chip in chips]
-    answerer = Answerer(calibrated, coverage, ages, max_error)
-    (picture,) = answerer.answer([(Picture("a.jpg", "ok", "", ()), parts)], probs, 8)
+    faces_from_probs = FacesFromProbs(calibrated, coverage, ages, max_error)
+    (picture,) = faces_from_probs.add_faces([(Picture("a.jpg", "ok", "", ()), parts)], probs, 8)
     return picture.faces
 
 
@@ -163,7 +163,7 @@ def calibrated():
 
 def test_predictions_follow_the_calibration(calibrated):
     probs, _, gender, years = draw_predictions(2000, 5)
-    faces = answer(calibrated, probs, ages=(18,))
+    faces = predict(calibrated, probs, ages=(18,))
     covered = [low <= year <= high for (low, high), year in zip((f.age_interval for f in faces), years, strict=True)]
     assert np.mean(covered) > 0.88
     sure = [f.gender == ("male", "female")[g] for f, g in zip(faces, gender, strict=True) if f.status == "ok"]
@@ -177,14 +177,14 @@ def test_flags_of_predictions(calibrated):
     ages = np.eye(12, dtype=np.float32)[[0, 3, 3]]
     chips = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     chips[2] = 5
-    child, adult, dark = answer(calibrated, Probs(ages, np.array([[0.1, 0.9]] * 3, np.float32)), chips)
+    child, adult, dark = predict(calibrated, Probs(ages, np.array([[0.1, 0.9]] * 3, np.float32)), chips)
     assert child.flags == ("child",) and adult.flags == () and dark.flags == ("outside_training_range",)
 
 
 def test_without_a_calibration_intervals_cover_the_probability():
     probs = Probs(np.array([[0.1, 0.5, 0.3, 0.1] + [0.0] * 8], np.float32), np.array([[0.45, 0.55]], np.float32))
     for coverage, bounds in ((0.5, (10, 19)), (0.7, (10, 29)), (0.85, (0, 29)), (0.95, (0, 39))):
-        (face,) = answer(None, probs, coverage=coverage, ages=(18,))
+        (face,) = predict(None, probs, coverage=coverage, ages=(18,))
         assert face.age_interval == bounds and not face.calibrated and face.status == "ok"
         assert face.over[18]["decision"] == "unsure" and face.over[18]["p"] == pytest.approx(0.5, abs=1e-6)
 
@@ -193,13 +193,13 @@ def test_the_open_group_is_one_prediction():
     probs, age, gender, _ = draw_predictions(500, 0)
     fitted = Calibration(**calibration.fit(probs, grouped(age), gender, np.full(500, -1), None))
     spread = np.array([[0, 0, 0, 0, 0, 0, 0.3, 0.2, 0.2, 0.2, 0.1, 0]], np.float32)
-    (face,) = answer(fitted, Probs(spread, np.array([[0.01, 0.99]], np.float32)))
+    (face,) = predict(fitted, Probs(spread, np.array([[0.01, 0.99]], np.float32)))
     assert face.age_bucket == "70+" and face.age_interval[1] == 120 and face.age == pytest.approx(0.3 * 64.5 + 0.7 * 75)
     with pytest.raises(ConfigError, match="over 80"):
-        Answerer(fitted, 0.9, (80,), 0.01)
+        FacesFromProbs(fitted, 0.9, (80,), 0.01)
 
 
 @pytest.mark.parametrize("values", [(0.3, (), 0.01), (0.9, (), 0.0001), (0.9, (0,), 0.01)])
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ConfigError):
-        Answerer(None, *values)
+        FacesFromProbs(None, *values)

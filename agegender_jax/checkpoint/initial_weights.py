@@ -13,7 +13,7 @@ import numpy as np
 from agegender_jax import files
 from agegender_jax.checkpoint import reading, tree
 from agegender_jax.errors import CheckpointError, ConfigError
-from agegender_jax.models import caffe_names, torchvision
+from agegender_jax.models import caffe_names, torchvision_names
 
 OURS = ("params/gender_head/", "params/age_hidden/", "params/age_head/", "params/head/", "params/auxiliary")
 HEADS = (*OURS, "params/backbone/auxiliary", "fc.weight", "fc.bias", "classifier.6.", *caffe_names.HEADS)
@@ -138,8 +138,8 @@ def _of_other_names(
     stored: dict[str, np.ndarray], leaves: dict[str, Any], path: Path
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the arrays of torchvision's or Caffe's names for the named leaves, and the names of the other arrays."""
-    stored = {name: value for name, value in stored.items() if not torchvision.IGNORED.search(name)}
-    format = caffe_names if caffe_names.are_names(stored) else torchvision
+    stored = {name: value for name, value in stored.items() if not torchvision_names.IGNORED.search(name)}
+    format = caffe_names if caffe_names.are_names(stored) else torchvision_names
     if not format.known(leaves):
         raise CheckpointError(
             "weights of other programs can be read only for ResNets and Caffe's nets",
@@ -148,9 +148,9 @@ def _of_other_names(
         )
     if all(name.startswith("module.") for name in stored):  # saved from torch's DataParallel
         stored = {name.removeprefix("module."): value for name, value in stored.items()}
-    if format is torchvision:
-        names = {torchvision.name_of(name) for name in leaves}
-        return torchvision.all_to_ours(stored, leaves), sorted(stored.keys() - names)
+    if format is torchvision_names:
+        names = {torchvision_names.name_of(name) for name in leaves}
+        return torchvision_names.all_to_ours(stored, leaves), sorted(stored.keys() - names)
     names = {caffe_names.name_of(name, leaves) for name in leaves}
     try:
         arrays = caffe_names.to_ours(stored, leaves)

@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax.explain import decision
-from agegender_jax.explain.shares import record_share
+from agegender_jax.explain import target_logit
+from agegender_jax.explain.record_relevance import record_share
 from agegender_jax.models import convolution, pooling
 from agegender_jax.models.caffenet import CaffeNet
 from agegender_jax.models.googlenet import GoogLeNet
@@ -68,7 +68,7 @@ def propagate(net: nn.Module, variables: Any, x: jax.Array, head: str, target: j
     def score(x, absorbed, feed, carrier):
         seen: dict[str, tuple[jax.Array, jax.Array]] = {}  # their inputs and outputs
         with nn.intercept_methods(_rules(absorbed, feed, carrier, names, seen, static)):
-            value = decision.target_logit(decision.logits(net, variables, x, head), target)
+            value = target_logit.target_logit(target_logit.logits(net, variables, x, head), target)
         return value, seen
 
     zeros = jnp.zeros(len(x))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agegender_jax import files
-from agegender_jax.run.row_files import cell
+from agegender_jax.run.jsonl_csv_rows import cell
 
 _INTEGERS = ("face", "faces", "age_low", "age_high", "schema")
 _NUMBERS = ("score", "age_years", "coverage")

@@ -10,9 +10,9 @@ import numpy as np
 from agegender_jax.data.utkface import MAX_AGE
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
-from agegender_jax.photos.faces import Chip
+from agegender_jax.photos.face_chips import Chip
 from agegender_jax.prediction import calibration as calibrations
-from agegender_jax.prediction import intervals, over
+from agegender_jax.prediction import intervals, minimum_age
 from agegender_jax.prediction.calibration import Calibration
 from agegender_jax.prediction.face import OK, UNSURE, Face, Picture
 from agegender_jax.structs import Probs
@@ -21,7 +21,7 @@ CHILD, UNUSUAL = "child", "outside_training_range"
 P_CHILD = 0.3  # probability of an age below that of `Calibration.child` from which the flag is raised
 
 
-class Answerer:
+class FacesFromProbs:
     """Turn probabilities into predictions.
 
     Args:
@@ -36,11 +36,13 @@ class Answerer:
     def __init__(self, calibration: Calibration | None, coverage: float, ages: tuple[int, ...], max_error: float):
         if not intervals.COVERAGES[0] <= coverage <= intervals.COVERAGES[-1]:
             raise ConfigError(f"coverage {coverage} is impossible", "--coverage", "use 0.5 to 0.99")
-        if not over.ERRORS[0] <= max_error <= 0.5:
-            raise ConfigError(f"max_error {max_error} is impossible", "--max_error", f"use {over.ERRORS[0]} to 0.5")
+        if not minimum_age.ERRORS[0] <= max_error <= 0.5:
+            raise ConfigError(
+                f"max_error {max_error} is impossible", "--max_error", f"use {minimum_age.ERRORS[0]} to 0.5"
+            )
         self.open_from = calibration.open_from if calibration else None
-        oldest = over.AGES[-1] if self.open_from is None else 10 * self.open_from
-        if wrong := [years for years in ages if not over.AGES[0] <= years <= oldest]:
+        oldest = minimum_age.AGES[-1] if self.open_from is None else 10 * self.open_from
+        if wrong := [years for years in ages if not minimum_age.AGES[0] <= years <= oldest]:
             raise ConfigError(
                 f"over {wrong[0]} cannot be decided", "--over", f"these nets distinguish ages from 1 to {oldest}"
             )
@@ -51,7 +53,7 @@ class Answerer:
         self.threshold = calibration.unsure["threshold"] if calibration else 0.0
         self.adult = calibration.child["below"] if calibration else calibrations.CHILD
 
-    def answer(self, pictures: Sequence[tuple[Picture, list[Chip]]], probs: Probs, size: int) -> Iterator[Picture]:
+    def add_faces(self, pictures: Sequence[tuple[Picture, list[Chip]]], probs: Probs, size: int) -> Iterator[Picture]:
         """Yield each picture with the predictions for its chips.
 
         Args:
@@ -74,8 +76,8 @@ class Answerer:
             bounds = intervals.intervals(merged, self.rest)
         else:
             bounds = intervals.smallest(merged, self.coverage)
-        chances = {years: over.probability(age, years) for years in self.ages}
-        child = 1 - over.probability(age, self.adult)
+        chances = {years: minimum_age.probability(age, years) for years in self.ages}
+        child = 1 - minimum_age.probability(age, self.adult)
         expected = (age * self.years).sum(-1)  # a matrix product's last bits would depend on the number of rows
         unusual = self._unusual(np.stack([chip.sized[size] for _, chip in chips]))
         for i, (name, chip) in enumerate(chips):
@@ -104,8 +106,9 @@ class Answerer:
 
     def _over(self, years: int, p: float) -> dict[str, Any]:
         if self.calibration is None:
-            return {"p": p, "decision": over.UNSURE}
-        return {"p": p, "decision": over.decide(p, *over.row(self.calibration.over, years, self.max_error))}
+            return {"p": p, "decision": minimum_age.UNSURE}
+        thresholds = minimum_age.row(self.calibration.over, years, self.max_error)
+        return {"p": p, "decision": minimum_age.decide(p, *thresholds)}
 
     def _interval(self, bounds: np.ndarray, groups: int) -> tuple[int, int]:
         first, last = int(bounds[0]), int(bounds[1])

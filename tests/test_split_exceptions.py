@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax import config as config_lib
-from agegender_jax.data import selection, splits
+from agegender_jax.data import split_exceptions, splits
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import load_dataset
 
@@ -67,7 +67,7 @@ def test_copies_of_held_out_images_do_not_train(alone, joined):
     assert {file.split("/")[1].partition("_")[0] for file in more} == ages["train"] | {
         str(age) for age in range(40, 50)
     }
-    unused = joined.prepared.file[joined.assignment == selection.UNUSED]
+    unused = joined.prepared.file[joined.assignment == split_exceptions.UNUSED]
     assert len(unused) == len(names(alone, "val")) + len(names(alone, "test"))
     assert len(joined.indices("all")) == 90 - len(unused)
 
@@ -109,5 +109,5 @@ def test_a_further_image_between_two_own_ones_does_not_change_their_split():
     alone = splits.assign(group[:30], content[:30], 0)
     train, test = (np.flatnonzero(alone == split)[0] for split in ("train", "test"))
     group[[train, test, 30]] = 99  # near both
-    assigned = selection.assign(own, group, content, dhash, 0)
-    assert assigned.tolist() == [*alone, selection.UNUSED]
+    assigned = split_exceptions.assign(own, group, content, dhash, 0)
+    assert assigned.tolist() == [*alone, split_exceptions.UNUSED]

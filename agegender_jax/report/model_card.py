@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agegender_jax.report.rendering import ENVIRONMENT
+from agegender_jax.report.jinja_environment import ENVIRONMENT
 from agegender_jax.report.runs import Run, is_synthetic
 from agegender_jax.report.warnings import warnings
 
@@ -19,7 +19,7 @@ def card(run: Run, results: Mapping) -> str:
     loss = "loss_gender" if "age" in untrained else "loss_age" if "gender" in untrained else "loss"
     validated = [row for row in run.rows if row["split"] == "val" and row["step"] == run.step]
     row = validated[-1] if validated else {}
-    return ENVIRONMENT.get_template("card.md.jinja").render(
+    return ENVIRONMENT.get_template("model_card.md.jinja").render(
         run=run,
         r=results,
         model=results["models"][-1],
