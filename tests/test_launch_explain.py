@@ -237,7 +237,7 @@ def test_the_scores_get_the_groups_and_the_figures_the_labels_of_their_images(mo
     monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: relevant)
     compared = []
     monkeypatch.setattr(explain_evaluation.report, "relevance_grid", lambda *args: compared.append(args) or b"")
-    monkeypatch.setattr(explain_evaluation.scoring, "score", lambda *arguments: seen.append(arguments) or {})
+    monkeypatch.setattr(explain_evaluation.map_scores, "score", lambda *arguments: seen.append(arguments) or {})
     labels = []
     monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *args: labels.extend(args[2]) or b"")
     run = types.SimpleNamespace(path=None)
