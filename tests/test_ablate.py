@@ -188,6 +188,7 @@ def test_only_further_seeds_are_trained_and_a_signal_between_runs_stops(out, con
         (["optimizer.lr=0.1,-1"], [0], ["optimizer.lr must be above 0", "variant optimizer.lr=-1"]),
         (["seed=0,1"], [0], ["seed cannot vary", "--seeds"]),
         (["data.split_seed=0,1"], [0], ["data.split_seed cannot vary"]),
+        (["data.splits=a,b"], [0], ["data.splits cannot vary", "--config.data.splits"]),
         (["num_steps=1,2", "num_steps=1,3"], [0], ["num_steps varies twice"]),
         (["init_from=a/b,a-b"], [0], ["share a folder"]),
         (VARY, [], ["there are no seeds"]),

@@ -200,12 +200,14 @@ def test_expected_leakage_of_random_splits_against_sampled_ones():
 
 @pytest.fixture
 def run(tmp_path, faces):
-    """A run's folder as training leaves it, with a chosen split."""
+    """A run's folder as training leaves it, with a chosen split, which `splits` may have named."""
 
-    def make(assignment):
-        workdir = Workdir(tmp_path / "run")
+    def make(assignment, splits=""):
+        workdir = Workdir(tmp_path / f"run{splits}")
         workdir.path.mkdir()
-        workdir.write_config(config.to_dict(config.default()))
+        fields = config.default()
+        fields.data.splits = splits
+        workdir.write_config(config.to_dict(fields))
         workdir.write_faces(faces, assignment)
         return workdir
 
@@ -217,7 +219,8 @@ def test_a_run_that_leaks_is_detected(source, faces, pairs, run, tmp_path):
     workdir = run(assignment)
     separated = [sum(assignment[i] != assignment[j] for i, j in kind) for kind in (pairs.exact, pairs.near)]
     assert sum(separated) > 0
-    (run,) = inspect(source, tmp_path / "out", [str(workdir.path)])["leakage"]["runs"]
+    named = run(assignment, ".csv")
+    run, named = inspect(source, tmp_path / "out", [str(workdir.path), str(named.path)])["leakage"]["runs"]
     assert (run["workdir"], run["across"]) == (str(workdir.path), dict(zip(("exact", "near"), separated, strict=True)))
     assert run["sizes"] == {"train": 9, "val": 0, "test": 5}
     seen = {int(i) for pair in pairs.all() for i in pair if "train" in assignment[pair]}
@@ -226,6 +229,10 @@ def test_a_run_that_leaks_is_detected(source, faces, pairs, run, tmp_path):
     for name in ("train", "val", "test"):
         rows = np.flatnonzero(own == name).tolist()
         assert run["seen"][name] == {"n": len(rows), "seen": len(seen.intersection(rows))}
+    assert named["seen"]["test"]["n"] == 5 and named["seen"]["train"] == {"n": 9, "seen": 9}
+    assert (run["split_seed"], named["split_seed"]) == (0, None)
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "by that run&#39;s seed 0)" in page and "by its data.splits)" in page
 
 
 def inspect(source, out, workdirs=(), split_seed=0):

@@ -28,6 +28,10 @@ def test_every_system_has_a_valid_config(tmp_path):
     for config in checked.values():
         validate(config)
     assert len(checked) == len(systems.SYSTEMS)
+    own = common.get_config("quick")
+    own.data.update(dict.fromkeys(("train_on", "exclude", "splits"), "of the own source"))
+    drawn = command.check([s for s in systems.SYSTEMS if s.name == "drawn_faces"], own, Workdir(tmp_path))
+    assert all(drawn["drawn_faces"].data[field] == "" for field in ("train_on", "exclude", "splits"))
     assert {config.model.name for config in checked.values()} >= set(models.systems())
     cited = " ".join(system.cites for system in systems.SYSTEMS)
     assert all(f"[{n}]" in cited for n in (15, 16, 17, 18, 19, 20, 21, 22, 27))
@@ -68,7 +72,7 @@ def test_a_damaged_record_of_the_fields_is_an_error(tmp_path, content):
 def faces(count=40):
     """A dataset of `count` test images, 20 in each age bucket 0 and 1, every second one female."""
     prepared = types.SimpleNamespace(
-        file=[f"{i:03}.jpg" for i in range(count)],
+        file=np.array([f"{i:03}.jpg" for i in range(count)]),
         group=np.arange(count),
         age_years=np.arange(count) // 20 * 10,
         age=np.repeat(np.arange(count) // 20, 2).reshape(-1, 2),
@@ -162,6 +166,16 @@ def test_runs_to_compare_with_are_finished_and_of_the_same_split(tmp_path):
     with pytest.raises(DataError, match="other images") as error:
         json_rows.others(own[:1], faces(20))
     assert "data.split_seed" in error.value.fix
+
+
+def test_systems_that_were_trained_on_another_split_are_refused(tmp_path, monkeypatch):
+    system = Workdir(tmp_path / "plain_cnn")
+    (system.checkpoints / "1").mkdir(parents=True)
+    rows = [(file, "train", "00" * 32) for file in faces().prepared.file]
+    write_csv(system.splits, ("file", "split", "dhash"), rows)
+    monkeypatch.setattr(command.dataset, "load_dataset", lambda *args: faces())
+    with pytest.raises(DataError, match="40 images are in another split than when the run began"):
+        command.baselines(common.get_config("quick"), str(tmp_path), ["resnet18"], [])
 
 
 def test_progress_without_steps_names_no_epoch(capsys):

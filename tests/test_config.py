@@ -135,9 +135,18 @@ def test_one_loss_weight_may_be_zero_but_not_both():
         config_lib.validate(config)
 
 
+def test_a_csv_of_splits_and_a_split_seed_exclude_each_other():
+    config = changed("data.splits", "runs/ran/splits.csv")
+    config_lib.validate(config)
+    config.data.split_seed = 1
+    with pytest.raises(ConfigError, match="data.split_seed has no effect"):
+        config_lib.validate(config)
+
+
 def test_a_resume_may_change_length_workers_and_intervals_only():
     old, new = config_lib.default().to_dict(), config_lib.default().to_dict()
     new["num_epochs"], new["parallel"], new["data"]["num_workers"], new["log"]["every_steps"] = 5, "pmap", 1, 3
+    new["data"]["splits"] = "runs/ran/splits.csv"  # its content is compared where the data are loaded
     assert config_lib.resume_difference(old, new) == []
     del old["model"]["attention"]  # a run from before that field had its default
     assert config_lib.resume_difference(old, new) == []

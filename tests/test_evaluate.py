@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_runs
 
@@ -12,9 +13,11 @@ from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
 from agegender_jax.data import named_sources
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import audit, explain, named_runs, scored_images, train
+from agegender_jax.run import audit, checks, explain, named_runs, scored_images, train
 from agegender_jax.run import evaluate as evaluate_command
-from agegender_jax.run.workdir import Workdir, make_out
+from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.workdir import Workdir, make_out, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,73 @@ def test_the_source_of_a_run_that_trained_on_more_is_its_own(config, tmp_path):
     both = tiny_runs.make_run(tmp_path / "both", wider, test=False)
     results = evaluate(both, out=tmp_path / "out", source=config.data.source)
     assert results["split"] == "test"
+
+
+@pytest.fixture(scope="module")
+def by_csv(config, tmp_path_factory):
+    """A run without a net, trained on more images, whose split was named by a CSV that is no longer there."""
+    folder = tmp_path_factory.mktemp("by_csv")
+    own = load_dataset(config)
+    rows = zip(own.prepared.file, own.assignment[::-1], strict=True)
+    write_csv(folder / "splits.csv", ("file", "split"), list(rows))
+    synthetic.write_faces(folder / "more", 5, seed=9, size=32)
+    shutil.copy(Path(config.data.source) / own.prepared.file[0], folder / "more")  # the same name and pixels
+    named = config.copy_and_resolve_references()
+    named.data.update(splits=str(folder / "splits.csv"), train_on=str(folder / "more"))
+    dataset = load_dataset(named)
+    with Workdir(folder / "run") as run:
+        run.write_start(named, ["test"], dataset.prepared, dataset.assignment, print)
+    (folder / "splits.csv").unlink()
+    return run
+
+
+def load_scored(*runs, source=None):
+    config = scored_images.data_config(*(read := named_runs.read_runs([str(run) for run in runs])), source)
+    with Progress() as progress:
+        return scored_images.load_scored(*read, config, progress)
+
+
+def test_the_split_that_a_csv_named_is_scored(run, by_csv, config, tmp_path):
+    own = load_dataset(config)
+    copy = shutil.copytree(config.data.source, tmp_path / "copy")
+    for source in (None, config.data.source, str(copy)):
+        scored = load_scored(by_csv.path, source=source)
+        assert scored.assignment.tolist() == own.assignment[::-1].tolist()
+    scored_images.check_leak(by_csv, scored, "test")
+    with pytest.raises(DataError, match="6 of 6 images, or near-duplicates of them, were trained"):
+        scored_images.check_leak(Workdir(run), scored, "test")
+    assert load_scored(run, by_csv.path, source=config.data.source).assignment.tolist() == own.assignment.tolist()
+
+
+def test_a_changed_source_of_a_split_that_a_csv_named_is_an_error(by_csv, config, tmp_path):
+    changed = config.copy_and_resolve_references()
+    changed.data.source = str(shutil.copytree(config.data.source, tmp_path / "faces"))
+    changed.data.splits = "splits.csv"
+    synthetic.write_faces(tmp_path / "faces", 3, seed=7, size=32)
+    dataset = load_dataset(config)
+    with Workdir(tmp_path / "run") as run:
+        run.write_start(changed, ["test"], dataset.prepared, dataset.assignment, print)
+    named_sources.remember(changed.data.source)
+    with pytest.raises(DataError, match="images that the run's splits.csv does not name") as error:
+        load_scored(run.path)
+    assert str(run.splits) in error.value.where
+    elsewhere = load_scored(by_csv.path, source=changed.data.source)  # another source, which contains that of the run
+    assert len(elsewhere.indices("all")) == 63 and len(elsewhere.indices("test")) == 6
+
+
+def test_a_resumed_run_may_take_its_csv_from_elsewhere_but_not_another_split(by_csv, config, tmp_path):
+    own = shutil.copytree(by_csv.path, tmp_path / "run")
+    (own / "checkpoints" / "1").mkdir(parents=True)
+    resumed = config_lib.default()
+    resumed.update(by_csv.read_config())
+    resumed.data.splits = str(by_csv.splits)
+    assert checks.same_run(Workdir(own), resumed)
+    dataset = load_dataset(resumed)
+    checks.same_data(Workdir(own), dataset)
+    dataset.assignment[:] = np.where(dataset.assignment == "val", "test", dataset.assignment)
+    with pytest.raises(DataError, match="6 images are in another split than when the run began") as error:
+        checks.same_data(Workdir(own), dataset)
+    assert "data.splits" in error.value.fix
 
 
 def test_results_of_other_members_splits_or_sources_are_not_replaced(run, config, tmp_path):
@@ -220,7 +290,7 @@ URLS = ("s3://b/x", "gs://bucket/run", "http://host/a.zip", "hdfs://nn:8020/x", 
 def test_remote_paths_are_refused_before_any_work(run, config, tmp_path, url, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = re.escape(f"{url} is a URL; only paths of this machine can be used")
-    for field in ("source", "cache_dir", "train_on", "exclude"):
+    for field in ("source", "cache_dir", "train_on", "exclude", "splits"):
         changed = config.copy_and_resolve_references()
         changed.data[field] = url
         with pytest.raises(ConfigError, match=message):

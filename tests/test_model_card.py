@@ -92,6 +92,13 @@ def test_a_head_without_a_loss_is_reported(finished_run):
     assert "was not trained" not in report.card(run, results)
 
 
+def test_the_card_says_what_decided_the_split(finished_run):
+    run, results = finished_run
+    assert "split: by content, split_seed 0;" in report.card(run, results)
+    config = run.config | {"data": run.config["data"] | {"splits": "runs/ran/splits.csv"}}
+    assert "split: by a CSV, data.splits;" in report.card(dataclasses.replace(run, config=config), results)
+
+
 def test_missing_values_are_not_measured(finished_run):
     run, results = finished_run
     model = {key: value for key, value in results["models"][-1].items() if key not in ("calibration", "age_mae", "cs5")}

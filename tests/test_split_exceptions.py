@@ -10,6 +10,7 @@ from agegender_jax import config as config_lib
 from agegender_jax.data import split_exceptions, splits
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.workdir import Workdir
 
 
 def picture(seed):
@@ -79,6 +80,20 @@ def test_excluded_files_leave_only_the_train_split(folder, alone, tmp_path):
     faces = dataset(folder, exclude=str(path))
     assert names(alone, "train") - names(faces, "train") == {excluded[0]}
     assert names(faces, "val") == names(alone, "val") and names(faces, "test") == names(alone, "test")
+
+
+def test_the_splits_csv_of_a_run_divides_the_same_images_in_the_same_way(folder, alone, joined, tmp_path):
+    for name, faces, fields in (("alone", alone, {}), ("joined", joined, {"train_on": str(folder / "more")})):
+        (run := Workdir(tmp_path / name)).path.mkdir()
+        run.write_faces(faces.prepared, faces.assignment)
+        again = dataset(folder, splits=str(run.splits), **fields)
+        assert again.assignment.tolist() == faces.assignment.tolist()
+    wider = dataset(folder, splits=str(tmp_path / "alone" / "splits.csv"), train_on=str(folder / "more"))
+    assert wider.assignment.tolist() == joined.assignment.tolist()
+    excluded = names(alone, "train").pop()
+    (tmp_path / "exclude.csv").write_text(f"file\n{excluded}\n")
+    fewer = dataset(folder, splits=str(tmp_path / "alone" / "splits.csv"), exclude=str(tmp_path / "exclude.csv"))
+    assert names(alone, "train") - names(fewer, "train") == {excluded}
 
 
 @pytest.mark.parametrize("text, message", [("file\nnobody.png\n", "1 of the 1 files"), ("name\nx\n", "cannot be read")])

@@ -115,6 +115,12 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(
             "elm.rounds needs a solved head", "--config.elm.rounds", "set model.head to elm or ridge, or leave it at 0"
         )
+    if values["data.splits"] and values["data.split_seed"] != defaults["data.split_seed"]:
+        raise ConfigError(
+            "data.splits names the split, so data.split_seed has no effect",
+            "--config.data.splits, --config.data.split_seed",
+            f"set one of them: data.split_seed is {defaults['data.split_seed']} by default",
+        )
     if values["loss.age_weight"] == values["loss.gender_weight"] == 0:
         raise ConfigError(
             "both loss weights are 0, so nothing would be trained",

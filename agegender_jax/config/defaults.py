@@ -62,6 +62,9 @@
 | data.source              | folder, archive, FairFace CSV, a comma-separated list, or synthetic |
 | data.train_on            | additional sources, as in data.source, only for training            |
 | data.exclude             | CSV with a column `file`: images to leave out of training           |
+| data.splits              | CSV with columns `file` and `split` (train, val, test; empty to     |
+|                          | leave out): an official split, or splits.csv of a run; empty to     |
+|                          | divide by content and data.split_seed                               |
 | data.image_size          | pixels per side                                                     |
 | data.num_workers         | reading threads, at most one per core                               |
 | data.split_seed          | of the division into train, val and test                            |
@@ -158,6 +161,7 @@ def default() -> ConfigDict:
                 "source": "data/crop_part1",
                 "train_on": "",
                 "exclude": "",
+                "splits": "",
                 "image_size": 200,
                 "num_workers": 8,
                 "split_seed": 0,

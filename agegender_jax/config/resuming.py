@@ -2,7 +2,7 @@
 
 from agegender_jax.config.defaults import default, flat
 
-MAY_DIFFER = ("num_epochs", "num_steps", "parallel", "data.num_workers", "data.cache_dir", "data.source")
+MAY_DIFFER = ("num_epochs", "num_steps", "parallel", "data.num_workers", "data.cache_dir", "data.source", "data.splits")
 MAY_DIFFER_GROUPS = ("log.", "checkpoint.", "train.")
 
 

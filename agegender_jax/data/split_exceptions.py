@@ -1,14 +1,11 @@
 """The split of each image if some sources are only for training or listed files are left out of training."""
 
-import csv
 from collections.abc import Sequence
 
 import numpy as np
 
-from agegender_jax import csv_cells
-from agegender_jax.data import splits
-from agegender_jax.errors import DataError
-from agegender_jax.files import expand
+from agegender_jax.data import listed_files, splits
+from agegender_jax.data.resolve import source_names
 
 UNUSED = ""  # the split of an image that is neither trained on nor scored
 
@@ -16,6 +13,11 @@ UNUSED = ""  # the split of an image that is neither trained on nor scored
 def join(source: str, train_on: str) -> str:
     """Return the joint specification of both sources; `train_on` may be empty."""
     return f"{source},{train_on}" if train_on else source
+
+
+def own_names(source: str, train_on: str) -> list[str]:
+    """Return the first part of the files of `source` in the joined sources, one for each source that it names."""
+    return source_names(join(source, train_on))[: len(source_names(source))]
 
 
 def belongs_to(files: Sequence[str], names: Sequence[str]) -> np.ndarray:
@@ -41,24 +43,19 @@ def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.nd
     return split
 
 
-def exclude(split: np.ndarray, files: Sequence[str], path: str) -> np.ndarray:
+def exclude(split: np.ndarray, files: Sequence[str], bad: Sequence[tuple[str, str]], path: str) -> np.ndarray:
     """Return the splits, with the training images that a CSV lists set to UNUSED; listed images of val and test stay.
 
     Args:
       split, files: str [N], of each image.
+      bad: as in `Prepared`.
       path: of a CSV with a column `file`, for example exclude.csv of `launch.audit`.
 
     Raises:
       DataError: the CSV cannot be read, or lists a file that is not in the source.
+      ConfigError: the path is a URL or in an unknown home folder.
     """
     fix = "name a CSV with a column `file`, as launch.audit writes it for the same data.source and data.train_on"
-    expanded = expand(path, "data.exclude")
-    try:
-        with open(expanded, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            listed = {csv_cells.original(row["file"]) for row in csv.DictReader(file)}
-    except (OSError, KeyError, AttributeError, csv.Error) as error:
-        raise DataError(f"data.exclude cannot be read: {error}", path, fix) from None
-    if unknown := sorted(listed - set(files)):
-        counts = f"{len(unknown)} of the {len(listed)} files in data.exclude"
-        raise DataError(f"{counts} are not in the source, for example {unknown[0]}", path, fix)
+    listed = {file for _, (file,) in listed_files.read(path, "data.exclude", ("file",), fix)}
+    listed_files.check_known(listed, files, bad, path, "data.exclude")
     return np.where((split == "train") & np.isin(files, sorted(listed)), UNUSED, split)

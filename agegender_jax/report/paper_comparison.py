@@ -37,7 +37,7 @@ def join(runs: Sequence[Run], describe: Callable[[Run], str]) -> str:
 
 def _split(run: Run) -> str:
     sizes = ", ".join(f"{name} {count:,}" for name, count in run.splits.items())
-    return f"by content, split_seed {run.config['data']['split_seed']}: {sizes or 'sizes not recorded'}"
+    return f"{run.split_rule()}: {sizes or 'sizes not recorded'}"
 
 
 def _net(run: Run) -> str:

@@ -51,6 +51,11 @@ class Run:
         """Return the name of the source."""
         return self.run.get("source", {}).get("name") or self.config["data"]["source"]
 
+    def split_rule(self) -> str:
+        """Return what decided the split of each image."""
+        data = self.config["data"]
+        return "by a CSV, data.splits" if data.get("splits") else f"by content, split_seed {data['split_seed']}"
+
     def untrained_heads(self) -> list[str]:
         """Return the heads whose loss weight is 0."""
         return [head for head in ("age", "gender") if not self.config["loss"][f"{head}_weight"]]

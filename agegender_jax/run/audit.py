@@ -13,7 +13,7 @@ from agegender_jax.data.prepare import prepare
 from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.errors import ConfigError
 from agegender_jax.report import audit as report
-from agegender_jax.run import leaks
+from agegender_jax.run import leaks, recorded_split
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
@@ -43,7 +43,7 @@ def inspect(
     if not source:
         raise ConfigError("--source is missing", "--source", "name the images to audit, for example crop_part1.tar")
     runs = [Workdir(path) for path in workdirs]
-    seeds = [read_config(run)["data"]["split_seed"] for run in runs]
+    configs = [read_config(run) for run in runs]
     folder = files.expand(out or f"audits/{sources.source_name(source)}", "--out").resolve()
     resolve.check_outside(source, folder, "--out")
     make_out(folder)
@@ -55,7 +55,7 @@ def inspect(
         pairs = source_problems.find_pairs(faces.content, faces.dhash)
         leakage = {
             "split": _split(faces, pairs, split_seed),
-            "runs": [_run(run, faces, seed) for run, seed in zip(runs, seeds, strict=True)],
+            "runs": [_run(run, config, faces) for run, config in zip(runs, configs, strict=True)],
         }
         stats = image_stats.measure(faces, progress.prepare)
         findings = report.findings(faces, pairs, stats, leakage, list(command))
@@ -98,10 +98,14 @@ def _split(faces: Prepared, pairs: source_problems.Pairs, seed: int) -> dict:
     }
 
 
-def _run(run: Workdir, faces: Prepared, seed: int) -> dict:
+def _run(run: Workdir, config: dict, faces: Prepared) -> dict:
     """Return the leakage of a run's split, and how many images of the source the run has seen."""
-    images = leaks.read_splits(run)
-    own = Dataset(faces, splits.assign(faces.group, faces.content, seed))
+    images, seed = leaks.read_splits(run), config["data"]["split_seed"]
+    recorded = recorded_split.read(run, config, faces)
+    if recorded is None:
+        own = Dataset(faces, splits.assign(faces.group, faces.content, seed))
+    else:
+        own, seed = Dataset(faces, recorded), None
     seen = {
         name: {"n": len(own.indices(name)), "seen": len(leaks.find(run, own, name))}
         for name in ("train", "val", "test")

@@ -14,12 +14,12 @@ from agegender_jax.evaluation import Member
 from agegender_jax.loading import load_checkpoint
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import calibration
-from agegender_jax.run.dataset import Dataset, load_dataset
+from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.named_runs import member_names, read_runs
 from agegender_jax.run.photo_calibration import fit, write
-from agegender_jax.run.scored_images import data_config
+from agegender_jax.run.scored_images import data_config, load_scored
 from agegender_jax.run.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, make_out
 
@@ -51,7 +51,7 @@ def calibrate(
     further = _about(about)
     _check_name(name, names if len(names) > 1 else [])
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        dataset = load_dataset(data_config(runs, configs, source), progress.prepare)
+        dataset = load_scored(runs, configs, data_config(runs, configs, source), progress)
         _check_split(runs, dataset)
         members = [
             predict_member(run, "best", dataset, "val", name, progress) for run, name in zip(runs, names, strict=True)
@@ -86,7 +86,7 @@ def _check_split(runs: Sequence[Workdir], dataset: Dataset) -> None:
             raise DataError(
                 f"{len(val - own)} of {len(val)} images of val are not in val of this run",
                 str(run.splits),
-                "calibrate runs of the same data.source and data.split_seed together",
+                "calibrate runs of the same data.source and data.split_seed or data.splits together",
             )
 
 

@@ -7,11 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax.data import pipeline, split_exceptions, splits
+from agegender_jax.data import csv_splits, pipeline, split_exceptions, splits
 from agegender_jax.data.decoding import decode
 from agegender_jax.data.prepare import prepare
 from agegender_jax.data.prepared_source import Prepared
-from agegender_jax.data.resolve import source_names
 from agegender_jax.structs import Batch
 
 
@@ -93,17 +92,22 @@ def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: C
       on_bad: as in `prepare`.
 
     Raises:
-      DataError: the source or `data.exclude` cannot be used.
+      DataError: the source, `data.splits` or `data.exclude` cannot be used.
     """
     fields = config.data
     source = split_exceptions.join(fields.source, fields.train_on)
     prepared = prepare(source, fields.cache_dir or None, fields.max_bad, progress, on_bad)
+    own, folder = np.ones(len(prepared.file), bool), ""
     if fields.train_on:
-        names = source_names(source)[: len(source_names(fields.source))]
+        names = split_exceptions.own_names(fields.source, fields.train_on)
         own = split_exceptions.belongs_to(prepared.file, names)
+        folder = f"{names[0]}/" if len(names) == 1 else ""
+    if fields.splits:
+        split = csv_splits.assign(prepared, own, fields.splits, folder)
+    elif fields.train_on:
         split = split_exceptions.assign(own, prepared.group, prepared.content, prepared.dhash, fields.split_seed)
     else:
         split = splits.assign(prepared.group, prepared.content, fields.split_seed)
     if fields.exclude:
-        split = split_exceptions.exclude(split, prepared.file, fields.exclude)
+        split = split_exceptions.exclude(split, prepared.file, prepared.bad, fields.exclude)
     return Dataset(prepared, split)

@@ -8,11 +8,10 @@ from agegender_jax import files, models
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import explain_evaluation
-from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.named_runs import member_names, read_runs
-from agegender_jax.run.scored_images import check_leak, choose_split, data_config, without_leaked
+from agegender_jax.run.scored_images import check_leak, choose_split, data_config, load_scored, without_leaked
 from agegender_jax.run.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, check_replaces, make_out, out_folder
 from agegender_jax.run.write_results import write_results
@@ -71,7 +70,7 @@ def evaluate(
     check_outside(fields.data.source, folder, "--out")
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        dataset = load_dataset(fields, progress.prepare)
+        dataset = load_scored(runs, configs, fields, progress)
         if warning := dataset.prepared.warning():
             progress.warn(warning)
         split = split or choose_split(runs, configs, source, dataset, progress)

@@ -33,7 +33,7 @@ def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: P
             if leaked:
                 progress.warn(
                     f"{leaked} test images were trained or validated on by {init_from}: the results say allow_leak; "
-                    "the same data.source and data.split_seed as there, or other data, do not leak"
+                    "the same data.source and data.split_seed or data.splits as there, or other data, do not leak"
                 )
             write_results(run.path, [best], dataset, "test", progress, allow_leak=leaked > 0, draw=draw)
             training_summary.write_card(run)

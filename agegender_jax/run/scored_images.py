@@ -4,18 +4,19 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax.data import named_sources
 from agegender_jax.data.prepare import prepared_in
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import leaks
-from agegender_jax.run.dataset import Dataset
+from agegender_jax.run import leaks, recorded_split
+from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
 
 
-def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | None):
+def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | None) -> ConfigDict:
     """Return the first member's config with the source to score.
 
     One source may have several paths, for example a folder and its tar. Without `source`, and for the cache, the paths
@@ -34,7 +35,7 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
         )
     config = config_lib.default()
     config.data.update(configs[0]["data"])
-    config.data.update(train_on="", exclude="")  # the test split of `data.source` does not depend on them
+    config.data.update(train_on="", exclude="", splits="")  # the test split needs none of them, see `load_scored`
     original, cache_dir = runs[0].is_original(), config.data.cache_dir
     if not (original or named_sources.is_cache(cache_dir)) or not prepared_in(cache_dir, _fingerprint(runs[0])):
         config.data.cache_dir = ""
@@ -47,6 +48,28 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
             f"name the images to score: --source={config.data.source} if that is yours",
         )
     return config
+
+
+def load_scored(runs: Sequence[Workdir], configs: Sequence[dict], fields: ConfigDict, progress: Progress) -> Dataset:
+    """Prepare or load the images to score, with the split of the first member.
+
+    Args:
+      fields: from `data_config`.
+
+    Raises:
+      DataError: the source cannot be used, or is no longer the one that `data.splits` of the first member divided.
+    """
+    dataset = load_dataset(fields, progress.prepare)
+    split = recorded_split.read(runs[0], configs[0], dataset.prepared)
+    if split is not None:
+        return Dataset(dataset.prepared, split)
+    if configs[0]["data"].get("splits") and fields.data.source == configs[0]["data"]["source"]:
+        raise DataError(
+            "the source has images that the run's splits.csv does not name, and data.splits had named the split",
+            f"{dataset.prepared.name}: {runs[0].splits}",
+            "restore the source, or score other images with --source",
+        )
+    return dataset
 
 
 def choose_split(

@@ -58,7 +58,7 @@ def hostile_configs(config, mark, folder):
         yield config | {"data": config["data"] | {"image_size": value}}
     yield config | {
         "init_from": place,
-        "data": config["data"] | dict.fromkeys(("source", "train_on", "exclude", "cache_dir"), place),
+        "data": config["data"] | dict.fromkeys(("source", "train_on", "exclude", "splits", "cache_dir"), place),
     }
     yield config | {"eval": {"views": mark}}
     yield {}

@@ -10,9 +10,9 @@ from agegender_jax import config as config_lib
 from agegender_jax import extras, files, models
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, Stopped
-from agegender_jax.run import dataset, train
+from agegender_jax.run import checks, dataset, train
 from agegender_jax.run.baselines import json_rows, markdown_table, speed
-from agegender_jax.run.baselines.systems import REFERENCE, SYSTEMS, System, config_of
+from agegender_jax.run.baselines.systems import OTHER_SOURCE, REFERENCE, SYSTEMS, System, config_of
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance, write_json
@@ -50,6 +50,9 @@ def baselines(
         progress = Progress(stop=stop)
         with progress:
             own = dataset.load_dataset(config, progress.prepare)
+        for system in of_table:
+            if system.name not in OTHER_SOURCE:
+                checks.same_data(Workdir(folder.path / system.name), own)
         runs = [Workdir(path) for path in against]
         json_rows.others(runs, own)
         write_json(folder.path / COMMON, config.to_dict())

@@ -70,7 +70,7 @@ def others(against: Sequence[Workdir], dataset: Dataset) -> dict[str, Probs]:
     """
     found: dict[str, Probs] = {}
     for run in against:
-        fix = "name a finished run of the same data.source and data.split_seed"
+        fix = "name a finished run of the same data.source and data.split_seed or data.splits"
         config = run.read_config() if run.is_tested() else None
         if config is None:
             raise ConfigError("a run to compare with is not finished", f"--against={run.argument}", fix)

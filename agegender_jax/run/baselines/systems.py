@@ -97,7 +97,7 @@ def _faces(freeze: int, layer_decay: float = 1.0):
 
 def _drawn(config: ConfigDict) -> None:
     config.model.name = "caffenet"
-    config.data.source = "synthetic:3000"
+    config.data.update(source="synthetic:3000", train_on="", exclude="", splits="")
 
 
 CAFFE = (

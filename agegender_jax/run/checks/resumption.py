@@ -61,5 +61,6 @@ def _same_split(workdir: Workdir, faces: Dataset) -> None:
         raise DataError(
             f"{len(moved)} images are in another split than when the run began, for example {moved[0]}",
             str(workdir.splits),
-            "resume with the version of agegender_jax that began the run, or train in another --workdir",
+            "resume with the data.splits, data.exclude and version of agegender_jax that began the run, or train in "
+            "another --workdir",
         )
