@@ -17,8 +17,8 @@ POINT_SECONDS = "POINT_SECONDS"  # variable of the environment: when the campaig
 FREE = "see what else uses the GPU (nvidia-smi), and what JAX finds: python -c 'import jax; print(jax.devices())'"
 STARTS = {  # program, expected last word, installation
     "JAX": (
-        "import jax; from agegender_jax import extras; extras.check('train'); from agegender_jax.data import builder; "
-        "from benchmarks import throughput; print(jax.default_backend())",
+        "import jax; from agegender_jax import extras; extras.check('train'); "
+        "from agegender_jax.data import tfds_builder; from benchmarks import throughput; print(jax.default_backend())",
         "gpu",
         "pip install '.[cuda13]'",
     ),

@@ -138,13 +138,13 @@ def test_array_record_starts_as_many_threads_as_are_checked(tmp_path):
     program = f"""
 import os
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from agegender_jax.data import builder
+from agegender_jax.data import tfds_builder
 writer = ArrayRecordWriter({str(tmp_path / "a")!r})
 writer.write(b"abc")
 writer.close()
 before = len(os.listdir("/proc/self/task"))
 ArrayRecordReader({str(tmp_path / "a")!r}).read([0])
-print(len(os.listdir("/proc/self/task")) - before <= builder.READER_THREADS)
+print(len(os.listdir("/proc/self/task")) - before <= tfds_builder.READER_THREADS)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["True"], done.stderr

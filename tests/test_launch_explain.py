@@ -294,7 +294,7 @@ def test_no_title_is_cut_off_or_covers_another(areas, monkeypatch):
 
 
 def relevance_scores(method, *, misses=False):
-    """Scores of a net's map of each head, in the form of `scoring.score`."""
+    """Scores of a net's map of each head, in the form of `map_scores.score`."""
 
     def estimate(mean, low, high):
         return {"mean": mean, "ci95": (low, high)}

@@ -29,7 +29,7 @@ def load(path: str, template: Any, notice: Callable[[str], None] = lambda text: 
 
     Args:
       path: a workdir, or a .safetensors, .npz, .pth or .pt file with our names (shipped weights, `launch.export`),
-        torchvision's (`models.torchvision`) or Caffe's (`models.caffe_names`).
+        torchvision's (`models.torchvision_names`) or Caffe's (`models.caffe_names`).
       template: the net's variables, as arrays or shapes.
 
     Raises:

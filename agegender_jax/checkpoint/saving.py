@@ -9,8 +9,7 @@ from typing import Any
 import jax
 
 from agegender_jax import files
-from agegender_jax.checkpoint import manifest, reading, tree
-from agegender_jax.checkpoint import step_folders as folder_lib
+from agegender_jax.checkpoint import manifest, reading, step_folders, tree
 from agegender_jax.errors import CheckpointError, is_disk_full
 
 KEEP_LATEST = 2  # the latest, and one to fall back to
@@ -48,7 +47,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                folder_lib.sweep(self.folder)
+                step_folders.sweep(self.folder)
             except OSError as error:
                 raise CheckpointError(
                     f"the checkpoints cannot be used: {error.strerror}",
@@ -162,7 +161,7 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         try:
-            self._notice(f"checkpoint {step} is now called {folder_lib.set_aside(self.folder, step).name}")
+            self._notice(f"checkpoint {step} is now called {step_folders.set_aside(self.folder, step).name}")
         except OSError as error:
             self._notice(f"checkpoint {step} cannot be renamed: {error.strerror}")
 
@@ -194,7 +193,7 @@ class Checkpoints:
             tree.write(growing / reading.STATE, nested)
             (growing / reading.CONFIG).write_text(files.to_json(config, indent=1), encoding="utf-8")
             manifest.write(growing, step, metrics)
-            folder_lib.swap_in(growing, self.folder / str(step))
+            step_folders.swap_in(growing, self.folder / str(step))
         except Exception as error:
             shutil.rmtree(growing, ignore_errors=True)
             if is_disk_full(error):
@@ -232,7 +231,7 @@ class Checkpoints:
             good = self._records(self._report_unreadable)
             keep = {*sorted(good)[-KEEP_LATEST:], reading.best_of(good)}
             for step in good.keys() - keep:
-                folder_lib.remove(self.folder, step)
+                step_folders.remove(self.folder, step)
         except OSError as error:  # the new step is safe; the next save tries again
             self._notice(f"older checkpoints cannot be removed: {error.strerror}")
 

@@ -35,7 +35,8 @@ METHODS = ("grad_cam", "integrated_gradients", "lrp", COMPOSITE)
 def methods_of(net: nn.Module) -> tuple[str, ...]:
     """Return the METHODS that a net supports.
 
-    A net without a backbone supports only integrated gradients; `has_lrp` and `composite.has_rules` decide about LRP.
+    A net without a backbone supports only integrated gradients. `has_lrp` and `composite_lrp.has_rules` decide about
+    LRP.
     """
     if not hasattr(net, "backbone"):
         return METHODS[1:2]

@@ -29,7 +29,7 @@ class Calibration:
       unsure: {"threshold", "accuracy", "share", "promised"}; the lowest confidence of a gender that is not unsure
         (NEVER if all are unsure), the share of val that reaches it, and the accuracy there.
       child: {"below", "gender_accuracy", "n"} on val below that age.
-      over: see `over.thresholds`.
+      over: see `minimum_age.thresholds`.
       image: {"brightness", "contrast"}: [low, high] of nearly all chips of val; None if unknown.
     """
 

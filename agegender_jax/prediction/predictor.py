@@ -48,7 +48,7 @@ class Predictor:
       score: minimum score of a face, above 0 and at most 1.
       coverage: share of age intervals that contain the age, 0.5 to 0.99.
       over: ages in years for `Face.over`.
-      max_error: largest share of wrong decisions in `Face.over`, 0.001 to 0.5, see `prediction.over`.
+      max_error: largest share of wrong decisions in `Face.over`, 0.001 to 0.5, see `prediction.minimum_age`.
       batch_size: faces per batch.
       views: views of each face to average over, see `data.views`; None for those of each net's config, with which its
         calibration was fitted.
