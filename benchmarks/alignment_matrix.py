@@ -24,6 +24,7 @@ from agegender_jax.data.decoding import decode
 from agegender_jax.errors import DataError
 from agegender_jax.evaluation.members import ENSEMBLE
 from agegender_jax.labels import GENDERS
+from agegender_jax.report import formatting
 from agegender_jax.run.align_pictures import png
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.workdir import write_csv
@@ -114,11 +115,11 @@ def table(reports: Sequence[dict]) -> str:
 
 
 def _difference(pairs: Sequence[dict], a: str, b: str, score: str) -> str:
-    """Return the difference of a and b, whichever comes first in the pair, with its interval."""
+    """Return the score of a minus that of b with its interval, whichever comes first in their pair."""
     pair = next(pair for pair in pairs if {pair["a"], pair["b"]} == {a, b})
     sign = 1 if pair["a"] == a else -1
-    low, high = sorted(sign * end for end in pair[score]["ci95"])
-    return f"{sign * pair[score]['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    ends = sorted(sign * end for end in pair[score]["ci95"])
+    return formatting.difference({score: {"difference": sign * pair[score]["difference"], "ci95": ends}}, score)
 
 
 def main() -> None:

@@ -174,10 +174,10 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
 
 def rate_of_face_api(images: list[np.ndarray], package: pathlib.Path, backend: str, kind: str) -> tuple[float, int]:
     """Return the images per second after the first image, and the number of faces in the first."""
-    answers = face_api.predict([images[0], *images], package, backend, kind)
-    faces = len(next(answers).get("faces", [None]))
+    predictions = face_api.predict([images[0], *images], package, backend, kind)
+    faces = len(next(predictions).get("faces", [None]))
     began = time.perf_counter()
-    count = sum(1 for _ in answers)
+    count = sum(1 for _ in predictions)
     return count / (time.perf_counter() - began), faces
 
 

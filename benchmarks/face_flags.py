@@ -73,7 +73,7 @@ def main(_):
     coloured = [image for _, image in pairs if chroma(image) >= GREY_CHROMA]
     predictor = Predictor(*WORKDIR.value, **({"weights": WEIGHTS.value} if not WORKDIR.value else {}))
 
-    def answers(images):
+    def largest_faces(images):
         """Return the largest face of each picture in which one is found."""
         found = [picture.faces for picture in predictor.pictures(images) if picture.faces]
         return [max(faces, key=lambda face: face.box[2] * face.box[3]) for faces in found]
@@ -83,12 +83,12 @@ def main(_):
         rows[warning] = {}
         for column, change in changes.items():
             if column not in cache:
-                cache[column] = answers([change(image) for image in coloured])
+                cache[column] = largest_faces([change(image) for image in coloured])
             faces = cache[column]
             rows[warning][column] = {"found": len(faces), "raised": sum(warning in face.flags for face in faces)}
     # the flag of children needs no change: the labels know them
-    answered = predictor.pictures([image for _, image in pairs])
-    found = [(label, picture.faces) for (label, _), picture in zip(pairs, answered, strict=True)]
+    predicted = predictor.pictures([image for _, image in pairs])
+    found = [(label, picture.faces) for (label, _), picture in zip(pairs, predicted, strict=True)]
     rows["child"] = {
         name: {
             "found": len(group := [faces for label, faces in found if faces and first <= label.age_first <= last]),

@@ -4,7 +4,7 @@ python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairf
 
 The chips are those of `launch.align`. Splits are those of a training on the same source: test, held_out (val and test,
 never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
-as "70+", it is one group in predictions and labels, as in the answers of `Predictor`. Adds a row to
+as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Adds a row to
 results/shipped_weights.json, which replaces one of the same name. --workdir compares the weights, stored in 16 bits,
 with the runs they were written from.
 """
@@ -72,13 +72,13 @@ def doubts(calibration, probs, age, gender, age_years, race):
 def _over(calibration, probs, age, age_years, years):
     p = minimum_age.probability(probs.age, years)
     thresholds = minimum_age.row(calibration.over, years, MAX_ERROR)
-    answers = np.array([minimum_age.decide(value, *thresholds) for value in p])
+    decisions = np.array([minimum_age.decide(value, *thresholds) for value in p])
     below = np.where(age_years >= 0, age_years < years, 10 * age[:, 1] + 9 < years)
     above = np.where(age_years >= 0, age_years >= years, 10 * age[:, 0] >= years)
     return {
-        "yes_below": _share(answers[below] == minimum_age.YES),
-        "no_above": _share(answers[above] == minimum_age.NO),
-        "unsure": _share(answers == minimum_age.UNSURE),
+        "yes_below": _share(decisions[below] == minimum_age.YES),
+        "no_above": _share(decisions[above] == minimum_age.NO),
+        "unsure": _share(decisions == minimum_age.UNSURE),
     }
 
 

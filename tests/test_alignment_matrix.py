@@ -102,3 +102,9 @@ def test_the_study_on_few_faces(tmp_path, monkeypatch):
         *(f"| {name}" for name in trained),
         *(f"| {name} minus aligned" for name in ("turned", "mixed")),
     ]
+
+
+def test_a_difference_is_that_of_either_order():
+    pairs = [{"a": "aligned", "b": "turned", "aabd": {"difference": 0.25, "ci95": [-0.125, 0.5]}}]
+    assert alignment_matrix._difference(pairs, "aligned", "turned", "aabd") == "+0.250 [-0.125, +0.500]"
+    assert alignment_matrix._difference(pairs, "turned", "aligned", "aabd") == "-0.250 [-0.500, +0.125]"

@@ -143,13 +143,13 @@ def test_integrated_gradients_grow_complete(name):
 def test_a_map_depends_on_its_own_picture_and_on_the_predicted_class(method, monkeypatch):
     monkeypatch.setitem(explain.integrated.__kwdefaults__, "steps", 2)
     net, variables = tiny("ran")
-    answers = outputs("ran")[0].age_logits.argmax(-1)
-    assert (answers > 0).any()
+    predicted = outputs("ran")[0].age_logits.argmax(-1)
+    assert (predicted > 0).any()
     result = np.asarray(explain.attribute(method, net, variables, IMAGES, "age"))
     assert result.shape == IMAGES.shape[:3] and result.dtype == np.float32
-    np.testing.assert_array_equal(result, explain.attribute(method, net, variables, IMAGES, "age", answers))
-    assert (result != explain.attribute(method, net, variables, IMAGES, "age", 4 - answers)).any()
-    other = explain.attribute(method, net, variables, IMAGES[[0, 0, 1]], "age", answers[[0, 0, 1]])
+    np.testing.assert_array_equal(result, explain.attribute(method, net, variables, IMAGES, "age", predicted))
+    assert (result != explain.attribute(method, net, variables, IMAGES, "age", 4 - predicted)).any()
+    other = explain.attribute(method, net, variables, IMAGES[[0, 0, 1]], "age", predicted[[0, 0, 1]])
     np.testing.assert_allclose(result[[0, 0, 1]], other, atol=1e-4 * np.abs(result).max())
 
 

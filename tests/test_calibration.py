@@ -128,7 +128,7 @@ def test_a_temperature_never_worsens_nll_and_is_a_minimum(seed):
     assert calibration.fit_temperature(np.full((50, 2), 0.5), right) == 1.0
 
 
-def test_certain_answers_stay_inside_the_bounds():
+def test_certain_predictions_stay_inside_the_bounds():
     right = metrics.right_genders(np.array([0, 1] * 20))
     sure = calibration.fit_temperature(np.where(right, 0.7, 0.3), right)
     wrong = calibration.fit_temperature(np.where(right, 0.0, 1.0), right)

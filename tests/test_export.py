@@ -63,7 +63,7 @@ def images():
 @pytest.fixture(scope="module")
 def expected(folder, images):
     probs = Predictor(weights_dir=folder).probs({SIZE: images})
-    assert np.ptp(probs.age, axis=0).max() > 0.01  # faces differ, and so must their answers
+    assert np.ptp(probs.age, axis=0).max() > 0.01  # faces differ, and so must their predictions
     return probs
 
 

@@ -140,8 +140,8 @@ def test_mistakes_are_the_most_confident(content):
 def test_samples_highlight_wrong_predictions(content):
     _, _, examples, _ = content
     chosen = evenly_spaced(N, faces.SAMPLES)
-    bucket, answer = examples.probs.age.argmax(1), examples.probs.gender.argmax(1)
-    wrong = (bucket[chosen] != examples.age[chosen, 0]) | (answer[chosen] != examples.gender[chosen])
+    bucket, predicted = examples.probs.age.argmax(1), examples.probs.gender.argmax(1)
+    wrong = (bucket[chosen] != examples.age[chosen, 0]) | (predicted[chosen] != examples.gender[chosen])
     axis = faces.samples(examples).axes[0]
     labels = [text for text in axis.texts if text.get_text() and not text.get_text().startswith("is ")]
     assert [text.get_weight() == "bold" for text in labels] == list(wrong) and len(labels) == 16

@@ -120,13 +120,14 @@ def test_intervals_do_not_depend_on_the_processor():
 def test_scores_are_scikit_learns():
     age, gender, years, probs = faces(500)
     result = one(probs, age, gender, years)
-    bucket, answer = probs.age.argmax(1), probs.gender.argmax(1)
+    bucket, predicted = probs.age.argmax(1), probs.gender.argmax(1)
     expected = (probs.age * np.array(YEARS_OF_BUCKET)).sum(1)
     assert result["age_mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(years, expected))
     assert result["age_kappa"] == pytest.approx(
         sklearn_metrics.cohen_kappa_score(age[:, 0], bucket, weights="quadratic", labels=range(12))
     )
-    assert result["gender_balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(gender, answer))
+    recall = sklearn_metrics.balanced_accuracy_score(gender, predicted)
+    assert result["gender_balanced_accuracy"] == pytest.approx(recall)
     assert len(np.unique(probs.gender[:, 1])) < 200  # ties
     assert result["gender_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(gender, probs.gender[:, 1]))
     assert result["cs5"] == np.mean([abs(e - y) <= 5 for e, y in zip(expected, years, strict=True)])
@@ -139,9 +140,9 @@ def test_scores_are_scikit_learns():
 def test_intervals_are_plain_resampling():
     age, gender, years, probs = faces(150)
     result = one(probs, age, gender, years)["ci95"]
-    bucket, answer, female = probs.age.argmax(1), probs.gender.argmax(1), probs.gender[:, 1]
+    bucket, predicted, female = probs.age.argmax(1), probs.gender.argmax(1), probs.gender[:, 1]
     error = np.abs(metrics.expected_age(probs.age, YEARS_OF_BUCKET) - years)
-    right, distance = answer == gender, np.abs(bucket - age[:, 0])
+    right, distance = predicted == gender, np.abs(bucket - age[:, 0])
     near(result["aabd"], plain(150, lambda i: distance[i].mean()))
     near(result["age_mae"], plain(150, lambda i: error[i].mean()))
     near(
@@ -242,7 +243,7 @@ def test_undefined_resamples_are_left_out():
     assert (value, interval) == (1.0, [1.0, 1.0])
 
 
-def test_kappa_takes_the_bucket_of_a_range_that_is_nearest_to_the_answer():
+def test_kappa_takes_the_bucket_of_a_range_that_is_nearest_to_the_prediction():
     age, bucket = np.array([[7, 11], [7, 11], [2, 2], [3, 3]]), np.array([9, 5, 2, 4])
     counts = metrics.confusion(np.eye(12)[bucket], np.eye(2)[[0] * 4], age, np.zeros(4, int))
     expected = sklearn_metrics.cohen_kappa_score([9, 7, 2, 3], bucket, weights="quadratic", labels=range(12))

@@ -214,7 +214,7 @@ def test_evaluate_explains(workdir, monkeypatch):
         assert all("localisation" in row for row in rows.values())  # the faces are drawn
         for method in explain.METHODS:
             difference = rows[method]["minus_blob"]["insertion"]
-            low, high = difference["ci95"] or (-1e-6, 1e-6)  # the net may answer all pictures alike, but for rounding
+            low, high = difference["ci95"] or (-1e-6, 1e-6)  # all pictures may have one prediction, but for rounding
             assert low <= difference["mean"] <= high
             assert isinstance(rows[method]["sanity"]["passes"], bool)
     assert [path.name for path in (out / "figures").iterdir()] == ["explanations_run.png"]

@@ -11,7 +11,7 @@ from agegender_jax import report, synthetic
 from agegender_jax.run import dataset, train
 
 STEPS, LOG_EVERY = 40, 10
-CHANCE = math.log(12) + math.log(2)  # the loss of uniform answers, where training starts
+CHANCE = math.log(12) + math.log(2)  # the loss of uniform predictions, where training starts
 
 
 @pytest.fixture(scope="module")

@@ -56,9 +56,9 @@ def test_every_form_of_a_picture_gives_the_same_prediction(predictor, photo, tmp
     out = io.BytesIO()
     turned.save(out, "PNG", exif=exif)
     forms = (photo, Image.fromarray(photo), tmp_path / "a.png", str(tmp_path / "a.png"), drawn_photos.encode(photo))
-    answers = [predictor(form) for form in (*forms, out.getvalue())]
-    assert len(answers[0]) == 2 and agegender_jax.Predictor is Predictor
-    plain = [[dataclasses.replace(face, picture="") for face in faces] for faces in answers]
+    faces_of = [predictor(form) for form in (*forms, out.getvalue())]
+    assert len(faces_of[0]) == 2 and agegender_jax.Predictor is Predictor
+    plain = [[dataclasses.replace(face, picture="") for face in faces] for faces in faces_of]
     assert all(faces == plain[0] for faces in plain)
     assert [face.picture for face in predictor([photo, tmp_path / "a.png"])] == ["picture 0"] * 2 + [
         str(tmp_path / "a.png")
@@ -171,7 +171,7 @@ def test_weights_are_checked_before_they_are_used(shipped, tmp_path):
 
 def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
     card = json.loads((shipped / "one.json").read_text())
-    model, answers = card["config"]["model"], card["calibration"]
+    model, fitted = card["config"]["model"], card["calibration"]
     content = (shipped / "one.safetensors").read_bytes()
     arrays = safetensors.numpy.load(content)
     infinite = safetensors.numpy.save(arrays | {min(arrays): np.full_like(arrays[min(arrays)], np.inf)})
@@ -193,7 +193,7 @@ def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
     refuses("is not finite", {}, infinite)
     wrong = ({"rests": []}, {"bucket_years": ["x"] * 12}, {"unsure": {}}, {"over": {}}, {"open_from": 99}, {"n": None})
     for fields in (*wrong, {"image": {"brightness": 1, "contrast": 2}}):
-        refuses("calibration of the answers cannot be used", {"calibration": answers | fields})
+        refuses("calibration of the answers cannot be used", {"calibration": fitted | fields})
 
 
 def test_bad_arguments_are_refused(shipped):
@@ -234,8 +234,8 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsy
     assert Predictor(workdirs[0], copy).calibration == both.calibration  # the same checkpoint elsewhere
     assert Predictor(workdirs[0], other).calibration is None  # of the same name and step
     assert both.calibration.n == own.calibration.n and exported.calibration == both.calibration
-    answers = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
-    np.testing.assert_allclose(*answers, atol=0.02)  # float16
+    values = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
+    np.testing.assert_allclose(*values, atol=0.02)  # float16
     card = weights.card("ran", tmp_path / "weights")
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
     capsys.readouterr()

@@ -116,7 +116,7 @@ def test_two_workers_give_the_rows_of_the_local_engine_although_one_is_killed(fo
     parts = sorted((tmp_path / "ray" / "predictions").iterdir())
     assert [path.name for path in parts] == [f"part-{i:05}.parquet" for i in range(11)]
     assert not list(pathlib.Path("/tmp").glob(f"ray-*/session_*_{os.getpid()}"))  # its logs are gone
-    # a stopped call goes on where it was, and a changed picture is answered again
+    # a stopped call resumes, and a changed picture is predicted again
     for path in parts[4:]:
         path.unlink()
     changed = folder / "04.jpg"

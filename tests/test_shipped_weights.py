@@ -37,18 +37,18 @@ GOLDEN = [
     (41.17, 0.383, 20, 120),
     (33.81, 0.907, 0, 69),
     (28.24, 0.6663, 10, 49),
-]  # age, p_female, age_low, age_high of `answers()`, printed by `python tests/test_shipped_weights.py`
+]  # age, p_female, age_low, age_high of `predictions()`, printed by `python tests/test_shipped_weights.py`
 
 
-def answers():
-    """Return the answers about the drawn faces, taken as chips."""
+def predictions():
+    """Return the predictions for the drawn faces, taken as chips."""
     chips = [drawn_photos.face(seed, 112, age, gender) for seed, age, gender in FACES]
     return [(face.age, round(face.p_female, 4), *face.age_interval) for face in Predictor(detector="none")(chips)]
 
 
 def test_predictions_stay_the_same():
-    """Other weights, another order of channels or another scale of pixels give other answers."""
-    measured = answers()
+    """Other weights, another order of channels or another scale of pixels give other predictions."""
+    measured = predictions()
     assert len(measured) == len(GOLDEN) == len(FACES)
     for (age, p_female, *interval), expected in zip(measured, GOLDEN, strict=True):
         assert age == pytest.approx(expected[0], abs=0.05) and p_female == pytest.approx(expected[1], abs=0.002)
@@ -121,4 +121,4 @@ def test_commands_for_photos_choose_nets_by_the_same_options(command):
 
 
 if __name__ == "__main__":
-    print(*answers(), sep=",\n")
+    print(*predictions(), sep=",\n")

@@ -134,6 +134,9 @@ class Predictor:
     def probs(self, sized: dict[int, np.ndarray]) -> Probs:
         """Return the calibrated probabilities of the ensemble for N chips.
 
+        The batches are computed one after the other. `pictures` calls this in several threads, and so keeps more cores
+        busy.
+
         Args:
           sized: size -> uint8 RGB [N, size, size, 3] for each of `sizes`.
         """

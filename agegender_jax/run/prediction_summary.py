@@ -27,8 +27,8 @@ def describe(row: dict[str, Any], over: Sequence[int]) -> str:
 
 def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> None:
     """Print the rows of a picture, which an earlier call may have written."""
-    answered = (row for row in prediction_rows.read(folder) if row["file"] == name)
-    for row in itertools.islice(answered, SHOWN):
+    rows = (row for row in prediction_rows.read(folder) if row["file"] == name)
+    for row in itertools.islice(rows, SHOWN):
         if row["gender"] is None:
             progress.note(f"{files.printable(name)}: {row['reason'] or 'no face'}")
         else:
@@ -78,8 +78,7 @@ def _count(number: int, what: str) -> str:
 
 def check_all_read(folder: Path, names: set[str]) -> None:
     """Raise DataError, which names the first, if a picture of this call could not be read."""
-    answered = prediction_rows.read(folder)
-    bad = [row for row in answered if row["status"] == UNREADABLE and row["file"] in names]
+    bad = [row for row in prediction_rows.read(folder) if row["status"] == UNREADABLE and row["file"] in names]
     if bad:
         where = f"{files.printable(bad[0]['file'])}: {bad[0]['reason']}"
         raise DataError(f"{len(bad)} of {len(names)} files could not be read", where, f"the rows in {folder} say why")

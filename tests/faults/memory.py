@@ -88,8 +88,8 @@ def predict(folder, count):
     return samples.summary()
 
 
-def answer(folder, count):
-    """Answer about the faces that the detector finds in `count` pictures of one folder."""
+def predict_folder(folder, count):
+    """Predict for the faces that the detector finds in `count` pictures of one folder."""
     import small_weights
 
     from agegender_jax import weights
@@ -137,7 +137,7 @@ def predicting(trials, rng, folder):
 
 @point("pictures of one folder, their faces detected: below 1 MB per 100; handles and programs constant", 0, 5000)
 def folder_of_pictures(trials, rng, folder):
-    figures = jobs.call(answer, str(folder), trials)
+    figures = jobs.call(predict_folder, str(folder), trials)
     outcome = judge(trials, figures)
     found = figures["statuses"].get("ok", 0) + figures["statuses"].get("unsure", 0)
     outcome.failures += [] if found == trials else [f"a face in {found} pictures"]

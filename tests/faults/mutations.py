@@ -81,7 +81,7 @@ def read_picture(content):
 
 
 def read_source(named):
-    """Read the bytes of an archive or a CSV as a source of training and as pictures to answer about."""
+    """Read the bytes of an archive or a CSV as a source of training and as pictures to predict for."""
     name, content = named
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, name)
