@@ -15,7 +15,7 @@ import pytest
 from browser import MISSING, Browser, find
 from PIL import Image
 
-from agegender_jax import config
+from agegender_jax import config, csv_cells
 from agegender_jax.data import image_stats, source_problems, splits
 from agegender_jax.data.prepare import prepare
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
@@ -122,6 +122,14 @@ def test_contradicting_copies_are_listed_for_exclusion(source, result):
     assert set(rows) == {young, *old, f"a/60_0_0_{DATE}.png", f"a/62_1_0_{DATE}.jpg"}
     assert rows[old[0]] == f"copy labelled 25, male: {young}" or rows[old[0]] == f"copy labelled 25, male: {old[1]}"
     assert rows[young] == f"copy labelled 40, female: {old[0]}"
+
+
+def test_the_split_by_content_and_the_groups_are_listed(source, faces, result):
+    with open(source.parent / "out" / "splits.csv", newline="") as file:
+        rows = {csv_cells.original(row["file"]): row for row in csv.DictReader(file)}
+    assert [rows[file]["split"] for file in faces.file] == splits.assign(faces.group, faces.content, 0).tolist()
+    assert [rows[file]["group"] for file in faces.file] == splits.group_ids(faces.group, faces.sha256).tolist()
+    assert [rows[file]["sha256"] for file in faces.file] == faces.sha256.tolist() and len(rows) == len(faces.file)
 
 
 def test_names_files_and_pictures(result):

@@ -2,8 +2,9 @@
 
 python -m launch.audit --source=PATH [--out=DIR] [--workdir=runs/ran]
 
-Writes audit.json (fields: docs/audit.md), audit.html, which contains pictures of the source, and exclude.csv, a list of
-copies with contradicting labels for --config.data.exclude. Findings are not errors: the exit code is 0.
+Writes audit.json (fields: docs/audit.md), audit.html, which contains pictures of the source, exclude.csv, a list of
+copies with contradicting labels for --config.data.exclude, and splits.csv, the split by content with the groups of
+near-duplicates. Findings are not errors: the exit code is 0.
 """
 
 import sys

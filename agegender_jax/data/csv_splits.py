@@ -105,6 +105,6 @@ def _check_groups(files: np.ndarray, split: np.ndarray, group: np.ndarray, path:
             f"{count} {'group of near-duplicates lies' if count == 1 else 'groups of near-duplicates lie'} in several "
             f"splits of {FIELD}, for example {files[first]} ({split[first]}) and {files[other]} ({split[other]})",
             path,
-            "leave out the images of a group in all splits but one by an empty split; audit.json of launch.audit lists "
+            "leave out the images of a group in all splits but one by an empty split; splits.csv of launch.audit lists "
             "the groups",
         )

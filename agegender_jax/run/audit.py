@@ -30,7 +30,9 @@ def inspect(
     cache_dir: str | None,
     command: Sequence[str],
 ) -> dict:
-    """Audit `source`, write audit.json, audit.html and exclude.csv to `out`, and return the value of audit.json.
+    """Audit `source`, write audit.json, audit.html and two CSVs to `out`, and return the value of audit.json.
+
+    splits.csv has the split of `split_seed` and the groups of near-duplicates, exclude.csv the contradicting copies.
 
     Args:
       out: folder; audits/<name of the source> if None.
@@ -60,6 +62,7 @@ def inspect(
         stats = image_stats.measure(faces, progress.prepare)
         findings = report.findings(faces, pairs, stats, leakage, list(command))
         _write(folder, faces, findings)
+        _write_splits(folder, faces, split_seed)
         write_csv(folder / "exclude.csv", ("file", "reason"), source_problems.contradictions(faces, pairs.all()))
         progress.show(_table(findings))
         progress.note(f"audit: {folder / 'audit.html'}")
@@ -131,6 +134,13 @@ def _write(folder: Path, faces: Prepared, findings: dict) -> None:
     page = report.page(findings, report.draw(faces, findings), lambda file: whole.picture(index[file]))
     files.replace(folder / "audit.html", page)
     write_json(folder / "audit.json", findings)
+
+
+def _write_splits(folder: Path, faces: Prepared, seed: int) -> None:
+    """Write splits.csv, with the first columns of a run's."""
+    split, groups = splits.assign(faces.group, faces.content, seed), splits.group_ids(faces.group, faces.sha256)
+    rows = sorted(zip(faces.file, split, groups, faces.sha256, strict=True))
+    write_csv(folder / "splits.csv", ("file", "split", "group", "sha256"), rows)
 
 
 def _table(findings: dict) -> Table:
