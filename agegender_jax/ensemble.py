@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import arguments, data, metrics, models, parallel
+from agegender_jax import array_checks, data, metrics, models, parallel
 from agegender_jax.data.views import views as image_views
 from agegender_jax.structs import Batch, Probs
 
@@ -26,7 +26,7 @@ def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Arr
     Raises:
       ValueError: the images (for example floats in [0, 1]) or genders have the wrong dtype or shape.
     """
-    arguments.check(images=(images, "uint8 B H W 3"))
+    array_checks.check(images=(images, "uint8 B H W 3"))
     return predict_float(model, variables, images, gender)
 
 
@@ -39,7 +39,7 @@ def predict_float(model: nn.Module, variables: Any, images: jax.Array, gender: j
     """
     labels: dict[str, Any] = {}
     if gender is not None:
-        arguments.check(images=(images, "number B H W 3"), gender=(gender, "int B"))
+        array_checks.check(images=(images, "number B H W 3"), gender=(gender, "int B"))
         labels = {"gender": gender}
     outputs: Any = model.apply(variables, data.normalize_float(images), train=False, **labels)
     return Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
@@ -74,7 +74,7 @@ def predict_all(
     variables = spread.replicate(variables) if spread else variables
     for batch in batches:
         image, gender, mask = batch.image, batch.gender if feed == "true" else None, batch.mask
-        arguments.check(**{"batch.image": (image, "uint8 B H W 3"), "batch.mask": (mask, "number B")})
+        array_checks.check(**{"batch.image": (image, "uint8 B H W 3"), "batch.mask": (mask, "number B")})
         if spread:
             image, gender, mask = spread.split((image, gender, mask))
         outputs = mean_of_views([predict(model, variables, view, gender) for view in image_views(image, views)]), mask
@@ -104,7 +104,7 @@ def mean_probs(members: Sequence[Probs]) -> Probs:
     for i, member in enumerate(members):
         first = {"members[0].age": (members[0].age, "float B A"), "members[0].gender": (members[0].gender, "float B G")}
         own = {f"members[{i}].age": (member.age, "float B A"), f"members[{i}].gender": (member.gender, "float B G")}
-        arguments.check(**(first | own))
+        array_checks.check(**(first | own))
     return jax.tree.map(lambda *parts: sum(jnp.asarray(p) for p in parts) / len(parts), *members)
 
 
@@ -118,9 +118,9 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
     Raises:
       ValueError: the shapes do not fit, or a temperature is not above 0.
     """
-    arguments.check(**{"probs.age": (probs.age, "float B A"), "probs.gender": (probs.gender, "float B G")})
+    array_checks.check(**{"probs.age": (probs.age, "float B A"), "probs.gender": (probs.gender, "float B G")})
     for name, value in (("age_temperature", age_temperature), ("gender_temperature", gender_temperature)):
-        arguments.check(**{name: (value, "number")})
+        array_checks.check(**{name: (value, "number")})
         if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
             raise ValueError(f"{name} must be above 0 and finite, got {value}")
     return Probs(

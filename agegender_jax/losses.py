@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 
 AGE_LOSSES = ("ce", "dldl", "ordinal", "mean_variance", "years")
 BUCKET_YEARS = 10
@@ -50,7 +50,7 @@ def age_loss(
     Raises:
       ValueError: the kind is unknown, or "years" is used without `years`.
     """
-    arguments.check(logits=(logits, "float B A"), age=(age, "int B 2"))
+    array_checks.check(logits=(logits, "float B A"), age=(age, "int B 2"))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     bucket = jnp.arange(logits.shape[-1])[None]
     right = (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
@@ -113,6 +113,6 @@ def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Return the cross-entropy: [B, 2], int [B] -> [B]."""
-    arguments.check(logits=(logits, "float B G"), gender=(gender, "int B"))
+    array_checks.check(logits=(logits, "float B G"), gender=(gender, "int B"))
     target = optax.smooth_labels(jax.nn.one_hot(gender, logits.shape[-1], dtype=jnp.float32), smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)

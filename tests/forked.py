@@ -155,7 +155,7 @@ def main():
     sys.path.insert(0, str(ROOT))
     for name in IMPORTED:
         importlib.import_module(name)
-    importlib.import_module("agegender_jax.run.workdir.logs").tensorboard()
+    importlib.import_module("agegender_jax.run.workdir.metrics_log").tensorboard()
     assert not sys.modules["jax._src.xla_bridge"].backends_are_initialized()  # their threads do not survive a fork
     replies, running = os.fdopen(os.dup(1), "w"), set()
     for line in sys.stdin:

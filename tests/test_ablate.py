@@ -23,7 +23,7 @@ from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.run import train
 from agegender_jax.run.ablate import ablation, comparison, variants
 from agegender_jax.run.workdir import Workdir, finished_runs
-from agegender_jax.run.workdir.logs import MetricsLog
+from agegender_jax.run.workdir.metrics_log import MetricsLog
 
 BASE, OTHER = "model.gender_to_age=probs", "model.gender_to_age=shuffled"
 VARY = ["model.gender_to_age=probs,shuffled"]

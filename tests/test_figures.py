@@ -11,7 +11,7 @@ from agegender_jax.report.figures import calibration, curves, distributions, fac
 from agegender_jax.report.figures.attention import SIDE, attention, overlay
 from agegender_jax.report.figures.confusion import confusion
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
-from agegender_jax.sampling import evenly_spaced
+from agegender_jax.subsets import evenly_spaced
 
 N = 200
 

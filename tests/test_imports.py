@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = (
     (
-        "arguments",
+        "array_checks",
         "errors",
         "image_constants",
         "structs",
@@ -19,7 +19,7 @@ LEVELS = (
         "config",
         "csv_cells",
         "files",
-        "sampling",
+        "subsets",
         "suggestions",
         "tracing",
     ),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from agegender_jax import arguments, image_constants
+from agegender_jax import array_checks, image_constants
 
 if TYPE_CHECKING:  # the listing of sources does not need jax
     import jax
@@ -27,7 +27,7 @@ def normalize(images: Images) -> Images:
     Raises:
       ValueError: other images, such as floats in [0, 1].
     """
-    arguments.check(images=(images, "uint8 ... 3"))
+    array_checks.check(images=(images, "uint8 ... 3"))
     return normalize_float(images)
 
 

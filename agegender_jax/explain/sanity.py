@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax.explain.maps import Maps, Progress, compute_maps, silent
-from agegender_jax.sampling import evenly_spaced
+from agegender_jax.subsets import evenly_spaced
 
 LEVELS = 4  # of the backbone, besides the heads
 LIMIT = 0.5  # mean similarity to the fully random net from which a map fails; our choice, the paper gives none

@@ -10,7 +10,7 @@ The numbers of age buckets A and of genders G are those of the probabilities.
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.metrics.calibration import calibrated_nll, nll
 
@@ -23,7 +23,7 @@ def nearest_bucket(bucket: np.ndarray, age: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: the arguments have other shapes.
     """
-    arguments.check(bucket=(bucket, "int N"), age=(age, "int N 2"))
+    array_checks.check(bucket=(bucket, "int N"), age=(age, "int N 2"))
     return np.clip(bucket, age[:, 0], age[:, 1])
 
 
@@ -33,7 +33,7 @@ def median_bucket(age_probs: np.ndarray) -> np.ndarray:
     It minimises the expected absolute difference of bucket indices, whereas the most probable bucket minimises the
     expected error rate.
     """
-    arguments.check(age_probs=(age_probs, "number N A"))
+    array_checks.check(age_probs=(age_probs, "number N A"))
     cumulative = np.cumsum(age_probs, -1, dtype=np.float64)
     return (cumulative >= cumulative[:, -1:] / 2).argmax(-1)
 
@@ -48,7 +48,7 @@ def right_ages(age: np.ndarray, num_buckets: int = len(AGE_BUCKETS)) -> np.ndarr
       ValueError: a label is not a range of these buckets.
     """
     bucket, age = np.arange(num_buckets), np.asarray(age)
-    arguments.check(age=(age, "int N 2"))
+    array_checks.check(age=(age, "int N 2"))
     if len(age) and not (0 <= age[:, 0].min() and age[:, 1].max() < num_buckets and (age[:, 0] <= age[:, 1]).all()):
         raise ValueError(f"age must hold ranges first <= last of {num_buckets} buckets, 0 to {num_buckets - 1}")
     return (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
@@ -61,7 +61,7 @@ def right_genders(gender: np.ndarray, num_genders: int = 2) -> np.ndarray:
       ValueError: a label is not in 0 to G - 1.
     """
     gender = np.asarray(gender)
-    arguments.check(gender=(gender, "int N"))
+    array_checks.check(gender=(gender, "int N"))
     if len(gender) and not (0 <= gender.min() and gender.max() < num_genders):
         raise ValueError(f"gender must be in 0 to {num_genders - 1}, got {gender.min()} to {gender.max()}")
     return gender[:, None] == np.arange(num_genders)
@@ -69,7 +69,7 @@ def right_genders(gender: np.ndarray, num_genders: int = 2) -> np.ndarray:
 
 def check_labels(age_probs: np.ndarray, gender_probs: np.ndarray, age: np.ndarray, gender: np.ndarray) -> None:
     """Raise ValueError unless the probabilities and the labels of N examples (see `outcomes`) belong together."""
-    sizes = arguments.check(
+    sizes = array_checks.check(
         age_probs=(age_probs, "number N A"),
         gender_probs=(gender_probs, "number N G"),
         age=(age, "int N 2"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.metrics.accuracy import right_ages
 
@@ -21,7 +21,7 @@ def bucket_years(age: np.ndarray, age_years: np.ndarray, num_buckets: int = NUM_
     Raises:
       ValueError: the arrays do not fit together, or contain other buckets.
     """
-    arguments.check(age=(age, "int N 2"), age_years=(age_years, "int N"))
+    array_checks.check(age=(age, "int N 2"), age_years=(age_years, "int N"))
     right_ages(age, num_buckets)
     known = age_years >= 0
     if not known.any():
@@ -35,5 +35,5 @@ def bucket_years(age: np.ndarray, age_years: np.ndarray, num_buckets: int = NUM_
 
 def expected_age(age_probs: np.ndarray, bucket_years: np.ndarray) -> np.ndarray:
     """Return sum_b p_b years_b: float64 [N] from [N, A] and [A]."""
-    arguments.check(age_probs=(age_probs, "number N A"), bucket_years=(bucket_years, "number A"))
+    array_checks.check(age_probs=(age_probs, "number N A"), bucket_years=(bucket_years, "number A"))
     return (np.asarray(age_probs, np.float64) * np.asarray(bucket_years, np.float64)).sum(-1)  # see `weighted_sums`

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.metrics.intervals import from_weights, weighted_sums
 
 MEASURES = ("nll", "brier", "ece")
@@ -111,7 +111,7 @@ def calibrated_nll(probs: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 
 
 def _check(probs: np.ndarray, right: np.ndarray) -> None:
-    arguments.check(probs=(probs, "float N K"), right=(right, "bool N K"))
+    array_checks.check(probs=(probs, "float N K"), right=(right, "bool N K"))
 
 
 def _columns(probs: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.metrics.accuracy import SCORES, mean, median_bucket, nearest_bucket, outcomes
 from agegender_jax.metrics.age_years import ADULT, NEAR, expected_age
 from agegender_jax.metrics.intervals import bootstrap, bootstrap_means, wilson
@@ -32,7 +32,7 @@ def per_example(
       (whether that is at most 5) cover only examples of known age, and minors_as_adults (whether the expected age is 18
       or more) only those of them under 18; all three are empty if `bucket_years` is None.
     """
-    arguments.check(age_years=(age_years, "int N"), gender=(gender, "int N"))
+    array_checks.check(age_years=(age_years, "int N"), gender=(gender, "int N"))
     values = outcomes(probs.age, probs.gender, age, gender)
     median = median_bucket(probs.age)
     known = age_years >= 0

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import SCORES, outcomes, range_name
 from agegender_jax.metrics.intervals import bootstrap_varied, wilson
@@ -35,7 +35,7 @@ def by_group(
     """
     values_by_score = outcomes(age_probs, gender_probs, age, gender)
     age, gender, race, band_of = (np.asarray(x) for x in (age, gender, race, bands))
-    arguments.check(gender=(gender, "int N"), race=(race, "int N"))
+    array_checks.check(gender=(gender, "int N"), race=(race, "int N"))
     if len(band_of) != len(gender):
         raise ValueError(f"bands must be [N] where N = {len(gender)}, got {len(band_of)}")
     num_ages, num_genders = np.shape(age_probs)[1], np.shape(gender_probs)[1]

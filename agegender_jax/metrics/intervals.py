@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 
 RESAMPLES = 2000
 FEW = 200  # kinds
@@ -27,7 +27,7 @@ def group_indices(group: np.ndarray | None, count: int) -> np.ndarray:
     """Return the number of each example's group, int [N], from 0 in the order of their first examples."""
     if group is None:
         return np.arange(count)
-    arguments.check(group=(group, "int N"))
+    array_checks.check(group=(group, "int N"))
     if len(group) != count:
         raise ValueError(f"group must be int [N] where N = {count}, got {len(group)} numbers")
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
@@ -47,7 +47,7 @@ def wilson(right: np.ndarray, group: np.ndarray | None = None) -> list[float] | 
     Graubard 1998), but at least 1. If all values are equal, the design effect is that of perfectly correlated groups,
     sum of squared sizes / N (Kish 1965).
     """
-    arguments.check(right=(right, "number N"))
+    array_checks.check(right=(right, "number N"))
     if not len(right):
         return None
     count, p, z2 = _effective_count(right, group), float(np.mean(right)), 1.959964**2
@@ -71,7 +71,7 @@ def _effective_count(values: np.ndarray, group: np.ndarray | None) -> float:
 
 def bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
     """Return the bootstrap interval of the mean of numbers [N]; None if N is 0."""
-    arguments.check(values=(values, "number N"))
+    array_checks.check(values=(values, "number N"))
     index = group_indices(group, len(values))
     groups = np.stack([np.bincount(index, values), np.bincount(index)], 1)  # sum and size
     kinds, counts = np.unique(groups, axis=0, return_counts=True)
@@ -88,7 +88,7 @@ def bootstrap_varied(values: np.ndarray, group: np.ndarray | None = None) -> lis
 
 def bootstrap_means(values: np.ndarray, group: np.ndarray | None = None) -> list[list[float] | None]:
     """Return the bootstrap intervals of the mean of each column of [N, K], from the same resamples."""
-    arguments.check(values=(values, "number N K"))
+    array_checks.check(values=(values, "number N K"))
     values = np.asarray(values, np.float64)
     estimates = from_weights(
         len(values), lambda weights: weighted_sums(weights, values) / weights.sum(-1, keepdims=True), group

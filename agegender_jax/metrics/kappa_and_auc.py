@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.metrics.accuracy import check_labels, confusion, nearest_bucket, right_genders
 from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights, has_groups
 
@@ -21,7 +21,7 @@ def kappa(counts: np.ndarray) -> Estimate:
     Args:
       counts: int [A, A], labels by row and predictions by column, as `confusion` gives them.
     """
-    arguments.check(counts=(counts, "int A A"))
+    array_checks.check(counts=(counts, "int A A"))
     truth, predicted = (bucket.reshape(-1) for bucket in np.indices(counts.shape))
     moments = np.stack([(truth - predicted) ** 2, truth, predicted, truth**2, predicted**2], -1)
 
@@ -38,7 +38,7 @@ def balanced_accuracy(counts: np.ndarray) -> Estimate:
     Args:
       counts: int [G, G], labels by row and predictions by column.
     """
-    arguments.check(counts=(counts, "int G G"))
+    array_checks.check(counts=(counts, "int G G"))
 
     def statistic(drawn: np.ndarray) -> np.ndarray:
         table = drawn.reshape(*drawn.shape[:-1], *counts.shape)
@@ -57,7 +57,7 @@ def auc(scores: Sequence[np.ndarray], positive: np.ndarray) -> list[Estimate]:
       scores: K times [N]. positive: bool [N].
     """
     for score in scores:
-        arguments.check(scores=(score, "number N"), positive=(positive, "bool N"))
+        array_checks.check(scores=(score, "number N"), positive=(positive, "bool N"))
     ranked = [_ranks(np.asarray(score), positive) for score in scores]
 
     def statistic(weights: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.metrics.intervals import bootstrap, wilson
 
 
@@ -81,6 +81,6 @@ def distance_floor(apart: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
 
 def _by_picture(values: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Return the mean of the values [K] of each picture [K]."""
-    arguments.check(values=(values, "number K"), picture=(picture, "any K"))
+    array_checks.check(values=(values, "number K"), picture=(picture, "any K"))
     _, inverse, counts = np.unique(picture, return_inverse=True, return_counts=True)
     return np.bincount(inverse, np.asarray(values, float), len(counts)) / counts

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.metrics.intervals import RESAMPLES, group_indices
 
 
@@ -20,7 +20,7 @@ def compare(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None) -> di
       {"difference": float, "ci95": [low, high], "by_seed": S floats, "range": [lowest, highest of by_seed]}; None and
       [] if there is no image.
     """
-    arguments.check(a=(a, "number S N"), b=(b, "number S N"))
+    array_checks.check(a=(a, "number S N"), b=(b, "number S N"))
     differences = np.asarray(a) - np.asarray(b)
     if not differences.size:
         return {"difference": None, "ci95": None, "by_seed": [], "range": None}
@@ -45,7 +45,7 @@ def crossed_bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> li
     Drawing columns draws the count of each distinct column from a multinomial, so the cost does not grow with N.
     With groups of near-duplicates (int [N]) whole groups are drawn. The same input gives the same interval.
     """
-    arguments.check(values=(values, "number S N"))
+    array_checks.check(values=(values, "number S N"))
     seeds, images = values.shape
     index = group_indices(group, images)
     sums = np.stack([np.bincount(index, row) for row in values] + [np.bincount(index)])  # the last row: sizes

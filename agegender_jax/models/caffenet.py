@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import caffe_layers, layers, pooling
-from agegender_jax.models.backbone import Backbone
+from agegender_jax.models.backbone_base import Backbone
 
 CONVOLUTIONS = (
     # units, kernel, stride, padding, groups, bias, pooled, local response normalisation

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax.models import initializers, layers, pooling
-from agegender_jax.models.backbone import Backbone, Masks
+from agegender_jax.models.backbone_base import Backbone, Masks
 from agegender_jax.models.vgg import BLOCKS
 
 WHERE = (16, 32, 64, 64)

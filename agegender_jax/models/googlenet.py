@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import caffe_layers, initializers, layers, pooling
-from agegender_jax.models.backbone import Backbone
+from agegender_jax.models.backbone_base import Backbone
 
 INCEPTION = {
     # 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj

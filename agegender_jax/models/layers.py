@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.models import convolution
 from agegender_jax.models.batch_norm import BatchNorm
 
@@ -25,7 +25,7 @@ def check_images(images: jax.Array, kind: str = "float") -> None:
     Args:
       kind: "float" for normalized images (see `data.normalize`), or "uint8".
     """
-    arguments.check(images=(images, f"{kind} B H W 3"))
+    array_checks.check(images=(images, f"{kind} B H W 3"))
     if min(images.shape[1:3]) < MIN_IMAGE_SIZE:
         raise ValueError(f"images must be [B, H, W, 3] with H, W >= {MIN_IMAGE_SIZE}, got {images.shape}")
 

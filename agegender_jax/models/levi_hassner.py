@@ -26,7 +26,7 @@ import numpy as np
 
 from agegender_jax.image_constants import IMAGENET_STD
 from agegender_jax.models import initializers, layers, pooling
-from agegender_jax.models.backbone import Backbone
+from agegender_jax.models.backbone_base import Backbone
 
 CONVOLUTIONS = (
     # units, kernel, stride, padding, bias, local response normalisation

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import initializers, layers, pooling
-from agegender_jax.models.backbone import Backbone
+from agegender_jax.models.backbone_base import Backbone
 
 UNITS = (32, 64, 128, 256)
 DROPOUT = 0.5

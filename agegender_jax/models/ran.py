@@ -34,7 +34,7 @@ import jax.numpy as jnp
 
 from agegender_jax.models import layers, pooling
 from agegender_jax.models.attention import AttentionModule
-from agegender_jax.models.backbone import Backbone, Masks
+from agegender_jax.models.backbone_base import Backbone, Masks
 from agegender_jax.models.preact_unit import INIT, PreActUnit
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import initializers, layers, pooling
-from agegender_jax.models.backbone import Backbone
+from agegender_jax.models.backbone_base import Backbone
 
 INIT = initializers.scaled_normal("out")  # torchvision's kaiming_normal, fan_out
 

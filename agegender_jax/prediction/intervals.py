@@ -6,7 +6,7 @@ probable neighbour (Romano, Sesia, Candès 2020, arXiv 2006.02544, without their
 
 import numpy as np
 
-from agegender_jax import arguments
+from agegender_jax import array_checks
 
 COVERAGES = tuple(round(0.01 * i, 2) for i in range(50, 100))
 
@@ -25,7 +25,7 @@ def quantiles(probs: np.ndarray, age: np.ndarray) -> list[float | None]:
     Args:
       probs: float [N, K]; age: int [N, 2], first and last group that count as correct.
     """
-    arguments.check(probs=(probs, "float N K"), age=(age, "int N 2"))
+    array_checks.check(probs=(probs, "float N K"), age=(age, "int N 2"))
     scores = -np.sort(-_scores(probs, age))
     ranks = [int(np.ceil((len(scores) + 1) * coverage - 1e-9)) for coverage in COVERAGES]
     return [float(scores[rank - 1]) if rank <= len(scores) else None for rank in ranks]
@@ -38,7 +38,7 @@ def intervals(probs: np.ndarray, rest: float | None) -> np.ndarray:
       probs: float [N, K].
       rest: as from `quantiles`: sets grow while at least this probability is outside; None for all groups.
     """
-    arguments.check(probs=(probs, "float N K"))
+    array_checks.check(probs=(probs, "float N K"))
     if rest is None:
         return np.tile([0, probs.shape[1] - 1], (len(probs), 1))
     first = probs.argmax(-1)

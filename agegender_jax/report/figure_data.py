@@ -8,8 +8,8 @@ import numpy as np
 
 from agegender_jax import metrics
 from agegender_jax.labels import GENDERS
-from agegender_jax.sampling import evenly_spaced
 from agegender_jax.structs import Probs
+from agegender_jax.subsets import evenly_spaced
 
 
 @dataclasses.dataclass(frozen=True)

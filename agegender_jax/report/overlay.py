@@ -18,7 +18,7 @@ from agegender_jax.image_constants import LUMA
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report import formatting
 from agegender_jax.report.figures.style import png
-from agegender_jax.sampling import evenly_spaced
+from agegender_jax.subsets import evenly_spaced
 
 CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 SIDE = 2.0  # inches of a picture

@@ -13,7 +13,7 @@ from agegender_jax.labels import GENDERS
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
-from agegender_jax.sampling import evenly_spaced
+from agegender_jax.subsets import evenly_spaced
 
 
 def explain(

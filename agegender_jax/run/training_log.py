@@ -10,7 +10,7 @@ from agegender_jax import optim
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
-from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
+from agegender_jax.run.workdir.metrics_log import MetricsLog, TensorBoard
 
 
 class Recorder:

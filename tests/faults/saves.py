@@ -20,7 +20,7 @@ def die_in(place, count, delay):
     """Kill this process the `count`-th time that a save reaches `place`; `delay` seconds into it for `middle`."""
     from agegender_jax import files
     from agegender_jax.checkpoint import manifest, step_folders, tree
-    from agegender_jax.run.workdir import logs
+    from agegender_jax.run.workdir import metrics_log
 
     left = [count]
 
@@ -96,8 +96,8 @@ def die_in(place, count, delay):
     elif place == "while an old step is removed":
         before(step_folders.shutil, "rmtree", lambda path: max(_steps(path.parent)), _is_leaving)
     elif place == "log line torn":
-        append = logs.MetricsLog.append
-        logs.MetricsLog.append = lambda log, row: (torn(log, row), append(log, row))
+        append = metrics_log.MetricsLog.append
+        metrics_log.MetricsLog.append = lambda log, row: (torn(log, row), append(log, row))
 
 
 def _is_leaving(path):

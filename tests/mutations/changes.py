@@ -194,7 +194,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     *_changes(
         "agegender_jax/ensemble.py",
-        ("test_metrics", "test_calibration", "test_arguments", "test_parallel not two_processes", "test_pipeline"),
+        ("test_metrics", "test_calibration", "test_array_checks", "test_parallel not two_processes", "test_pipeline"),
         (
             "sum of the members",
             "sum(jnp.asarray(p) for p in parts) / len(parts), *members)",

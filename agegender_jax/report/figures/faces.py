@@ -7,7 +7,7 @@ from agegender_jax import metrics
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report.figure_data import Examples
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
-from agegender_jax.sampling import evenly_spaced
+from agegender_jax.subsets import evenly_spaced
 
 SAMPLES, MISTAKES, COLUMNS, OF_EACH = 16, 8, 8, 2
 SIDE, SMALL = 128, 92  # pixels

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agegender_jax import metrics, sampling
+from agegender_jax import metrics, subsets
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report import formatting, overlay
 from agegender_jax.report.figures import style
@@ -41,7 +41,7 @@ def draw(nets: Mapping[str, NetRelevance], head: str, age: np.ndarray, gender: n
       age: int [N, 2], first and last bucket that count as correct.
       gender: int [N].
     """
-    chosen = np.lexsort((gender, age[:, 0]))[sampling.evenly_spaced(len(gender), FACES)]
+    chosen = np.lexsort((gender, age[:, 0]))[subsets.evenly_spaced(len(gender), FACES)]
     pitch = SIDE + LINE + GAP
     width, height = MARGIN + FACES * (SIDE + GAP), TOP + (1 + len(nets)) * pitch + FOOT
     canvas = np.full((height, width, 3), GROUND, np.uint8)

@@ -8,7 +8,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import files, report
 from agegender_jax.errors import ConfigError
 from agegender_jax.run.workdir import Workdir
-from agegender_jax.run.workdir.logs import MetricsLog
+from agegender_jax.run.workdir.metrics_log import MetricsLog
 
 
 def read(run: Workdir, name: str, step: int) -> report.Run:

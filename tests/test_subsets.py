@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agegender_jax.sampling import evenly_spaced
+from agegender_jax.subsets import evenly_spaced
 
 
 @pytest.mark.parametrize(

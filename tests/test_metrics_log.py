@@ -11,7 +11,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from agegender_jax.run.workdir import Workdir
-from agegender_jax.run.workdir.logs import MetricsLog, TensorBoard
+from agegender_jax.run.workdir.metrics_log import MetricsLog, TensorBoard
 
 
 def test_a_resume_removes_later_and_incomplete_lines(tmp_path):
@@ -70,7 +70,7 @@ def test_a_resume_hides_later_events(tmp_path):
 
 def test_events_need_no_pytorch_where_there_is_one(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('imported')")
-    program = "from agegender_jax.run.workdir.logs import TensorBoard; TensorBoard('events'); import torch"
+    program = "from agegender_jax.run.workdir.metrics_log import TensorBoard; TensorBoard('events'); import torch"
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parents[1])])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr == "imported\n" and list((tmp_path / "events").iterdir())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from agegender_jax import arguments, data, ensemble, losses, metrics, models
+from agegender_jax import array_checks, data, ensemble, losses, metrics, models
 from agegender_jax.metrics import calibration, label_noise
 from agegender_jax.structs import Batch, Outputs, Probs
 
@@ -43,13 +43,13 @@ def probs(count=4, ages=12, genders=2):
 )
 def test_check_names_the_argument(value, expected, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        arguments.check(x=(value, expected))
+        array_checks.check(x=(value, expected))
 
 
 def test_check_returns_sizes():
     bfloat16 = jnp.zeros((3, 5), jnp.bfloat16)
-    assert arguments.check(a=(bfloat16, "float N K"), b=([True] * 3, "number N")) == {"N": 3, "K": 5}
-    assert arguments.check(images=(IMAGES, "uint8 ... 3")) == {}
+    assert array_checks.check(a=(bfloat16, "float N K"), b=([True] * 3, "number N")) == {"N": 3, "K": 5}
+    assert array_checks.check(images=(IMAGES, "uint8 ... 3")) == {}
 
 
 @pytest.mark.parametrize("traced", [False, True])
