@@ -8,8 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from agegender_jax.data import cache, fingerprint_cache, named_sources, prepared_files, resolve, sources, unusable_files
-from agegender_jax.data import source_copy as spool_lib
+from agegender_jax.data import (
+    cache,
+    fingerprint_cache,
+    named_sources,
+    prepared_files,
+    resolve,
+    source_copy,
+    sources,
+    unusable_files,
+)
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.data.unusable_files import OnBad
@@ -58,14 +66,14 @@ def prepare(
     fingerprint = fingerprint_cache.read(stamp) or ""
     content = _find(folder_of(fingerprint), progress) if fingerprint else None
     if content is None:
-        with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as spool:
-            files = [spool_lib.append(item, spool) for item in sources.read(spec, str(folder), progress)]
-            spool.flush()
-            fingerprint = spool_lib.fingerprint(files)
+        with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as copy:
+            files = [source_copy.append(item, copy) for item in sources.read(spec, str(folder), progress)]
+            copy.flush()
+            fingerprint = source_copy.fingerprint(files)
             content = _find(
                 folder_of(fingerprint),
                 progress,
-                lambda out: prepared_files.write(out, files, spool.fileno(), spec, progress, on_bad),
+                lambda out: prepared_files.write(out, files, copy.fileno(), spec, progress, on_bad),
             )
         if stamp and not any(file.failed for file in files) and fingerprint_cache.still(stamp, spec, folder):
             fingerprint_cache.write(stamp, fingerprint)

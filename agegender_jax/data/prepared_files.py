@@ -14,7 +14,7 @@ from agegender_jax.data import cache, checksums, near_duplicates, splits, unusab
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.data.parallel_map import parallel_map
-from agegender_jax.data.source_copy import SpooledFile
+from agegender_jax.data.source_copy import CopiedFile
 from agegender_jax.errors import UserError
 from agegender_jax.files import replace, to_json
 
@@ -23,17 +23,17 @@ INDEX, BAD = "index.npz", "bad.json"
 
 def write(
     folder: Path,
-    files: list[SpooledFile],
-    spool: int,
+    files: list[CopiedFile],
+    copy: int,
     spec: str,
     progress: Progress | None,
     on_bad: unusable_files.OnBad | None,
 ) -> None:
-    """Write the prepared form of the files whose bytes are in the spool, a file handle, to `folder`."""
+    """Write the prepared form of the files whose bytes are in `copy`, a file handle, to `folder`."""
     from agegender_jax.data import tfds_builder
 
-    def data(file: SpooledFile) -> bytes:
-        return os.pread(spool, file.size, file.start)
+    def data(file: CopiedFile) -> bytes:
+        return os.pread(copy, file.size, file.start)
 
     bad = [(file.file, file.reason) for file in files if file.reason]
     usable = [file for file in files if not file.reason]
@@ -62,7 +62,7 @@ def write(
     checksums.write(folder)
 
 
-def _examine(file: SpooledFile, data: bytes) -> dict | str:
+def _examine(file: CopiedFile, data: bytes) -> dict | str:
     """Return the record of an image without its bytes, or the reason why it cannot be used."""
     try:
         pixels = decode(data)

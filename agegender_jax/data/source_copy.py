@@ -1,4 +1,4 @@
-"""The files of a source, read once into a temporary file, and their fingerprint."""
+"""The copy of a source in one temporary file, for which each image is read once, and the fingerprint of its files."""
 
 import dataclasses
 import hashlib
@@ -9,8 +9,8 @@ from agegender_jax.data import sources
 
 
 @dataclasses.dataclass(frozen=True)
-class SpooledFile:
-    """An image file of a source, its bytes at `start` of the temporary file, the spool.
+class CopiedFile:
+    """An image file of a source, its bytes at `start` of the copy.
 
     Attributes:
       failed: whether reading it failed, perhaps only temporarily.
@@ -25,16 +25,16 @@ class SpooledFile:
     failed: bool
 
 
-def append(item: sources.Item, spool: BinaryIO) -> SpooledFile:
-    """Append an item's bytes to the spool."""
+def append(item: sources.Item, copy: BinaryIO) -> CopiedFile:
+    """Append an item's bytes to the copy."""
     data = item.data or b""
-    start = spool.tell()
-    spool.write(data)
+    start = copy.tell()
+    copy.write(data)
     failed = item.data is None and (item.label is not None or str(item.reason).startswith("cannot be read"))
-    return SpooledFile(item.file, item.label, item.reason, hashlib.sha256(data).digest(), start, len(data), failed)
+    return CopiedFile(item.file, item.label, item.reason, hashlib.sha256(data).digest(), start, len(data), failed)
 
 
-def fingerprint(files: Iterable[SpooledFile]) -> str:
+def fingerprint(files: Iterable[CopiedFile]) -> str:
     """Return the SHA-256, in hex, of the names and bytes of the files and the age groups that CSVs give them."""
     whole = hashlib.sha256()
     for file in files:
