@@ -46,8 +46,8 @@ def test_each_image_is_in_the_split_of_its_row(assign):
 
 def test_other_columns_a_byte_order_mark_and_cells_for_spreadsheets_are_understood(assign):
     names = ["=1.png", "caf\udce9.png", *FILES[2:]]
-    rows = "".join(f"1,{split},{csv_cells.guard(file)}\n" for file, split in zip(names, SPLITS, strict=True))
-    assert assign(f"\ufeffnumber,split,file\n{rows}{rows}", faces(names)) == SPLITS
+    rows = "".join(f"{csv_cells.guard(file)},1,{split}\n" for file, split in zip(names, SPLITS, strict=True))
+    assert assign(f"\ufefffile,number,split\n{rows}{rows}", faces(names)) == SPLITS
 
 
 @pytest.mark.parametrize(

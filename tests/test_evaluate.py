@@ -124,10 +124,11 @@ def by_csv(config, tmp_path_factory):
     """A run without a net, trained on more images, whose split was named by a CSV that is no longer there."""
     folder = tmp_path_factory.mktemp("by_csv")
     own = load_dataset(config)
-    rows = zip(own.prepared.file, own.assignment[::-1], strict=True)
-    write_csv(folder / "splits.csv", ("file", "split"), list(rows))
+    rows = list(zip(own.prepared.file, own.assignment[::-1], strict=True))
+    write_csv(folder / "splits.csv", ("file", "split"), rows)
     synthetic.write_faces(folder / "more", 5, seed=9, size=32)
-    shutil.copy(Path(config.data.source) / own.prepared.file[0], folder / "more")  # the same name and pixels
+    tested = next(file for file, split in rows if split == "test")
+    shutil.copy(Path(config.data.source) / tested, folder / "more")  # the same name and pixels
     named = config.copy_and_resolve_references()
     named.data.update(splits=str(folder / "splits.csv"), train_on=str(folder / "more"))
     dataset = load_dataset(named)
