@@ -121,10 +121,10 @@ KINDS = {  # of convolutions on CPU: height, width, channels, kernel, stride, fe
     "1x1": (9, 7, 16, 1, 2, 32),
     "parts": (16, 17, 8, 3, 1, 16),
     "stem in parts": (16, 17, 3, 7, 2, 16),
-    "parts, products": (16, 16, 32, 3, 1, 40),
-    "products": (7, 9, 32, 3, 1, 40),
-    "strided products": (9, 7, 32, 3, 2, 40),
-    "stem by products": (16, 17, 3, 7, 2, 40),
+    "odd width": (7, 9, 32, 3, 1, 40),
+    "strided": (9, 7, 80, 3, 2, 40),
+    "stem by pairs": (16, 18, 3, 7, 2, 40),
+    "wide stem": (16, 17, 3, 7, 2, 64),
 }
 
 
@@ -169,7 +169,7 @@ def test_exactness_at_xlas_default_optimisation_level():
     command = (sys.executable, "-m", "pytest", "--noconftest", "-o", "addopts=", "-p", "no:cacheprovider")
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run((*command, __file__, "-k", some), env=env, capture_output=True, text=True)
-    assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -193,7 +193,7 @@ def test_nan_and_inf_are_never_hidden(kind, value):
 @pytest.mark.parametrize(
     "height,width,kernel,stride,channels", [(7, 9, 3, 1, 32), (9, 6, 3, 2, 32), (8, 8, 5, 1, 32), (20, 17, 7, 2, 3)]
 )
-def test_convolutions_differentiated_by_products_are_lax_convolutions(height, width, kernel, stride, channels):
+def test_derivatives_of_convolutions_are_those_of_lax_convolutions(height, width, kernel, stride, channels):
     keys = jax.random.split(jax.random.key(0), 4)
     x = jax.random.normal(keys[0], (4, height, width, channels))
     w = jax.random.normal(keys[1], (kernel, kernel, channels, 40))
@@ -214,15 +214,13 @@ def test_convolutions_differentiated_by_products_are_lax_convolutions(height, wi
     assert jnp.isnan(ours[-1][0]).any() and jnp.isfinite(ours[0]).all()
 
 
-def test_products_are_only_for_gradients():
-    x, w = jax.ShapeDtypeStruct((4, 8, 8, 32), np.float32), jax.ShapeDtypeStruct((3, 3, 32, 32), np.float32)
-
-    def f(x, w):
-        return convolution.conv_general(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NAMES).sum()
-
-    value, gradients = (jax.jit(g).lower(x, w).as_text() for g in (f, jax.grad(f, (0, 1))))
-    assert "stablehlo.convolution" in value and "stablehlo.dot_general" not in value
-    assert "stablehlo.dot_general" in gradients and "stablehlo.convolution" not in gradients
+@pytest.mark.parametrize("kind", ["parts", "odd width", "strided", "stem by pairs", "wide stem"])
+def test_gradients_have_the_order_of_dimensions_that_is_fast(kind):
+    """XLA computes any other order in a branch of a conditional with plain loops, up to 40 times as slowly."""
+    (x, w, cotangent), stride = draw_arrays(kind)
+    compiled = value_and_gradients.lower(convolution.conv_general, stride, x, w, cotangent).compile().as_text()
+    orders = re.findall(r" convolution\(.*dim_labels=(\w+->\w+)", compiled)
+    assert len(orders) >= 3 and set(orders) == {"b01f_01io->b01f"}
 
 
 @pytest.mark.parametrize("size,kernel,stride,channels", [(16, 3, 1, 64), (33, 7, 2, 3), (17, 3, 2, 64)])

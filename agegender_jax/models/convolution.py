@@ -38,11 +38,12 @@ def _conv(x, kernel, strides, padding):
 
 @functools.partial(_conv.defjvp, symbolic_zeros=True)
 def _conv_jvp(strides, padding, primals, tangents):
-    convolve = by_platform(cpu_convolution.differentiable_conv, _lax_conv, strides, padding)
-    (x, kernel), (dx, dkernel) = primals, tangents
-    parts = [] if isinstance(dx, SymbolicZero) else [convolve(dx, kernel)]
-    parts += [] if isinstance(dkernel, SymbolicZero) else [convolve(x, dkernel)]
-    return convolve(x, kernel), sum(parts[1:], parts[0])
+    (x, kernel), (dx, dkernel), parts = primals, tangents, []
+    if not isinstance(dx, SymbolicZero):
+        parts.append(by_platform(cpu_convolution.conv_of_tangent, _lax_conv, strides, padding)(dx, kernel))
+    if not isinstance(dkernel, SymbolicZero):
+        parts.append(by_platform(cpu_convolution.conv_with_tangent, _lax_conv, strides, padding)(x, dkernel))
+    return _conv(x, kernel, strides, padding), sum(parts[1:], parts[0])
 
 
 def _lax_conv(x, kernel, strides, padding):

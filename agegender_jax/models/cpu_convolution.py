@@ -14,6 +14,7 @@ from jax import lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 PARTS = 4  # of the batch, in a convolution of few channels
+GRADIENT_PARTS = 2  # in its gradients
 
 
 def conv(x, kernel, strides, padding):
@@ -23,17 +24,17 @@ def conv(x, kernel, strides, padding):
     than its kernel. A convolution of up to 64 channels is one core's work in XLA: parts of the batch run side by side.
     A stem of stride 2 with fewer than 64 filters is a convolution over pairs of pixels, four times as fast for 32.
     """
-    by_pairs = _is_stem(kernel) and kernel.shape[3] < 64 and strides[1] == 2 and x.shape[2] % 2 == 0
-    return _in_float32(conv_by_pairs if by_pairs else _conv, x, kernel, strides, padding)
+    return _in_float32(_conv, x, kernel, strides, padding)
 
 
-def differentiable_conv(x, kernel, strides, padding):
-    """Return what `conv` returns, in a form whose two gradients are fast.
+def conv_of_tangent(dx, kernel, strides, padding):
+    """Return what `conv` returns, in a form whose transpose, the gradient of x, is fast."""
+    return _in_float32(functools.partial(_transposable, _linear_in_x), dx, kernel, strides, padding)
 
-    XLA's gradients of convolutions with at least 32 channels, and of a 7x7 stem, take up to 2.4 times as long as those
-    of matrix products. Its value does not, so products are for training only.
-    """
-    return _in_float32(_differentiable_conv, x, kernel, strides, padding)
+
+def conv_with_tangent(x, dkernel, strides, padding):
+    """Return what `conv` returns, in a form whose transpose, the gradient of the kernel, is fast."""
+    return _in_float32(functools.partial(_transposable, _linear_in_kernel), x, dkernel, strides, padding)
 
 
 def _in_float32(convolve, x, kernel, strides, padding):
@@ -42,24 +43,22 @@ def _in_float32(convolve, x, kernel, strides, padding):
 
 
 def _conv(x, kernel, strides, padding):
-    if kernel.shape[:2] == (1, 1):
-        return conv_by_matmul(x, kernel, strides, padding)
-    if x.shape[1] * x.shape[2] <= 16:
-        return conv_of_small_maps(x, kernel, strides, padding)
-    (batch, height, width, channels), features = x.shape, kernel.shape[3]
-    few = channels <= 64 and height * width >= 256 and batch % PARTS == 0
-    if few and not (_is_stem(kernel) and features >= 32):  # the value of a wide stem uses all cores
-        return jnp.concatenate([_lax_conv(part, kernel, strides, padding) for part in jnp.split(x, PARTS)])
-    return _lax_conv(x, kernel, strides, padding)
+    if _is_small(x, kernel):
+        return _as_products(x, kernel, strides, padding)
+    if _has_pairs(x, kernel, strides):
+        return conv_by_pairs(_lax_conv, x, kernel, strides, padding)
+    (_, height, width, channels), features = x.shape, kernel.shape[3]
+    few = channels <= 64 and height * width >= 256
+    parts = PARTS if few and not (_is_stem(kernel) and features >= 32) else 1  # a wide stem's value uses all cores
+    return _in_parts(_lax_conv, parts, x, kernel, strides, padding)
 
 
-def _differentiable_conv(x, kernel, strides, padding):
-    channels, features = kernel.shape[2:]
-    if _is_small(x, kernel) or features < 32 or not (_is_stem(kernel) or channels >= 32):
-        return _conv(x, kernel, strides, padding)
-    if tuple(strides) == (1, 1):
-        return conv_by_shifts(x, kernel, padding)
-    return conv_by_matmul(x, kernel, strides, padding)
+def _transposable(lax_conv, x, kernel, strides, padding):
+    if _is_small(x, kernel):
+        return _as_products(x, kernel, strides, padding)
+    convolve = functools.partial(conv_by_pairs, lax_conv) if _has_pairs(x, kernel, strides) else lax_conv
+    parts = PARTS if _is_stem(kernel) else GRADIENT_PARTS if x.shape[3] <= 64 else 1
+    return _in_parts(convolve, parts, x, kernel, strides, padding)
 
 
 def _is_small(x, kernel) -> bool:
@@ -70,8 +69,42 @@ def _is_stem(kernel) -> bool:
     return kernel.shape[2] == 3 and math.prod(kernel.shape[:2]) >= 49
 
 
+def _has_pairs(x, kernel, strides) -> bool:
+    return _is_stem(kernel) and kernel.shape[3] < 64 and strides[1] == 2 and x.shape[2] % 2 == 0
+
+
+def _as_products(x, kernel, strides, padding):
+    convolve = conv_by_matmul if kernel.shape[:2] == (1, 1) else conv_of_small_maps
+    return convolve(x, kernel, strides, padding)
+
+
+def _in_parts(convolve, parts, x, kernel, strides, padding):
+    """Return a convolution whose batch is divided into equal parts, if it can be."""
+    if parts == 1 or x.shape[0] % parts:
+        return convolve(x, kernel, strides, padding)
+    return jnp.concatenate([convolve(part, kernel, strides, padding) for part in jnp.split(x, parts)])
+
+
 def _lax_conv(x, kernel, strides, padding):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+
+
+# XLA has a fast convolution for CPUs, for the order of dimensions NHWC, HWIO, NHWC alone. It brings the others into
+# that order, but not within a branch of a conditional, which is what `lax.platform_dependent` makes: there they take
+# up to 40 times as long. Therefore the transposes of these two have that order to begin with.
+
+
+def _linear_in_x(x, kernel, strides, padding):
+    """Return `_lax_conv`; its transpose with respect to x has the order of dimensions that is fast."""
+    numbers = ("NHWC", "HWOI", "NHWC")
+    return lax.conv_general_dilated(x, kernel.swapaxes(2, 3), strides, padding, dimension_numbers=numbers)
+
+
+def _linear_in_kernel(x, kernel, strides, padding):
+    """Return `_lax_conv`; its transpose with respect to the kernel has the order of dimensions that is fast."""
+    x, kernel, numbers = x.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3), ("CHWN", "IHWO", "HWNC")
+    out = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
+    return out.transpose(2, 0, 1, 3)
 
 
 def conv_of_small_maps(x, kernel, strides, padding):
@@ -101,10 +134,11 @@ def _patches_matrix(height, width, window, strides, padding) -> np.ndarray:
     return np.einsum("aiy,bjx->abijyx", on_row.astype(np.float32), on_column.astype(np.float32))
 
 
-def conv_by_pairs(x, kernel, strides, padding):
-    """Return a convolution with a horizontal stride of 2 of an even width: two neighbours are one of 2 C channels.
+def conv_by_pairs(convolve, x, kernel, strides, padding):
+    """Return a convolution with a horizontal stride of 2 of an even width, two neighbours as one pixel of 2 C channels.
 
-    The pairs are the array as it is in memory. The kernel gets columns of zeros up to whole pairs.
+    `convolve` computes it. The pairs are the array as it is in memory. The kernel gets columns of zeros up to
+    whole pairs.
     """
     batch, height, width, channels = x.shape
     kh, kw, _, features = kernel.shape
@@ -115,7 +149,7 @@ def conv_by_pairs(x, kernel, strides, padding):
     low = (low + before) // 2
     columns = (low, out + kernel.shape[1] - 1 - width // 2 - low)
     pairs = x.reshape(batch, height, width // 2, 2 * channels)
-    return _lax_conv(pairs, kernel, (strides[0], 1), (padding[0], columns))
+    return convolve(pairs, kernel, (strides[0], 1), (padding[0], columns))
 
 
 def conv_by_matmul(x, kernel, strides, padding):
@@ -135,15 +169,3 @@ def _side_by_side(x, axis, count, stride):
     last = (x.shape[axis] - count) // stride * stride
     parts = [lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(count)]
     return jnp.concatenate(parts, -1) if count > 1 else parts[0]
-
-
-def conv_by_shifts(x, kernel, padding):
-    """Return a convolution of stride 1: the window's columns times its rows, then a sum of shifted rows."""
-    kh, kw, cin, cout = kernel.shape
-    x = jnp.pad(x, ((0, 0), (0, 0), padding[1], (0, 0)))
-    batch, height, width = x.shape[0], x.shape[1], x.shape[2] - kw + 1
-    rows = _side_by_side(x, 2, kw, 1).reshape(-1, kw * cin) @ kernel.transpose(1, 2, 0, 3).reshape(kw * cin, kh * cout)
-    rows = jnp.split(rows.reshape(batch, height, width, kh * cout), kh, -1)
-    low, high = padding[0]
-    zero, keep = jnp.zeros((), x.dtype), (0, 0, 0)
-    return sum(lax.pad(row, zero, (keep, (low - i, high - kh + 1 + i, 0), keep, keep)) for i, row in enumerate(rows))
