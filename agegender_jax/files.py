@@ -29,8 +29,10 @@ def expand(path: str | os.PathLike, where: str) -> Path:
       where: the flag or field that names the path, for the error.
 
     Raises:
-      ConfigError: the home folder is not known, or the path is a URL such as s3://bucket/name.
+      ConfigError: the path is empty or a URL such as s3://bucket/name, or the home folder is not known.
     """
+    if not os.fspath(path):
+        raise ConfigError("an empty path is named", where, "name a file or a folder; . is the current folder")
     if URL.match(os.fspath(path)):
         raise ConfigError(
             f"{os.fspath(path)} is a URL; only paths of this machine can be used",
@@ -43,6 +45,19 @@ def expand(path: str | os.PathLike, where: str) -> Path:
         raise ConfigError(
             f"the home folder of {Path(path).parts[0]} is not known", f"{where}={path}", "write the whole path"
         ) from error
+
+
+def resolve(path: str | os.PathLike, where: str) -> Path:
+    """Return a path that a user typed, see `expand`, absolute and without links.
+
+    Raises:
+      ConfigError: see `expand`; or its links lead in a circle, in Python 3.11 and 3.12.
+    """
+    expanded = expand(path, where)
+    try:
+        return expanded.resolve()
+    except RuntimeError as error:
+        raise ConfigError("links lead in a circle", f"{where}={path}", "name another path") from error
 
 
 def replace(path: Path, data: str | bytes) -> None:

@@ -50,7 +50,7 @@ def load_checkpoint(
     workdir: str | Path, checkpoint: str | int = "best", warn: Callable[[str], None] = lambda text: None
 ) -> Trained:
     """Return what `load` returns, and the step; `warn` receives a line about each damaged checkpoint skipped."""
-    folder = files.expand(workdir, str(workdir)) / "checkpoints"
+    folder = files.expand(workdir, "--workdir") / "checkpoints"
     variables, config, step = load_variables(folder, checkpoint, warn)
     place = folder / str(step)
     check_match(variables, variable_shapes(config, f"the config of {place}"), place)
@@ -59,7 +59,7 @@ def load_checkpoint(
 
 def checkpoint_digest(workdir: str | Path, step: int) -> str:
     """Return the SHA-256 of a checkpoint, see `checkpoint.digest`."""
-    return digest(files.expand(workdir, str(workdir)) / "checkpoints" / str(step))
+    return digest(files.expand(workdir, "--workdir") / "checkpoints" / str(step))
 
 
 def variable_shapes(config: dict[str, Any], where: str = "config") -> Any:

@@ -82,9 +82,14 @@ def test_a_stopped_call_continues_and_a_changed_picture_is_aligned_again(folder,
         align_pictures.align([str(two)], out=str(tmp_path / "out"), size=96, score=0.7)
 
 
-def test_archives_and_where_chips_may_lie(folder, tmp_path):
+def test_archives_and_where_chips_may_lie(folder, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bad.png").touch()
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.add(folder / "a" / "photo.png", "sub/photo.png")
+    (tmp_path / "photos" / "a.tar").symlink_to(tmp_path / "a.tar")
+    run([tmp_path / "photos"], tmp_path / "empty")
+    assert f"WARNING: not read: {tmp_path}/photos/a.tar: an archive" in capsys.readouterr().out
     _, (row,) = run([tmp_path / "a.tar"], tmp_path / "out")
     assert row["file"] == f"{tmp_path}/a.tar/sub/photo.png" and (tmp_path / "out" / row["chip"]).exists()
     with pytest.raises(ConfigError, match="inside a folder of pictures"):

@@ -160,7 +160,13 @@ def test_truncated(form, switch, monkeypatch):
         with pytest.raises(DecodeError):
             decode(data[:cut])
     decode(data)
-    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is switch  # that of the program that uses the library
+
+
+def test_a_lower_limit_of_the_program_is_named(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DecodeError, match="more than 100 pixels, PIL.Image.MAX_IMAGE_PIXELS"):
+        decode(encode(face(), "PNG"))
 
 
 def test_trailing_bytes_are_ignored():

@@ -79,10 +79,12 @@ def test_only_harmful_settings_are_removed_from_the_environment(monkeypatch):
         monkeypatch.setenv(name, value)
     interpreter.settle_environment()
     assert os.environ["MPLBACKEND"] == "agg" and "MATPLOTLIBRC" not in os.environ and os.environ["COLUMNS"] == "120"
-    assert len(warnings.filters) == 2  # those of the command line, python -W error, are meant
+    kinds = [entry[0] for entry in warnings.filters]
+    assert kinds == ["ignore", "error", "ignore"]  # those of the command line, python -W error, are meant
+    assert warnings.filters[0][3].match("PIL.TiffImagePlugin")  # its warnings name no picture
     monkeypatch.setenv("PYTHONWARNINGS", "default,error::DeprecationWarning")
     interpreter.settle_environment()
-    assert [entry[0] for entry in warnings.filters] == ["ignore"]
+    assert [entry[0] for entry in warnings.filters] == ["ignore", "ignore"]
 
 
 @pytest.mark.parametrize("name, value", [("JAX_ENABLE_X64", "maybe"), ("JAX_NUMPY_RANK_PROMOTION", "nonsense")])

@@ -1,12 +1,16 @@
 """Help, and the messages about flags, config fields and config files."""
 
 import resource
+import types
 
 import programs
 import pytest
+from absl import flags
 from programs import check
 
-from agegender_jax.cli import exits
+from agegender_jax.cli import __main__ as command_line
+from agegender_jax.cli import app, exits
+from agegender_jax.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,25 @@ def test_ctrl_c_has_the_same_message_in_every_program(capsys):
         exits.guard(interrupted)
     assert raised.value.code == 130
     assert capsys.readouterr().err == "stopped by Ctrl-C; the same command starts again\n"
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "importlib", types.SimpleNamespace(import_module=interrupted))
+    monkeypatch.setattr("sys.argv", ["agegender", "predict", "a.jpg"])
+    with pytest.raises(SystemExit) as raised:
+        command_line.main()
+    assert raised.value.code == 130 and capsys.readouterr().err.startswith("stopped by Ctrl-C")
+
+
+def test_a_number_that_is_none_is_refused(monkeypatch):
+    values = flags.FlagValues()
+    flags.DEFINE_float("score", 0.7, "", 0.01, 1.0, flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    with pytest.raises(ConfigError, match="flag --score=nan: not a number"):
+        app._parse(["program", "--score=nan"])
 
 
 def test_debug_shows_the_stack_trace():

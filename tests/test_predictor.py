@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import threading
 
 import drawn_photos
@@ -23,7 +24,8 @@ import agegender_jax
 from agegender_jax import ensemble, files, weights
 from agegender_jax.data import parallel_map
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
-from agegender_jax.prediction import calibration, members
+from agegender_jax.photos import detector
+from agegender_jax.prediction import calibration, members, pictures
 from agegender_jax.prediction import predictor as prediction_predictor
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import calibrate
@@ -136,6 +138,62 @@ def test_unreadable_pictures(predictor, photo, tmp_path):
     assert statuses == [("unreadable", 0), ("ok", 2), ("no_face", 0)]
 
 
+def test_open_files_other_arrays_and_what_is_no_picture(predictor, photo, tmp_path):
+    content = drawn_photos.encode(photo)
+    (tmp_path / "a.png").write_bytes(content)
+
+    def absent():
+        raise FileNotFoundError("gone")
+
+    with open(tmp_path / "a.png", encoding="latin-1") as text, open(tmp_path / "a.png", "rb") as file:
+        for form in (file, io.BytesIO(content), memoryview(content), jnp.asarray(photo), lambda: content):
+            assert pictures.is_one(form) and np.array_equal(pictures.pixels(form), photo)
+        bad = {
+            "None is not a picture": None,
+            "an object of type int is not": 7,
+            "type list is not": photo[:2, :2].tolist(),
+            "type tuple is not": (1, 2, 3),
+            "reading gave str, not bytes": text,
+            "cannot be read: gone": absent,
+            "is a URL": "https://example.org/a.png",
+            "an empty path": "",
+        }
+        answers = list(predictor.pictures([*bad.values(), photo[:9, :9]]))
+    assert answers.pop().status == "no_face"
+    for text, picture in zip(bad, answers, strict=True):
+        assert picture.status == "unreadable" and text in picture.reason, picture
+    with pytest.raises(DataError, match="None is not a picture"):
+        predictor(None)
+    assert not pictures.is_one(photo[None]) and not pictures.is_one(np.array(["a.png"]))
+    (tmp_path / "b.png").write_bytes(drawn_photos.encode(photo[:9, :9]))
+    for one in (str(tmp_path / "b.png"), photo[:9, :9], Image.fromarray(photo[:9, :9])):
+        assert [picture.status for picture in predictor.pictures(one)] == ["no_face"]
+
+
+def test_a_box_outside_of_its_picture_has_no_prediction(predictor, photo):
+    boxes = ([[30, 30, 160, 160]], [[30, 30, 160, 160], [2000, 30, 160, 160]], [[-160, 0, 160, 160]])
+    answers = list(predictor.pictures([prediction_predictor.WithBoxes(photo, rows) for rows in boxes]))
+    assert [len(picture.faces) for picture in answers] == [1, 0, 0]
+    assert answers[1].reason == "the box 2000,30 160x160 is outside of its 420x200 pixels"
+
+
+def test_transfers_to_the_device_are_explicit(predictor, photo):
+    earlier = jax.config.jax_transfer_guard
+    jax.config.update("jax_transfer_guard", "disallow")
+    try:
+        assert len(predictor(photo)) == 2
+    finally:
+        jax.config.update("jax_transfer_guard", earlier)
+
+
+def test_an_opencv_that_cannot_be_loaded(monkeypatch, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot be loaded: libGL[\s\S]*opencv-python-headless"):
+        detector.use_one_thread()
+
+
 def test_a_damaged_pillow_image_does_not_stop_the_others(predictor, photo):
     damaged = Image.open(io.BytesIO(drawn_photos.encode(photo, "JPEG")[:2000]))
     first, second = predictor.pictures([damaged, photo])
@@ -197,9 +255,12 @@ def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
 
 
 def test_bad_arguments_are_refused(shipped):
-    for wrong in ({"detector": "haar"}, {"score": 0.0}, {"batch_size": 0}, {"coverage": 1.0}, {"over": (200,)}):
+    wrongs = {"detector": ["haar"], "score": [0.0], "batch_size": [0, 2.5], "coverage": [1.0], "over": [200, (18.5,)]}
+    for wrong in ({name: value} for name, values in wrongs.items() for value in values):
         with pytest.raises(ConfigError):
             Predictor(weights_dir=shipped, **wrong)
+    with pytest.raises(ConfigError, match="no weights in the folder"):
+        Predictor(weights_dir=shipped / "absent")
     with pytest.raises(ConfigError, match="name either"):
         Predictor("runs/ran", weights="one")
     with pytest.raises(ConfigError, match="name either"):

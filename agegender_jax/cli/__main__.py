@@ -22,6 +22,14 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the first argument names, with the other arguments as its flags."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while modules are imported
+        print("stopped by Ctrl-C; the same command starts again", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name == "--version":
         from agegender_jax import __version__

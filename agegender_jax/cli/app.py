@@ -3,6 +3,7 @@
 import ast
 import functools
 import inspect
+import math
 import os
 import re
 import sys
@@ -144,6 +145,10 @@ def _parse(argv: list[str], takes_arguments: bool = False) -> list[str]:
         raise ConfigError(f"unknown config field {name}", "command line", nearest_field(name, _fields())) from error
     except Exception as error:  # ml_collections and absl raise many kinds
         raise ConfigError(one_line(error) or type(error).__name__, "command line", "see --help") from error
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and math.isnan(value) and not name.startswith("config."):  # passes absl's bounds
+            raise ConfigError(f"flag --{name}=nan: not a number", "command line", "see --help")
     if len(rest) > 1 and not takes_arguments:
         raise ConfigError(f"unexpected argument {rest[1]!r}", "command line", "flags are --name=value, without spaces")
     return rest

@@ -74,7 +74,7 @@ def _limit(error: Exception) -> UserError | None:
         return ConfigError(
             "there is not enough memory",
             "memory of the machine, the process or the device",
-            "lower --config.batch_size, --config.eval.batch_size or --config.data.image_size; see ulimit -v",
+            "lower --batch_size, or the batch_size, eval.batch_size or data.image_size of --config; see ulimit -v",
         )
     return None
 

@@ -1,6 +1,9 @@
 """Decode image files of a fixed list of formats to upright RGB pixels, with Pillow."""
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -52,12 +55,15 @@ def decode(data: bytes) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} megapixels")
-            ImageFile.LOAD_TRUNCATED_IMAGES = False  # a switch of the whole process
-            image.load()
+            with _refusing_truncated():
+                image.load()
             return upright_rgb(image)
     except DecodeError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = Image.MAX_IMAGE_PIXELS or MAX_PIXELS
+        if limit < MAX_PIXELS:  # set by the program that uses this library
+            raise DecodeError(f"more than {limit} pixels, PIL.Image.MAX_IMAGE_PIXELS") from error
         raise DecodeError(f"more than {MAX_PIXELS // 10**6} megapixels") from error
     except UnidentifiedImageError as error:
         raise DecodeError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
@@ -88,6 +94,27 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     if side == size:
         return np.ascontiguousarray(square)
     return np.array(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+
+
+_switching = threading.Lock()
+_truncated = {"threads": 0, "allowed": False}
+
+
+@contextlib.contextmanager
+def _refusing_truncated() -> Iterator[None]:
+    """Make Pillow refuse truncated files. Its switch is the whole process's, and is restored after the last thread."""
+    with _switching:
+        if not _truncated["threads"]:
+            _truncated["allowed"] = ImageFile.LOAD_TRUNCATED_IMAGES
+        _truncated["threads"] += 1
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _switching:
+            _truncated["threads"] -= 1
+            if not _truncated["threads"]:
+                ImageFile.LOAD_TRUNCATED_IMAGES = bool(_truncated["allowed"])
 
 
 def _is_cut_short(data: bytes) -> bool:

@@ -129,17 +129,24 @@ def left_out(root: Path) -> list[tuple[str, str]]:
     return sorted(listed)
 
 
-def list_folder(root: Path) -> list[Entry]:
+def list_folder(root: Path, skip_unreadable: bool = False) -> list[Entry]:
     """Return the images and CSVs in a folder and its subfolders. Links to folders are not followed.
 
+    Args:
+      skip_unreadable: a subfolder that cannot be listed is an entry with the reason, and no error.
+
     Raises:
-      OSError: a folder in it cannot be listed.
+      OSError: a folder cannot be listed.
     """
 
     def fail(error: OSError):
-        raise error
+        path = os.path.relpath(error.filename, real)
+        if not skip_unreadable or path == ".":
+            raise error
+        listed.append(Entry(path, reason=f"a folder that cannot be read: {error.strerror}"))
 
-    listed, real = [], os.path.realpath(root)
+    listed: list[Entry] = []
+    real = os.path.realpath(root)
     for folder, folders, files in os.walk(real, onerror=fail):
         folders[:] = [name for name in folders if not is_hidden(name)]
         for name in filter(is_wanted, [*files, *folders]):

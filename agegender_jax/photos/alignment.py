@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agegender_jax.image_constants import LANDMARKS
-from agegender_jax.photos.detector import Detection, detect_once
+from agegender_jax.photos.detector import Detection, detect_once, opencv
 
 CHIP_SIZE = 112  # pixels: about as many as a FairFace picture of 128 has under a chip
 TEMPLATE = np.array(LANDMARKS)  # float64 [5, 2], x and y in fractions of the side
@@ -90,8 +90,7 @@ def chip(image: np.ndarray, alignment: Alignment, size: int = CHIP_SIZE) -> np.n
     warped = warp(image, alignment.matrix * (size * factor), size * factor)
     if factor == 1:
         return warped
-    import cv2
-
+    cv2 = opencv()
     return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
 
 
@@ -132,8 +131,7 @@ def warp(
     Pixels outside the picture have `border_colour`, or repeat its edge if that is None. If the picture is longer than
     _LONGEST, only every second pixel is used, or fewer.
     """
-    import cv2
-
+    cv2 = opencv()
     if (step := -(-max(image.shape[:2]) // _LONGEST)) > 1:
         image, matrix = image[::step, ::step], matrix * (step, step, 1)
     centred = matrix.copy()  # OpenCV's pixel i has its middle at i

@@ -92,18 +92,34 @@ def detect_once(image: np.ndarray, score: float = SCORE) -> list[Detection]:
     return [Detection(tuple(row[:4].tolist()), row[4:14].reshape(5, 2), float(row[14])) for row in rows[order]]
 
 
+def opencv() -> Any:
+    """Return the module cv2, which is imported on first use.
+
+    Raises:
+      ConfigError: it is not installed, or cannot be loaded.
+    """
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise _absent("OpenCV (cv2)") from error
+    except ImportError as error:  # the packages opencv-python and opencv-contrib-python need libraries of a desktop
+        raise ConfigError(
+            f"OpenCV (cv2) cannot be loaded: {(str(error).splitlines() or [''])[0][:200]}",
+            "the optional dependencies [photos]",
+            "pip uninstall opencv-python opencv-contrib-python, pip install --force-reinstall opencv-python-headless",
+        ) from error
+    return cv2
+
+
 def use_one_thread() -> None:
     """Make OpenCV use only the calling thread, in the whole process, because pictures are searched in parallel."""
-    import cv2
-
-    cv2.setNumThreads(1)
+    opencv().setNumThreads(1)
 
 
 def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
     if factor == 1:
         return image
-    import cv2
-
+    cv2 = opencv()
     height, width = image.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -131,10 +147,7 @@ def _network(height: int, width: int) -> Any:
 
 
 def _create(height: int, width: int) -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise _absent("OpenCV (cv2)") from error
+    cv2 = opencv()
     content = np.frombuffer(model_bytes(), np.uint8)
     log = cv2.utils.logging
     with _creating:  # OpenCV 5 warns of a target that nobody chose

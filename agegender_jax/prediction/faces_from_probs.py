@@ -42,9 +42,9 @@ class FacesFromProbs:
             )
         self.open_from = calibration.open_from if calibration else None
         oldest = minimum_age.AGES[-1] if self.open_from is None else 10 * self.open_from
-        if wrong := [years for years in ages if not minimum_age.AGES[0] <= years <= oldest]:
+        if wrong := [n for n in ages if not (isinstance(n, int | np.integer) and minimum_age.AGES[0] <= n <= oldest)]:
             raise ConfigError(
-                f"over {wrong[0]} cannot be decided", "--over", f"these nets distinguish ages from 1 to {oldest}"
+                f"over {wrong[0]} cannot be decided", "--over", f"these nets distinguish whole years from 1 to {oldest}"
             )
         self.calibration, self.coverage, self.ages, self.max_error = calibration, coverage, ages, max_error
         self.rest = calibration.rest(coverage) if calibration else None

@@ -62,11 +62,12 @@ def from_runs(
       ConfigError: a run is named twice, or a net is a control, which cannot predict.
     """
     members = []
-    folders = [files.expand(workdir, str(workdir)) for workdir in workdirs]
-    for i, folder in enumerate(folders):
-        if folder.resolve() in [earlier.resolve() for earlier in folders[:i]]:
-            raise ConfigError(f"a run is named twice: {folder.resolve()}", str(workdirs[i]), "name each run once")
-    for folder in folders:
+    folders = [files.expand(workdir, "--workdir") for workdir in workdirs]
+    places = [files.resolve(workdir, "--workdir") for workdir in workdirs]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise ConfigError(f"a run is named twice: {place}", str(workdirs[i]), "name each run once")
+    for folder, place in zip(folders, places, strict=True):
         if not folder.is_dir():
             raise CheckpointError("there is no run in the workdir", str(folder), "train first, or name another run")
         model, variables, config, step = loading.load_checkpoint(folder, checkpoint)
@@ -74,8 +75,7 @@ def from_runs(
         stored = _read(folder / CALIBRATION)
         temperatures = _temperatures(stored, folder / CALIBRATION)
         digest = loading.checkpoint_digest(folder, step)
-        name = folder.resolve().name
-        members.append(Member(name, model, variables, weights.card_config(config), temperatures, digest))
+        members.append(Member(place.name, model, variables, weights.card_config(config), temperatures, digest))
     fitted = _read(folders[0] / ANSWERS)
     for name in ("ensembles", ensemble_key(workdirs)):
         part = fitted.get(name)
@@ -104,7 +104,7 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
 
 def origin(name: str, weights_dir: str | Path | None) -> str:
     """Return the name of weights in results: their name, preceded by the path of their folder if one was named."""
-    return str(files.expand(weights_dir, "weights_dir").resolve() / name) if weights_dir else name
+    return str(files.resolve(weights_dir, "weights_dir") / name) if weights_dir else name
 
 
 def mean_probs(members: Sequence[Member], images: dict[int, np.ndarray]) -> Probs:
@@ -113,12 +113,14 @@ def mean_probs(members: Sequence[Member], images: dict[int, np.ndarray]) -> Prob
     Args:
       images: side -> uint8 RGB [B, side, side, 3], for each member.
     """
+    inputs = [images[member.image_size] for member in members]
+    temperatures, inputs = jax.device_put(([member.temperatures for member in members], inputs))  # explicitly
     return _mean_probs(
         tuple(member.model for member in members),
         tuple(member.views for member in members),
         [member.variables for member in members],
-        [member.temperatures for member in members],
-        [images[member.image_size] for member in members],
+        temperatures,
+        inputs,
     )
 
 
@@ -152,7 +154,7 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
 
 def ensemble_key(workdirs: Sequence[str | Path]) -> str:
     """Return the name of an ensemble in answers.json of its first run: the names of the folders, in order."""
-    return "+".join(files.expand(workdir, str(workdir)).resolve().name for workdir in workdirs)
+    return "+".join(files.resolve(workdir, "--workdir").name for workdir in workdirs)
 
 
 def _check_no_control(model: Any, where: str) -> None:

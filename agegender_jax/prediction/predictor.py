@@ -47,7 +47,7 @@ class Predictor:
       detector: "yunet", or "none" for pictures of one face each, cropped like those of training.
       score: minimum score of a face, above 0 and at most 1.
       coverage: share of age intervals that contain the age, 0.5 to 0.99.
-      over: ages in years for `Face.over`.
+      over: age in years, or several, for `Face.over`.
       max_error: largest share of wrong decisions in `Face.over`, 0.001 to 0.5, see `prediction.minimum_age`.
       batch_size: faces per batch.
       views: views of each face to average over, see `data.views`; None for those of each net's config, with which its
@@ -66,15 +66,17 @@ class Predictor:
         detector: str = face_chips.YUNET,
         score: float = detector.SCORE,
         coverage: float = 0.9,
-        over: Sequence[int] = (),
+        over: Sequence[int] | int = (),
         max_error: float = 0.01,
         batch_size: int = 8,
         views: str | None = None,
     ):
         if detector not in (face_chips.YUNET, face_chips.NONE):
             raise ConfigError(f"unknown detector {detector!r}", "--detector", "use yunet or none")
-        if not 0 < score <= 1 or batch_size < 1:
-            raise ConfigError(f"score {score} or batch_size {batch_size} is impossible", "Predictor", "see its help")
+        if not 0 < score <= 1:
+            raise ConfigError(f"score {score} is impossible", "--score", "use a number above 0 and at most 1")
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size!r} is impossible", "--batch_size", "use a whole number from 1")
         if views not in (None, *VIEWS):
             raise ConfigError(f"unknown views {views!r}", "--views", f"use {', '.join(VIEWS)}")
         if runs and (weights or weights_dir):
@@ -91,7 +93,9 @@ class Predictor:
         self.members = [_ready_to_run(net, views) for net in self.members]
         self.fields = fields  # of the calibration, as JSON
         self.calibration = members.as_calibration(fields)
-        self.faces_from_probs = faces_from_probs.FacesFromProbs(self.calibration, coverage, tuple(over), max_error)
+        self.faces_from_probs = faces_from_probs.FacesFromProbs(
+            self.calibration, coverage, (over,) if isinstance(over, int) else tuple(over), max_error
+        )
         self.detector, self.score, self.batch_size = detector, score, batch_size
         self.sizes = sorted({member.image_size for member in self.members})
 
@@ -99,7 +103,8 @@ class Predictor:
         """Return the faces of a picture, or yield those of an iterable of pictures.
 
         Args:
-          source: a path, the bytes of a file, a Pillow image, uint8 RGB pixels [H, W, 3], or an iterable of these.
+          source: a path, an open file, a file's bytes, a Pillow image, uint8 RGB pixels [H, W, 3], or an iterable of
+            these.
 
         Raises:
           DataError: a single picture cannot be read. In an iterable this gives only a warning; `pictures` gives the
@@ -116,12 +121,13 @@ class Predictor:
         """Yield a Picture for each source, in order; a bad source does not raise an error.
 
         Args:
-          sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes.
+          sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes. One
+            picture is taken as a list of it.
           previews: longest side of `Picture.preview` in pixels; 0 for none.
         """
         named = (
-            source if isinstance(source, tuple) else (pictures.name_of(source, i), source)
-            for i, source in enumerate(sources)
+            source if isinstance(source, tuple) and len(source) == 2 else (pictures.name_of(source, i), source)
+            for i, source in enumerate([sources] if pictures.is_one(sources) else sources)
         )
         looked = parallel_map(lambda item: self._look(item[0], item[1], previews), named)
         groups = parallel_map(self._computed, self._groups(looked), threads=_COMPUTING, ahead=2)
@@ -168,6 +174,7 @@ class Predictor:
             source, boxes = source.source, source.boxes
         try:
             image = pictures.pixels(source)
+            _check_boxes(boxes or (), *image.shape[:2])
         except pictures.Unusable as error:
             return Picture(name, UNREADABLE, str(error), ()), []
         chips = face_chips.find(
@@ -194,6 +201,13 @@ class Predictor:
         if not chips:
             return group, None
         return group, self.probs({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
+
+
+def _check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int) -> None:
+    """Raise Unusable if a box contains nothing of its picture, as when it belongs to a picture of another size."""
+    for x, y, w, h in boxes:
+        if not (0 < w and 0 < h and -w < x < width and -h < y < height):
+            raise pictures.Unusable(f"the box {x:g},{y:g} {w:g}x{h:g} is outside of its {width}x{height} pixels")
 
 
 def _ready_to_run(member: Member, views: str | None) -> Member:

@@ -45,7 +45,7 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
             "neither pictures nor --source are given", "command line", "agegender align PHOTO… or --source=fairface.tar"
         )
     detector.model_bytes()
-    folder = files.expand(out or f"aligned/{sources.source_name(source)}", "--out").resolve()
+    folder = files.resolve(out or f"aligned/{sources.source_name(source)}", "--out")
     resolve.check_outside(source, folder, "--out")
     make_out(folder)
     with hold(folder):

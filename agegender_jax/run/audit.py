@@ -46,7 +46,7 @@ def inspect(
         raise ConfigError("--source is missing", "--source", "name the images to audit, for example crop_part1.tar")
     runs = [Workdir(path) for path in workdirs]
     configs = [read_config(run) for run in runs]
-    folder = files.expand(out or f"audits/{sources.source_name(source)}", "--out").resolve()
+    folder = files.resolve(out or f"audits/{sources.source_name(source)}", "--out")
     resolve.check_outside(source, folder, "--out")
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:

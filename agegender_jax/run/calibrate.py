@@ -64,7 +64,7 @@ def calibrate(
             )
         write(runs[0], members, fitted, workdirs)
         if out:
-            folder = files.expand(out, "--weights_out").resolve()
+            folder = files.resolve(out, "--weights_out")
             make_out(folder)
             _write_weights(folder, runs, members, fitted, dataset, name, further, size)
             progress.note(f"weights: {folder}")

@@ -65,7 +65,7 @@ def evaluate(
         if not allow_control:
             check_no_control(run, config)
     names = member_names([run.path.name for run in runs])
-    folder = files.expand(out or f"reports/{'+'.join(names)}", "--out").resolve()
+    folder = files.resolve(out or f"reports/{'+'.join(names)}", "--out")
     fields = data_config(runs, configs, source)
     check_outside(fields.data.source, folder, "--out")
     make_out(folder)

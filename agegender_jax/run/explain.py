@@ -75,7 +75,7 @@ def explain_photos(
         face_chips.find, sizes={net.size for net in nets}, kind=detector, score=score, chip_size=nets[0].chip_size
     )
     pictures, faceless = explained_photos.read(paths, find)
-    folder = files.expand(out or f"explanations/{'+'.join(names)}", "--out").resolve()
+    folder = files.resolve(out or f"explanations/{'+'.join(names)}", "--out")
     for name in names:
         make_out(folder / name)
     check_replaces(

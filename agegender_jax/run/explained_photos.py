@@ -76,7 +76,8 @@ def _entries(path: Path, argument: str) -> list[tuple[listing.Entry, str]]:
     try:
         entries = [entry for entry in listing.list_folder(path) if listing.is_image(entry.path)]
     except OSError as error:
-        raise DataError(f"the folder cannot be read: {error.strerror}", argument, "check its permissions") from None
+        where = str(error.filename or argument)
+        raise DataError(f"a folder cannot be read: {error.strerror}", where, "check its permissions") from None
     if not entries:
         raise DataError("there is no image in the folder", argument, "name image files, or folders of them")
     return [(entry, str(Path(argument) / entry.path)) for entry in sorted(entries, key=lambda entry: entry.path)]

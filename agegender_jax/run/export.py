@@ -64,9 +64,9 @@ def export(
     with stop_flag() as stop, Progress(stop=stop) as progress:
         predictor = Predictor(*workdirs, weights=weights_name, weights_dir=weights_dir, checkpoint=checkpoint)
         size = program.image_size(predictor.members)
-        folder = files.expand(out or f"exports/{predictor.name}", "--out").resolve()
+        folder = files.resolve(out or f"exports/{predictor.name}", "--out")
         make_out(folder)
-        made_from = [str(files.expand(path, "--workdir").resolve()) for path in workdirs]
+        made_from = [str(files.resolve(path, "--workdir")) for path in workdirs]
         made_from = made_from or [members.origin(predictor.name, weights_dir)]
         check_replaces(
             folder / RECORD,

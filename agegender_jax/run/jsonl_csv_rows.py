@@ -48,11 +48,15 @@ class RowFiles:
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows of a picture."""
         stated = ({**row, "state": self._states.get(row["file"])} for row in rows)
-        self._jsonl.write("".join(files.to_json(row) + "\n" for row in stated).encode())
-        self._jsonl.flush()
-        for row in rows:
-            self._write_csv(row)
-        self._csv.flush()
+        try:
+            self._jsonl.write("".join(files.to_json(row) + "\n" for row in stated).encode())
+            self._jsonl.flush()
+            for row in rows:
+                self._write_csv(row)
+            self._csv.flush()
+        except OSError as error:
+            error.filename = str(self.path)  # an open file's error names none
+            raise
 
     def _write_csv(self, row: dict[str, Any]) -> None:
         self._writer.writerow([cell(row[name]) for name in self._columns])

@@ -1,5 +1,6 @@
 """The pictures that a command line names: files, folders, globs, archives, Parquet files, and a list on stdin."""
 
+import codecs
 import contextlib
 import dataclasses
 import functools
@@ -90,6 +91,15 @@ def sources(
         yield picture.name, source if boxes is None else WithBoxes(source, boxes.get(picture.name, []))
 
 
+def left_out(arguments: Sequence[str]) -> str:
+    """Return a sentence about the links to folders, and the archives, in the folders that are named; or ""."""
+    folders = [path for path in map(os.path.expanduser, arguments) if os.path.isdir(path)]
+    pairs = [(os.path.join(folder, path), why) for folder in folders for path, why in listing.left_out(Path(folder))]
+    listed = [f"{path}: {why}" for path, why in pairs]
+    more = f"; and {len(listed) - 3} more" if listed[3:] else ""
+    return f"not read: {'; '.join(listed[:3])}{more}; name it as an argument to read it too" if listed else ""
+
+
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
     """Raise ConfigError if --out is in a folder of pictures or under `**`, because its pictures would be read later."""
     for argument in arguments:
@@ -110,8 +120,10 @@ def read_boxes(path: str) -> dict[str, list[list[float]]]:
         if all(_is_box(box) for rows in boxes.values() for box in rows):
             return boxes
         problem = "a box is not x, y, width and height in pixels"
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        problem = (str(error) or type(error).__name__).splitlines()[0][:100]
+    except (TypeError, AttributeError):
+        problem = "it is not an object with a list of boxes for each picture"
+    except (OSError, ValueError, RecursionError) as error:
+        problem = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0][:100]
     raise ConfigError(f"the boxes cannot be used: {problem}", path, '{"photo.jpg": [[x, y, width, height]]}')
 
 
@@ -145,9 +157,10 @@ def _of_one(path: Path, argument: str, stack: contextlib.ExitStack) -> list[Pict
 
 def _of_folder(path: Path, argument: str) -> list[PictureFile]:
     try:
-        entries = [entry for entry in listing.list_folder(path) if listing.is_image(entry.path)]
+        listed = listing.list_folder(path, skip_unreadable=True)
     except OSError as error:
         raise DataError(f"the folder cannot be read: {error.strerror}", argument, "check its permissions") from None
+    entries = [entry for entry in listed if not listing.is_csv(entry.path)]
     if not entries:
         tables = sorted(file for file in path.rglob(f"*{parquet_pictures.SUFFIX}") if not file.name.startswith("."))
         if tables:
@@ -180,16 +193,16 @@ def _of_parquet(path: Path, argument: str) -> list[PictureFile]:
 def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:
     if sys.stdin is None:
         raise ConfigError("stdin is closed", "-", "name pictures, or send a list of paths to stdin")
-    content = sys.stdin.buffer.read()
-    for line in content.split(b"\0" if b"\0" in content else b"\n"):
-        name = os.fsdecode(line.rstrip(b"\r"))
-        if name:
-            yield _of_file(name)
+    content = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
+    lines = [line.rstrip(b"\r") for line in content.split(b"\0" if b"\0" in content else b"\n")]
+    if not any(lines):
+        raise DataError("the list on stdin names no picture", "-", "send one path a line, or NUL bytes between them")
+    yield from (_of_file(os.fsdecode(line)) for line in lines if line)
 
 
 def _of_file(name: str) -> PictureFile:
     try:
-        real = files.expand(name, "picture").resolve()
+        real = files.resolve(name, "picture")
     except (OSError, RuntimeError, ValueError, ConfigError) as error:
         return PictureFile(name, Entry(name, reason=f"cannot be read: {getattr(error, 'what', error)}"))
     return PictureFile(name, listing.file_entry(real.parent, real.name))

@@ -21,7 +21,7 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.jsonl_csv_rows import RowFiles
 from agegender_jax.run.parquet_rows import RowParts, write_csv
-from agegender_jax.run.picture_files import PictureFile, check_outside, open_pictures, read_boxes, sources
+from agegender_jax.run.picture_files import PictureFile, check_outside, left_out, open_pictures, read_boxes, sources
 from agegender_jax.run.prediction_rows import STEM
 from agegender_jax.run.workdir import hold, keep_settings, make_out
 
@@ -76,6 +76,8 @@ def predict(
         pictures = stack.enter_context(open_pictures(arguments))
         stop = stack.enter_context(stop_flag())
         progress = stack.enter_context(Progress(stop=stop))
+        if note := left_out(arguments):
+            progress.warn(note)
         known_boxes = read_boxes(boxes) if boxes else None
         if detector == photo_faces.YUNET or known_boxes is not None:
             yunet.model_bytes()  # its absence is reported before nets are loaded
@@ -88,7 +90,7 @@ def predict(
         options |= {"views": views} if views else {}
         nets = {"weights": weights, "weights_dir": weights_dir, "checkpoint": checkpoint, "batch_size": batch_size}
         predictor = Predictor(*workdirs, **nets, **options)
-        folder = files.expand(out, "--out").resolve()
+        folder = files.resolve(out, "--out")
         if annotate:
             check_outside(folder, arguments)
         make_out(folder)

@@ -43,8 +43,9 @@ def card(name: str, folder: Path | None = None) -> Card:
     folder = folder or FOLDER
     known = names(folder)
     if name not in known:
+        none = "this version ships no weights" if folder == FOLDER else "there are no weights in the folder"
         raise ConfigError(
-            f"there are no weights called {name!r}" if known else "this version ships no weights",
+            f"there are no weights called {name!r}" if known else none,
             str(folder),
             f"use one of {', '.join(known)}, or a run: --workdir=runs/ran, Predictor('runs/ran')"
             if known

@@ -15,7 +15,7 @@ def local_paths(config: ConfigDict) -> None:
     """Raise ConfigError if a field is a URL or names an unknown home folder."""
     for field, paths in config_lib.flat(config):
         if field in PATHS:
-            for path in files.split_names(paths):
+            for path in filter(None, files.split_names(paths)):
                 files.expand(path, f"--config.{field}")
 
 

@@ -56,9 +56,9 @@ class Cluster:
           runs, options: arguments of `Predictor`.
           boxes: see `picture_files.sources`.
         """
-        runs = [str(files.expand(run, "--workdir").resolve()) for run in runs]
+        runs = [str(files.resolve(run, "--workdir")) for run in runs]
         if options["weights_dir"]:
-            options = options | {"weights_dir": str(files.expand(options["weights_dir"], "--weights_dir").resolve())}
+            options = options | {"weights_dir": str(files.resolve(options["weights_dir"], "--weights_dir"))}
         stop.grace = max(stop.grace, GRACE)
         if not pictures:
             yield iter(())

@@ -97,5 +97,6 @@ def settle_environment() -> None:
         warnings.filters[:] = [  # type: ignore[index]
             entry for entry in warnings.filters if entry[0] != "error"
         ]
+    warnings.filterwarnings("ignore", module="PIL")  # name no picture; damaged ones are reported with their names
     if not os.environ.get("COLUMNS", "0").isdecimal():
         del os.environ["COLUMNS"]

@@ -26,7 +26,7 @@ class Workdir:
 
     def __init__(self, path: str | Path):
         self.argument = str(path)
-        self.path = files.expand(path, "--workdir").resolve()
+        self.path = files.resolve(path, "--workdir")
         self.config = self.path / "config.json"
         self.run = self.path / "run.json"
         self.splits = self.path / "splits.csv"

@@ -13,6 +13,8 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.run.workdir.folder import write_json
 from agegender_jax.run.workdir.lock import LOCK
 
+SETTINGS = {"predict.json", "align.json"}  # of the commands that continue earlier results, and share other names
+
 
 def make_out(folder: Path) -> None:
     """Make the folder that --out names.
@@ -83,20 +85,21 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
     Args:
       of: what the folder contains, for the message, such as "answers".
     """
+    fix = "name another --out, or delete that folder"
+    for name in SETTINGS - {path.name}:
+        if (path.parent / name).exists():
+            raise ConfigError("--out holds the results of another command", str(path.with_name(name)), fix)
     settings = json.loads(files.to_json(settings))
     if path.exists():
         try:
             earlier = json.loads(path.read_bytes())
         except ValueError:
             earlier = None
+        if not isinstance(earlier, dict):
+            raise ConfigError(f"{path.name} in --out is damaged", str(path), fix)
         if earlier != settings:
-            earlier = earlier if isinstance(earlier, dict) else {}
             names = [name for name in {**settings, **earlier} if earlier.get(name) != settings.get(name)]
-            raise ConfigError(
-                f"--out holds {of} from another call: {', '.join(names)} differ",
-                str(path.parent),
-                "name another --out, or delete that folder",
-            )
+            raise ConfigError(f"--out holds {of} from another call: {', '.join(names)} differ", str(path.parent), fix)
     write_json(path, settings)
 
 
