@@ -1,7 +1,7 @@
 """Pictures of any kind as upright RGB pixels."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -109,6 +109,13 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     if entry.read is None:
         raise Unusable(entry.reason or "cannot be read")
     return entry.read()
+
+
+def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int) -> None:
+    """Raise Unusable if a box contains nothing of its picture, as when it belongs to a picture of another size."""
+    for x, y, w, h in boxes:
+        if not (0 < w and 0 < h and -w < x < width and -h < y < height):
+            raise Unusable(f"the box {x:g},{y:g} {w:g}x{h:g} is outside of its {width}x{height} pixels")
 
 
 def preview(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:

@@ -174,7 +174,7 @@ class Predictor:
             source, boxes = source.source, source.boxes
         try:
             image = pictures.pixels(source)
-            _check_boxes(boxes or (), *image.shape[:2])
+            pictures.check_boxes(boxes or (), *image.shape[:2])
         except pictures.Unusable as error:
             return Picture(name, UNREADABLE, str(error), ()), []
         chips = face_chips.find(
@@ -201,13 +201,6 @@ class Predictor:
         if not chips:
             return group, None
         return group, self.probs({size: np.stack([chip.sized[size] for chip in chips]) for size in self.sizes})
-
-
-def _check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int) -> None:
-    """Raise Unusable if a box contains nothing of its picture, as when it belongs to a picture of another size."""
-    for x, y, w, h in boxes:
-        if not (0 < w and 0 < h and -w < x < width and -h < y < height):
-            raise pictures.Unusable(f"the box {x:g},{y:g} {w:g}x{h:g} is outside of its {width}x{height} pixels")
 
 
 def _ready_to_run(member: Member, views: str | None) -> Member:

@@ -1,0 +1,109 @@
+"""What the arguments of agegender predict name, and where its results may be written; nothing is predicted."""
+
+import errno
+import io
+import os
+import sys
+
+import pytest
+
+from agegender_jax import files
+from agegender_jax.data.listing import Unreadable
+from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.run import align_pictures, explained_photos
+from agegender_jax.run.jsonl_csv_rows import RowFiles
+from agegender_jax.run.picture_files import left_out, open_pictures, read_boxes
+from agegender_jax.run.workdir import keep_settings
+
+
+@pytest.mark.parametrize(
+    "box", ["[0, 0, 5, NaN]", "[NaN, 0, 5, 5]", "[0, 0, Infinity, 5]", "[0, 0, 0.1, 5]", "[1e300, 0, 9, 9]"]
+)
+def test_impossible_boxes_are_refused(box, tmp_path):
+    (tmp_path / "boxes.json").write_text(f'{{"a.jpg": [{box}]}}')
+    with pytest.raises(ConfigError, match="a box is not"):
+        read_boxes(str(tmp_path / "boxes.json"))
+
+
+@pytest.mark.parametrize("text", ["[[1, 2, 3, 4]]", '{"a.jpg": [1, 2, 3, 4]}', '{"a.jpg": null}'])
+def test_boxes_of_another_form_are_refused(text, tmp_path):
+    (tmp_path / "boxes.json").write_text(text)
+    with pytest.raises(ConfigError, match="not an object with a list of boxes for each picture"):
+        read_boxes(str(tmp_path / "boxes.json"))
+
+
+def test_lists_on_stdin(monkeypatch):
+    def named(content):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        with open_pictures(["-"]) as pictures:
+            return [picture.name for picture in pictures]
+
+    assert named(b"\xef\xbb\xbfa.png\r\n\r\n\nb c.png") == ["a.png", "b c.png"]
+    assert named(b"a\nb.png\0\0c.png") == ["a\nb.png", "c.png"]
+    for empty in (b"", b"\r\n\n", b"\0"):
+        with pytest.raises(DataError, match="names no picture"):
+            named(empty)
+
+
+def test_parts_of_a_folder_that_are_not_read(tmp_path, monkeypatch):
+    (tmp_path / "photos" / "lost+found").mkdir(parents=True)
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    (tmp_path / "photos" / "b.zip").write_bytes(b"")
+    (tmp_path / "photos" / "elsewhere").symlink_to("/")
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.path.basename(path) == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with open_pictures([str(tmp_path / "photos")]) as (first, second):
+        assert (first.entry.reason, os.path.basename(second.name)) == (None, "lost+found")
+        with pytest.raises(Unreadable, match="a folder that cannot be read: Permission denied"):
+            second.source()()
+    note = left_out([str(tmp_path / "photos"), "-"])
+    assert f"{tmp_path}/photos/b.zip: an archive in a folder" in note and "a link to the folder /, not" in note
+    with pytest.raises(DataError, match=r"a folder cannot be read: Permission[\s\S]*lost\+found"):
+        explained_photos.read([str(tmp_path / "photos")], lambda image: [])
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="an empty path is named"), open_pictures([""]):
+        pass
+    with pytest.raises(ConfigError, match="an empty path is named"):
+        align_pictures.align([sys.executable], out="", size=32, score=0.7)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="pathlib resolves a circle of links to itself")
+def test_a_circle_of_links_is_refused(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ConfigError, match="links lead in a circle"):
+        files.resolve(tmp_path / "circle", "--out")
+    with pytest.raises(ConfigError, match="links lead in a circle"):
+        Predictor(tmp_path / "circle")
+
+
+def test_results_of_another_command_and_damaged_settings(tmp_path):
+    (tmp_path / "predict.json").write_text("{damaged")
+    with pytest.raises(ConfigError, match="predict.json in --out is damaged"):
+        keep_settings(tmp_path / "predict.json", {"schema": 1}, "answers")
+    with pytest.raises(ConfigError, match=r"results of another command[\s\S]*predict.json"):
+        keep_settings(tmp_path / "align.json", {"schema": 1}, "chips")
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    with RowFiles(tmp_path, "rows", ["file"], {}) as rows:
+        monkeypatch.setattr(files, "to_json", lambda row: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError) as raised:
+            rows.write([{"file": "a.png"}])
+    assert raised.value.filename == str(tmp_path / "rows.jsonl")
+
+
+def test_a_list_on_a_closed_stdin(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigError, match="stdin is closed"), open_pictures(["-"]):
+        pass
