@@ -3,7 +3,7 @@
 agegender train --config=plain_cnn --config.data.source=crop_part1.tar
 
 All that is known about that work is a gender accuracy of 0.9485, quoted in Table II without data, split or method.
-Nothing here is taken from it. No result is recorded yet.
+Nothing here is taken from it. Results are in docs/baselines.md.
 """
 
 from agegender_jax import config as config_lib
