@@ -10,7 +10,8 @@ The paper fine-tunes CaffeNet from ImageNet and VGG-Face on Adience, and finds t
 freezes and which rates it uses is not known. Without `init_from` this config trains from scratch. Any source that
 `init_from` names can be compared: a run on synthetic faces (far), a run on FairFace (near), Caffe's or torchvision's
 weights (docs/models.md). Images that the run named by `init_from` has seen count as seen. Results are in
-docs/baselines.md. """
+docs/baselines.md.
+"""
 
 from agegender_jax import config as config_lib
 
