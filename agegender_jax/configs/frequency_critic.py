@@ -7,7 +7,8 @@ place of bands), none (no generator and no critics: ResNet-18 of width 0.25 alon
 every step in place of alternating).
 
 Only the idea is known; layers, bands, losses and weights are chosen: agegender_jax/models/frequency_critic.py.
-`none,simultaneous` is the plain classifier. No result of the controls is recorded.
+`none,simultaneous` is the plain classifier. docs/baselines.md has results: beside the generator the classifier hardly
+learns at these settings.
 """
 
 from agegender_jax import config as config_lib
