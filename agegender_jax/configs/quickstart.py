@@ -7,8 +7,8 @@ agegender evaluate --workdir=runs/quickstart/ran --workdir=runs/quickstart/resne
 Variants after a colon: ran (Attention-56, 5 epochs), resnet (ResNet-18, 5 epochs).
 
 Result on the test split (600 faces, seed 0, two cores of an AMD EPYC with AVX-512, Python 3.11, jax 0.10.2), as
-(age accuracy, gender accuracy, AABD): ran 0.533, 0.840, 0.537; resnet 0.595, 0.943, 0.465; ensemble 0.595, 0.930,
-0.450. The three commands took 308 s there. docs/accuracy.md has the intervals.
+(age accuracy, gender accuracy, AABD): ran 0.558, 0.837, 0.513; resnet 0.608, 0.917, 0.433; ensemble 0.617, 0.922,
+0.430. The three commands took 258 s there. docs/accuracy.md has the intervals.
 """
 
 from agegender_jax import config as config_lib
