@@ -68,7 +68,7 @@ def test_copies_of_held_out_images_do_not_train(alone, joined):
     assert {file.split("/")[1].partition("_")[0] for file in more} == ages["train"] | {
         str(age) for age in range(40, 50)
     }
-    unused = joined.prepared.file[joined.assignment == split_exceptions.UNUSED]
+    unused = joined.prepared.file[joined.assignment == splits.UNUSED]
     assert len(unused) == len(names(alone, "val")) + len(names(alone, "test"))
     assert len(joined.indices("all")) == 90 - len(unused)
 
@@ -126,4 +126,4 @@ def test_a_further_image_between_two_own_ones_does_not_change_their_split():
     train, test = (np.flatnonzero(alone == split)[0] for split in ("train", "test"))
     group[[train, test, 30]] = 99  # near both
     assigned = split_exceptions.assign(own, group, content, dhash, 0)
-    assert assigned.tolist() == [*alone, split_exceptions.UNUSED]
+    assert assigned.tolist() == [*alone, splits.UNUSED]

@@ -1,6 +1,5 @@
 """Start-up time: few kernels, traces shared by layers, and zeros that are not compiled."""
 
-import functools
 import gc
 import re
 import types
@@ -13,15 +12,7 @@ import pytest
 
 from agegender_jax import optim, tracing, training
 from agegender_jax.config import default
-from agegender_jax.models import cpu_convolution
 from agegender_jax.models.batch_norm import normalise
-
-
-def test_a_stem_is_cut_along_one_axis_after_the_other():
-    """Every slice is a kernel that XLA compiles: 7 + 7 of them instead of 7 x 7."""
-    images, kernel = jnp.zeros((2, 32, 32, 3)), jnp.zeros((7, 7, 3, 8))
-    convolve = functools.partial(cpu_convolution.conv_by_matmul, strides=(2, 2), padding=((3, 3), (3, 3)))
-    assert len(re.findall(r"stablehlo\.slice\b", jax.jit(convolve).lower(images, kernel).as_text())) == 14
 
 
 def test_normalisations_of_one_shape_share_a_function():

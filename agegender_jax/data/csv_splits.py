@@ -10,7 +10,7 @@ from agegender_jax.data import listed_files, splits
 from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.errors import DataError
 
-FIELD, UNUSED = "data.splits", ""
+FIELD = "data.splits"
 SPLITS = ("train", "val", "test")
 SHOWN = 3  # files in a message
 
@@ -48,8 +48,7 @@ def assign(prepared: Prepared, own: np.ndarray, path: str, folder: str = "") -> 
         )
     group = prepared.group[own] if own.all() else splits.groups(prepared.content[own], prepared.dhash[own])
     _check_groups(prepared.file[own], split[own], group, path)
-    held_out = np.unique(prepared.group[own & np.isin(split, ("val", "test"))])
-    split[~own & np.isin(prepared.group, held_out)] = UNUSED
+    splits.leave_out_copies(split, own, prepared.group)
     return split
 
 
@@ -63,7 +62,7 @@ def read(path: str) -> dict[str, str]:
     fix = "name a CSV with the columns `file` and `split`, such as splits.csv of a run"
     table: dict[str, str] = {}
     for line, (file, split) in listed_files.read(path, FIELD, ("file", "split"), fix):
-        if split not in (*SPLITS, UNUSED):
+        if split not in (*SPLITS, splits.UNUSED):
             fix = "use train, val or test, or leave the cell empty to leave the image out"
             raise DataError(f"unknown split {split!r} of {file} in {FIELD}", f"{path}, line {line}", fix)
         if table.setdefault(file, split) != split:
@@ -93,7 +92,7 @@ def _check_sizes(split: np.ndarray, path: str) -> None:
 
 def _check_groups(files: np.ndarray, split: np.ndarray, group: np.ndarray, path: str) -> None:
     """Raise DataError if a group, int32 [N], has images in several splits, not counting images that are left out."""
-    used = np.flatnonzero(split != UNUSED)
+    used = np.flatnonzero(split != splits.UNUSED)
     pairs = np.unique(np.stack([group[used], np.unique(split[used], return_inverse=True)[1]], 1), axis=0)
     numbers, counts = np.unique(pairs[:, 0], return_counts=True)
     divided = sorted(used[np.isin(group[used], numbers[counts > 1])].tolist(), key=lambda i: files[i])

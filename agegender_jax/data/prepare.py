@@ -49,9 +49,7 @@ def prepare(
       ConfigError: `cache_dir` cannot be written, or threads cannot be started.
       OSError: the disk is full.
     """
-    from agegender_jax.data import (
-        tfds_builder,  # here, because its absence (it needs TFDS) is not damage to prepared data
-    )
+    from agegender_jax.data import tfds_builder  # here: its absence (it needs TFDS) is not damage to prepared data
 
     folder = resolve.cache_folder(cache_dir)
     resolve.check_outside(spec, folder.resolve(), "data.cache_dir")

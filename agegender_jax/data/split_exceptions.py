@@ -7,8 +7,6 @@ import numpy as np
 from agegender_jax.data import listed_files, splits
 from agegender_jax.data.resolve import source_names
 
-UNUSED = ""  # the split of an image that is neither trained on nor scored
-
 
 def join(source: str, train_on: str) -> str:
     """Return the joint specification of both sources; `train_on` may be empty."""
@@ -29,7 +27,7 @@ def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.nd
     """Return the split of each image, str [N], if only some images may be used for validation and test.
 
     These are divided as if there were no others. The others are for training, except those whose group, over all
-    images, contains an image of val or test: they are UNUSED.
+    images, contains an image of val or test: they are `splits.UNUSED`.
 
     Args:
       own: bool [N], the images to divide.
@@ -38,13 +36,12 @@ def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.nd
     """
     split = np.full(len(own), "train", "<U5")
     split[own] = splits.assign(splits.groups(content[own], dhash[own]), content[own], seed)
-    held_out = np.unique(group[own & (split != "train")])
-    split[~own & np.isin(group, held_out)] = UNUSED
+    splits.leave_out_copies(split, own, group)
     return split
 
 
 def exclude(split: np.ndarray, files: Sequence[str], bad: Sequence[tuple[str, str]], path: str) -> np.ndarray:
-    """Return the splits, with the training images that a CSV lists set to UNUSED; listed images of val and test stay.
+    """Return the splits, with the training images that a CSV lists set to `splits.UNUSED`; val and test stay whole.
 
     Args:
       split, files: str [N], of each image.
@@ -58,4 +55,4 @@ def exclude(split: np.ndarray, files: Sequence[str], bad: Sequence[tuple[str, st
     fix = "name a CSV with a column `file`, as launch.audit writes it for the same data.source and data.train_on"
     listed = {file for _, (file,) in listed_files.read(path, "data.exclude", ("file",), fix)}
     listed_files.check_known(listed, files, bad, path, "data.exclude")
-    return np.where((split == "train") & np.isin(files, sorted(listed)), UNUSED, split)
+    return np.where((split == "train") & np.isin(files, sorted(listed)), splits.UNUSED, split)

@@ -13,6 +13,7 @@ from agegender_jax.data import near_duplicates
 from agegender_jax.data.cache import Progress
 
 SHARES = (("test", 0.1), ("val", 0.1))
+UNUSED = ""  # the split of an image that is neither trained on nor scored
 
 
 def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None = None) -> np.ndarray:
@@ -58,3 +59,13 @@ def assign(group: np.ndarray, sha256: Sequence[str], seed: int) -> np.ndarray:
                 split[ids[i]] = name
                 room -= sizes[i]
     return np.array([split.get(i, "train") for i in group_ids(group, sha256)])
+
+
+def leave_out_copies(split: np.ndarray, own: np.ndarray, group: np.ndarray) -> None:
+    """Set to UNUSED, in place, the further images whose group contains an own image of val or test.
+
+    Args:
+      split: str [N]; own: bool [N], the images that are divided and not only trained on; group: int [N], of all images.
+    """
+    held_out = np.unique(group[own & np.isin(split, ("val", "test"))])
+    split[~own & np.isin(group, held_out)] = UNUSED

@@ -74,7 +74,7 @@ def _has_pairs(x, kernel, strides) -> bool:
 
 
 def _as_products(x, kernel, strides, padding):
-    convolve = conv_by_matmul if kernel.shape[:2] == (1, 1) else conv_of_small_maps
+    convolve = conv_1x1 if kernel.shape[:2] == (1, 1) else conv_of_small_maps
     return convolve(x, kernel, strides, padding)
 
 
@@ -91,7 +91,7 @@ def _lax_conv(x, kernel, strides, padding):
 
 # XLA has a fast convolution for CPUs, for the order of dimensions NHWC, HWIO, NHWC alone. It brings the others into
 # that order, but not within a branch of a conditional, which is what `lax.platform_dependent` makes: there they take
-# up to 40 times as long. Therefore the transposes of these two have that order to begin with.
+# many times as long. Therefore the transposes of these two have that order to begin with.
 
 
 def _linear_in_x(x, kernel, strides, padding):
@@ -152,20 +152,8 @@ def conv_by_pairs(convolve, x, kernel, strides, padding):
     return convolve(pairs, kernel, (strides[0], 1), (padding[0], columns))
 
 
-def conv_by_matmul(x, kernel, strides, padding):
-    """Return a convolution as one matrix product over the window's patches."""
-    kh, kw, cin, cout = kernel.shape
+def conv_1x1(x, kernel, strides, padding):
+    """Return a convolution with a 1x1 kernel as one matrix product."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    patches = _side_by_side(_side_by_side(x, 2, kw, strides[1]), 1, kh, strides[0])
-    out = patches.reshape(-1, kh * kw * cin) @ kernel.reshape(-1, cout)
-    return out.reshape(*patches.shape[:3], cout)
-
-
-def _side_by_side(x, axis, count, stride):
-    """Return x with the channels of `count` neighbours along an axis at one position, for positions `stride` apart.
-
-    Along one axis after the other, a window of 7x7 takes 14 slices instead of 49, each a kernel to compile.
-    """
-    last = (x.shape[axis] - count) // stride * stride
-    parts = [lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(count)]
-    return jnp.concatenate(parts, -1) if count > 1 else parts[0]
+    x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, *strides, 1))
+    return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], kernel.shape[3])

@@ -55,14 +55,15 @@ def inspect(
         if warning := faces.warning():
             progress.warn(warning)
         pairs = source_problems.find_pairs(faces.content, faces.dhash)
+        assignment = splits.assign(faces.group, faces.content, split_seed)
         leakage = {
-            "split": _split(faces, pairs, split_seed),
+            "split": _split(assignment, pairs, split_seed),
             "runs": [_run(run, config, faces) for run, config in zip(runs, configs, strict=True)],
         }
         stats = image_stats.measure(faces, progress.prepare)
         findings = report.findings(faces, pairs, stats, leakage, list(command))
         _write(folder, faces, findings)
-        _write_splits(folder, faces, split_seed)
+        _write_splits(folder, faces, assignment)
         write_csv(folder / "exclude.csv", ("file", "reason"), source_problems.contradictions(faces, pairs.all()))
         progress.show(_table(findings))
         progress.note(f"audit: {folder / 'audit.html'}")
@@ -88,9 +89,8 @@ def _list_bad(folder: Path, bad: list[tuple[str, str]]) -> str:
     return str(folder / "bad_images.csv")
 
 
-def _split(faces: Prepared, pairs: source_problems.Pairs, seed: int) -> dict:
+def _split(assignment: np.ndarray, pairs: source_problems.Pairs, seed: int) -> dict:
     """Return the leakage of the split with this data.split_seed, and that of a random split."""
-    assignment = splits.assign(faces.group, faces.content, seed)
     return {
         "split_seed": seed,
         **_across(assignment, pairs),
@@ -136,10 +136,10 @@ def _write(folder: Path, faces: Prepared, findings: dict) -> None:
     write_json(folder / "audit.json", findings)
 
 
-def _write_splits(folder: Path, faces: Prepared, seed: int) -> None:
+def _write_splits(folder: Path, faces: Prepared, assignment: np.ndarray) -> None:
     """Write splits.csv, with the first columns of a run's."""
-    split, groups = splits.assign(faces.group, faces.content, seed), splits.group_ids(faces.group, faces.sha256)
-    rows = sorted(zip(faces.file, split, groups, faces.sha256, strict=True))
+    groups = splits.group_ids(faces.group, faces.sha256)
+    rows = sorted(zip(faces.file, assignment, groups, faces.sha256, strict=True))
     write_csv(folder / "splits.csv", ("file", "split", "group", "sha256"), rows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from agegender_jax import csv_cells, files
 from agegender_jax.data import near_duplicates
-from agegender_jax.data.split_exceptions import UNUSED
+from agegender_jax.data.splits import UNUSED
 from agegender_jax.errors import DataError
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_csv

@@ -457,7 +457,7 @@ CHANGES: tuple[Change, ...] = (
         ("a missing row means train", "    _check_complete(table, prepared.file[own].tolist(), path)\n", ""),
         (
             "joined near-duplicates of test stay in train",
-            "    split[~own & np.isin(prepared.group, held_out)] = UNUSED\n",
+            "    splits.leave_out_copies(split, own, prepared.group)\n",
             "",
         ),
     ),
