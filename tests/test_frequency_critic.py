@@ -120,12 +120,39 @@ def test_the_classifier_learns_from_the_head_of_the_step(alternate):
             assert (size > 0) == (head == own or not alternate)
 
 
-@pytest.mark.slow
-def test_gradients_of_the_frequency_critic_stay_in_their_nets():
+LABELS = {"age": jnp.array([0, 1, 2, 3]), "gender": jnp.array([0, 1, 0, 1])}
+
+
+@pytest.fixture(scope="module")
+def frequency_net():
+    """Return the net, four images and its variables."""
     net = models.build("frequency_critic", num_age_classes=12, gender_to_age="none")
     images = jnp.float32(DRAW.standard_normal((4, 64, 64, 3)))
-    variables = net.init(jax.random.key(0), images, train=False)
-    labels = {"age": jnp.array([0, 1, 2, 3]), "gender": jnp.array([0, 1, 0, 1])}
+    return net, images, initializers.init(net, jax.random.key(0), images)
+
+
+@pytest.mark.slow
+def test_generated_images_and_running_statistics_do_not_meet(frequency_net):
+    """The running statistics are those of real images; generated ones are judged with statistics of their own."""
+    net, images, variables = frequency_net
+
+    @jax.jit
+    def forward(scale):
+        statistics = jax.tree.map(lambda x: scale * x, variables["batch_stats"])
+        options = {"train": True, "mutable": ["batch_stats"]}
+        apply = functools.partial(net.apply, variables | {"batch_stats": statistics}, images, **options)
+        (outputs, updated), (_, alone) = apply(**LABELS), apply()
+        return outputs.penalty, updated, alone
+
+    penalty, updated, alone = forward(1.0)
+    jax.tree.map(np.testing.assert_array_equal, updated, alone)
+    assert forward(9.0)[0] == penalty
+
+
+@pytest.mark.slow
+def test_gradients_of_the_frequency_critic_stay_in_their_nets(frequency_net):
+    net, images, variables = frequency_net
+    labels = LABELS
 
     @jax.jit
     def sizes_of_gradients(weights, step):

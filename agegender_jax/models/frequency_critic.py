@@ -40,6 +40,7 @@ BANDS = {"age": (12.0, 32.0), "gender": (6.0, 16.0)}  # cycles a chip
 CRITICS = ("frequency", "pixels", "none")
 EDGE = 1.0  # half of the width of a band's raised-cosine edges, in cycles
 RECONSTRUCTION, LABELS = 10.0, 0.1  # weights
+REAL = 0.1  # weight of the discriminator's own loss of "real"; with 1, its heads hardly learn
 WIDTH = 0.25
 
 
@@ -164,7 +165,7 @@ class FrequencyCritic(nn.Module):
         same = self.generator(code, self._one_hot(labels))
         constant_fake = lax.stop_gradient(fake)
         *logits, score = self._judge(constant_fake)
-        loss = nn.relu(1 - real).mean() + nn.relu(1 + score).mean()
+        loss = REAL * (nn.relu(1 - real).mean() + nn.relu(1 + score).mean())
         loss += LABELS * _label_loss(self._learning(logits, step), target)
         for critic in (self.age_critic, self.gender_critic):
             loss += nn.relu(1 - critic(faces)).mean() + nn.relu(1 + critic(constant_fake)).mean()
@@ -174,9 +175,16 @@ class FrequencyCritic(nn.Module):
         return loss + generator + RECONSTRUCTION * jnp.abs(faces - same).mean()
 
     def _judge(self, images, frozen: bool = False):
-        """Return the discriminator's age and gender logits and scores for "real", with running statistics."""
-        call = _frozen if frozen else lambda module, *args, **options: module(*args, **options)
-        features = call(self.classifier, images, train=False)
+        """Return the discriminator's age and gender logits and scores for "real", with these images' statistics.
+
+        The running statistics are those of real images, with which generated ones have losses without bound.
+        """
+        variables = self.classifier.variables
+        if frozen:
+            variables = lax.stop_gradient(variables)
+        alone = self.classifier.clone(parent=None)
+        features, _ = alone.apply(variables, images, train=True, mutable=["batch_stats"])
+        call = _frozen if frozen else lambda module, *args: module(*args)
         return call(self.age_head, features), call(self.gender_head, features), call(self.real, features)[:, 0]
 
     def _one_hot(self, labels):
@@ -184,9 +192,9 @@ class FrequencyCritic(nn.Module):
         return jnp.concatenate([jax.nn.one_hot(age, self.num_age_classes), jax.nn.one_hot(gender, 2)], -1)
 
 
-def _frozen(module: nn.Module, *args, **options):
+def _frozen(module: nn.Module, *args):
     """Call a module with its variables as constants."""
-    return module.clone(parent=None).apply(lax.stop_gradient(module.variables), *args, **options)
+    return module.clone(parent=None).apply(lax.stop_gradient(module.variables), *args)
 
 
 def _label_loss(both: Sequence[jax.Array], labels: Sequence[jax.Array]) -> jax.Array:
