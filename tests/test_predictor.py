@@ -274,7 +274,7 @@ def test_bad_arguments_are_refused(shipped):
         Predictor("runs/absent", "runs/../runs/absent")
 
 
-def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsys, photo):
+def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo):
     monkeypatch.setattr(calibration, "ENOUGH", 20)
     config = tiny_runs.make_config(tmp_path, 260)
     workdirs = [
@@ -299,9 +299,13 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, capsy
     np.testing.assert_allclose(*values, atol=0.02)  # float16
     card = weights.card("ran", tmp_path / "weights")
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
-    capsys.readouterr()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])
+def test_the_example_of_the_documentation_runs(page, shipped, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "FOLDER", shipped)
     (tmp_path / "photo.jpg").write_bytes(drawn_photos.encode(photo, "JPEG"))
     monkeypatch.chdir(tmp_path)
-    text = (pathlib.Path(__file__).parents[1] / "docs" / "predict.md").read_text()
+    text = (pathlib.Path(__file__).parents[1] / page).read_text()
     exec(text.partition("```python\n")[2].partition("```")[0], {})
     assert len(capsys.readouterr().out.splitlines()) == 2

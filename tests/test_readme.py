@@ -1,14 +1,12 @@
-"""README: its Python example runs, its commands are those that scripts rely on, its table is what was measured."""
+"""README: its commands are those that scripts rely on, its table is what was measured."""
 
 import pathlib
 import re
-import tarfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_old_checkpoint import RUN
 
 from agegender_jax import data, ensemble, models
 from agegender_jax.structs import Probs
@@ -24,18 +22,6 @@ def blocks(language):
 
 def test_readme_has_at_most_100_lines():
     assert len(README.splitlines()) <= 100
-
-
-def test_the_python_example_runs(tmp_path, monkeypatch):
-    with tarfile.open(RUN) as archive:
-        archive.extractall(tmp_path / "runs" / "quickstart", filter="data")
-    next((tmp_path / "runs" / "quickstart").iterdir()).rename(tmp_path / "runs" / "quickstart" / "ran")
-    monkeypatch.chdir(tmp_path)
-    (source,) = blocks("python")
-    names = {}
-    exec(source, names)
-    assert names["probs"].age.shape == (2, 12) and names["probs"].gender.shape == (2, 2)
-    np.testing.assert_allclose(names["probs"].age.sum(-1), 1, rtol=1e-5)
 
 
 def test_the_python_interface():
