@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from agegender_jax import losses, models, tracing
+from agegender_jax import losses, models, objective, tracing
 from agegender_jax.data import augment
 from agegender_jax.models import initializers
 from agegender_jax.structs import Batch, TrainState
 
-AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, arXiv 1409.4842, section 5
 Path = tuple[str, ...]
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
 
@@ -73,8 +72,7 @@ def train_step(
     """Take one optimizer step on this device's part of the batch, averaged over `axis`.
 
     loss = age_weight * L_age + gender_weight * CE_gender, the mean over the whole batch. This loss of the main heads is
-    logged. The minimised loss also includes AUXILIARY_WEIGHT times the loss of each auxiliary branch
-    (`Outputs.auxiliary`), and `Outputs.penalty`.
+    logged. The minimised loss also includes those of auxiliary branches and the net's penalty, see `objective`.
 
     Args:
       model: an AgeGenderNet, or a module called like one. With `needs_labels` it receives labels and `state.step` too,
@@ -94,72 +92,35 @@ def train_step(
         the lowest parameter that has one.
       skip_nonfinite: if any number of the new state is NaN or infinite, return the old state with the new step.
     """
-    size = batch.gender.shape[0]
-    place = lax.axis_index(axis) * size + jnp.arange(size)
-    step_key = jax.random.fold_in(key, state.step)
-    dropout_key = jax.random.fold_in(step_key, -1 - lax.axis_index(axis))  # examples count from 0 up, devices down
-    keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place)
+    keys, dropout_key = _keys(key, state.step, batch.gender.shape[0], axis)
     images = prepare_images(keys, batch.image)
     images, share = augment.mixup(keys, images, mixup) if mixup else (images, None)
 
     def apply(variables, images, age, gender, dropout_key):
         options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": dropout_key}}
-        if models.feed_of(model) == "true":
-            options["gender"] = gender
-        elif getattr(model, "needs_labels", False):
-            options |= {"age": age[:, 0], "gender": gender, "step": state.step}
-        return model.apply(variables, images, **options)
+        return model.apply(variables, images, **options, **_label_arguments(model, age, gender, state.step))
 
-    def stop_at_frozen(path, leaf):
-        return lax.stop_gradient(leaf) if frozen(tuple(key.key for key in path)) else leaf
-
+    loss_and_means = functools.partial(
+        objective.loss_and_means,
+        age_loss=age_loss,
+        label_smoothing=label_smoothing,
+        age_weight=age_weight,
+        gender_weight=gender_weight,
+    )
     if remat:
         apply = jax.checkpoint(apply, policy=_is_product)
 
     def loss_fn(params, batch_stats, examples, dropout_key):
-        images, labels_age, years, labels_gender, share = examples
+        images, age, years, gender, share = examples
         if frozen is not None:
-            params = jax.tree_util.tree_map_with_path(stop_at_frozen, params)
-        variables = {"params": params, "batch_stats": batch_stats}
-        outputs, updated = apply(variables, images, labels_age, labels_gender, dropout_key)
-        labels = (labels_age, years, labels_gender)
-
-        def mean_losses(logits, age, years, gender, weight=1.0):
-            loss_age = age_loss(logits[0], age, label_smoothing, years=years)
-            loss_gender = losses.gender_loss(logits[1], gender, label_smoothing)
-            return (weight * loss_age).mean(), (weight * loss_gender).mean()
-
-        def both_losses(*logits):
-            if not mixup:
-                return mean_losses(logits, *labels)
-            own = mean_losses(logits, *labels, share)
-            other = mean_losses(logits, *jax.tree.map(augment.swap_neighbours, labels), 1 - share)
-            return own[0] + other[0], own[1] + other[1]
-
-        def weighted(loss_age, loss_gender):
-            return age_weight * loss_age + gender_weight * loss_gender
-
-        loss_age, loss_gender = both_losses(outputs.age_logits, outputs.gender_logits)
-        age_class, gender = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
-        loss = weighted(loss_age, loss_gender)
-        auxiliary = sum(weighted(*both_losses(*logits)) for logits in getattr(outputs, "auxiliary", ()))
-        seen = {
-            "loss": loss,
-            "loss_age": loss_age,
-            "loss_gender": loss_gender,
-            "age_accuracy": ((labels_age[:, 0] <= age_class) & (age_class <= labels_age[:, 1])).mean(),
-            "gender_accuracy": (gender == labels_gender).mean(),
-        }
-        penalty = getattr(outputs, "penalty", None)
-        loss += AUXILIARY_WEIGHT * auxiliary + (0.0 if penalty is None else penalty)
+            params = _stop_at_frozen(params, frozen)
+        outputs, updated = apply({"params": params, "batch_stats": batch_stats}, images, age, gender, dropout_key)
+        loss, seen = loss_and_means(outputs, (age, years, gender), share)
         return loss, (updated.get("batch_stats", {}), seen)
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
     examples = (images, batch.age, batch.age_years, batch.gender, share)
-    if accumulate == 1:
-        grads, (batch_stats, seen) = gradient(state.batch_stats, examples, dropout_key)
-    else:
-        grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
+    grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
     if lax.axis_size(axis) > 1:
         grads, seen = lax.pmean((grads, seen), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -167,10 +128,7 @@ def train_step(
     if hasattr(model, "frozen_at"):
         before = state.params, state.opt_state
         params, opt_state = _with_frozen(before, (params, opt_state), model.frozen_at(state.step))
-    ema = state.ema
-    if ema is not None:
-        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1 - decay)
+    ema = _moved_average(state, {"params": params, "batch_stats": batch_stats}, ema_decay)
     seen = seen | {"steps": 1.0, "grad_norm": optax.tree.norm(grads)}
     new = TrainState(
         step=state.step + 1,
@@ -181,6 +139,38 @@ def train_step(
         sums={name: state.sums[name] + jnp.asarray(seen[name], jnp.float32) for name in SUMS},
     )
     return _finite_or_old(new, state, axis) if skip_nonfinite else new
+
+
+def _keys(key, step, size, axis):
+    """Return the keys of this device's `size` examples, and the key of dropout in this step."""
+    place = lax.axis_index(axis) * size + jnp.arange(size)
+    step_key = jax.random.fold_in(key, step)
+    dropout_key = jax.random.fold_in(step_key, -1 - lax.axis_index(axis))  # examples count from 0 up, devices down
+    return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(place), dropout_key
+
+
+def _label_arguments(model, age, gender, step) -> dict[str, jax.Array]:
+    """Return the labels that a net reads in training: the gender, all with the step's number, or none."""
+    if models.feed_of(model) == "true":
+        return {"gender": gender}
+    return {"age": age[:, 0], "gender": gender, "step": step} if getattr(model, "needs_labels", False) else {}
+
+
+def _stop_at_frozen(params, frozen):
+    """Return the parameters, without a gradient where `frozen` is true of the path."""
+
+    def stop(path, leaf):
+        return lax.stop_gradient(leaf) if frozen(tuple(key.key for key in path)) else leaf
+
+    return jax.tree_util.tree_map_with_path(stop, params)
+
+
+def _moved_average(state, variables, upper):
+    """Return the next moving average of the variables, if the run keeps one. Its decay is at most `upper`."""
+    if state.ema is None:
+        return None
+    decay = jnp.minimum(upper, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update(variables, state.ema, 1 - decay)
 
 
 def _with_frozen(before: Any, after: Any, frozen: dict[str, jax.Array]) -> Any:
@@ -204,7 +194,10 @@ def _finite_or_old(new: TrainState, old: TrainState, axis: str) -> TrainState:
 
 
 def _accumulated(gradient, batch_stats, examples, dropout_key, count):
-    """Return the averaged gradients and sums over `count` parts of the examples, and the last part's statistics."""
+    """Return the gradients and means averaged over `count` parts of the examples, and the last part's statistics."""
+    if count == 1:
+        grads, (batch_stats, seen) = gradient(batch_stats, examples, dropout_key)
+        return grads, batch_stats, seen
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
 
     def add(carry, part):

@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     name = re.sub("[^a-z0-9]+", "-", (gpu or args.name).lower()).strip("-")
     earlier = result_files.RESULTS / f"{name}.json"
     out = args.out or (ROOT / "runs" / "gpu" / earlier.name if args.name == "gpu" else earlier)
-    if args.name == "gpu" and not args.out and earlier.exists() and not out.exists():  # goes on on another machine
+    if args.name == "gpu" and not args.out and earlier.exists() and not out.exists():  # continued on another machine
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(earlier, out)
     source = args.source or (CROP_PART1 if (ROOT / CROP_PART1).exists() else "synthetic:9750")

@@ -75,8 +75,8 @@ def main(_):
 
     def largest_faces(images):
         """Return the largest face of each picture in which one is found."""
-        found = [picture.faces for picture in predictor.pictures(images) if picture.faces]
-        return [max(faces, key=lambda face: face.box[2] * face.box[3]) for faces in found]
+        faces_of = [picture.faces for picture in predictor.pictures(images) if picture.faces]
+        return [max(faces, key=lambda face: face.box[2] * face.box[3]) for faces in faces_of]
 
     cache, rows = {}, {}
     for warning, changes in CHANGES.items():
@@ -85,13 +85,15 @@ def main(_):
             if column not in cache:
                 cache[column] = largest_faces([change(image) for image in coloured])
             faces = cache[column]
-            rows[warning][column] = {"found": len(faces), "raised": sum(warning in face.flags for face in faces)}
+            rows[warning][column] = {"detected": len(faces), "raised": sum(warning in face.flags for face in faces)}
     # the flag of children needs no change: the labels know them
     predicted = predictor.pictures([image for _, image in pairs])
-    found = [(label, picture.faces) for (label, _), picture in zip(pairs, predicted, strict=True)]
+    labelled = [(label, picture.faces) for (label, _), picture in zip(pairs, predicted, strict=True)]
     rows["child"] = {
         name: {
-            "found": len(group := [faces for label, faces in found if faces and first <= label.age_first <= last]),
+            "detected": len(
+                group := [faces for label, faces in labelled if faces and first <= label.age_first <= last]
+            ),
             "raised": sum(any("child" in face.flags for face in faces) for faces in group),
         }
         for name, first, last in (("0-9", 0, 0), ("10-19", 1, 1), ("20 and above", 2, 11))
@@ -99,7 +101,8 @@ def main(_):
     print("| warning | raised where due | raised elsewhere |\n|---|---|---|")
     for warning, columns in rows.items():
         cells = [
-            f"{name}: {row['raised'] / max(row['found'], 1):.1%} of {row['found']}" for name, row in columns.items()
+            f"{name}: {row['raised'] / max(row['detected'], 1):.1%} of {row['detected']}"
+            for name, row in columns.items()
         ]
         print(f"| `{warning}` | {cells[0]} | {'; '.join(cells[1:])} |")
     result = {"what": "guards", "weights": predictor.name, "pictures": len(coloured), "rows": rows}

@@ -132,14 +132,14 @@ def prepare(spec: str, cache_dir: str | None = None, progress: Callable | None =
 
 def _originals(spec: str) -> dict[str, dict[str, np.ndarray]]:
     """Return the content of ORIGINALS of each packed part of a source, by what precedes its files' names."""
-    found, paths = {}, resolve(spec)
+    originals, paths = {}, resolve(spec)
     for name, path in zip(source_names(spec), paths, strict=True):
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 if ORIGINALS in archive.namelist():
                     content = np.load(io.BytesIO(archive.read(ORIGINALS)))
-                    found[f"{name}/" if len(paths) > 1 else ""] = dict(content)
-    return found
+                    originals[f"{name}/" if len(paths) > 1 else ""] = dict(content)
+    return originals
 
 
 def _replace_columns(folder: Path, columns: dict[str, np.ndarray]) -> None:

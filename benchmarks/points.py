@@ -133,7 +133,7 @@ def _gpu_points(source: str) -> Iterator[Point]:
             if (dtype, batch) != ("bfloat16", 16):
                 yield Point("benchmarks.job", fed | {"log.figures": False}, seconds=150)
             yield Point("launch.benchmark", fed, {"what": "fit", "steps": 90}, seconds=150)
-    for net in models.list():
+    for net in models.names():
         if net not in nets:
             point = bench("train", net, 32 if net.endswith("_cifar") else 224, 256, "bfloat16", steps=50, seconds=150)
             if net in WITHOUT_TORCH:

@@ -30,7 +30,7 @@ COLUMNS = {
 
 def runs() -> dict[str, tuple[str, ...]]:
     """Return the arguments of launch.train by name."""
-    nets = {name: (name,) for name in models.list()} | OPTIONS
+    nets = {name: (name,) for name in models.names()} | OPTIONS
     larger = {"levi_hassner": ("--config.data.image_size=64",)}
     return {
         name: (*COMMON, f"--config.model.name={net}", *options, *larger.get(net, ()))

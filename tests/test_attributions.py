@@ -163,7 +163,7 @@ def test_the_last_map_of_every_kind_of_net(name):
 
 
 def test_every_net_has_a_last_map():
-    for name in models.list():
+    for name in models.names():
         last_layer(models.backbone(name))
     with pytest.raises(ValueError, match="Dense"):
         last_layer(nn.Dense(2))

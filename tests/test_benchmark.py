@@ -84,14 +84,14 @@ def test_without_pytorch(monkeypatch):
 @needs_torch
 @pytest.mark.parametrize(
     "name",
-    [slow_unless(name, "resnet18", "levi_hassner") for name in models.list() if name not in points.WITHOUT_TORCH],
+    [slow_unless(name, "resnet18", "levi_hassner") for name in models.names() if name not in points.WITHOUT_TORCH],
 )
 def test_as_many_parameters_in_pytorch(name):
     import torch
 
     from benchmarks import torch_nets
 
-    assert (*torch_nets.NAMES, *points.WITHOUT_TORCH) == models.list()
+    assert (*torch_nets.NAMES, *points.WITHOUT_TORCH) == models.names()
     other = {"width": 0.25, "gender_to_age": "none", "age_hidden": 7}
     more = {"ran56": [other | {"stem": "small"}], "resnet50": [other | {"stem": "small"}], "levi_hassner": [other]}
     for options in ({}, *more.get(name, [])):

@@ -201,7 +201,7 @@ def test_the_points_of_the_campaigns():
         ("ran56", "bfloat16", 16),
         ("resnet50", "bfloat16", 16),
     ]
-    assert {point.fields.get("model.name", "ran56") for point in gpu} == set(models.list())
+    assert {point.fields.get("model.name", "ran56") for point in gpu} == set(models.names())
     assert gpu[1].command == (
         "python -m benchmarks.full_size --config.log.figures=False --config.eval.every_epochs=5 "
         "--source=runs/gpu/data/crop_part1.tar.gz --folder=runs/gpu/crop_part1"

@@ -50,7 +50,7 @@ def test_shipped_configs_are_valid_locked_and_name_their_net(name, variant, net)
 
 
 def test_choices_are_those_of_the_library():
-    assert config_lib.CHOICES["model.name"] == (*models.list(), *models.systems())
+    assert config_lib.CHOICES["model.name"] == (*models.names(), *models.systems())
 
 
 def test_defaults_of_nets_are_those_of_the_library():

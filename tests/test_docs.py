@@ -21,7 +21,7 @@ SLOW = ("ran56", *LONGER)  # to trace four times
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in models.list()]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in models.names()]
 )
 def test_the_table_is_what_launch_models_prints(name):
     (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` | "))

@@ -21,7 +21,7 @@ from benchmarks import (
 
 
 def test_the_other_net_is_kept_if_one_fails(tmp_path, monkeypatch):
-    """The other one comes back; a stop by the time limit goes on with both."""
+    """The other one comes back; after a stop by the time limit, both continue."""
     errors = {"ran": RuntimeError("ran, exit code 1: no memory")}
 
     def train(arguments, log, until, environment):

@@ -1,6 +1,8 @@
 """Imports point down: a package imports from lower levels, and from its own level only what is listed."""
 
 import ast
+import builtins
+import functools
 import pathlib
 import subprocess
 import sys
@@ -26,6 +28,7 @@ LEVELS = (
     ("models", "data", "synthetic", "losses", "metrics", "optim", "parallel", "configs", "extras"),
     (
         "training",
+        "objective",
         "ensemble",
         "explain",
         "export",
@@ -58,6 +61,7 @@ SAME_LEVEL = {
     ("prediction", "weights"),
     ("report", "evaluation"),
     ("report", "prediction"),
+    ("training", "objective"),
     ("weights", "checkpoint"),
     ("weights", "loading"),
 }
@@ -86,12 +90,17 @@ ONLY_IN = {
 PREDICTOR = "agegender_jax.prediction.predictor.Predictor"
 
 
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
 def imports():
     """Yield (path, dotted name) of every import in the library and its commands; `from a import b` gives a.b."""
     for top in ("agegender_jax", "launch", "configs"):
         for path in sorted((ROOT / top).rglob("*.py")):
             relative = path.relative_to(ROOT)
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(parsed(path)):
                 if isinstance(node, ast.Import):
                     yield from ((relative, alias.name) for alias in node.names)
                 elif isinstance(node, ast.ImportFrom):
@@ -133,6 +142,16 @@ def test_dependencies_are_imported_only_where_listed():
 def test_every_package_has_a_level():
     paths = [path for path in (ROOT / "agegender_jax").glob("[!_.]*") if path.name != "py.typed"]
     assert {path.name.removesuffix(".py") for path in paths} == set(LEVEL)
+
+
+def test_no_public_name_hides_a_builtin():
+    public = {}
+    for path in (ROOT / "agegender_jax").rglob("*.py"):
+        for node in parsed(path).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                public[path.relative_to(ROOT).as_posix()] = ast.literal_eval(node.value)
+    assert "agegender_jax/models/__init__.py" in public
+    assert {path: hidden for path, names in public.items() if (hidden := set(names) & set(dir(builtins)))} == {}
 
 
 @pytest.mark.parametrize(

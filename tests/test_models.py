@@ -10,6 +10,7 @@ from golden import caffe_name, golden_logits
 
 from agegender_jax import models
 from agegender_jax.checkpoint import tree
+from agegender_jax.errors import ConfigError
 from agegender_jax.models import initializers, sizes
 from agegender_jax.models.attention import ATTENTION, AttentionModule
 from agegender_jax.models.ran import ResidualAttentionNet
@@ -57,7 +58,7 @@ OTHER_SIZES = [pytest.param(side, side, marks=SLOW) for side in (32, 100, 200)]
 
 
 def test_every_net_has_a_count_and_a_source():
-    assert set(COUNTS) == set(models.list()) == set(sizes.PUBLISHED)
+    assert set(COUNTS) == set(models.names()) == set(sizes.PUBLISHED)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in LONGER else ()) for name in COUNTS])
@@ -66,7 +67,7 @@ def test_exact_counts(name):
     assert (count(variables["params"]), count(variables.get("batch_stats", {}))) == COUNTS[name]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW if n in LONG else ()) for n in models.list()])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW if n in LONG else ()) for n in models.names()])
 def test_published_counts_of_parameters_and_multiply_adds(name):
     classes, size, parameters, multiply_adds, _ = sizes.PUBLISHED[name]
     counted = sizes.count(models.classifier(name, num_classes=classes), size)
@@ -125,7 +126,7 @@ def test_one_head():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=SLOW if n in LONGER else ()) for n in models.list() if n not in LONG]
+    "name", [pytest.param(n, marks=SLOW if n in LONGER else ()) for n in models.names() if n not in LONG]
 )
 @pytest.mark.parametrize("height, width", [(33, 33), (64, 47), *OTHER_SIZES])
 def test_any_size_from_32(name, height, width):
@@ -176,10 +177,21 @@ def test_unknown_names_are_refused(wrong):
         models.build(**{"name": "resnet18", "num_age_classes": 12, **wrong})
 
 
-@pytest.mark.parametrize("wrong", [{"width": 0}, {"width": float("nan")}, {"dtype": "int32"}])
-def test_impossible_widths_and_dtypes_are_refused(wrong):
-    with pytest.raises(ValueError, match="width must be above 0 and dtype floating"):
-        models.backbone("resnet18", **wrong)
+@pytest.mark.parametrize("width", [0, float("nan")])
+def test_impossible_widths_are_refused(width):
+    with pytest.raises(ValueError, match="width must be above 0"):
+        models.backbone("resnet18", width=width)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "float33"])
+def test_other_dtypes_are_refused(dtype):
+    fields = {"name": "resnet18", "dtype": dtype}
+    with pytest.raises(ConfigError, match=f"unknown dtype '{dtype}'; known: float32, bfloat16"):
+        models.from_config(fields)
+
+
+def test_a_dtype_may_be_an_object():
+    assert models.backbone("resnet18", dtype=jnp.bfloat16) == models.backbone("resnet18", dtype="bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -303,8 +303,8 @@ def test_a_run_killed_after_a_bad_step_ends_bit_identical(new_run, policy, drive
     jax.tree.map(np.testing.assert_array_equal, got, expected)
     assert killed.events() == whole.events()
     clocks = ("images_per_second", "data_wait")
-    kept = [[{k: v for k, v in row.items() if k not in clocks} for row in run.rows()] for run in (killed, whole)]
-    assert kept[0] == kept[1]
+    rows = [[{k: v for k, v in row.items() if k not in clocks} for row in run.rows()] for run in (killed, whole)]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -251,7 +251,7 @@ def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
     refuses("is not finite", {}, infinite)
     wrong = ({"rests": []}, {"bucket_years": ["x"] * 12}, {"unsure": {}}, {"over": {}}, {"open_from": 99}, {"n": None})
     for fields in (*wrong, {"image": {"brightness": 1, "contrast": 2}}):
-        refuses("calibration of the answers cannot be used", {"calibration": fitted | fields})
+        refuses("the calibration cannot be used", {"calibration": fitted | fields})
 
 
 def test_bad_arguments_are_refused(shipped):

@@ -1,13 +1,13 @@
 """The nets by name.
 
 `build` returns the whole net, `backbone` the part that turns images into features, `classifier` a net with one head,
-and `list` the names.
+and `names` their names.
 """
 
 from agegender_jax.models.agegender import CONTROLS, FEEDS, AgeGenderNet, Classifier
 from agegender_jax.models.elm import ELMNet
 from agegender_jax.models.factory import SOLVED, backbone, build, classifier, feed_of, from_config, is_solved
-from agegender_jax.models.nets import BACKBONES, CIFAR, SYSTEMS, list, systems
+from agegender_jax.models.nets import BACKBONES, CIFAR, SYSTEMS, names, systems
 
 __all__ = [
     "BACKBONES",
@@ -25,6 +25,8 @@ __all__ = [
     "feed_of",
     "from_config",
     "is_solved",
-    "list",
+    "names",
     "systems",
 ]
+
+list = names  # the name in version 0.1; not in __all__, where it would hide the builtin

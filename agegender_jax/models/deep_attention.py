@@ -100,8 +100,8 @@ class DeepAttention(Backbone):
 def largest(g: jax.Array, count: int) -> jax.Array:
     """Return [B, K] with all but the `count` largest of each row 0, or but the smallest if negative; rows sum to 1."""
     rank = jnp.argsort(jnp.argsort(-g, -1), -1)
-    kept = jnp.where(rank < count if count > 0 else rank >= g.shape[-1] + count, g, 0)
-    return kept / jnp.maximum(kept.sum(-1, keepdims=True), jnp.finfo(g.dtype).tiny)
+    chosen = jnp.where(rank < count if count > 0 else rank >= g.shape[-1] + count, g, 0)
+    return chosen / jnp.maximum(chosen.sum(-1, keepdims=True), jnp.finfo(g.dtype).tiny)
 
 
 def cut(images: jax.Array, grid: int, side: int) -> jax.Array:

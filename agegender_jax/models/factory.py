@@ -20,6 +20,7 @@ from agegender_jax.models.local_dnn import POINTS, LocalDNN
 from agegender_jax.models.nets import BACKBONES, SYSTEMS
 from agegender_jax.models.region_sift import CLASSIFIERS, RegionSift
 
+DTYPES = ("float32", "bfloat16")
 HEADS = ("softmax", "elm", "ridge")
 SOLVED = ("elm", "ridge")  # heads that `run.solve` fits
 
@@ -45,7 +46,7 @@ def backbone(
     """Return a module without heads: images float32 [B, H, W, 3] -> features float32 [B, F].
 
     Args:
-      name: one of `list()`.
+      name: one of `names()`.
       width: channel multiplier; channels are multiples of 8.
       stem: "imagenet" (7x7/2 and pooling), "small" (3x3/1: maps four times as wide, about 16 times the work), or
         "default": small for the CIFAR nets, imagenet for the others.
@@ -61,10 +62,11 @@ def backbone(
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
     Raises:
-      ValueError: the name or an option is unknown, the width or dtype is impossible, or this net lacks the option.
+      ValueError: the name or an option is unknown, the width is impossible, or this net lacks the option.
     """
-    if not 0 < width < float("inf") or not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"width must be above 0 and dtype floating, got {width!r} and {dtype!r}")
+    if not 0 < width < float("inf"):
+        raise ValueError(f"width must be above 0, got {width!r}")
+    _known("dtype", dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, DTYPES)
     kind, table = BACKBONES[_known("net", name, BACKBONES)]
     _known("stem", stem, ("default", "imagenet", "small"))
     _known("attention", attention, ATTENTION)
@@ -127,7 +129,7 @@ def build(
     """Return the net with both heads; see `AgeGenderNet` and `backbone` for the arguments.
 
     Args:
-      name: one of `list()` or `systems()`.
+      name: one of `names()` or `systems()`.
       head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads solved in closed form
         (`run.solve`).
       elm_hidden: number of random units of "elm".

@@ -42,7 +42,7 @@ SYSTEMS: dict[str, Any] = {  # nets with heads of their own
 }
 
 
-def list() -> tuple[str, ...]:
+def names() -> tuple[str, ...]:
     """Return the names that `build`, `backbone` and `classifier` take."""
     return tuple(BACKBONES)
 

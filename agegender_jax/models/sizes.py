@@ -56,7 +56,7 @@ def table(names: Iterable[str] | None = None) -> str:
     """Return Markdown: parameters of every backbone, multiply-adds in millions at SIZES, and the net with its head."""
     head = ["net", "parameters", *(f"M at {size}" for size in SIZES), "with its head", "source"]
     rows = [head, ["---", *["--:"] * (1 + len(SIZES)), "---", "---"]]
-    for name in models.list() if names is None else names:
+    for name in models.names() if names is None else names:
         counted = [count(models.backbone(name), size) for size in SIZES]
         classes, size, parameters, multiply_adds, source = PUBLISHED[name]
         with_head = f"{parameters:,} and {multiply_adds / 1e6:,.1f} M: {classes} classes, {size} px"

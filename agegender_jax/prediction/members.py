@@ -148,7 +148,7 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
         return None if fields is None else calibration.parse(fields)
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"the calibration of the answers cannot be used: {error}", ANSWERS, "agegender calibrate makes it again"
+            f"the calibration cannot be used: {error}", ANSWERS, "agegender calibrate makes it again"
         ) from error
 
 

@@ -99,13 +99,13 @@ def _near(prepared, where: np.ndarray, seen: Images, confirm: bool) -> np.ndarra
     return i
 
 
-def _read(path: Path, is_kept: Callable[[dict], bool] = lambda row: True) -> Images:
+def _read(path: Path, is_included: Callable[[dict], bool] = lambda row: True) -> Images:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             if "dhash" not in (reader.fieldnames or ()):
                 raise KeyError("dhash")
-            rows = [row for row in map(_checked, reader) if is_kept(row)]
+            rows = [row for row in map(_checked, reader) if is_included(row)]
         texts = {
             name: np.array([csv_cells.original(row.get(name, "")) for row in rows], str)
             for name in ("file", "split", "sha256")

@@ -64,13 +64,13 @@ def is_number(text):
 def markdown_problems(text):
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)  # YAML
     text = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "code", text)
-    found = re.findall(r"<(?:img|script)[^>]*>|(?<!\\)\]\(javascript:[^)]*\)", text)
-    found += ["a heading"] if re.search(r"^# heading", text, re.MULTILINE) else []
-    return found + (["control characters"] if re.search(r"[\x00-\x08\x0b-\x1f]", text) else [])
+    problems = re.findall(r"<(?:img|script)[^>]*>|(?<!\\)\]\(javascript:[^)]*\)", text)
+    problems += ["a heading"] if re.search(r"^# heading", text, re.MULTILINE) else []
+    return problems + (["control characters"] if re.search(r"[\x00-\x08\x0b-\x1f]", text) else [])
 
 
 def terminal_problems(text):
-    return [f"{found!r}" for found in re.findall(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)]
+    return [f"{character!r}" for character in re.findall(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)]
 
 
 CHECKS = {".html": page_problems, ".csv": csv_problems, ".md": markdown_problems}

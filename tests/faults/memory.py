@@ -139,6 +139,6 @@ def predicting(trials, rng, folder):
 def folder_of_pictures(trials, rng, folder):
     figures = jobs.call(predict_folder, str(folder), trials)
     outcome = judge(trials, figures)
-    found = figures["statuses"].get("ok", 0) + figures["statuses"].get("unsure", 0)
-    outcome.failures += [] if found == trials else [f"a face in {found} pictures"]
+    pictures = figures["statuses"].get("ok", 0) + figures["statuses"].get("unsure", 0)
+    outcome.failures += [] if pictures == trials else [f"a face in {pictures} pictures"]
     return outcome

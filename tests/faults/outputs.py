@@ -60,6 +60,6 @@ def lose_events(folder, trials):
     return failures
 
 
-@point("events for TensorBoard that cannot be written: the training goes on without them", push=0, release=5)
+@point("events for TensorBoard that cannot be written: the training continues without them", push=0, release=5)
 def events(trials, rng, folder):
     return Outcome(trials, jobs.call(lose_events, str(folder), trials))

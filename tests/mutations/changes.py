@@ -46,9 +46,25 @@ STEP = (
 )
 CHANGES: tuple[Change, ...] = (
     *_changes(
+        "agegender_jax/objective.py",
+        STEP,
+        ("age weight for both heads", "+ gender_weight * loss_gender", "+ age_weight * loss_gender"),
+        (
+            "gender loss left out",
+            "return age_weight * loss_age + gender_weight * loss_gender",
+            "return age_weight * loss_age",
+        ),
+        (
+            "smoothing of the gender head left out",
+            "losses.gender_loss(logits[1], gender, smoothing)",
+            "losses.gender_loss(logits[1], gender)",
+        ),
+        ("mixup with the own labels alone", "jax.tree.map(augment.swap_neighbours, labels)", "labels"),
+    ),
+    *_changes(
         "agegender_jax/training.py",
         STEP,
-        ("one key for all steps", "step_key = jax.random.fold_in(key, state.step)", "step_key = key"),
+        ("one key for all steps", "step_key = jax.random.fold_in(key, step)", "step_key = key"),
         ("one key for all examples", "lambda i: jax.random.fold_in(step_key, i)", "lambda i: step_key"),
         (
             "keys by place on the device",
@@ -69,17 +85,6 @@ CHANGES: tuple[Change, ...] = (
             "grads, seen = lax.psum(grads, axis), lax.pmean(seen, axis)",
         ),
         ("evaluation mode in training", 'options = {"train": True,', 'options = {"train": False,'),
-        ("age weight for both heads", "+ gender_weight * loss_gender", "+ age_weight * loss_gender"),
-        (
-            "gender loss left out",
-            "return age_weight * loss_age + gender_weight * loss_gender",
-            "return age_weight * loss_age",
-        ),
-        (
-            "smoothing of the gender head left out",
-            "losses.gender_loss(logits[1], gender, label_smoothing)",
-            "losses.gender_loss(logits[1], gender)",
-        ),
         (
             "statistics of BatchNorm not kept",
             'return loss, (updated.get("batch_stats", {}), seen)',
@@ -87,22 +92,21 @@ CHANGES: tuple[Change, ...] = (
         ),
         (
             "average of the parameters alone",
-            'ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1 - decay)',
-            'ema = optax.incremental_update({"params": params, "batch_stats": ema["batch_stats"]}, ema, 1 - decay)',
+            "optax.incremental_update(variables, state.ema, 1 - decay)",
+            'optax.incremental_update(variables | {"batch_stats": state.ema["batch_stats"]}, state.ema, 1 - decay)',
         ),
         (
             "average without warm-up",
-            "decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))",
-            "decay = ema_decay",
+            "decay = jnp.minimum(upper, (1 + state.step) / (10 + state.step))",
+            "decay = upper",
         ),
-        ("average lags a step", 'incremental_update({"params": params,', 'incremental_update({"params": state.params,'),
+        (
+            "average lags a step",
+            '_moved_average(state, {"params": params,',
+            '_moved_average(state, {"params": state.params,',
+        ),
         ("evaluation ignores the average", "if state.ema is None else state.ema", "if True else state.ema"),
         ("step not counted", "step=state.step + 1", "step=state.step + 0"),
-        (
-            "mixup with the own labels alone",
-            "mean_losses(logits, *jax.tree.map(augment.swap_neighbours, labels), 1 - share)",
-            "mean_losses(logits, *labels, 1 - share)",
-        ),
         (
             "accumulated gradients summed",
             "grads, seen = jax.tree.map(lambda x: x / count, total)",
@@ -433,7 +437,7 @@ CHANGES: tuple[Change, ...] = (
         "agegender_jax/training.py",
         ("test_frequency_critic head_changes",),
         ("moments move a frozen head", 'if hasattr(model, "frozen_at"):', "if False:"),
-        ("a system without the step's number", ', "step": state.step}', "}"),
+        ("a system without the step's number", ', "step": step}', "}"),
     ),
     *_changes(
         "agegender_jax/report/figures/relevance.py",

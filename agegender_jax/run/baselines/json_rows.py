@@ -68,7 +68,7 @@ def others(against: Sequence[Workdir], dataset: Dataset) -> dict[str, Probs]:
     Raises:
       ConfigError: a run is not finished, has other images in its test split, or has trained only one head.
     """
-    found: dict[str, Probs] = {}
+    predictions: dict[str, Probs] = {}
     for run in against:
         fix = "name a finished run of the same data.source and data.split_seed or data.splits"
         config = run.read_config() if run.is_tested() else None
@@ -78,12 +78,12 @@ def others(against: Sequence[Workdir], dataset: Dataset) -> dict[str, Probs]:
             raise ConfigError(
                 "a run to compare with has only one head", f"--against={run.argument}", "name a run of both heads"
             )
-        if run.path.name in found or run.path.name in (*(system.name for system in SYSTEMS), ENSEMBLE):
+        if run.path.name in predictions or run.path.name in (*(system.name for system in SYSTEMS), ENSEMBLE):
             raise ConfigError(f"two rows are called {run.path.name}", f"--against={run.argument}", "rename its folder")
-        found[run.path.name] = finished_runs.predictions(run, dataset, fix)
-    if len(found) > 1:
-        found[" + ".join(found)] = ensemble.mean_probs(list(found.values()))
-    return found
+        predictions[run.path.name] = finished_runs.predictions(run, dataset, fix)
+    if len(predictions) > 1:
+        predictions[" + ".join(predictions)] = ensemble.mean_probs(list(predictions.values()))
+    return predictions
 
 
 def _fields_of(run: Workdir) -> dict[str, Any]:
@@ -141,9 +141,9 @@ def _ensemble_row(members: Sequence[dict[str, Any]], probs: Probs, dataset: Data
 def _scores(scored: dict[str, Any], heads: Sequence[str]) -> dict[str, Any]:
     """Return the scores of the heads, and their intervals as ci95; None for the other head."""
     source = {name: "adjacent_accuracy" if name == "age_one_off" else name for name in HEAD_OF}
-    kept = {name: source[name] for name, head in HEAD_OF.items() if head in heads}
-    return {name: scored[kept[name]] if name in kept else None for name in HEAD_OF} | {
-        "ci95": {name: scored["ci95"][of] for name, of in kept.items()}
+    sources = {name: source[name] for name, head in HEAD_OF.items() if head in heads}
+    return {name: scored[sources[name]] if name in sources else None for name in HEAD_OF} | {
+        "ci95": {name: scored["ci95"][of] for name, of in sources.items()}
     }
 
 

@@ -1,0 +1,73 @@
+"""What a training step minimises and logs. Pure functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from agegender_jax import losses
+from agegender_jax.data import augment
+
+AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, arXiv 1409.4842, section 5
+Labels = tuple[jax.Array, jax.Array | None, jax.Array]  # int age [B, 2], age in years [B], gender [B]
+
+
+def loss_and_means(
+    outputs: Any,
+    labels: Labels,
+    share: jax.Array | None,
+    *,
+    age_loss: Callable[..., jax.Array],
+    label_smoothing: float,
+    age_weight: float,
+    gender_weight: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return the loss to minimise, and the batch means to log: the losses and accuracies of the main heads.
+
+    The minimised loss is that of the main heads, AUXILIARY_WEIGHT times the loss of each auxiliary branch, and
+    `outputs.penalty`.
+
+    Args:
+      outputs: `Outputs`, or an object like one that may lack `auxiliary` and `penalty`.
+      share: float32 [B], the weight of each image's own label in `data.augment.mixup`; None without mixup.
+      age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
+    """
+
+    def weighted(loss_age, loss_gender):
+        return age_weight * loss_age + gender_weight * loss_gender
+
+    def head_losses(*logits):
+        return _mixup_losses(logits, labels, share, age_loss, label_smoothing)
+
+    age, _, gender = labels
+    loss_age, loss_gender = head_losses(outputs.age_logits, outputs.gender_logits)
+    age_class, gender_class = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
+    loss = weighted(loss_age, loss_gender)
+    auxiliary = sum(weighted(*head_losses(*logits)) for logits in getattr(outputs, "auxiliary", ()))
+    means = {
+        "loss": loss,
+        "loss_age": loss_age,
+        "loss_gender": loss_gender,
+        "age_accuracy": ((age[:, 0] <= age_class) & (age_class <= age[:, 1])).mean(),
+        "gender_accuracy": (gender_class == gender).mean(),
+    }
+    penalty = getattr(outputs, "penalty", None)
+    return loss + (AUXILIARY_WEIGHT * auxiliary + (0.0 if penalty is None else penalty)), means
+
+
+def _mixup_losses(logits, labels, share, age_loss, smoothing):
+    """Return the mean losses of both heads. With mixup, the other image of a pair has the rest of the weight."""
+    if share is None:
+        return _mean_losses(logits, labels, 1.0, age_loss, smoothing)
+    own = _mean_losses(logits, labels, share, age_loss, smoothing)
+    swapped = jax.tree.map(augment.swap_neighbours, labels)
+    other = _mean_losses(logits, swapped, 1 - share, age_loss, smoothing)
+    return own[0] + other[0], own[1] + other[1]
+
+
+def _mean_losses(logits, labels, weight, age_loss, smoothing):
+    """Return the means over the batch of the weighted age loss and of the weighted gender loss."""
+    age, years, gender = labels
+    loss_age = age_loss(logits[0], age, smoothing, years=years)
+    loss_gender = losses.gender_loss(logits[1], gender, smoothing)
+    return (weight * loss_age).mean(), (weight * loss_gender).mean()
