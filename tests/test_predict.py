@@ -105,6 +105,26 @@ def test_nets_without_thresholds_warn(folder, shipped, tmp_path, capsys):
     assert "WARNING: these nets have no thresholds" in printed and "WARNING: not read: " in printed
 
 
+def test_the_commands_of_the_readme_in_order(folder, tmp_path, monkeypatch, capsys):
+    readme = (programs.ROOT / "README.md").read_text()
+    commands = re.findall(r"`agegender predict ([^`]+)`", readme.partition("## ")[0])
+    assert len(commands) >= 2 and any("--gallery" in command for command in commands)
+    (tmp_path / "photos").mkdir()
+    for name, source in (("photo.jpg", "one.png"), ("photos/a.png", "crowd.png"), ("photos/b.png", "none.png")):
+        (tmp_path / name).write_bytes((folder / source).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        words = command.split()
+        options = {word.removeprefix("--"): True for word in words if word.startswith("--")}
+        rows, summary = run([word for word in words if not word.startswith("--")], tmp_path / "answers", **options)
+    assert rows.keys() == {"photo.jpg", "photos/a.png", "photos/b.png"} and summary["not_named"] == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "pictures per second" in line or "--out" in line]
+    assert lines[-2].startswith("3 pictures (1 by an earlier call), 4 faces: ") and ", 1 no_face; " in lines[-2]
+    assert lines[-1].startswith("included: 1 picture of earlier calls that this one does not name; another --out")
+    page = (tmp_path / "answers" / "gallery.html").read_text()
+    assert page.count("data:image/jpeg") == 4 and page.count("<figure") == 5
+
+
 def test_archives_globs_and_lists_give_the_same_rows(folder, tmp_path, monkeypatch):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar, zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         for name in ("one.png", "crowd.png"):

@@ -17,9 +17,11 @@ from predicted_photos import run
 from agegender_jax import weights
 from agegender_jax.errors import ConfigError, Stopped
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.run import jsonl_csv_rows
+from agegender_jax.run import jsonl_csv_rows, prediction_rows
 from agegender_jax.run.jsonl_csv_rows import RowFiles
 from agegender_jax.run.workdir import hold
+
+TABLES = "predictions.jsonl", "predictions.csv"
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,9 @@ def test_an_interrupted_call_resumes(folder, tmp_path, monkeypatch):
     assert rows == whole and summary["answered_before"] == 1
     for name in ("predictions.jsonl", "predictions.csv"):
         assert (resumed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    with pytest.raises(ConfigError, match="coverage differ"):
-        run([folder / "one.png"], resumed, coverage=0.5)
+    with pytest.raises(ConfigError, match="score differ") as error:
+        run([folder / "one.png"], resumed, score=0.8)
+    assert "such as --out=" in error.value.fix and "/resumed-2, or delete" in error.value.fix
 
 
 def test_sigterm_ends_with_75_and_the_same_call_resumes_without_lost_or_double_rows(folder, tmp_path, monkeypatch):
@@ -119,6 +122,44 @@ def test_a_changed_picture_is_predicted_again(folder, tmp_path, capsys):
     _, summary = run([tmp_path / "a.png"], tmp_path / "out", strict=True)
     assert re.search(r"a\.png: age \d+ .*male \d+%.*, at ", capsys.readouterr().out)  # an earlier call's prediction
     assert summary["answered_before"] == 2 and summary["pictures_per_second"] == summary["faces_per_second"] == 0
+
+
+def test_other_options_restate_the_rows_of_earlier_calls(folder, tmp_path):
+    """One call with the options, and calls with others before it, write the same."""
+    paths = [folder / name for name in ("one.png", "none.png", "crowd.png")]
+    options = {"over": [18, 60], "coverage": 0.8, "max_error": 0.1, "weights": "one"}
+    expected, _ = run(paths, tmp_path / "whole", **options)
+    run(paths[:2], tmp_path / "out", over=[30], coverage=0.5, weights="one")
+    rows, summary = run(paths[2:], tmp_path / "out", **options)
+    assert rows == expected and summary["answered_before"] == summary["not_named"] == 2
+    for name in TABLES:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    settings = json.loads((tmp_path / "out" / "predict.json").read_text())
+    unfinished = {name: value for name, value in settings.items() if name not in ("over", "coverage", "max_error")}
+    (tmp_path / "out" / "predict.json").write_text(json.dumps(unfinished | {"gallery": False, "annotate": False}))
+    plain, _ = run(paths[:1], tmp_path / "out", weights="one")  # after a call that was killed while it restated rows
+    assert list(plain[str(paths[2])][0]) == [*prediction_rows.columns(()), "state"]
+    assert plain[str(paths[2])][0]["coverage"] == 0.9
+
+
+def test_drawings_of_earlier_calls_are_made_where_they_are_missing(folder, tmp_path, monkeypatch):
+    for name, source in (("a.png", "one.png"), ("b.png", "crowd.png"), ("c.png", "one.png")):
+        (tmp_path / name).write_bytes((folder / source).read_bytes())
+    out, (a, b, c) = tmp_path / "out", (tmp_path / f"{name}.png" for name in "abc")
+    rows, _ = run([a, b, c], out, weights="one")
+    c.unlink()
+    assert {path.name for path in out.iterdir()} == {".lock", *(f"{x}.json" for x in ("predict", "summary")), *TABLES}
+    again, _ = run([a], out, gallery=True, annotate=True, weights="one")
+    page = (out / "gallery.html").read_text()
+    assert again == rows and page.count("data:image/jpeg") == 4 and page.count("<figure") == 5  # all but the deleted
+    assert len(list((out / "annotated").iterdir())) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "_look", lambda *args: pytest.fail("nothing is left to draw"))
+        run([a, b], out, gallery=True, annotate=True, weights="one")
+    a.write_bytes((folder / "none.png").read_bytes())
+    run([a], out, weights="one")
+    assert [path.name[0] for path in (out / "annotated").iterdir()] == ["b"]  # no copy of the earlier picture
+    assert (out / "gallery.html").read_text().count("data:image/jpeg") == 3  # later calls keep the page up to date
 
 
 def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path, monkeypatch):

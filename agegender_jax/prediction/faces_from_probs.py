@@ -18,6 +18,7 @@ from agegender_jax.prediction.face import OK, UNSURE, Face, Picture
 from agegender_jax.structs import Probs
 
 CHILD, UNUSUAL = "child", "outside_training_range"
+DECIMALS = 6  # of the probabilities that age groups, intervals and decisions follow from, and that files have
 P_CHILD = 0.3  # probability of an age below that of `Calibration.child` from which the flag is raised
 
 
@@ -64,6 +65,27 @@ class FacesFromProbs:
         for picture, chips in pictures:
             yield dataclasses.replace(picture, faces=tuple(itertools.islice(faces, len(chips)))) if chips else picture
 
+    def intervals_and_decisions(self, age: np.ndarray) -> list[tuple[tuple[int, int], dict[int, dict[str, Any]]]]:
+        """Return `Face.age_interval` and `Face.over` of each face, which depend on `coverage`, `over` and `max_error`.
+
+        Args:
+          age: probabilities, float64 [N, A], of which DECIMALS decimals are used.
+        """
+        age = age.round(DECIMALS)
+        merged = intervals.merge_open(age, self.open_from)
+        if self.calibration:
+            bounds = intervals.intervals(merged, self.rest)
+        else:
+            bounds = intervals.smallest(merged, self.coverage)
+        chances = {years: minimum_age.probability(age, years) for years in self.ages}
+        return [
+            (
+                self._interval(bounds[i], merged.shape[1]),
+                {years: self._over(years, float(p[i])) for years, p in chances.items()},
+            )
+            for i in range(len(age))
+        ]
+
     def _faces(self, chips: list[tuple[str, Chip]], probs: Probs, size: int) -> Iterator[Face]:
         """Yield the prediction for each chip.
 
@@ -71,12 +93,8 @@ class FacesFromProbs:
           chips: chips with the names of their pictures.
         """
         age = np.asarray(probs.age, np.float64)
-        merged = intervals.merge_open(age, self.open_from)
-        if self.calibration:
-            bounds = intervals.intervals(merged, self.rest)
-        else:
-            bounds = intervals.smallest(merged, self.coverage)
-        chances = {years: minimum_age.probability(age, years) for years in self.ages}
+        groups = intervals.merge_open(age.round(DECIMALS), self.open_from).argmax(-1)
+        stated = self.intervals_and_decisions(age)
         child = 1 - minimum_age.probability(age, self.adult)
         expected = (age * self.years).sum(-1)  # a matrix product's last bits would depend on the number of rows
         unusual = self._unusual(np.stack([chip.sized[size] for _, chip in chips]))
@@ -87,9 +105,9 @@ class FacesFromProbs:
             flags += [CHILD] if child[i] >= P_CHILD else []
             yield Face(
                 age=round(float(expected[i]), 2),
-                age_interval=self._interval(bounds[i], merged.shape[1]),
+                age_interval=stated[i][0],
                 coverage=self.coverage,
-                age_bucket=self._bucket(int(merged[i].argmax())),
+                age_bucket=self._bucket(int(groups[i])),
                 age_probs=tuple(probs.age[i].tolist()),
                 gender=GENDERS[int(p_female > 0.5)],
                 p_female=p_female,
@@ -98,7 +116,7 @@ class FacesFromProbs:
                 landmarks=None if chip.landmarks is None else tuple(_rounded(point) for point in chip.landmarks),
                 flags=tuple(flags),
                 status=UNSURE if max(p_female, 1 - p_female) < self.threshold else OK,
-                over={years: self._over(years, float(p[i])) for years, p in chances.items()},
+                over=stated[i][1],
                 calibrated=self.calibration is not None,
                 picture=name,
                 sized=chip.sized,

@@ -1,8 +1,9 @@
 """Pictures of predictions: a copy of a photo with boxes, and a page of all faces, the least confident first."""
 
+import contextlib
 import heapq
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +67,22 @@ def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary:
     """
     shown = heapq.nsmallest(MOST, rows, key=_confidence)
     keys = {(row["file"], row["face"]) for row in shown}
-    chips = {}
-    if thumbnails.exists():
-        with open(thumbnails, "rb") as lines:
-            for line in lines:
-                try:
-                    item = json.loads(line)
-                except ValueError:  # empty, or of an interrupted call
-                    continue
-                if (key := (item["file"], item["face"])) in keys:
-                    chips[key] = item["jpeg"]
+    chips = {key: item["jpeg"] for item in read_thumbnails(thumbnails) if (key := (item["file"], item["face"])) in keys}
     statuses = [status for status, count in summary["statuses"].items() if count]
     omitted = sum(summary["statuses"].values()) - len(shown)
     page = ENVIRONMENT.get_template("gallery.html.jinja").render(
         rows=shown, chips=chips, statuses=statuses, summary=summary, omitted=omitted
     )
     files.replace(path, page)
+
+
+def read_thumbnails(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of `thumbnails` in a file; the last one of a face is valid."""
+    if path.exists():
+        with open(path, "rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):  # empty, or of an interrupted call
+                    yield json.loads(line)
 
 
 def _confidence(row: dict[str, Any]) -> float:

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agegender_jax import csv_cells, files
+
+Restate = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class RowFiles:
@@ -19,14 +21,22 @@ class RowFiles:
       columns: fields of a row, "file" and "faces" (the number of rows of a picture with faces) among them.
       states: state of each picture of this call, by name, see `PictureFile.state`. Earlier rows of a picture that has
         changed are removed.
+      restate: returns an earlier row with its fields for the options of this call; None if these are the same.
 
     Attributes:
       done: names of the pictures whose rows are complete.
     """
 
-    def __init__(self, folder: Path, stem: str, columns: Sequence[str], states: Mapping[str, list[int] | None]):
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        columns: Sequence[str],
+        states: Mapping[str, list[int] | None],
+        restate: Restate | None = None,
+    ):
         self.path, self._columns, self._states = folder / f"{stem}.jsonl", columns, states
-        self.done = _repair(self.path, states)
+        self.done = _repair(self.path, states, restate)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(self._columns)
         table = self.path.with_suffix(".csv")
@@ -82,8 +92,11 @@ def cell(value: Any) -> str:
     return csv_cells.guard(files.printable(value))
 
 
-def _repair(path: Path, states: Mapping[str, list[int] | None]) -> set[str]:
-    """Remove the rows of an incomplete last picture and of changed ones, and return the names of the other pictures."""
+def _repair(path: Path, states: Mapping[str, list[int] | None], restate: Restate | None) -> set[str]:
+    """Remove the rows of an incomplete last picture and of changed ones, and return the names of the other pictures.
+
+    The other rows are restated.
+    """
     done: set[str] = set()
     if not path.exists():
         return done
@@ -96,7 +109,7 @@ def _repair(path: Path, states: Mapping[str, list[int] | None]) -> set[str]:
                 name, count, state = row["file"], max(1, row["faces"]), row["state"]
             except (ValueError, TypeError, KeyError):
                 break
-            lines.append(line)
+            lines.append(f"{files.to_json(restate(row))}\n".encode() if restate else line)
             if len(lines) == count:
                 if states.get(name, state) == state:
                     done.add(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agegender_jax import files
-from agegender_jax.run.jsonl_csv_rows import cell
+from agegender_jax.run.jsonl_csv_rows import Restate, cell
 
 _INTEGERS = ("face", "faces", "age_low", "age_high", "schema")
 _NUMBERS = ("score", "age_years", "coverage")
@@ -18,13 +18,19 @@ class RowParts:
 
     Args:
       folder: folder of the files part-00000.parquet, part-00001.parquet and so on, in the order of the pictures.
-      columns, states: see `RowFiles`.
+      columns, states, restate: see `RowFiles`.
 
     Attributes:
       done: names of the pictures whose rows are complete.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str], states: Mapping[str, list[int] | None]):
+    def __init__(
+        self,
+        folder: Path,
+        columns: Sequence[str],
+        states: Mapping[str, list[int] | None],
+        restate: Restate | None = None,
+    ):
         self._folder, self._columns, self._states = folder, columns, states
         folder.mkdir(exist_ok=True)
         originals = {text(name): name for name in states}
@@ -35,8 +41,8 @@ class RowParts:
             rows = _read(path)
             names = {row["file"]: originals.get(row["file"], row["file"]) for row in rows}
             same = [row for row in rows if states.get(names[row["file"]], row["state"]) == row["state"]]
-            if len(same) < len(rows):  # of pictures that changed
-                self._replace(path, same)
+            if restate or len(same) < len(rows):  # of pictures that changed
+                self._replace(path, [restate(row) for row in same] if restate else same)
             self.done |= {names[row["file"]] for row in same}
 
     def __enter__(self) -> "RowParts":

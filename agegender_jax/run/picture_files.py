@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agegender_jax import files
@@ -89,6 +89,13 @@ def sources(
     for picture in pictures:
         source = picture.source()
         yield picture.name, source if boxes is None else WithBoxes(source, boxes.get(picture.name, []))
+
+
+def find(states: Mapping[str, list[int] | None], pictures: Iterable[PictureFile]) -> list[PictureFile]:
+    """Return the pictures of these names and states, from `pictures` or from disk; those that are gone are left out."""
+    named = {picture.name: picture for picture in pictures}
+    files_found = (named.get(name) or _of_file(name) for name in states)
+    return [file for file in files_found if file.state is not None and file.state == states[file.name]]
 
 
 def left_out(arguments: Sequence[str]) -> str:

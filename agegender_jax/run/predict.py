@@ -1,36 +1,43 @@
 """The predict command: age and gender of every face in pictures, as rows, annotated copies and a page."""
 
 import contextlib
+import functools
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from agegender_jax import files
 from agegender_jax.errors import ConfigError
-from agegender_jax.names import file_name
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import face_chips as photo_faces
-from agegender_jax.prediction.face import Picture
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.report import gallery as report_gallery
 from agegender_jax.run import prediction_rows, prediction_summary
 from agegender_jax.run.cluster import Cluster
+from agegender_jax.run.drawings import Drawings
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.jsonl_csv_rows import RowFiles
 from agegender_jax.run.parquet_rows import RowParts, write_csv
-from agegender_jax.run.picture_files import PictureFile, check_outside, left_out, open_pictures, read_boxes, sources
+from agegender_jax.run.picture_files import (
+    PictureFile,
+    check_outside,
+    find,
+    left_out,
+    open_pictures,
+    read_boxes,
+    sources,
+)
 from agegender_jax.run.prediction_rows import STEM
-from agegender_jax.run.workdir import hold, keep_settings, make_out
+from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
 
-SETTINGS, THUMBNAILS, GALLERY, ANNOTATED = "predict.json", "thumbnails.jsonl", "gallery.html", "annotated"
+SETTINGS = "predict.json"
+RESTATED = "coverage", "over", "max_error"  # options whose fields follow from the probabilities in a row
+DRAWN = "gallery", "annotate"  # options that earlier versions wrote into SETTINGS
 UNCALIBRATED = (
     "these nets have no thresholds: no prediction is unsure, and intervals contain a share of the predicted "
     "probability; python -m launch.calibrate fits thresholds on their val split"
 )
-PREVIEW = 1600  # pixels of the longest side of annotated copies
 
 
 def predict(
@@ -56,7 +63,10 @@ def predict(
 ) -> dict[str, Any]:
     """Predict for every face of the pictures that `arguments` name, write the files to `out`, and return the summary.
 
-    Repeat the call to continue after an interruption: unchanged pictures that already have rows are not read again.
+    Repeat the call to continue after an interruption: unchanged pictures that already have rows keep them. Calls with
+    other pictures add rows to the same files, if nets, boxes and settings are the same; `coverage`, `over`,
+    `max_error`, `annotate` and `gallery` may differ. Then all rows get the fields for the new options, and earlier
+    pictures are drawn as far as they still exist.
 
     Args:
       arguments: see `picture_files.open_pictures`.
@@ -96,18 +106,21 @@ def predict(
         make_out(folder)
         stack.enter_context(hold(folder))
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
-        settings |= {"gallery": gallery, "annotate": annotate} | ({"engine": "ray"} if cluster else {})
-        keep_settings(folder / SETTINGS, settings, "answers")
-        began, predicted, faces = time.monotonic(), 0, 0
+        settings |= {"engine": "ray"} if cluster else {}
+        differ = keep_settings(folder / SETTINGS, settings, "answers", RESTATED + DRAWN)
+        restate = functools.partial(prediction_rows.restated, faces_from_probs=predictor.faces_from_probs)
+        drawings, began, predicted, faces = Drawings(folder, annotate, gallery), time.monotonic(), 0, 0
         columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}
-        with RowParts(folder / STEM, columns, states) if cluster else RowFiles(folder, STEM, columns, states) as rows:
+        options_of_rows = columns, states, restate if differ else None
+        with RowParts(folder / STEM, *options_of_rows) if cluster else RowFiles(folder, STEM, *options_of_rows) as rows:
+            if differ:
+                write_json(folder / SETTINGS, settings)
             waiting = [picture for picture in pictures if picture.name not in rows.done]
             if cluster:
                 parts = stack.enter_context(cluster.predict(waiting, workdirs, nets | options, known_boxes, stop))
             else:
-                parts = _predict(
-                    predictor, waiting, known_boxes, folder if annotate else None, folder if gallery else None
-                )
+                again = find(drawings.missing(prediction_rows.read(folder)), pictures)
+                parts = _predict(predictor, again + waiting, known_boxes, drawings, rows.done)
             for count, new in parts:
                 rows.write(new)
                 predicted += count
@@ -115,13 +128,13 @@ def predict(
                 progress.prepare(predicted, len(waiting), "pictures")
         if cluster:
             write_csv(folder / f"{STEM}.csv", columns, prediction_rows.read(folder))
-        summary = prediction_summary.write(folder, len(rows.done), len(waiting), faces, time.monotonic() - began)
+        counts = len(rows.done), len(rows.done - states.keys()), len(waiting), faces
+        summary = prediction_summary.write(folder, *counts, time.monotonic() - began)
         if len(pictures) == 1:
             prediction_summary.show(folder, pictures[0].name, over, progress)
         if predictor.calibration is None:
             progress.warn(UNCALIBRATED)
-        if gallery:
-            report_gallery.write(folder / GALLERY, prediction_rows.read(folder), folder / THUMBNAILS, summary)
+        drawings.write_gallery(prediction_rows.read(folder), summary)
         prediction_summary.note(summary, folder, progress)
     if strict:
         prediction_summary.check_all_read(folder, {picture.name for picture in pictures})
@@ -132,20 +145,19 @@ def _predict(
     predictor: Predictor,
     pictures: Sequence[PictureFile],
     boxes: dict[str, Any] | None,
-    annotate: Path | None,
-    gallery: Path | None,
+    drawings: Drawings,
+    done: Collection[str],
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yield 1 and the rows of each picture, one picture after the other.
+    """Draw the pictures, and yield 1 and the rows of each one, one picture after the other.
 
     Args:
-      annotate, gallery: folder for the annotated copies, and for the page's thumbnails; None for none.
+      done: names of pictures that have rows already, for which 0 and no rows are yielded.
     """
-    for picture in predictor.pictures(sources(pictures, boxes), PREVIEW if annotate else 0):
-        if gallery:
-            _append(gallery / THUMBNAILS, report_gallery.thumbnails(picture))
-        if annotate and picture.faces:
-            _annotate(annotate, picture)
-        yield 1, prediction_rows.rows(picture, predictor.name, predictor.faces_from_probs.ages)
+    for picture in predictor.pictures(sources(pictures, boxes), drawings.preview):
+        is_new = picture.name not in done
+        drawings.draw(picture, is_new)
+        new = prediction_rows.rows(picture, predictor.name, predictor.faces_from_probs.ages) if is_new else []
+        yield int(is_new), new
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:
@@ -166,13 +178,3 @@ def _check_boxes(boxes: dict[str, Any], path: str, pictures: Sequence[PictureFil
             path,
             "name pictures in the file as on the command line, or as `file` in predictions.jsonl",
         )
-
-
-def _append(path: Path, content: bytes) -> None:
-    with open(path, "ab") as file:
-        file.write(content)
-
-
-def _annotate(folder: Path, picture: Picture) -> None:
-    (folder / ANNOTATED).mkdir(exist_ok=True)
-    files.replace(folder / ANNOTATED / f"{file_name(picture.name)}.jpg", report_gallery.annotated(picture))

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction.face import Face, Picture
+from agegender_jax.prediction.faces_from_probs import DECIMALS, FacesFromProbs
 from agegender_jax.run import jsonl_csv_rows, parquet_rows
 
 SCHEMA = 1
@@ -36,6 +39,19 @@ def rows(picture: Picture, weights: str, over: Sequence[int]) -> list[dict[str, 
     ]
 
 
+def restated(row: dict[str, Any], faces_from_probs: FacesFromProbs) -> dict[str, Any]:
+    """Return a row of a call with other options `coverage`, `over` and `max_error`, with its fields for these ones.
+
+    They follow from the age's probabilities in the row.
+    """
+    new = {name: row.get(name) for name in columns(faces_from_probs.ages)}
+    if row["gender"] is not None:
+        age = np.array([[row[f"p_age_{i}"] for i in range(NUM_AGE_BUCKETS)]])
+        ((interval, over),) = faces_from_probs.intervals_and_decisions(age)
+        new |= _interval(interval, faces_from_probs.coverage) | _decisions(over)
+    return new | {"state": row["state"]}
+
+
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows in a folder of predictions, from either engine."""
     if (folder / STEM).is_dir():
@@ -45,25 +61,32 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _fields(face: Face, over: Sequence[int]) -> dict[str, Any]:
-    decisions: dict[str, Any] = {}
-    for years in over:
-        decisions |= {f"p_over_{years}": _short(face.over[years]["p"]), f"over_{years}": face.over[years]["decision"]}
     return {
         "box": face.box,
         "score": face.score,
         "landmarks": face.landmarks,
         "age_years": face.age,
-        "age_low": face.age_interval[0],
-        "age_high": face.age_interval[1],
-        "coverage": face.coverage,
+        **_interval(face.age_interval, face.coverage),
         "age_bucket": face.age_bucket,
         **{f"p_age_{i}": _short(p) for i, p in enumerate(face.age_probs)},
         "gender": face.gender,
         "p_female": _short(face.p_female),
-        **decisions,
+        **_decisions({years: face.over[years] for years in over}),
         "flags": face.flags,
     }
 
 
+def _interval(bounds: tuple[int, int], coverage: float) -> dict[str, Any]:
+    return {"age_low": bounds[0], "age_high": bounds[1], "coverage": coverage}
+
+
+def _decisions(over: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return the fields of --over, from those of `Face.over`."""
+    fields: dict[str, Any] = {}
+    for years, decided in over.items():
+        fields |= {f"p_over_{years}": _short(decided["p"]), f"over_{years}": decided["decision"]}
+    return fields
+
+
 def _short(p: float) -> float:
-    return round(p, 6)
+    return round(p, DECIMALS)

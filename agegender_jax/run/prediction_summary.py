@@ -37,11 +37,12 @@ def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> No
             progress.note(f"{files.printable(name)}: {describe(row, over)}, {text}")
 
 
-def write(folder: Path, before: int, new: int, faces: int, seconds: float) -> dict[str, Any]:
+def write(folder: Path, before: int, others: int, new: int, faces: int, seconds: float) -> dict[str, Any]:
     """Write summary.json, with the counts of the rows in the folder, and return it.
 
     Args:
       before: number of pictures with predictions from earlier calls.
+      others: number of those that this call does not name.
       new, faces: numbers of pictures and faces predicted by this call.
     """
     counts = collections.Counter(row["status"] for row in prediction_rows.read(folder))
@@ -50,6 +51,7 @@ def write(folder: Path, before: int, new: int, faces: int, seconds: float) -> di
         "schema": 1,
         "pictures": before + new,
         "answered_before": before,
+        "not_named": others,
         "faces": counts[OK] + counts[UNSURE],
         "statuses": statuses,
         "seconds": round(seconds, 2),
@@ -69,6 +71,11 @@ def note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
         f"{pictures}{earlier}, {faces}: {statuses or 'nothing'}; "
         f"{summary['pictures_per_second']:.1f} pictures per second, {summary['faces_per_second']:.1f} faces per second"
     )
+    if others := summary["not_named"]:
+        progress.note(
+            f"included: {_count(others, 'picture')} of earlier calls that this one does not name; "
+            "another --out keeps calls apart"
+        )
     progress.note(f"answers: {folder}")
 
 

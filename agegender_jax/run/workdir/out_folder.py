@@ -3,12 +3,13 @@
 import contextlib
 import fcntl
 import json
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agegender_jax import files
+from agegender_jax import files, names
 from agegender_jax.errors import ConfigError
 from agegender_jax.run.workdir.folder import write_json
 from agegender_jax.run.workdir.lock import LOCK
@@ -79,17 +80,24 @@ def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callab
     )
 
 
-def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
-    """Write the settings of a first call to `path`; raise ConfigError if an earlier call had others.
+def keep_settings(path: Path, settings: dict[str, Any], of: str, free: Sequence[str] = ()) -> bool:
+    """Write the settings of a call to `path`, and return whether an earlier call had others of those in `free`.
+
+    In this case those in `free` are not written: the caller adapts the earlier results, and then writes all settings.
 
     Args:
       of: what the folder contains, for the message, such as "answers".
+      free: names of settings that may differ.
+
+    Raises:
+      ConfigError: an earlier call had other settings, or was one of another command.
     """
-    fix = "name another --out, or delete that folder"
+    fix = f"name another folder, such as --out={_unused(path.parent)}, or delete that one"
     for name in SETTINGS - {path.name}:
         if (path.parent / name).exists():
             raise ConfigError("--out holds the results of another command", str(path.with_name(name)), fix)
     settings = json.loads(files.to_json(settings))
+    fixed = {name: value for name, value in settings.items() if name not in free}
     if path.exists():
         try:
             earlier = json.loads(path.read_bytes())
@@ -97,10 +105,14 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str) -> None:
             earlier = None
         if not isinstance(earlier, dict):
             raise ConfigError(f"{path.name} in --out is damaged", str(path), fix)
-        if earlier != settings:
-            names = [name for name in {**settings, **earlier} if earlier.get(name) != settings.get(name)]
-            raise ConfigError(f"--out holds {of} from another call: {', '.join(names)} differ", str(path.parent), fix)
+        differ = [name for name in {**settings, **earlier} if earlier.get(name) != settings.get(name)]
+        if refused := [name for name in differ if name not in free]:
+            raise ConfigError(f"--out holds {of} from another call: {', '.join(refused)} differ", str(path.parent), fix)
+        if any(name in settings for name in differ):
+            write_json(path, fixed)
+            return True
     write_json(path, settings)
+    return False
 
 
 def workdirs(models: list[dict]) -> list[Path]:
@@ -111,6 +123,12 @@ def workdirs(models: list[dict]) -> list[Path]:
 def origins(models: list[dict]) -> list[Path | str]:
     """Return, for each of a list of models from a results file, the folder of its run or the name of its weights."""
     return [name for model in models for name in workdirs([model]) or [model["weights"]]]
+
+
+def _unused(folder: Path) -> str:
+    """Return the shorter path of a folder next to this one that does not exist."""
+    path = folder.with_name(names.unique(folder.name, lambda name: folder.with_name(name).exists()))
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 def _is_run(folder: Path) -> bool:
