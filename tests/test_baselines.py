@@ -38,6 +38,11 @@ def test_every_system_has_a_valid_config(tmp_path):
     assert checked["elm"].init_from == str(tmp_path / "caffenet")
     faces, net = checked["faces_head"], weights.card(checked["faces_head"].init_from).config["model"]
     assert (faces.model.name, faces.model.width) == (net["name"], net["width"]) and faces.optimizer.freeze == 5
+    scratch = checked["faces_scratch"]
+    assert scratch.model == faces.model and not scratch.init_from and not scratch.optimizer.freeze
+    assert checked["plain_cnn"].model.width == 1  # 388,896 parameters below the head
+    critic, none = checked["frequency_critic"].model, checked["frequency_critic_none"].model
+    assert (critic.critics, none.critics, none.alternate) == ("frequency", "none", critic.alternate)
 
 
 def test_chosen_systems_include_the_systems_that_they_need():

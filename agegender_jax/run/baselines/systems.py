@@ -73,8 +73,12 @@ def _local(edges: bool):
 
 
 def _plain(config: ConfigDict) -> None:
-    config.model.update(name="plain_cnn", gender_to_age="none")
+    config.model.update(name="plain_cnn", gender_to_age="none", width=1.0)
     config.loss.age_weight = 0.0
+
+
+def _critic(critics: str):
+    return _net("frequency_critic", critics=critics, gender_to_age="none", width=1.0)
 
 
 def _frozen(config: ConfigDict) -> None:
@@ -95,14 +99,22 @@ def _faces(freeze: int, layer_decay: float = 1.0):
     return change
 
 
+def _faces_scratch(config: ConfigDict) -> None:
+    transfer.start_from_faces(config)
+    config.init_from = ""
+
+
 def _drawn(config: ConfigDict) -> None:
     config.model.name = "caffenet"
     config.data.update(source="synthetic:3000", train_on="", exclude="", splits="")
 
 
 CAFFE = (
-    "Caffe's definition; Adam and initial weights of He et al. instead of the authors' solver; both heads on one net"
+    "Caffe's definition, but narrower and with smaller pictures; Adam and initial weights of He et al. instead of the "
+    "authors' SGD; both heads on one net; one prediction instead of ten crops"
 )
+TRANSFER = "CaffeNet, narrower and with smaller pictures; Adam; starts from drawn faces instead of ImageNet"
+FACES = "ResNet-18 of width 0.5 from FairFace instead of VGG-Face; Adam"
 PATCHES = "the idea; small nets instead of two VGG-16, sizes chosen"
 CRITIC = "the idea; layers, bands, losses and weights chosen; ResNet-18 of width 0.25 classifies"
 SIFT = "regions, SIFT, PCA, LDA, SVM; template instead of detected landmarks, sizes and constants chosen"
@@ -131,16 +143,16 @@ SYSTEMS = (
         "ridge", "control of [16]", "the same features without random units", _head("caffenet", "ridge"), "caffenet"
     ),
     System("drawn_faces", "source of [17]", "CaffeNet trained on drawn faces; scored on those", _drawn),
-    System(
-        "transfer_full", "[17], 2016", "CaffeNet from drawn faces, all layers trained", _slower_below, "drawn_faces"
-    ),
-    System("transfer_head", "[17], 2016", "CaffeNet from drawn faces, heads trained", _frozen, "drawn_faces"),
-    System("faces_full", "[17], 2016", "ResNet-18 of this package, from FairFace, all layers trained", _faces(0, 0.5)),
-    System("faces_head", "[17], 2016", "ResNet-18 of this package, from FairFace, heads trained", _faces(5)),
+    System("transfer_full", "[17], 2016", f"{TRANSFER}; all layers trained", _slower_below, "drawn_faces"),
+    System("transfer_head", "[17], 2016", f"{TRANSFER}; heads trained", _frozen, "drawn_faces"),
+    System("faces_full", "[17], 2016", f"{FACES}; all layers trained", _faces(0, 0.5)),
+    System("faces_head", "[17], 2016", f"{FACES}; heads trained", _faces(5)),
+    System("faces_scratch", "control of [17]", "the same ResNet-18 from scratch", _faces_scratch),
     System("deep_attention", "[19], 2017", PATCHES, _patches("attended")),
     System("deep_attention_uniform", "control of [19]", "all patches count the same", _patches("uniform")),
     System("deep_attention_low", "control of [19]", "no patches", _patches("none")),
-    System("frequency_critic", "[20], 2018", CRITIC, _net("frequency_critic", gender_to_age="none", width=1.0)),
+    System("frequency_critic", "[20], 2018", CRITIC, _critic("frequency")),
+    System("frequency_critic_none", "control of [20]", "the classifier alone, its two tasks in turn", _critic("none")),
     System("region_sift_layered", "[21], 2018", SIFT, _sift("layered")),
     System("region_sift_flat", "control of [21]", "one age classifier for both genders", _sift("flat")),
     System("region_sift_rbf", "variant of [21]", "RBF SVMs without LDA", _sift("rbf")),
