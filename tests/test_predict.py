@@ -105,18 +105,19 @@ def test_nets_without_thresholds_warn(folder, shipped, tmp_path, capsys):
     assert "WARNING: these nets have no thresholds" in printed and "WARNING: not read: " in printed
 
 
-def test_the_commands_of_the_readme_in_order(folder, tmp_path, monkeypatch, capsys):
-    readme = (programs.ROOT / "README.md").read_text()
-    commands = re.findall(r"`agegender predict ([^`]+)`", readme.partition("## ")[0])
-    assert len(commands) >= 2 and any("--gallery" in command for command in commands)
+def test_the_commands_of_the_readme_after_one_for_a_photo(folder, tmp_path, monkeypatch, capsys):
+    """Commands with one --out, one after the other, as of a reader who tries a photo first."""
+    commands = re.findall(r"^agegender predict (.+)$", (programs.ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands and "--gallery" in commands[-1].split() and "photos/" in commands[-1].split()
     (tmp_path / "photos").mkdir()
     for name, source in (("photo.jpg", "one.png"), ("photos/a.png", "crowd.png"), ("photos/b.png", "none.png")):
         (tmp_path / name).write_bytes((folder / source).read_bytes())
     monkeypatch.chdir(tmp_path)
-    for command in commands:
+    for command in ("photo.jpg", *commands):
         words = command.split()
-        options = {word.removeprefix("--"): True for word in words if word.startswith("--")}
-        rows, summary = run([word for word in words if not word.startswith("--")], tmp_path / "answers", **options)
+        options = dict((word[2:].split("=") + [True])[:2] for word in words if word.startswith("--"))
+        options |= {"out": tmp_path / "answers", "weights": "one"}
+        rows, summary = run([word for word in words if not word.startswith("--")], **options)
     assert rows.keys() == {"photo.jpg", "photos/a.png", "photos/b.png"} and summary["not_named"] == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "pictures per second" in line or "--out" in line]
     assert lines[-2].startswith("3 pictures (1 by an earlier call), 4 faces: ") and ", 1 no_face; " in lines[-2]
