@@ -25,6 +25,8 @@ SHIPPED = [
     ("four_nets", "vgg16,paper", "vgg16"),
     ("transfer", "caffenet,head", "caffenet"),
     ("transfer", "vgg16,full", "vgg16"),
+    ("progressive", "px96", "resnet18"),
+    ("progressive", "ran,px112", "ran56"),
     ("finetune", "", "resnet18"),
     ("finetune", "head", "resnet18"),
     ("cnn_elm", "", "levi_hassner"),

@@ -85,7 +85,7 @@ def test_launch_models_prints_the_table(monkeypatch, capsys):
     from agegender_jax.cli import models as program
 
     monkeypatch.setattr(sizes, "SIZES", (64,))
-    monkeypatch.setattr(models, "list", lambda: ("resnet18",))
+    monkeypatch.setattr(models, "names", lambda: ("resnet18",))
     program.main()
     heads, _, row = capsys.readouterr().out.splitlines()
     assert heads.startswith("| net | parameters | M at 64 |") and row.startswith("| `resnet18` | 11,176,512 | 148.0 |")
