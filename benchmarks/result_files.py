@@ -11,7 +11,7 @@ from typing import Any
 from agegender_jax import files
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-LONGEST = 1500  # characters of a value that stays on one line
+LONGEST = 2400  # characters of a value that stays on one line
 
 
 def read(name: str) -> Any:

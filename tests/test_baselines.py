@@ -21,6 +21,7 @@ from agegender_jax.run.workdir import Workdir, write_csv, write_json
 from agegender_jax.solve import elm
 from agegender_jax.solve import region_sift as fit_sift
 from agegender_jax.structs import Probs
+from benchmarks import result_files
 
 
 def test_every_system_has_a_valid_config(tmp_path):
@@ -156,6 +157,14 @@ def test_the_page_lists_scores_and_differences(content):
     assert "| resnet18 | -0.150 [-" in text.partition("Paired differences to ran56:")[2]
     assert "Not finished yet: levi_hassner, caffenet," in text
     assert "| plain_cnn | a stand-in: the method is not known; gender alone |" in text
+
+
+@pytest.mark.parametrize("name", ["baselines", "baselines_crop_part1"])
+def test_the_tables_are_what_was_measured(name):
+    text = markdown_table.render(result_files.read(name))
+    tables = text.partition("\n\n")[2].partition("\n\n| system | differs")[0]
+    assert tables.count("Paired differences to ") >= 3
+    assert tables in (result_files.RESULTS.parents[1] / "docs" / "baselines.md").read_text()
 
 
 def test_runs_to_compare_with_are_finished_and_of_the_same_split(tmp_path):

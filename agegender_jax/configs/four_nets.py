@@ -9,10 +9,11 @@ per layer and their batch size; and their initial weights if the net offers them
 Layers and solvers follow the authors' own files. They train one net per task on Adience, step the rate down by 0.1 and
 average 10 crops; here both heads share a net, the rate is constant, and one view is scored. Caffe adds the weight decay
 to the gradient before the momentum, `optim.build` to the sum after it, where the same 0.0005 is about a tenth as strong
-(1 - 0.9). The default is chosen for
-small data: Adam 0.001 and the initial weights of He et al. 2015. At width 0.25 and 64 pixels an epoch of `crop_part1`
-takes about 20 s of one core for CaffeNet, 30 s for GoogLeNet and 80 s for VGG-16. After 2 to 5 epochs a prototype of
-this recipe reached age and gender accuracies of 0.41 to 0.49 and 0.74 to 0.78 on its test split.
+(1 - 0.9). Theirs trained 50,000 to 170,000 iterations at 224 or 227 pixels, `paper` 40 epochs at `data.image_size`.
+
+The default is chosen for small data: Adam 0.001 and the initial weights of He et al. 2015. At width 0.25 and 64 pixels
+an epoch of `crop_part1` takes about 20 s of one core for CaffeNet, 30 s for GoogLeNet and 80 s for VGG-16. After 2 to 5
+epochs a prototype of this recipe reached age and gender accuracies of 0.41 to 0.49 and 0.74 to 0.78 on its test split.
 """
 
 from agegender_jax import config as config_lib
