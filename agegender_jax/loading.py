@@ -1,16 +1,13 @@
-"""Loading a trained net from the folder of its run."""
+"""Loading a trained net from the folder of its run, or shipped weights."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from agegender_jax import files, models
+from agegender_jax import files, models, weights
 from agegender_jax.checkpoint import check_match, digest, load_variables
-from agegender_jax.data.views import VIEWS
-from agegender_jax.errors import CheckpointError, UserError
+from agegender_jax.checkpoint.variable_shapes import variable_shapes
+from agegender_jax.errors import ConfigError
 from agegender_jax.models import AgeGenderNet
 
 
@@ -37,12 +34,23 @@ def load(workdir: str | Path, checkpoint: str | int = "best") -> tuple[AgeGender
     `config["data"]["image_size"]`.
 
     Args:
-      workdir: a run's folder, as `launch.train` writes it.
-      checkpoint: "best" on val, "latest", or a step.
+      workdir: a run's folder, as `launch.train` writes it, or the name of shipped weights, see `weights.names`. Their
+        config has only "model", "data" and "eval".
+      checkpoint: of a run: "best" on val, "latest", or a step.
 
     Raises:
+      ConfigError: the shipped weights are an ensemble.
       CheckpointError: no checkpoint is usable, or its own config does not describe it.
     """
+    if workdir in weights.names() and not Path(workdir).exists():
+        card = weights.card(str(workdir))
+        if card.members is not None:
+            raise ConfigError(
+                f"{card.name} is an ensemble, and not one net",
+                f"load({card.name!r})",
+                f"load {' or '.join(card.members)}",
+            )
+        return *weights.load(card), card.config
     return load_checkpoint(workdir, checkpoint)[:3]
 
 
@@ -60,26 +68,3 @@ def load_checkpoint(
 def checkpoint_digest(workdir: str | Path, step: int) -> str:
     """Return the SHA-256 of a checkpoint, see `checkpoint.digest`."""
     return digest(files.expand(workdir, "--workdir") / "checkpoints" / str(step))
-
-
-def variable_shapes(config: dict[str, Any], where: str = "config") -> Any:
-    """Return the variables of a config's net as jax.ShapeDtypeStruct; nothing is computed.
-
-    Args:
-      config: "model", "data" and "eval" of a run's config, which may contain anything if it is not trusted.
-      where: the location to name in an error.
-
-    Raises:
-      ConfigError: an option that the net does not have.
-      CheckpointError: the config does not describe a net.
-    """
-    try:
-        VIEWS[config.get("eval", {}).get("views", "none")]
-        model, size = models.from_config(config["model"]), config["data"]["image_size"]
-        image = jax.eval_shape(lambda: jnp.zeros((1, size, size, 3)))
-        return jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
-    except UserError:
-        raise
-    except Exception as error:  # nets raise many kinds where a field is absent or of another type
-        reason = f"{type(error).__name__} {error}".splitlines()[0][:120]
-        raise CheckpointError(f"it describes no net: {reason}", where, "use another run or other weights") from error

@@ -229,8 +229,8 @@ def random_weights(folder: pathlib.Path) -> pathlib.Path:
     import jax
 
     from agegender_jax import weights
+    from agegender_jax.checkpoint.variable_shapes import variable_shapes
     from agegender_jax.configs import best
-    from agegender_jax.loading import variable_shapes
 
     folder.mkdir()
     names = ("ran", "resnet")

@@ -2,6 +2,8 @@
 
 import statistics
 
+MINIMUM_AGES = "18", "25"  # of the decisions in shipped_weights.json
+
 
 def all_of(results: dict) -> str:
     """Return all tables that have rows."""
@@ -136,13 +138,14 @@ def shipped_doubts(rows: list[dict]) -> str:
     """Return what intervals, `unsure` and `over` of the weights of the package are worth on each source."""
     head = "source, n, interval holds the age, groups in it, gender is sure, right where sure"
     lines = [[*head.split(", ")], ["---", *["--:"] * 5]]
-    lines[0] += ["below 18 and yes", "18 or above and no", "unsure"]
-    lines[1] += ["--:"] * 3
+    for years in MINIMUM_AGES:
+        lines[0] += [f"below {years} and yes", f"{years} or above and no", f"unsure of {years}"]
+        lines[1] += ["--:"] * 3
     for row in rows:
-        over = row["over"]["18"]
         shares = (row["sure"]["share"], row["sure"]["gender_accuracy"])
         cells = [_percent(row["coverage"]["measured"]), f"{row['coverage']['groups']:.1f}", *map(_percent, shares)]
-        cells += [_percent(over[name]) for name in ("yes_below", "no_above", "unsure")]
+        for years in MINIMUM_AGES:
+            cells += [_percent(row["over"][years][name]) for name in ("yes_below", "no_above", "unsure")]
         lines.append([row["name"], f"{row['n']:,}", *cells])
     return markdown(lines)
 
@@ -186,7 +189,7 @@ def pasted_faces(results: dict) -> str:
     for name, row in [item for kind in results["groups"].values() for item in kind.items()]:
         pairs = ["", ""]  # no face was found
         if row["same_gender"] is not None:
-            pairs = [f"{row['age_change']:.1f}", f"{100 * row['same_gender']:.1f} %"]
+            pairs = [f"{row['age_change']:.2f}", f"{100 * row['same_gender']:.1f} %"]
         lines.append([name, f"{row['faces']}", f"{100 * row['recall']:.1f} %", *pairs])
     return markdown(lines)
 

@@ -7,8 +7,8 @@ import numpy as np
 from test_face_predictions import draw_predictions
 
 from agegender_jax import weights
+from agegender_jax.checkpoint.variable_shapes import variable_shapes
 from agegender_jax.config import default
-from agegender_jax.loading import variable_shapes
 from agegender_jax.models import levi_hassner
 from agegender_jax.prediction import calibration
 

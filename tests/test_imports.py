@@ -55,6 +55,7 @@ SAME_LEVEL = {
     ("export", "prediction"),
     ("files", "errors"),
     ("loading", "checkpoint"),
+    ("loading", "weights"),
     ("prediction", "ensemble"),
     ("prediction", "loading"),
     ("prediction", "photos"),
@@ -63,7 +64,6 @@ SAME_LEVEL = {
     ("report", "prediction"),
     ("training", "objective"),
     ("weights", "checkpoint"),
-    ("weights", "loading"),
 }
 ONLY_IN = {
     "cv2": ("agegender_jax/photos",),

@@ -130,6 +130,8 @@ def test_unreadable_pictures(predictor, photo, tmp_path):
         predictor(b"")
     with pytest.raises(DataError, match="no such file"):
         predictor(tmp_path / "absent.jpg")
+    with pytest.raises(DataError, match=r"a folder[\s\S]*fix: +pass its pictures: predictor.pictures\(\[path, ...\]\)"):
+        predictor(tmp_path)
     with pytest.raises(DataError, match=r"uint8 RGB \[H, W, 3\], got float64"):
         predictor(photo / 255)
     with pytest.warns(UserWarning, match="picture 0 cannot be used: not a"):

@@ -7,15 +7,17 @@ import runpy
 import types
 
 import drawn_photos
+import jax
 import numpy as np
 import pytest
 import small_weights
 from absl import flags
 
-from agegender_jax import Predictor, weights
-from agegender_jax.errors import ConfigError
+import agegender_jax
+from agegender_jax import Predictor, models, weights
+from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction.calibration import parse
-from benchmarks import open_group
+from benchmarks import card_scores, open_group, result_files
 
 MEGABYTES = 25
 FACES = [
@@ -63,6 +65,21 @@ def test_faces_are_found_in_photos():
     assert len(faces) == 2 and all(face.calibrated for face in faces)
 
 
+def test_load_takes_the_name_of_shipped_weights(monkeypatch, tmp_path):
+    (name,) = weights.card("default").members
+    model, variables, config = agegender_jax.load(name)
+    assert config == weights.card(name).config
+    assert isinstance(model, models.AgeGenderNet) and model.num_age_classes == 12
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert parameters == weights.card(name).about["parameters"]
+    with pytest.raises(ConfigError, match=rf"default is an ensemble[\s\S]*load {name}"):
+        agegender_jax.load("default")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()  # a run's folder of that name comes first
+    with pytest.raises(CheckpointError):
+        agegender_jax.load(name)
+
+
 def test_every_file_is_described_and_all_are_small():
     assert {path.name for path in weights.FOLDER.glob("*.safetensors")} == {
         f"{name}.safetensors" for name in weights.names() if weights.card(name).members is None
@@ -77,7 +94,8 @@ def test_a_card_says_what_its_users_need(name):
     card = weights.card(name)
     about = card.about
     assert about["licence"] == "CC BY 4.0" and "FairFace" in about["attribution"] and about["training"]
-    assert "more than 70" in about["labels"] and about["scores"]
+    assert "more than 70" in about["labels"]
+    assert about["scores"] == {row["name"]: card_scores.of(row) for row in result_files.read("shipped_weights")}
     assert parse(card.calibration).open_from == 7
     assert "/tmp" not in json.dumps(about) and "/home" not in json.dumps(about)
     if card.members is None:
@@ -99,17 +117,29 @@ def test_the_command_lists_weights_with_their_scores(tmp_path, monkeypatch, caps
     flag, defined = types.SimpleNamespace(value=None), []
     monkeypatch.setattr(flags, "DEFINE_string", lambda *options: defined.append(options[0]) or flag)
     module = runpy.run_module("agegender_jax.cli.weights")
-    module["main"]()
+    module["main"]([])
     out = capsys.readouterr().out
     assert defined == ["weights_dir"] and out.startswith("default: ") and f"cards: {weights.FOLDER}" in out
     scores = weights.card("default").about["scores"].values()
-    assert all(f"gender {row['gender_accuracy']:.3f}" in out for row in scores)
+    assert all(f"gender {row['gender_accuracy']:.3f}, AABD" in out for row in scores)
+    module["main"](["default"])
+    out = capsys.readouterr().out
+    assert out.startswith("default: ") and "\nfairface_resnet18: " not in out
+    for row in scores:
+        low, high = row["ci95"]["aabd"]
+        assert f"AABD {row['aabd']:.3f} [{low:.3f}, {high:.3f}]" in out
+        assert f"over 25: yes for {100 * row['over']['25']['yes_below']:.1f} % of those below" in out
+        child = row["groups"]["age"]["0-9"]
+        cells = [str(child["n"]), *(f"{child[score]:.2f}" for score in ("age_accuracy", "gender_accuracy", "aabd"))]
+        assert re.search(rf"^    0-9 +{' +'.join(cells)} ", out, re.M)
+    with pytest.raises(ConfigError, match="no weights called 'x'"):
+        module["main"](["x"])
     flag.value = str(small_weights.write(tmp_path))
-    module["main"]()
+    module["main"]([])
     assert capsys.readouterr().out.startswith("default: one + two\none: levi_hassner, width 0.125, 32x32 pixels\n")
     flag.value = str(tmp_path / "absent")
     with pytest.raises(ConfigError, match="no weights in the folder"):
-        module["main"]()
+        module["main"]([])
 
 
 @pytest.mark.parametrize("command", ["predict", "explain", "export", "demo"])

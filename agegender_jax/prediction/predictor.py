@@ -114,7 +114,9 @@ class Predictor:
             return self._faces(source)
         (picture,) = self.pictures([source])
         if picture.status == UNREADABLE:
-            raise DataError(f"the picture cannot be used: {picture.reason}", picture.name, "name another")
+            folder = isinstance(source, str | os.PathLike) and os.path.isdir(source)
+            fix = "pass its pictures: predictor.pictures([path, ...])" if folder else "pass another picture"
+            raise DataError(f"the picture cannot be used: {picture.reason}", picture.name, fix)
         return list(picture.faces)
 
     def pictures(self, sources: Iterable[Any], previews: int = 0) -> Iterator[Picture]:

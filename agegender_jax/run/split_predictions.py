@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from agegender_jax import ensemble, loading, models
+from agegender_jax.checkpoint.variable_shapes import variable_shapes
 from agegender_jax.evaluation import Member
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run.dataset import Dataset
@@ -43,7 +44,7 @@ def predict_member(
             fitted = calibration.read(run)
     config, step, fitted = processes.broadcast_value((config, step, fitted))
     if not processes.is_main():
-        variables = processes.zeros(loading.variable_shapes(config))
+        variables = processes.zeros(variable_shapes(config))
     variables = processes.broadcast(variables)
     model = models.from_config(config["model"])
     if len(dataset.indices(split)):

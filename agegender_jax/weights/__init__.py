@@ -63,7 +63,7 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     """
     from agegender_jax import models
     from agegender_jax.checkpoint import tree
-    from agegender_jax.loading import variable_shapes
+    from agegender_jax.checkpoint.variable_shapes import variable_shapes
 
     path = (folder or FOLDER) / f"{card.name}.safetensors"
     try:
