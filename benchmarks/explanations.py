@@ -57,7 +57,35 @@ def table(measured: dict) -> str:
                 if "localisation" in row:
                     cells += _localisation(row["localisation"])
                 lines.append([f"{net}, {head}", formatting.map_name(name), *cells])
-    headings = [*HEADINGS, *ON_DRAWN][: len(lines[0])]
+    return _markdown([*HEADINGS, *ON_DRAWN][: len(lines[0])], lines)
+
+
+def relevance_table(measured: dict) -> str:
+    """Return Markdown: scores of the relevance maps that the report shows, `nets` of explanations_relevance.json."""
+    drawn = "cues_minus_area" in measured["nets"][0]["age"]["lrp"]
+    headings = ["net", "prediction", "rules", "deletion", "insertion", *["inside cues"][:drawn], "similarity"]
+    lines = []
+    for net in measured["nets"]:
+        for head in ("age", "gender"):
+            rules = "composite" if "lrp_composite" in net[head] else "epsilon"
+            row = net[head]["lrp_composite" if rules == "composite" else "lrp"]
+            estimates = ["deletion_minus_random", "insertion_minus_random", *["cues_minus_area"][:drawn]]
+            similarity = f"{row['similarity_to_random_net']:.2f}"
+            lines.append([net["net"], head, rules, *(_estimate(row[name]) for name in estimates), similarity])
+    return _markdown(headings, lines)
+
+
+def patches_table(measured: dict) -> str:
+    """Return Markdown: how often only the patches of the largest or smallest weights give the same prediction."""
+    lines = [
+        [count, head, f"{row['largest']:.2f}", f"{row['smallest']:.2f}", _estimate(row["difference"])]
+        for count, heads in measured["patches"]["few"].items()
+        for head, row in heads.items()
+    ]
+    return _markdown(["patches", "prediction", "largest weights", "smallest weights", "difference"], lines)
+
+
+def _markdown(headings: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [headings, ["---"] * len(headings), *lines])
 
 
@@ -77,8 +105,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if args.table:
-        for path in sorted(result_files.RESULTS.glob("explanations_*.json")):
-            print(f"{path.name}\n\n{table(json.loads(path.read_text()))}\n")
+        for source in ("synthetic", "crop_part1"):
+            print(f"explanations_{source}.json\n\n{table(result_files.read(f'explanations_{source}'))}\n")
         return
     large_pages.use_large()
     compile_cache.turn_on()

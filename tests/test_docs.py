@@ -45,6 +45,16 @@ def test_the_explanations_tables_are_what_was_measured(source):
     assert explanations.table(measured) in (campaign.ROOT / "docs" / "explanations.md").read_text()
 
 
+def test_the_tables_of_relevance_and_patches_are_what_was_measured():
+    measured, text = (
+        result_files.read("explanations_relevance"),
+        (campaign.ROOT / "docs" / "explanations.md").read_text(),
+    )
+    assert explanations.patches_table(measured["patches"]) in text
+    for source in measured.keys() - {"patches"}:
+        assert explanations.relevance_table(measured[source]) in text
+
+
 def test_the_summary_of_layers_is_what_was_measured():
     assert layers.summary(result_files.read("layers")) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
