@@ -51,13 +51,15 @@ def resolve(path: str | os.PathLike, where: str) -> Path:
     """Return a path that a user typed, see `expand`, absolute and without links.
 
     Raises:
-      ConfigError: see `expand`; or its links lead in a circle, in Python 3.11 and 3.12.
+      ConfigError: see `expand`; or its links lead in a circle.
     """
-    expanded = expand(path, where)
+    resolved = Path(os.path.realpath(expand(path, where)))
     try:
-        return expanded.resolve()
-    except RuntimeError as error:
-        raise ConfigError("links lead in a circle", f"{where}={path}", "name another path") from error
+        resolved.stat()  # a link is left only where links lead in a circle
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError("links lead in a circle", f"{where}={path}", "name another path") from error
+    return resolved
 
 
 def replace(path: Path, data: str | bytes) -> None:

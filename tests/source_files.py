@@ -1,6 +1,7 @@
 """Small sources for the tests: the same files as a folder or an archive of each kind."""
 
 import io
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -39,6 +40,23 @@ def write_tar(path: Path, members: list[tuple]) -> str:
     with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as tar:
         for info, data in members:
             tar.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def pack(folder: Path, path: Path) -> str:
+    """Write a folder's content with its links into an archive; return its path."""
+    if path.suffix != ".zip":
+        with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as tar:
+            tar.add(folder, "")
+        return str(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_symlink():
+                link = zipfile.ZipInfo(str(file.relative_to(folder)))
+                link.external_attr = 0o120777 << 16
+                archive.writestr(link, os.readlink(file))
+            else:
+                archive.write(file, str(file.relative_to(folder)))
     return str(path)
 
 

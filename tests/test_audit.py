@@ -55,6 +55,7 @@ def make_source(folder: Path) -> Path:
     save(folder, f"a/5_0_4_{DATE}.png", Image.new("RGB", (64, 64), "grey"))
     save(folder, f"a/110_1_0_{DATE}.png", picture(7))
     save(folder, "a/who.png", picture(8))
+    (folder / "linked").symlink_to("a")
     (folder / f"a/20_0_0_{DATE}.png").write_bytes((folder / "a/who.png").read_bytes()[:-20])
     return folder
 
@@ -85,6 +86,10 @@ def done(source):
 def result(source, done):
     assert done.returncode == 0, done.stderr
     return json.loads((source.parent / "out" / "audit.json").read_text())
+
+
+def test_links_that_are_not_followed(result, source):
+    assert result["left_out"] == [{"path": "linked", "reason": f"a link to the folder {source / 'a'}, not followed"}]
 
 
 def test_duplicates_and_their_contradictions(result):
@@ -273,6 +278,8 @@ def test_a_browser_shows_it_on_phone_and_desktop_in_light_and_dark(source, resul
 
 
 def test_the_terminal_output(done, source):
+    warning = f"WARNING: part of the source is left out: linked: a link to the folder {source / 'a'}, not followed"
+    assert warning in done.stdout
     assert "3 groups, 7 files, 5 pairs" in done.stdout and "bucket 2, gender 2, race 2" in done.stdout
     assert str(source.parent / "out" / "audit.html") in done.stdout.replace("\n", "")
 

@@ -249,7 +249,7 @@ def test_torchvisions_names_of_vgg16():
 @pytest.mark.slow
 def test_vgg16_in_pytorch(tmp_path):
     """torchvision's VGG-16 of an eighth of the width, with random weights, at 224 pixels."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch import nn
 
     units, parts, channels = ((8, 8), (16, 16), (32,) * 3, (64,) * 3, (64,) * 3), [], 3

@@ -5,10 +5,12 @@ import types
 import jax
 import numpy as np
 import pytest
+import tiny_runs
 
 from agegender_jax.config import default
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import checks
+from agegender_jax.run import checks, train
+from agegender_jax.run.workdir import Workdir
 
 
 def config_with(changes):
@@ -54,3 +56,12 @@ def test_a_batch_may_be_the_whole_train_split_but_not_more():
     checks.batch_fits(dataset, config_with({"batch_size": 16}))
     with pytest.raises(DataError, match="batch_size 24 is larger than the train split of 16 images"):
         checks.batch_fits(dataset, config_with({"batch_size": 24}))
+
+
+def test_five_images_are_trained_with_warnings(tmp_path):
+    config, warnings = tiny_runs.make_config(tmp_path, 5), []
+    config.batch_size = 4
+    progress = types.SimpleNamespace(prepare=None, warn=warnings.append)
+    dataset = train.prepare_dataset(config, Workdir(tmp_path / "run"), progress)
+    assert [warning.partition(",")[0] for warning in warnings] == ["the val split is empty", "the test split is empty"]
+    assert len(dataset.indices("train")) == 5

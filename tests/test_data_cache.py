@@ -13,7 +13,7 @@ import types
 import numpy as np
 import pytest
 
-from agegender_jax.data import cache
+from agegender_jax.data import cache, prepare, sources, tfds_builder
 from agegender_jax.errors import ConfigError
 
 
@@ -132,6 +132,26 @@ def test_too_few_threads_are_an_error(monkeypatch):
         cache.check_threads(3)
     assert caught.value.code == 2 and "ulimit -u" in caught.value.fix
     assert not any(thread.is_alive() for thread in count)
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    tfds_builder.check_threads.cache_clear()
+
+
+def test_threads_are_checked_before_a_source_is_read(no_threads, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "left_out_of_folders", lambda spec: pytest.fail("the source is read"))
+    with pytest.raises(ConfigError, match="allows 0 more threads"):
+        prepare.prepare("synthetic:5", str(tmp_path))
+
+
+def test_threads_are_checked_before_prepared_data_are_read(no_threads, tmp_path):
+    with pytest.raises(ConfigError, match="allows 0 more threads"):
+        tfds_builder.read(tmp_path)
 
 
 def test_array_record_starts_as_many_threads_as_are_checked(tmp_path):

@@ -1,5 +1,6 @@
 """The evaluation command in this process: its runs, its images, and the results that it does not replace."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,8 +14,10 @@ from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
 from agegender_jax.data import named_sources
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import audit, checks, explain, named_runs, scored_images, train
+from agegender_jax.run import align, audit, checks, explain, named_runs, scored_images, train
 from agegender_jax.run import evaluate as evaluate_command
+from agegender_jax.run.ablate import ablation
+from agegender_jax.run.baselines.command import baselines
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir, make_out, write_csv
@@ -93,6 +96,26 @@ def test_names_are_unique_and_not_the_ensembles():
     assert named_runs.member_names(["ran", "ran", "ensemble", "ran"]) == ["ran", "ran-2", "ensemble-2", "ran-3"]
 
 
+@pytest.mark.parametrize("command", ["train", "solve", "ablate", "baselines", "evaluate", "audit", "align"])
+def test_no_command_writes_into_its_source(command, run, config):
+    inside = str(Path(config.data.source) / "out")
+    solved = config.copy_and_resolve_references()
+    solved.update(init_from=str(run))
+    solved.model.update(head="ridge", gender_to_age="none", dropout=0.0)
+    flag, call = {
+        "train": ("--workdir", lambda: train.fit(config, inside, [])),
+        "solve": ("--workdir", lambda: train.fit(solved, inside, [])),
+        "ablate": ("--workdir", lambda: ablation.ablate(config, ["model.width=0.125,0.25"], [0], inside, [], False)),
+        "baselines": ("--workdir", lambda: baselines(config, inside, ["resnet18"], [])),
+        "evaluate": ("--out", lambda: evaluate(run, out=inside)),
+        "audit": ("--out", lambda: inspect(config, inside)),
+        "align": ("--out", lambda: align.align(config.data.source, out=inside, size=32, score=0.7)),
+    }[command]
+    with pytest.raises(ConfigError, match=f"{flag} is inside the data source"):
+        call()
+    assert not Path(inside).exists()
+
+
 def test_a_source_that_no_member_was_trained_on_is_scored_completely(run, config, tmp_path, capsys):
     synthetic.write_faces(tmp_path / "others", 20, seed=7, size=32)
     others = str(tmp_path / "others")
@@ -103,11 +126,22 @@ def test_a_source_that_no_member_was_trained_on_is_scored_completely(run, config
     assert "is not the source" not in capsys.readouterr().out
 
 
-def test_the_members_own_source_is_scored_on_test(run, config, tmp_path):
+def test_the_members_own_source_is_scored_on_test(run, config, tmp_path, capsys):
     copy = shutil.copytree(config.data.source, tmp_path / "copy")  # the same images elsewhere
+    (copy / "linked").symlink_to(tmp_path)
     for i, source in enumerate((None, config.data.source, str(copy))):
         results = evaluate(run, out=tmp_path / str(i), source=source)
         assert (results["split"], results["n"]) == ("test", 6)
+        warning = f"WARNING: part of the source is left out: linked: a link to the folder {tmp_path}, not followed"
+        assert capsys.readouterr().out.count(warning) == (source == str(copy))
+
+
+def test_the_start_of_a_run_says_what_is_left_out_of_its_source(config, tmp_path):
+    notes, dataset = [], load_dataset(config)
+    prepared = dataclasses.replace(dataset.prepared, left_out=[("linked", "a link, not followed")])
+    with Workdir(tmp_path / "run") as folder:
+        folder.write_start(config, [], prepared, dataset.assignment, notes.append)
+    assert notes == [f"WARNING: {prepared.warning()}"]
 
 
 def test_the_source_of_a_run_that_trained_on_more_is_its_own(config, tmp_path):

@@ -138,7 +138,8 @@ def test_a_program_for_cuda_contains_no_cpu_kernels():
 
 
 def test_a_batch_of_any_size(exported, images, expected):
-    session = pytest.importorskip("onnxruntime").InferenceSession(exported / "default.onnx")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    session = onnxruntime.InferenceSession(exported / "default.onnx")
     (images_in,) = session.get_inputs()
     assert images_in.type == "tensor(uint8)" and images_in.shape[1:] == [SIZE, SIZE, 3]
     for count in (1, 3):
@@ -189,7 +190,8 @@ def test_other_nets_as_onnx(name, tmp_path):
     part = member(name, size=64)
     images = export.drawn_faces(64, 3)
     expected = jax.jit(program.function([part]))(images)
-    session = pytest.importorskip("onnxruntime").InferenceSession(formats.onnx([part], name))
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    session = onnxruntime.InferenceSession(formats.onnx([part], name))
     for actual, value in zip(session.run(["age", "gender"], {"images": images}), expected, strict=True):
         np.testing.assert_allclose(actual, value, atol=1e-5)
 

@@ -1,5 +1,6 @@
 import os
 import shutil
+import tarfile
 import time
 
 import pytest
@@ -104,6 +105,16 @@ def test_files_changed_recently_are_read_again(faces, tmp_path, read, monkeypatc
     assert len(read) == 2 and not list((tmp_path / "cache").glob("*.stamp"))
 
 
+def test_what_an_archive_leaves_out_is_known_without_reading_it_again(faces, tmp_path, read):
+    spec, name = as_tar(faces), os.fsdecode(b"caf\xe9.zip")
+    with tarfile.open(spec, "a") as tar:
+        tar.addfile(member(name)[0])
+    for _ in range(2):
+        prepared = prepare.prepare(spec, str(tmp_path / "cache"))
+        assert prepared.left_out == [(name, "an archive in an archive, not read")]
+    assert len(read) == 1 and "in the source, unpacked if it is in an archive" in prepared.warning()
+
+
 def test_a_changed_archive_is_read(faces, tmp_path, read):
     spec = as_tar(faces)
     first = prepare.prepare(spec, str(tmp_path / "cache"))
@@ -192,13 +203,16 @@ def test_the_order_of_a_folder_does_not_matter(faces, tmp_path, read, monkeypatc
     assert len(read) == 1
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"../../elsewhere", b"0" * 64])
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff\xfe", b"../../elsewhere", b"1" * 64, b'{"left_out": [], "fingerprint": "../elsewhere"}']
+)
 def test_an_invalid_stamp_is_ignored(text, faces, tmp_path, read):
     first = prepare.prepare(str(faces), str(tmp_path / "cache"))
     (stamp,) = (tmp_path / "cache").glob("*.stamp")
     stamp.write_bytes(text)
     second = prepare.prepare(str(faces), str(tmp_path / "cache"))
-    assert len(read) == 2 and second.fingerprint == first.fingerprint == stamp.read_text()
+    assert len(read) == 2 and second.fingerprint == first.fingerprint
+    assert fingerprint_cache.read(stamp) == (first.fingerprint, [])
 
 
 def test_missing_data_are_prepared_again(faces, tmp_path, read):

@@ -327,6 +327,12 @@ def test_a_cache_inside_of_the_source_is_refused(faces, tmp_path):
     assert not (faces / "cache").exists()
 
 
+def test_a_cache_that_is_a_circle_of_links_is_refused(faces, tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ConfigError, match="links lead in a circle"):
+        prepare.prepare(str(faces), str(tmp_path / "circle"))
+
+
 def test_a_warning_names_what_is_left_out(faces, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(faces, source / "a")

@@ -31,7 +31,7 @@ def test_sift_of_ramps_and_of_a_constant_image():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="pip install opencv-python-headless")
+@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed")
 def test_sift_agrees_with_opencv():
     import cv2
 
@@ -60,7 +60,7 @@ def problem(seed=0):
 
 @pytest.mark.parametrize("classifier", region_sift.CLASSIFIERS)
 def test_jax_predicts_the_same_as_scikit_learn(classifier, monkeypatch):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     monkeypatch.setattr(region_sift, "describe", lambda images: images[:, 0, :30])
     monkeypatch.setattr(region_sift, "grey", lambda images, size: images[..., 0])
     train, val, targets = problem()
@@ -88,7 +88,7 @@ def test_jax_predicts_the_same_as_scikit_learn(classifier, monkeypatch):
 
 
 def test_the_fit_uses_val_only_for_its_factors():
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     train, val, targets = problem()
     params = fit_sift.fit(train, val, targets, "flat", 12)
     poisoned = targets | {"val": (3 - targets["val"][0], 1 - targets["val"][1])}

@@ -1,6 +1,8 @@
 """A signal stops a command in every phase, with nothing lost; a second one leaves at once."""
 
 import os
+import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +14,12 @@ import programs
 import pytest
 import small_run
 
+from agegender_jax import report
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import Stopped
 from agegender_jax.run import audit, evaluate, evaluation_schedule, train
 from agegender_jax.run.host import processes
+from agegender_jax.run.host import signals as stop_signals
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag, stop_flag
 
@@ -195,6 +199,30 @@ def test_a_run_stopped_in_every_phase_ends_as_one_that_was_not(config, undisturb
     assert programs.reproducible_rows(workdir) == programs.reproducible_rows(undisturbed)
     assert (workdir / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "6"]
+
+
+class Left(BaseException):
+    """Instead of the end of the process."""
+
+
+def test_a_run_stopped_while_it_draws_leaves(config, undisturbed, tmp_path, monkeypatch):
+    """Nothing looks at the flag while figures are drawn, but all steps are saved."""
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    (workdir / "results.json").unlink()
+    config = config.copy_and_resolve_references()
+    config.log.figures = True
+    codes = queue.Queue()
+
+    def draw(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise Left(codes.get(timeout=10))
+
+    monkeypatch.setitem(vars(report), "draw", draw)
+    monkeypatch.setattr(stop_signals, "_leave", lambda code, message: codes.put(code))
+    monkeypatch.setattr(train, "GRACE", train.GRACE / 20)  # leaves within 10 s
+    with stop_signals.stop_flag(owns_process=True), pytest.raises(Left, match="75"):
+        train.fit(config, str(workdir), [])
+    assert not (workdir / "results.json").exists()
 
 
 def test_a_run_killed_between_the_log_of_scores_and_their_save_logs_them_once(

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from source_files import DATE, FACES, FORMS, reasons, write
+from source_files import DATE, FACES, FORMS, pack, reasons, write
 
 from agegender_jax.data import listing, sources
 from agegender_jax.errors import DataError
@@ -97,17 +97,54 @@ def test_joined_sources(tmp_path):
         sources.resolve(f"{parts[1]},{parts[1]}/")
 
 
-def test_links_to_folders_and_archives_in_a_folder_are_named(tmp_path):
+@pytest.fixture
+def with_parts(tmp_path):
+    """Return a folder of faces with links to a folder elsewhere and an archive."""
     root = Path(write("folder", tmp_path, {f"a/{name}": data for name, data in FACES.items()}))
     (tmp_path / "elsewhere").mkdir()
     (root / "b").symlink_to(tmp_path / "elsewhere")
     (root / "a" / "more.tar.gz").touch()
     (root / ".hidden").symlink_to(tmp_path / "elsewhere")
-    assert sources.left_out(f"{root},synthetic:5") == [
+    return root
+
+
+def test_links_to_folders_and_archives_in_a_folder_are_named(with_parts, tmp_path):
+    assert sources.left_out_of_folders(f"{with_parts},synthetic:5") == [
         ("a/more.tar.gz", "an archive in a folder, not read"),
         ("b", f"a link to the folder {tmp_path / 'elsewhere'}, not followed"),
     ]
-    assert len(list(sources.read(str(root)))) == len(FACES)
+    assert len(list(sources.read(str(with_parts)))) == len(FACES)
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
+def test_links_and_archives_in_an_archive_are_named(form, with_parts, tmp_path):
+    """A link to a file, or to another link, is not left out, and neither is a folder with the name of an archive."""
+    first = min(FACES)
+    (with_parts / "c").symlink_to("a")
+    (with_parts / "first").symlink_to(f"a/{first}")
+    (with_parts / "again").symlink_to("first")
+    (with_parts / "folder.tar").mkdir()
+    spec, left_out = pack(with_parts, tmp_path / f"packed.{form}"), []
+    files = {item.file for item in sources.read(f"{spec},{with_parts}", on_left_out=left_out.append)}
+    assert left_out == [
+        [],
+        [
+            ("a/more.tar.gz", "an archive in an archive, not read"),
+            ("b", f"a link to {tmp_path / 'elsewhere'}, not followed"),
+            ("c", "a link to a, not followed"),
+        ],
+    ]
+    assert len(files) == 2 * len(FACES)
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_an_archive_that_contains_only_links_and_archives_names_them(form, tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "part").symlink_to("/elsewhere")
+    (tmp_path / "source" / "faces.tar").touch()
+    with pytest.raises(DataError, match="no images") as caught:
+        list(sources.read(pack(tmp_path / "source", tmp_path / f"packed.{form}")))
+    assert "(faces.tar is an archive in an archive, not read; part is a link to /elsewhere," in caught.value.fix
 
 
 def test_a_source_that_contains_only_links_names_them(tmp_path):

@@ -13,7 +13,7 @@ CEILINGS = {"gender": 0.85 - 0.10, "age": 0.45 - 0.10}
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*converge")
 def test_a_logistic_regression_stays_below_the_nets():
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
     pixels, ages, genders = [], [], []
     for index in range(NUM):  # the pictures of write_faces(seed=0), before JPEG
         rng = np.random.default_rng([0, index])

@@ -40,6 +40,8 @@ _ERRORS = (
 def open_archive(path: Path) -> Iterator[list[Entry]]:
     """Yield the images and CSVs of an archive in order; they can be read while the context lasts.
 
+    Links and archives in it that are not read are entries too, see `listing.left_out_entries`.
+
     Raises:
       DataError: the file is not an archive, is damaged or cut short, or unpacks to far more than its size.
     """

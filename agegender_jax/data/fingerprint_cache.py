@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import operator
 import re
 import time
@@ -9,10 +10,11 @@ from pathlib import Path
 
 from agegender_jax.data import sources
 from agegender_jax.data.cache import Progress
+from agegender_jax.data.sources import LeftOut
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.files import replace
+from agegender_jax.files import replace, to_json
 
-RULES = 1  # increase it when the rules for listing files, for labels or for the fingerprint change
+RULES = 2  # increase it when the rules for listing files, for labels or for the fingerprint change
 SETTLED_S = 2.0  # file systems' clocks are coarse: a second change soon after the first may leave the same time
 
 
@@ -40,17 +42,18 @@ def still(stamp: Path, spec: str, cache: Path) -> bool:
         return False
 
 
-def read(stamp: Path | None) -> str | None:
-    """Return the fingerprint in the file; None if there is none."""
+def read(stamp: Path | None) -> tuple[str, LeftOut]:
+    """Return the fingerprint in the file, "" if there is none, and what the source's archives leave out."""
     try:
-        text = stamp.read_text() if stamp else ""
-    except (OSError, UnicodeDecodeError):
-        return None
-    return text if re.fullmatch("[0-9a-f]{64}", text) else None
+        content = json.loads(stamp.read_bytes()) if stamp else {}
+        left_out = [(str(path), str(reason)) for path, reason in content["left_out"]]
+        return re.fullmatch("[0-9a-f]{64}", content["fingerprint"])[0], left_out  # type: ignore[index]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return "", []
 
 
-def write(stamp: Path | None, fingerprint: str) -> None:
-    """Write the fingerprint. If that fails, the next start reads the source again."""
+def write(stamp: Path | None, fingerprint: str, left_out: LeftOut) -> None:
+    """Write what `read` returns. If that fails, the next start reads the source again."""
     with contextlib.suppress(OSError):
         if stamp:
-            replace(stamp, fingerprint)
+            replace(stamp, to_json({"fingerprint": fingerprint, "left_out": left_out}))

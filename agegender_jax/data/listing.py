@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One image or CSV of a source.
+    """One image or CSV of a source, or a part of an archive that is left out.
 
     Attributes:
       path: path inside the source with `/` between its parts; unchanged if it leads outside.
@@ -69,6 +69,10 @@ def is_image(path: str) -> bool:
 
 def is_csv(path: str) -> bool:
     return path.lower().endswith(".csv")
+
+
+def is_archive(path: str) -> bool:
+    return path.lower().endswith(ARCHIVES)
 
 
 def is_hidden(path: str) -> bool:
@@ -124,9 +128,36 @@ def left_out(root: Path) -> list[tuple[str, str]]:
                     (os.path.relpath(full, real), f"a link to the folder {os.path.realpath(full)}, not followed")
                 )
         for name in files:
-            if name.lower().endswith(ARCHIVES) and not is_hidden(name):
+            if is_archive(name) and not is_hidden(name):
                 listed.append((os.path.relpath(os.path.join(folder, name), real), "an archive in a folder, not read"))
     return sorted(listed)
+
+
+def left_out_member(name: str, files: Collection[str], links: Mapping[str, str]) -> Entry | None:
+    """Return the entry of an archive's member that may contain images but is not read; None for another member.
+
+    These are archives, and symbolic links that lead neither to a file nor to another link.
+
+    Args:
+      name: of a member that is not wanted, with a slash at the end if a zip says that it is a folder.
+      files: paths of the regular files. links: path -> text of each symbolic link.
+    """
+    path = inner_path(name)
+    if is_hidden(name) or name.endswith("/"):
+        return None
+    if path is not None and path in links:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
+        is_read = target in files or target in links
+        return None if is_read else Entry(path, reason=f"a link to {links[path]}, not followed")
+    if is_archive(name) and (path is None or path in files):
+        return Entry(path or name, reason="an archive in an archive, not read")
+    return None
+
+
+def left_out_entries(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    """Return (path, reason) of the entries of `left_out_member`, sorted."""
+    chosen = (entry for entry in entries if not is_image(entry.path) and not is_csv(entry.path))
+    return sorted({(entry.path, str(entry.reason)) for entry in chosen})
 
 
 def list_folder(root: Path, skip_unreadable: bool = False) -> list[Entry]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agegender_jax import files
 from agegender_jax.data import (
     cache,
     fingerprint_cache,
@@ -21,7 +22,6 @@ from agegender_jax.data import (
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.data.unusable_files import OnBad
-from agegender_jax.files import expand
 
 
 def prepare(
@@ -52,29 +52,31 @@ def prepare(
     from agegender_jax.data import tfds_builder  # here: its absence (it needs TFDS) is not damage to prepared data
 
     folder = resolve.cache_folder(cache_dir)
-    resolve.check_outside(spec, folder.resolve(), "data.cache_dir")
+    resolve.check_outside(spec, files.resolve(folder, "data.cache_dir"), "data.cache_dir")
     cache.writable(folder)
     tfds_builder.check_threads()
 
     def folder_of(fingerprint: str) -> Path:
         return folder / f"{fingerprint[:16]}-{tfds_builder.VERSION}"
 
-    left_out = sources.left_out(spec)
+    left_out = sources.left_out_of_folders(spec)
     stamp = fingerprint_cache.path(spec, folder, progress)
-    fingerprint = fingerprint_cache.read(stamp) or ""
+    fingerprint, in_archives = fingerprint_cache.read(stamp)
     content = _find(folder_of(fingerprint), progress) if fingerprint else None
     if content is None:
+        in_archives = []
         with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as copy:
-            files = [source_copy.append(item, copy) for item in sources.read(spec, str(folder), progress)]
+            items = sources.read(spec, str(folder), progress, in_archives.extend)
+            copied = [source_copy.append(item, copy) for item in items]
             copy.flush()
-            fingerprint = source_copy.fingerprint(files)
+            fingerprint = source_copy.fingerprint(copied)
             content = _find(
                 folder_of(fingerprint),
                 progress,
-                lambda out: prepared_files.write(out, files, copy.fileno(), spec, progress, on_bad),
+                lambda out: prepared_files.write(out, copied, copy.fileno(), spec, progress, on_bad),
             )
-        if stamp and not any(file.failed for file in files) and fingerprint_cache.still(stamp, spec, folder):
-            fingerprint_cache.write(stamp, fingerprint)
+        if stamp and not any(file.failed for file in copied) and fingerprint_cache.still(stamp, spec, folder):
+            fingerprint_cache.write(stamp, fingerprint, in_archives)
     named_sources.remember(spec, cache_dir)
     records, columns, bad = content
     unusable_files.check_share(spec, len(records), bad, max_bad, on_bad)
@@ -87,7 +89,7 @@ def prepare(
         records=records,
         age=age,
         bad=bad,
-        left_out=left_out,
+        left_out=sorted(left_out + in_archives),
         **columns,
     )
 
@@ -96,7 +98,7 @@ def prepared_in(cache_dir: str, fingerprint: str) -> bool:
     """Return whether a folder contains prepared data of a source, from any version of this library."""
     if not cache_dir or not re.fullmatch("[0-9a-f]{64}", fingerprint):
         return False
-    return any(expand(cache_dir, "data.cache_dir").glob(f"{fingerprint[:16]}-*"))
+    return any(files.expand(cache_dir, "data.cache_dir").glob(f"{fingerprint[:16]}-*"))
 
 
 def _find(folder: Path, progress: Progress | None, build: Callable[[Path], None] | None = None):

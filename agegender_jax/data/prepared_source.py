@@ -27,7 +27,7 @@ class Prepared:
       age: int32 [N, 2], first and last correct bucket. gender, race, group: int32 [N].
       dhash: uint8 [N, 32]. thumbnail: uint8 [N, 144], see `near_duplicates`.
       bad: (file, reason) of every unusable file.
-      left_out: (path, reason) of links to folders and of archives in the source, which are not read.
+      left_out: (path, reason) of links to folders and of archives in the source, which are not read, sorted.
     """
 
     name: str
@@ -56,7 +56,8 @@ class Prepared:
             return ""
         shown = "; ".join(f"{path}: {reason}" for path, reason in self.left_out[:3])
         more = f" and {len(self.left_out) - 3} more" if self.left_out[3:] else ""
-        return f"part of the source is left out: {shown}{more}; to read it too, name it after a comma in the source"
+        fix = "to read it too, name it after a comma in the source, unpacked if it is in an archive"
+        return f"part of the source is left out: {shown}{more}; {fix}"
 
     def encoded(self, index: int) -> bytes:
         """Return the bytes of an image's file.

@@ -7,7 +7,7 @@ CSV lists get its labels, all others the labels in their UTKFace names.
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agegender_jax.data import archives, cache, csv_labels, listing
@@ -18,7 +18,10 @@ from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
 
-__all__ = ["Item", "left_out", "read", "resolve", "source_name", "states"]
+__all__ = ["Item", "left_out_of_folders", "read", "resolve", "source_name", "states"]
+
+
+LeftOut = list[tuple[str, str]]  # (path, reason) of parts of a source that are not read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,12 @@ class Item:
     reason: str | None
 
 
-def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> Iterator[Item]:
+def read(
+    spec: str,
+    cache_dir: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+    on_left_out: Callable[[LeftOut], object] | None = None,
+) -> Iterator[Item]:
     """Return the images of a source, sorted by `file` and read one by one.
 
     Args:
@@ -47,6 +55,7 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
         these.
       cache_dir: folder of synthetic faces; the user's cache folder if None or "".
       progress: called with (done, total, text) while faces are generated and images are read.
+      on_left_out: called for each archive with (path, reason) of its links and archives that are not read.
 
     Raises:
       DataError: a source is missing; or, while iterating, unreadable, damaged or without images.
@@ -54,8 +63,9 @@ def read(spec: str, cache_dir: str | os.PathLike | None = None, progress: Progre
     """
     paths = resolve(spec, cache_dir, progress)
     if len(paths) == 1:
-        return _read_one(paths[0], progress)
-    return _read_joined(sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True)), progress)
+        return _read_one(paths[0], progress, on_left_out)
+    parts = sorted(zip((f"{name}/" for name in source_names(spec)), paths, strict=True))
+    return _read_joined(parts, progress, on_left_out)
 
 
 def states(
@@ -76,27 +86,30 @@ def states(
         yield from ((f"{where}/{entry.path}", entry.state or str(entry.reason)) for entry in entries)
 
 
-def left_out(spec: str) -> list[tuple[str, str]]:
-    """Return (path, reason) of links to folders and of archives in the folders of a source, which are not read."""
-    return [pair for path in resolve_existing(spec) for pair in _left_out(path)]
+def left_out_of_folders(spec: str) -> LeftOut:
+    """Return (path, reason) of links to folders and of archives in the folders of a source, which are not read.
+
+    Those in archives are known only to `read`.
+    """
+    return [pair for path in resolve_existing(spec) if path.is_dir() for pair in listing.left_out(path)]
 
 
-def _left_out(path: Path) -> list[tuple[str, str]]:
-    return listing.left_out(path) if path.is_dir() else []
-
-
-def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None) -> Iterator[Item]:
+def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None, on_left_out: Callable | None):
     for prefix, path in parts:
-        for item in _read_one(path, progress):
+        for item in _read_one(path, progress, on_left_out):
             yield dataclasses.replace(item, file=prefix + item.file)
 
 
-def _read_one(path: Path, progress: Progress | None) -> Iterator[Item]:
+def _read_one(path: Path, progress: Progress | None, on_left_out: Callable | None) -> Iterator[Item]:
     with _open(path) as (entries, labels, problem):
+        left_out = listing.left_out_entries(entries)
+        if on_left_out:
+            on_left_out(left_out)
         images = [entry for entry in entries if listing.is_image(entry.path)]
         images += csv_labels.missing_images(labels, {entry.path for entry in images})
         if not images:
-            skipped = "; ".join(f"{name} is {reason}" for name, reason in _left_out(path)[:3])
+            left_out = listing.left_out(path) if path.is_dir() else left_out
+            skipped = "; ".join(f"{name} is {reason}" for name, reason in left_out[:3])
             fix = f"name a folder or archive of UTKFace images ({skipped or 'links to folders are not followed'})"
             raise DataError("no images in the data source", str(path), fix)
         shared = _shared_folder([entry.path for entry in images if entry.read])

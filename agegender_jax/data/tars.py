@@ -103,7 +103,7 @@ def _entries(
     reader: Callable[[tarfile.TarInfo], Callable[[], bytes] | None],
     spend: Callable[[int], None],
 ) -> list[Entry]:
-    """Return the entries of the wanted members; a link to a file in the archive is read as that file.
+    """Return the entries of the wanted and left-out members; a link to a file in the archive is read as that file.
 
     Args:
       reader: returns what reads a regular member; None if it is not in the spool.
@@ -118,7 +118,13 @@ def _entries(
             links[path] = member.linkname
         elif path is not None and member.islnk() and (target := listing.inner_path(member.linkname)) in files:
             files[path] = files[target]
-    return [_entry(member, files, links, reader, spend) for member in members if listing.is_wanted(member.name)]
+    entries = (
+        _entry(member, files, links, reader, spend)
+        if listing.is_wanted(member.name)
+        else listing.left_out_member(member.name, files, links)
+        for member in members
+    )
+    return [entry for entry in entries if entry]
 
 
 def _entry(member: tarfile.TarInfo, files: dict, links: dict, reader: Callable, spend: Callable) -> Entry:

@@ -20,10 +20,11 @@ def list_zip(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], Non
     _check_start(path, archive)
     listed = []
     named = [(info.filename.replace("\\", "/"), info) for info in archive.infolist()]  # some write as Windows does
-    files = {listing.inner_path(name): info for name, info in named if _kind(info) in (0, stat.S_IFREG)}
+    inside = [(inner, info) for name, info in named if (inner := listing.inner_path(name)) is not None]
+    files = {inner: info for inner, info in inside if _kind(info) in (0, stat.S_IFREG)}
     links = {
-        listing.inner_path(name): _read_member(archive, info).decode("utf-8", "surrogateescape")
-        for name, info in named
+        inner: _read_member(archive, info).decode("utf-8", "surrogateescape")
+        for inner, info in inside
         if _kind(info) == stat.S_IFLNK and info.file_size <= _LINK_BYTES and not info.flag_bits & _ENCRYPTED
     }
     for name, info in named:
@@ -31,6 +32,8 @@ def list_zip(path: Path, stack: contextlib.ExitStack, spend: Callable[[int], Non
             entry, size = _entry(archive, info, name, files, links)
             spend(size)
             listed.append(entry)
+        elif left_out := listing.left_out_member(name, files, links):
+            listed.append(left_out)
     return listed
 
 

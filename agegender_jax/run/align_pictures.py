@@ -18,7 +18,7 @@ from agegender_jax.run import jsonl_csv_rows
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.jsonl_csv_rows import RowFiles
-from agegender_jax.run.picture_files import PictureFile, check_outside, left_out, open_pictures
+from agegender_jax.run.picture_files import PictureFile, check_outside, not_read, open_pictures
 from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
 
 STEM, CHIPS, SETTINGS, SUMMARY = "faces", "chips", "align.json", "summary.json"
@@ -43,8 +43,9 @@ def align(arguments: Sequence[str], *, out: str, size: int, score: float) -> dic
     """
     detector.model_bytes()
     detector.use_one_thread()
-    with open_pictures(arguments) as named, stop_flag() as stop, Progress(stop=stop) as progress:
-        if note := left_out(arguments):
+    left_out: list[tuple[str, str]] = []
+    with open_pictures(arguments, left_out) as named, stop_flag() as stop, Progress(stop=stop) as progress:
+        if note := not_read(left_out):
             progress.warn(note)
         folder = files.resolve(out, "--out")
         check_outside(folder, arguments)

@@ -56,7 +56,9 @@ class PictureFile:
 
 
 @contextlib.contextmanager
-def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
+def open_pictures(
+    arguments: Sequence[str], left_out: list[tuple[str, str]] | None = None
+) -> Iterator[list[PictureFile]]:
     """Yield the files that the arguments name, each once, in order and sorted within folders.
 
     Links in a folder are followed only if they stay inside it; a link that is itself an argument is followed.
@@ -64,6 +66,7 @@ def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
     Args:
       arguments: files, folders (read recursively), globs with `**`, archives, Parquet files, and "-" for lines on
         stdin. A path from stdin or a column that cannot be read still gives a PictureFile.
+      left_out: receives (path, reason) of links and archives in folders and archives that are not read.
 
     Raises:
       DataError: an argument names nothing.
@@ -72,8 +75,9 @@ def open_pictures(arguments: Sequence[str]) -> Iterator[list[PictureFile]]:
         raise ConfigError("no picture is named", "command line", "agegender predict PHOTO… or a folder, see --help")
     with contextlib.ExitStack() as stack:
         named: dict[str, PictureFile] = {}
+        parts = [] if left_out is None else left_out
         for argument in arguments:
-            for file in _of_stdin(stack) if argument == "-" else _of(argument, stack):
+            for file in _of_stdin(stack) if argument == "-" else _of(argument, stack, parts):
                 named.setdefault(file.name, file)
         yield list(named.values())
 
@@ -98,13 +102,13 @@ def find(states: Mapping[str, list[int] | None], pictures: Iterable[PictureFile]
     return [file for file in files_found if file.state is not None and file.state == states[file.name]]
 
 
-def left_out(arguments: Sequence[str]) -> str:
-    """Return a sentence about the links to folders, and the archives, in the folders that are named; or ""."""
-    folders = [path for path in map(os.path.expanduser, arguments) if os.path.isdir(path)]
-    pairs = [(os.path.join(folder, path), why) for folder in folders for path, why in listing.left_out(Path(folder))]
-    listed = [f"{path}: {why}" for path, why in pairs]
-    more = f"; and {len(listed) - 3} more" if listed[3:] else ""
-    return f"not read: {'; '.join(listed[:3])}{more}; name it as an argument to read it too" if listed else ""
+def not_read(left_out: Sequence[tuple[str, str]]) -> str:
+    """Return a sentence about what `open_pictures` left out, or ""."""
+    if not left_out:
+        return ""
+    listed = "; ".join(f"{path}: {reason}" for path, reason in left_out[:3])
+    more = f"; and {len(left_out) - 3} more" if left_out[3:] else ""
+    return f"not read: {listed}{more}; name it as an argument to read it too, unpacked if it is in an archive"
 
 
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
@@ -139,24 +143,27 @@ def _is_box(values: Sequence[float]) -> bool:
     return len(values) == 4 and all(abs(value) <= MAX_PIXELS for value in values) and min(values[2:]) >= 1
 
 
-def _of(argument: str, stack: contextlib.ExitStack) -> Iterable[PictureFile]:
+def _of(argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, str]]) -> Iterable[PictureFile]:
     path = files.expand(argument, "command line")
     if os.path.isdir(path):
+        left_out += [(os.path.join(argument, part), reason) for part, reason in listing.left_out(path)]
         return _of_folder(path, argument)
     if os.path.exists(path):
-        return _of_one(path, argument, stack)
+        return _of_one(path, argument, stack, left_out)
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(argument) else []
     matches = [match for match in matches if not os.path.isdir(match)]
     if not matches:
         what = "no file matches" if glob.has_magic(argument) else "there is no such picture"
         raise DataError(what, argument, "name picture files, folders, archives or globs")
-    return [file for match in matches for file in _of_one(Path(match), match, stack)]
+    return [file for match in matches for file in _of_one(Path(match), match, stack, left_out)]
 
 
-def _of_one(path: Path, argument: str, stack: contextlib.ExitStack) -> list[PictureFile]:
+def _of_one(
+    path: Path, argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, str]]
+) -> list[PictureFile]:
     """Return the pictures in an archive or a Parquet file, or else the file itself, whatever it is."""
     if path.is_file() and path.name.lower().endswith(archives.SUFFIXES):
-        return _of_archive(path, argument, stack)
+        return _of_archive(path, argument, stack, left_out)
     if path.is_file() and path.name.lower().endswith(parquet_pictures.SUFFIX):
         return _of_parquet(path, argument)
     return [_of_file(argument)]
@@ -177,8 +184,12 @@ def _of_folder(path: Path, argument: str) -> list[PictureFile]:
     return [PictureFile(os.path.join(argument, entry.path), entry) for entry in entries]
 
 
-def _of_archive(path: Path, argument: str, stack: contextlib.ExitStack) -> list[PictureFile]:
-    entries = [entry for entry in stack.enter_context(archives.open_archive(path)) if listing.is_image(entry.path)]
+def _of_archive(
+    path: Path, argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, str]]
+) -> list[PictureFile]:
+    listed = stack.enter_context(archives.open_archive(path))
+    left_out += [(f"{argument}/{part}", reason) for part, reason in listing.left_out_entries(listed)]
+    entries = [entry for entry in listed if listing.is_image(entry.path)]
     if not entries:
         raise DataError("there is no picture in the archive", argument, "name another")
     archive = State.of(path.stat())

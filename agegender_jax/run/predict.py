@@ -23,7 +23,7 @@ from agegender_jax.run.picture_files import (
     PictureFile,
     check_outside,
     find,
-    left_out,
+    not_read,
     open_pictures,
     read_boxes,
     sources,
@@ -83,10 +83,11 @@ def predict(
       ConfigError, DataError, CheckpointError: an argument is wrong, or pictures or nets cannot be used.
     """
     with contextlib.ExitStack() as stack:
-        pictures = stack.enter_context(open_pictures(arguments))
+        left_out: list[tuple[str, str]] = []
+        pictures = stack.enter_context(open_pictures(arguments, left_out))
         stop = stack.enter_context(stop_flag())
         progress = stack.enter_context(Progress(stop=stop))
-        if note := left_out(arguments):
+        if note := not_read(left_out):
             progress.warn(note)
         known_boxes = read_boxes(boxes) if boxes else None
         if detector == photo_faces.YUNET or known_boxes is not None:
