@@ -59,9 +59,10 @@ def age_loss(
         loss = -log_right
     elif kind == "mean_variance":
         probs = jnp.exp(log_probs)
-        mean = (probs * bucket).sum(-1)
+        position = bucket.astype(jnp.float32)
+        mean = (probs * position).sum(-1)
         off = _distance(mean[:, None], age)[:, 0]
-        variance = (probs * (bucket - mean[:, None]) ** 2).sum(-1)
+        variance = (probs * (position - mean[:, None]) ** 2).sum(-1)
         loss = -log_right + MEAN_WEIGHT / 2 * off**2 + VARIANCE_WEIGHT * variance
     elif kind in ("dldl", "ordinal"):
         distance = _distance(bucket.astype(jnp.float32), age)
@@ -78,14 +79,14 @@ def age_loss(
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1)
     if bucket_weights is not None:
-        loss *= (bucket_weights[None] * right).sum(-1) / right.sum(-1)
+        loss *= (bucket_weights[None] * right.astype(jnp.float32)).sum(-1) / right.sum(-1, dtype=jnp.float32)
     return loss
 
 
 def _shares_of_years(years: jax.Array, num_buckets: int, deviation: float) -> jax.Array:
     """Return the mass of each bucket under a normal distribution around the middle of each year: [B] -> [B, A]."""
-    inner = BUCKET_YEARS * jnp.arange(1, num_buckets)[None]
-    below = jax.scipy.special.ndtr((inner - (years[:, None] + 0.5)) / deviation)
+    inner = BUCKET_YEARS * jnp.arange(1, num_buckets, dtype=jnp.float32)[None]
+    below = jax.scipy.special.ndtr((inner - (years[:, None].astype(jnp.float32) + 0.5)) / deviation)
     below = jnp.pad(below, ((0, 0), (1, 0)))  # the first and the last bucket are open
     return jnp.diff(below, axis=-1, append=1.0)
 
@@ -108,7 +109,8 @@ def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarra
 
 def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
     """Return the distance of a value from first..last, 0 between them."""
-    return jnp.maximum(jnp.maximum(age[:, :1] - value, value - age[:, 1:]), 0)
+    first, last = age[:, :1].astype(value.dtype), age[:, 1:].astype(value.dtype)
+    return jnp.maximum(jnp.maximum(first - value, value - last), 0)
 
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:

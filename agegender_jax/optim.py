@@ -58,7 +58,17 @@ def build(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
         parts.append(_by_group(factors))
     if config.get("rates", ""):  # runs of version 0.1 have no such field
         parts.append(_by_pattern(rates(config.rates)))
-    return optax.chain(*parts)
+    return _with_standard_promotion(optax.chain(*parts))
+
+
+def _with_standard_promotion(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return a transformation that works with JAX_NUMPY_DTYPE_PROMOTION=strict, too, unlike optax's own."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return tx.update(updates, state, params)
+
+    return optax.GradientTransformation(tx.init, update)
 
 
 def _scale_by_adam() -> optax.GradientTransformation:

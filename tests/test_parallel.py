@@ -21,11 +21,15 @@ BATCH = 16
 
 
 @functools.cache
-def job(net, num_devices, driver="shard_map", steps=2):
-    """Return the states at steps 0 .. `steps` of the command's own training step of a small net, on the host."""
+def job(net, num_devices, driver="shard_map"):
+    """Return the states before and after the command's own training step of a small net, on the host.
+
+    On two devices, it takes a second step. On one device, JAX_DEBUG_NANS is on.
+    """
+    steps = 2 if num_devices == 2 else 1
     config = small_nets.config(net, parallel=driver)
     config.optimizer.update(name="sgd", lr=0.05, schedule="constant")
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    with pytest.MonkeyPatch.context() as monkeypatch, jax.debug_nans(num_devices == 1):
         small_nets.patch(monkeypatch, net)
         return train_steps(config, num_devices, steps)
 
@@ -53,9 +57,9 @@ def random_batch(seed):
     )
 
 
-@pytest.mark.parametrize("net, num_devices", [("resnet18", 8), ("ran56", 8)])
+@pytest.mark.parametrize("net, num_devices", [("resnet18", 2), ("resnet18", 8), ("ran56", 8)])
 def test_the_job_takes_the_same_step_on_many_devices_as_on_one(net, num_devices):
-    start, one, _ = job(net, 1)
+    start, one = job(net, 1)
     many = job(net, num_devices)[1]
     assert one.batch_stats
     for actual, expected, before in zip(*(jax.tree.leaves(s.batch_stats) for s in (many, one, start)), strict=True):
@@ -70,7 +74,7 @@ def test_the_job_takes_the_same_step_on_many_devices_as_on_one(net, num_devices)
 
 
 def test_pmap_and_shard_map_agree_bit_for_bit():
-    jax.tree.map(np.testing.assert_array_equal, job("resnet18", 8, "pmap")[-1], job("resnet18", 8)[-1])
+    jax.tree.map(np.testing.assert_array_equal, job("resnet18", 2, "pmap")[-1], job("resnet18", 2)[-1])
 
 
 def driven_by(config, driver):
@@ -126,4 +130,6 @@ def test_many_devices_predict_like_one(num_devices):
 
 
 def predictions(devices):
-    return tiny_training.predict(devices).age.tolist()
+    """Return the ages' probabilities; on the default device, JAX_DEBUG_NANS is on."""
+    with jax.debug_nans(devices is None):
+        return tiny_training.predict(devices).age.tolist()

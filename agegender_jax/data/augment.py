@@ -101,8 +101,8 @@ def _resample(key, image, flipped, config):
     offset = jnp.abs(1 - side) / 2 * jnp.array(position[:2]) + config.shift * jnp.array(position[2:])
     angle = jnp.deg2rad(config.rotation) * angle
     height, width = image.shape[:2]
-    rows = side[0] * (jnp.arange(height) - (height - 1) / 2)[:, None]
-    columns = jnp.where(flipped, -side[1], side[1]) * (jnp.arange(width) - (width - 1) / 2)[None]
+    rows = side[0] * (jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2)[:, None]
+    columns = jnp.where(flipped, -side[1], side[1]) * (jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2)[None]
     y = jnp.cos(angle) * rows + jnp.sin(angle) * columns + (height - 1) / 2 + offset[0] * height
     x = jnp.cos(angle) * columns - jnp.sin(angle) * rows + (width - 1) / 2 + offset[1] * width
     return _bilinear(image, y, x)
@@ -147,8 +147,9 @@ def _erase(key, image, share):
     aspect = ERASED_ASPECT ** (2 * aspect - 1)
     side = jnp.minimum(jnp.sqrt(jnp.array([area / aspect, area * aspect])), 1)
     corner = jnp.array(rest[:2]) * (1 - side)
+    pixels = [jnp.arange(size, dtype=jnp.float32) for size in image.shape[:2]]
     inside = [
-        (corner[i] * size <= jnp.arange(size)) & (jnp.arange(size) < (corner[i] + side[i]) * size)
+        (corner[i] * size <= pixels[i]) & (pixels[i] < (corner[i] + side[i]) * size)
         for i, size in enumerate(image.shape[:2])
     ]
     hidden = inside[0][:, None, None] & inside[1][None, :, None] & (erased < share)
