@@ -1,5 +1,7 @@
 """Folders with everything that may be named like a picture: prepared and predicted for, each file with a reason."""
 
+import collections
+import functools
 import io
 import json
 import os
@@ -22,6 +24,9 @@ from tests.faults.registry import Outcome, point
 HOSTILE = b"a b", "\N{GRINNING FACE}".encode(), b"caf\xe9", b"x" * 200, b"new\nline", b"=cmd|' !A0", b"<b>"
 FIRST = 20170101000000000  # number of the first picture
 LIMIT_S, GROWTH_MB = 30, 1200  # CPU seconds for the whole folder
+CROWD = 50  # faces of one picture
+FACES = {"crowd": CROWD, **dict.fromkeys(("no face", "a pixel", "a line", "a column"), 0)}  # of others: 1
+UNCERTAIN = {"one bit", *(f"exif {i}" for i in range(3, 9))}  # on their side or coarse: a face may not be detected
 
 
 def name(number):
@@ -50,6 +55,7 @@ def text_chunk():
     return struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
 
 
+@functools.cache
 def good_pictures():
     """Return pictures of every form, and their pixels as they must be read; None where only the size counts."""
     face = Image.fromarray(drawn_photos.face(size=96))
@@ -75,11 +81,32 @@ def good_pictures():
         "a line": encode(Image.new("RGB", (65000, 1))),
         "a column": encode(Image.new("RGB", (1, 65000))),
     }
+    contents["crowd"] = encode(crowd(), "JPEG", quality=95)
+    contents["no face"] = encode(Image.fromarray(drawn_photos.background(300, 400)))
     for orientation in range(2, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
         contents[f"exif {orientation}"] = encode(face, "JPEG", quality=95, exif=exif)
     return contents, pixels
+
+
+def crowd():
+    """Return a picture of CROWD faces in rows of ten."""
+    photo = drawn_photos.background(120 * CROWD // 10 + 40, 1240)
+    for i in range(CROWD):
+        centre = 80 + 120 * (i % 10), 80 + 120 * (i // 10)
+        photo = drawn_photos.paste(photo, drawn_photos.face(2 + i % 5), centre, 110)
+    return Image.fromarray(photo)
+
+
+def kind_of(file):
+    """Return the kind of the usable picture of this name; the last one is a link to the first."""
+    kinds, number = list(good_pictures()[0]), number_of(file)
+    return kinds[number] if number < len(kinds) else kinds[0]
+
+
+def number_of(file):
+    return int(file.rpartition("_")[2].removesuffix(".jpg")) - FIRST
 
 
 def bad_pictures(good):
@@ -168,7 +195,7 @@ def pixels_differ(result):
     good, face = good_pictures()
     kinds, images, failures = list(good), result.images(face.shape[0]), []
     for i, file in enumerate(result.file):
-        number = int(file.rpartition("_")[2].removesuffix(".jpg")) - FIRST
+        number = number_of(file)
         kind = kinds[number] if number < len(kinds) else ""
         if kind in ("jpeg", "cmyk", "png", "alpha", "palette", "webp", "frames", "moving", "profile"):
             difference = np.abs(images[i].astype(int) - face).mean()
@@ -192,10 +219,12 @@ def answered(trials, rng, folder):
     nets = {"weights": "one", "weights_dir": str(small_weights.write(folder / "weights"))}
     started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary = predict([str(root)], workdirs=[], out=str(folder / "out"), annotate=True, gallery=True, **nets)
-    rows = {}
+    rows, faces = {}, collections.defaultdict(list)  # the last row, and the statuses of all rows, of each file
     for line in (folder / "out" / "predictions.jsonl").read_text().splitlines():
         row = json.loads(line)
-        rows[os.path.relpath(row["file"], root)] = row
+        file = os.path.relpath(row["file"], root)
+        rows[file] = row
+        faces[file].append(row["status"])
     failures = [f"{file!r} has no row" for file in (usable | unusable) - rows.keys()]
     failures += [f"{file!r} is no picture" for file in rows.keys() - usable - unusable]
     for file, row in rows.items():
@@ -205,4 +234,13 @@ def answered(trials, rng, folder):
             failures.append(f"{file!r} has no reason")
         elif file in unusable and "junk" not in file and row["status"] != "unreadable":
             failures.append(f"{file!r} is {row['status']}")
+    failures += [text for file in usable if (text := wrong_faces(kind_of(file), faces[file]))]
     return Outcome(len(rows), failures + too_much(started, before), summary["statuses"])
+
+
+def wrong_faces(kind, statuses):
+    """Return what is wrong with the rows of a usable picture, or ""."""
+    count = FACES.get(kind, 1)
+    expected = [["no_face"]] if count == 0 or kind in UNCERTAIN else []
+    predicted = len(statuses) == count and set(statuses) <= {"ok", "unsure"}
+    return "" if statuses in expected or (count and predicted) else f"{kind}: {len(statuses)} rows, {set(statuses)}"
