@@ -162,7 +162,7 @@ def frozen(config: ConfigDict) -> Callable[[tuple[str, ...]], bool] | None:
 def _by_group(factors: list[float]) -> optax.GradientTransformation:
     """Multiply each parameter's update by the factor of its layer group."""
 
-    def scale(path, update):
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
         return update * factors[layer_group(tuple(key.key for key in path))]
 
     def update(updates: Any, params: Any = None) -> Any:
@@ -171,5 +171,5 @@ def _by_group(factors: list[float]) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def _kernels(params):
+def _kernels(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

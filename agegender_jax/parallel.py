@@ -48,7 +48,7 @@ class Spread:
 class ShardMap(Spread):
     """`jit(shard_map(step))` over the mesh."""
 
-    def __init__(self, step: Callable, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, step: Callable[..., Any], devices: Sequence[jax.Device] | None = None):
         super().__init__(devices)
         # check_vma=True would sum gradients of replicated parameters before the step's own pmean
         mapped = jax.shard_map(
@@ -68,7 +68,7 @@ class PMap(Spread):
     differently, and the drivers would differ in the last bit.
     """
 
-    def __init__(self, step: Callable, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, step: Callable[..., Any], devices: Sequence[jax.Device] | None = None):
         devices = list(devices or jax.devices())
         super().__init__([device for device in devices if device.process_index == jax.process_index()])
         self.step = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0)
@@ -79,7 +79,7 @@ class PMap(Spread):
         return jax.tree.map(lambda x: jax.device_put(x.reshape(count, -1, *x.shape[1:]), self._split), batch)
 
 
-def driver(name: str, step: Callable, devices: Sequence[jax.Device] | None = None) -> ShardMap | PMap:
+def driver(name: str, step: Callable[..., Any], devices: Sequence[jax.Device] | None = None) -> ShardMap | PMap:
     """Return the driver called `name`, one of NAMES, on `devices`; None for all devices."""
     drivers: dict[str, type[ShardMap] | type[PMap]] = {"shard_map": ShardMap, "pmap": PMap}
     return drivers[name](step, devices)

@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.augment.update(colour=0.1, grey=0.02, erasing=0.0, mixup=0.2)
     config.loss.update(age="years", age_spread=0.3)
 
-    def larger(c):
+    def larger(c: config_lib.ConfigDict) -> None:
         c.num_epochs = 10
         c.data.image_size = 112
         c.optimizer.lr = 0.0007

@@ -22,7 +22,7 @@ def views(images: jax.Array, kind: str) -> list[jax.Array]:
     ]
 
 
-def _shift(images, y: int, x: int):
+def _shift(images: jax.Array, y: int, x: int) -> jax.Array:
     """Move the window down by y and to the right by x pixels."""
     if not (y or x):
         return images
