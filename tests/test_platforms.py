@@ -134,7 +134,7 @@ def test_gradients_of_a_net_for_cuda_are_those_for_cpu():
 def test_golden_attention56_for_cuda():
     """The authors' prototxt as in test_models, by the program that a GPU gets."""
     logits, means, stds = golden_logits("ran56", 64, run=lambda f, *args: exported(f, "cuda", *args).call(*args))
-    first, total, most, expected_means, expected_stds = GOLDEN[64]
+    first, total, most, expected_means, expected_stds = GOLDEN["ran56", 64]
     np.testing.assert_allclose(logits[:5], first, atol=1e-4)
     assert logits.sum() == pytest.approx(total, abs=1e-3) and logits.argmax() == most
     np.testing.assert_allclose(means, expected_means, atol=1e-4)
