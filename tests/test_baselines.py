@@ -12,7 +12,7 @@ from agegender_jax import configs, extras, files, metrics, models, weights
 from agegender_jax.config import default, validate
 from agegender_jax.configs import baselines as common
 from agegender_jax.errors import ConfigError, DataError, Stopped
-from agegender_jax.run import solve, solve_head, train
+from agegender_jax.run import checks, solve, solve_head, train
 from agegender_jax.run.baselines import command, json_rows, markdown_table, speed, systems
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
@@ -29,6 +29,12 @@ def test_every_system_has_a_valid_config(tmp_path):
     for config in checked.values():
         validate(config)
     assert len(checked) == len(systems.SYSTEMS)
+    mixed = common.get_config("quick")
+    mixed.augment.mixup, mixed.optimizer.layer_decay, mixed.elm.joint_lr = 0.2, 0.5, 0.01
+    without = command.check(systems.SYSTEMS, mixed, Workdir(tmp_path))  # only the rows that have them keep them
+    assert without["resnet18"].augment.mixup == 0.2 and without["elm_joint"].elm.joint_lr == 0.01
+    assert without["ridge"].augment.mixup == 0 and without["local_dnn"].optimizer.layer_decay == 1
+    assert not any(checks.lacking(config) for config in without.values())
     own = common.get_config("quick")
     own.data.update(dict.fromkeys(("train_on", "exclude", "splits"), "of the own source"))
     drawn = command.check([s for s in systems.SYSTEMS if s.name == "drawn_faces"], own, Workdir(tmp_path))
@@ -339,7 +345,7 @@ def test_solved_systems_are_ordinary_runs(tmp_path):
     train.fit(config, str(tmp_path / "cnn"), [])
     first = {}
     for head in ("elm", "ridge"):
-        config.model.update(head=head, gender_to_age="none", elm_hidden=20)
+        config.model.update(head=head, gender_to_age="none", elm_hidden=20 if head == "elm" else 1000)
         config.init_from = str(tmp_path / "cnn")
         train.fit(config, str(tmp_path / head), [])
         first[head] = (tmp_path / head / "predictions.csv").read_text()

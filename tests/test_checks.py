@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import tiny_runs
 
+from agegender_jax import models
 from agegender_jax.config import default
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import checks, train
 from agegender_jax.run.workdir import Workdir
+
+CRITIC = {"model.name": "frequency_critic", "model.gender_to_age": "none"}
 
 
 def config_with(changes):
@@ -29,12 +32,60 @@ def config_with(changes):
         ({"batch_size": 24, "accumulate": 3, "augment.mixup": 0.2}, "mixup needs an even number of images"),
         ({"batch_size": 8, "model.gender_to_age": "shuffled"}, "a shuffled feed needs at least two images a device"),
         ({"eval.batch_size": 1, "model.gender_to_age": "shuffled"}, "a shuffled feed needs at least two images"),
+        ({"batch_size": 8, "accumulate": 8, **CRITIC}, "BatchNorm cannot learn statistics from one image at a time"),
+        ({"batch_size": 16, **CRITIC, "augment.mixup": 0.2}, "augment.mixup has no effect"),
         ({"data.exclude": "s3://bucket/list.csv"}, "is a URL"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_before_any_data_are_read(changes, message):
     with pytest.raises(ConfigError, match=message):
         checks.before_data(config_with(changes))
+
+
+@pytest.mark.parametrize(
+    "system, changes",
+    [
+        ("resnet18", {"elm.scale": 1.0}),
+        ("resnet18", {"elm.joint_lr": 0.1}),
+        ("elm", {"elm.joint_lr": 0.1}),
+        ("ridge", {"elm.scale": 1.0}),
+        ("elm", {"optimizer.freeze": 1}),
+        ("ridge", {"optimizer.layer_decay": 0.5}),
+        ("ridge", {"optimizer.rates": "*/bias:2"}),
+        ("region_sift", {"augment.mixup": 0.2}),
+        ("region_sift", {"loss.age_weight": 0.0}),
+        ("elm", {"loss.gender_weight": 0.0}),
+        ("local_dnn", {"optimizer.freeze": 5}),
+        ("frequency_critic", {"optimizer.layer_decay": 0.5}),
+        ("frequency_critic", {"augment.mixup": 0.2}),
+        ("deep_attention", {"optimizer.freeze": 1}),
+        ("deep_attention", {"optimizer.layer_decay": 0.5}),
+    ],
+)
+def test_fields_without_effect_are_refused(system, changes):
+    (field,) = changes
+    is_head = system in models.SOLVED
+    config = config_with(changes | ({"model.head": system} if is_head else {"model.name": system}))
+    with pytest.raises(ConfigError, match=f"{field} has no effect") as raised:
+        checks.options(config)
+    assert field in raised.value.where
+    lacking = {name: default for name, (_, default) in checks.lacking(config).items()}
+    config.update_from_flattened_dict(lacking)
+    checks.options(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"elm.scale": 1.0, "elm.joint_lr": 0.1, "elm.rounds": 1, "model.head": "elm", "loss.age_weight": 0.5},
+        {"optimizer.freeze": 5, "model.name": "deep_attention", "optimizer.rates": "*/bias:2"},
+        {"augment.mixup": 0.2, "model.name": "frequency_critic", "model.critics": "none"},
+        {"optimizer.freeze": 1, "optimizer.layer_decay": 0.5, "loss.age_weight": 0.0, "augment.mixup": 0.2},
+    ],
+)
+def test_fields_with_an_effect_are_accepted(changes):
+    checks.options(config_with(changes))
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,26 @@ def test_each_head_has_its_own_constant():
     assert report["val_loss_gender"] < 0.3 and report["log2_c_age"] < report["log2_c_gender"]
 
 
+def test_each_head_has_its_own_number_of_units(monkeypatch):
+    """As many as have the lowest loss on held-out examples when they are solved alone."""
+    monkeypatch.setattr(elm, "LOG2_C", (-4, 2))
+    draw = np.random.default_rng(1)
+    hidden = draw.standard_normal((60, 24))
+    gender = (hidden[:, 0] + 0.3 * draw.standard_normal(60) > 0).astype(int)
+    age = (hidden[:, 1:24].sum(1) > 0).astype(int)
+    right = elm.one_hot(np.stack([age, age], 1), gender, 2)
+    sums, val = sums_of(hidden[:40], 2 * right[:40] - 1), (hidden[40:], right[40:])
+    beta, report = elm.select(sums, *val, (4, 24))
+    assert (report["units_gender"], report["units_age"]) == (4, 24)
+    assert (beta[4:, :2] == 0).all() and (beta[4:, 2:] != 0).all()
+    for head, columns in (("gender", slice(0, 2)), ("age", slice(2, None))):
+        alone = {n: elm.select(sums_of(hidden[:40, :n], 2 * right[:40] - 1), val[0][:, :n], val[1]) for n in (4, 24)}
+        count = min(alone, key=lambda n: alone[n][1][f"val_loss_{head}"])
+        assert count == report[f"units_{head}"]
+        np.testing.assert_allclose(beta[:count, columns], alone[count][0][:, columns], rtol=1e-9)
+    assert elm.unit_counts(1000) == (250, 500, 1000) and elm.unit_counts(20) == (20,)
+
+
 def test_standardisation_has_a_floor_and_streams():
     x = DRAW.standard_normal((30, 4)) * [1, 10, 0, 1e-9] + 1e4
     mean, deviation = elm.standardisation([x[:7], x[7:]])

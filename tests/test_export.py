@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,10 +22,10 @@ from agegender_jax.run import export
 SIZE = 32
 
 
-def member(name, views="none", temperatures=(1.0, 1.0), size=SIZE, width=0.125):
+def member(name, views="none", temperatures=(1.0, 1.0), size=SIZE, width=0.125, **fields):
     """Return a net with random weights; its BatchNorm statistics are random too."""
     config = default()
-    config.model.update(name=name, width=width)
+    config.model.update(name=name, width=width, **fields)
     config.data.image_size, config.eval.views = size, views
     config = weights.card_config(to_dict(config))
     net = models.from_config(config["model"])
@@ -114,6 +115,16 @@ def test_a_damaged_file_is_not_loaded(exported, images, expected, kind, tmp_path
         export._difference(kind, path, images, expected)
 
 
+def test_dimensions_that_are_expressions_of_the_batch():
+    def outputs(x):
+        return jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)), mode="edge"), jnp.concatenate([x, x]).reshape(-1, SIZE, 3)
+
+    images = np.arange(3 * SIZE * SIZE * 3, dtype=np.uint8).reshape(3, SIZE, SIZE, 3)
+    actual = program.for_any_platform(outputs, SIZE)(jnp.asarray(images))
+    for array, expected in zip(actual, outputs(images), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
 def test_loaders_have_ten_lines(exported):
     for path in exported.glob("load_*.py"):
         lines = [line for line in path.read_text().split('"""', 2)[2].splitlines() if line.strip()]
@@ -184,16 +195,41 @@ def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):
         export.export(weights_name="resnet18", out=None, **(options | {"to": []}))
 
 
+SYSTEMS = {
+    "deep_attention": {"patch": 24},
+    "local_dnn": {"width": 1.0},
+    "region_sift": {"width": 1.0, "support": 4},
+    "frequency_critic": {"width": 1.0},
+    "levi_hassner": {"head": "elm", "elm_hidden": 20},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ran56", "ran92", "resnet50"])
+@pytest.mark.parametrize("name", ["ran56", "ran92", "resnet50", *SYSTEMS])
 def test_other_nets_as_onnx(name, tmp_path):
-    part = member(name, size=64)
+    fields = {"gender_to_age": "none", **SYSTEMS[name]} if name in SYSTEMS else {}
+    part = member(name, size=64, **fields)
     images = export.drawn_faces(64, 3)
     expected = jax.jit(program.function([part]))(images)
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     session = onnxruntime.InferenceSession(formats.onnx([part], name))
     for actual, value in zip(session.run(["age", "gender"], {"images": images}), expected, strict=True):
         np.testing.assert_allclose(actual, value, atol=1e-5)
+    card = {"config": part.config, "temperatures": (1.0, 1.0), "chip_size": 112, "calibration": None}
+    weights.write(tmp_path, name, part.variables, card, storage="float32")
+    probs = Predictor(weights=name, weights_dir=tmp_path).probs({64: images})
+    np.testing.assert_allclose(probs.age, expected[0], atol=1e-5)
+
+
+def test_a_net_that_cannot_be_converted(monkeypatch):
+    def refuse(*args, **options):
+        raise NotImplementedError("no plugin for 'fft'\nand more")
+
+    monkeypatch.setattr(pytest.importorskip("jax2onnx"), "to_onnx", refuse)
+    monkeypatch.setattr(program, "for_any_platform", lambda *args: None)
+    with pytest.raises(ConfigError, match="jax2onnx cannot convert net: no plugin for 'fft'\n  where") as raised:
+        formats.onnx([member("levi_hassner")], "net")
+    assert (raised.value.where, raised.value.fix) == ("--to=onnx", "use --to=stablehlo or --to=safetensors")
 
 
 def test_a_missing_converter(monkeypatch, folder):

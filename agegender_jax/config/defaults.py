@@ -32,7 +32,9 @@
 | model.patches            | of deep_attention: attended, or the controls uniform and none       |
 | model.top, model.trunk   | of deep_attention: patches used, 0 for all; small or vgg16          |
 | model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
-| model.elm_hidden, elm.scale | of the elm head: random units, and the spread of their weights   |
+| model.elm_hidden         | of the elm head: most random units; 250, 500 or 1000, if less, are  |
+|                          | used where the loss on val is then lower                            |
+| elm.scale                | of the elm head: spread of the random units' weights                |
 | elm.rounds, elm.joint_lr | epochs of SGD on the net through a solved head, each with a new      |
 |                          | solution; and their rate                                             |
 | model.points, model.edges | of local_dnn: five landmarks or nine patches; with an edge net     |

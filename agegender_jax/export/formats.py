@@ -40,17 +40,23 @@ def onnx(members: Sequence[Member], name: str) -> bytes:
     """Return an ONNX model with the input `images`, uint8 RGB [B, S, S, 3], and the outputs `age` and `gender`.
 
     Raises:
-      ConfigError: the nets have different image sizes.
+      ConfigError: the nets have different image sizes, or a part of them cannot be converted.
     """
     import jax2onnx
 
     size = program.image_size(members)
     plain = program.for_any_platform(program.function(members), size)
-    model = jax2onnx.to_onnx(
-        plain,
-        [jax.ShapeDtypeStruct(("B", size, size, 3), np.uint8)],
-        model_name=name,
-        input_names=["images"],
-        output_names=["age", "gender"],
-    )
+    try:
+        model = jax2onnx.to_onnx(
+            plain,
+            [jax.ShapeDtypeStruct(("B", size, size, 3), np.uint8)],
+            model_name=name,
+            input_names=["images"],
+            output_names=["age", "gender"],
+        )
+    except Exception as error:  # of many types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"jax2onnx cannot convert {name}: {reason}", "--to=onnx", "use --to=stablehlo or --to=safetensors"
+        ) from error
     return bytes(model.SerializeToString())

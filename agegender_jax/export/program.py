@@ -99,7 +99,15 @@ def _outputs(equation: Any, operands: list[Any], batch: Any) -> list[Any]:
 
 
 def _with_batch(value: Any, batch: Any) -> Any:
-    """Return a shape with `batch` in place of the symbolic dimension that it was traced with."""
-    if type(value) is not tuple:
-        return value
-    return tuple(batch if jax.export.is_symbolic_dim(dim) else dim for dim in value)
+    """Return a parameter of an equation, with the symbolic dimensions that it was traced with replaced."""
+    if type(value) is tuple:
+        return tuple(_with_batch(part, batch) for part in value)
+    return _dimension(value, batch) if jax.export.is_symbolic_dim(value) else value
+
+
+def _dimension(dim: Any, batch: Any) -> Any:
+    """Return the value of an expression of the batch B, such as B - 1 or 25*B, for an int or another dimension.
+
+    JAX has no public function for this.
+    """
+    return dim._evaluate({"B": batch})

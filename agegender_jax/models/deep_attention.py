@@ -23,6 +23,7 @@ import numpy as np
 
 from agegender_jax.models import initializers, layers, pooling
 from agegender_jax.models.backbone_base import Backbone, Masks
+from agegender_jax.models.edges import repeat_edges
 from agegender_jax.models.vgg import BLOCKS
 
 WHERE = (16, 32, 64, 64)
@@ -110,7 +111,7 @@ def cut(images: jax.Array, grid: int, side: int) -> jax.Array:
     pads = [
         (max(0, -min(line)), max(0, max(line) + side - n)) for line, n in zip(starts, images.shape[1:3], strict=True)
     ]
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)), mode="edge")
+    padded = repeat_edges(images, pads)
     rows, columns = ([start + pad[0] for start in line] for line, pad in zip(starts, pads, strict=True))
     return jnp.stack([padded[:, y : y + side, x : x + side] for y in rows for x in columns], 1)
 

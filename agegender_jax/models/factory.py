@@ -87,10 +87,12 @@ def backbone(
     }
     has = {field.name for field in dataclasses.fields(kind)}
     other = [option for option in _changed(backbone, options) if option not in has]
-    other += ["stem"] if "stem" not in has and stem == "small" else []
+    other += ["stem"] if "stem" not in has and stem != "default" else []
     other += ["initial"] if "initial" not in has and initial != "default" else []
     if other:
         raise ValueError(f"{name} has no {other[0]} to choose")
+    if top and patches == "none":
+        raise ValueError("without patches there is no top to choose")
     fields = {"width": width, "dtype": jnp.dtype(dtype), "axis_name": axis_name} | options | table
     fields |= {key: value for key, value in (("stem", stem), ("initial", initial)) if value != "default"}
     return kind(**{key: value for key, value in fields.items() if key in has})
@@ -132,7 +134,7 @@ def build(
       name: one of `names()` or `systems()`.
       head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads solved in closed form
         (`run.solve`).
-      elm_hidden: number of random units of "elm".
+      elm_hidden: number of random units of "elm", and the most that `run.solve` uses.
       points, edges: of `LocalDNN`.
       classifier, support: of `RegionSift`.
       critics, alternate: of `FrequencyCritic`.
@@ -157,6 +159,10 @@ def build(
     for option in _changed(build, own):
         if option not in has:
             raise ValueError(f"{name} has no {option} to choose")
+    if support and classifier == "lda":
+        raise ValueError("the lda classifier has no support vectors")
+    if head != "elm" and _changed(build, {"elm_hidden": elm_hidden}):
+        raise ValueError(f"the {head} head has no elm_hidden to choose")
     if (name in SYSTEMS or head in SOLVED) and (gender_to_age, age_hidden, dropout) != ("none", 0, 0):
         system = name if name in SYSTEMS else f"the {head} head"
         raise ValueError(f"{system} supports only gender_to_age='none', age_hidden=0 and dropout=0")

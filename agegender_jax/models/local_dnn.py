@@ -23,6 +23,7 @@ import numpy as np
 
 from agegender_jax.image_constants import LANDMARKS
 from agegender_jax.models import initializers, layers
+from agegender_jax.models.edges import repeat_edges
 from agegender_jax.models.grey import grey
 from agegender_jax.structs import Outputs
 
@@ -100,7 +101,7 @@ class LocalDNN(nn.Module):
         location = jnp.concatenate([jnp.where(mirrored, 1 - x, x), y], -1)
         jitter = jax.random.randint(keys[2], (count, 2), -JITTER, JITTER + 1)
         centre = jnp.round(location * SIZE).astype(jnp.int32) + jitter
-        padded = jnp.pad(image, ((0, 0), (SIZE // 2, SIZE // 2), (SIZE // 2, SIZE // 2)), mode="edge")
+        padded = repeat_edges(image, [(SIZE // 2, SIZE // 2)] * 2)
 
         def one(image, centre):
             start = centre[::-1] + SIZE // 2 - side // 2
@@ -132,7 +133,7 @@ def _inputs(patches: jax.Array, locations: jax.Array, down: int) -> jax.Array:
 
 def edge_map(image: jax.Array) -> jax.Array:
     """Return Sobel magnitudes over 255, flattened; 0 where the image is constant: [B, s, s] -> [B, s s]."""
-    padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    padded = repeat_edges(image, [(1, 1)] * 2)
 
     def smooth(x, axis):
         n = x.shape[axis]

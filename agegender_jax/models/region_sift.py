@@ -22,6 +22,7 @@ import numpy as np
 
 from agegender_jax.image_constants import LANDMARKS
 from agegender_jax.models import layers
+from agegender_jax.models.edges import repeat_edges
 from agegender_jax.models.grey import grey
 from agegender_jax.structs import Outputs
 
@@ -129,12 +130,13 @@ def _unit(x):
 
 def _orientations(images: jax.Array) -> jax.Array:
     """Return gradient magnitudes, shared by the two nearest of 8 orientations counter-clockwise from the x axis."""
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    padded = repeat_edges(images, [(1, 1)] * 2)
     dx = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
     dy = padded[:, :-2, 1:-1] - padded[:, 2:, 1:-1]  # upwards
     is_flat = (dx == 0) & (dy == 0)
     magnitude = jnp.where(is_flat, 0, jnp.sqrt(jnp.where(is_flat, 1, dx**2 + dy**2)))
-    turns = jnp.arctan2(dy, jnp.where(is_flat, 1, dx)) * (ORIENTATIONS / (2 * np.pi)) % ORIENTATIONS
+    turns = jnp.arctan2(dy, jnp.where(is_flat, 1, dx)) * (ORIENTATIONS / (2 * np.pi))
+    turns = jnp.where(turns < 0, turns + ORIENTATIONS, turns)  # jax2onnx cannot convert a remainder
     distance = jnp.abs(turns[..., None] - np.arange(ORIENTATIONS, dtype=np.float32)[None, None, None])
     distance = jnp.minimum(distance, ORIENTATIONS - distance)
     return magnitude[..., None] * jnp.maximum(1 - distance, 0)

@@ -35,7 +35,9 @@ PUBLISHED = {
 def count(net: nn.Module, size: int) -> tuple[int, int]:
     """Return parameters, and multiply-adds of convolutions and dense layers for one image of `size` pixels.
 
-    Only shapes are traced. Windows at the border count fully, as is usual.
+    Both are those of a prediction: parts that only training uses, such as the auxiliary branches of GoogLeNet and the
+    generator of the frequency critic, do not count. Only shapes are traced. Windows at the border count fully, as is
+    usual.
     """
     total = 0
 
@@ -47,8 +49,9 @@ def count(net: nn.Module, size: int) -> tuple[int, int]:
         return out
 
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    with nn.intercept_methods(add):
-        variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    rngs = {"params": jax.random.key(0)}
+    with nn.intercept_methods(add):  # `init` would create the parts for training, too
+        _, variables = jax.eval_shape(lambda x: net.apply({}, x, train=False, mutable=True, rngs=rngs), images)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), total
 
 

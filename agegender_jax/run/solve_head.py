@@ -97,7 +97,8 @@ def _solve(config: ConfigDict, backbone: nn.Module, own: dict, dataset: Dataset,
     rest = elm.hidden_batches(lambda x: hidden(features(x)), read("val"), NUM_AGE_BUCKETS)
     val, right = (np.concatenate(parts) for parts in zip(*rest, strict=True))
     check_stop(progress)
-    beta, report = elm.select(sums, val, right)
+    units = elm.unit_counts(config.model.elm_hidden) if random is not None else ()
+    beta, report = elm.select(sums, val, right, units)
     factors = np.concatenate([np.full(2, report["factor_gender"]), np.full(NUM_AGE_BUCKETS, report["factor_age"])])
     if random is not None:
         arrays = {"kernel": random[0], "bias": random[1]}

@@ -3,10 +3,11 @@
     beta = (I / C + H^T H)^-1 H^T T,    T one-hot in {-1, 1}; a group of ages is 1 in each of its buckets.
 
 H^T H and H^T T are summed batch by batch in float64, so memory grows with the number of units, not of examples. One
-eigendecomposition H^T H = V diag(w) V^T gives beta for every C: V ((V^T H^T T) / (w + 1/C)).
+eigendecomposition H^T H = V diag(w) V^T gives beta for every C: V ((V^T H^T T) / (w + 1/C)). The sums of the first
+units alone are leading blocks of the sums of all, so one pass over the examples serves every number of units, too.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from agegender_jax.solve import scores_to_logits
 from agegender_jax.structs import Batch
 
 LOG2_C = range(-20, 17, 2)
+UNITS = (250, 500, 1000)
 FLOOR = 1e-3  # of the largest deviation: units that are dead in training are not blown up
 
 
@@ -32,6 +34,12 @@ class Sums:
         self.gram = self.gram + hidden.T @ hidden
         self.right = self.right + hidden.T @ np.asarray(targets, np.float64)
         self.count += len(hidden)
+
+    def first(self, units: int) -> "Sums":
+        """Return the sums of the first units alone."""
+        part = Sums()
+        part.gram, part.right, part.count = self.gram[:units, :units], self.right[:units], self.count
+        return part
 
 
 class Solver:
@@ -70,6 +78,11 @@ def standardisation(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndar
     return shift + total / count, deviation
 
 
+def unit_counts(most: int) -> tuple[int, ...]:
+    """Return the numbers of units to choose from: `most`, and those of UNITS that are smaller."""
+    return (*(count for count in UNITS if count < most), most)
+
+
 def random_layer(key: int, units: int, mean: np.ndarray, deviation: np.ndarray, spread: float):
     """Return kernel [F, L] and bias [L] of sigmoid((x - mean) / deviation W + b), written as one layer of x.
 
@@ -82,26 +95,37 @@ def random_layer(key: int, units: int, mean: np.ndarray, deviation: np.ndarray, 
     return kernel.astype(np.float32), (bias - mean @ kernel).astype(np.float32)
 
 
-def select(sums: Sums, hidden: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Return beta [L, 2 + A], each head with the C and the factor that minimise the cross-entropy on held-out examples.
+def select(
+    sums: Sums, hidden: np.ndarray, right: np.ndarray, units: Sequence[int] = ()
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return beta [L, 2 + A], each head with the constants that minimise the cross-entropy on held-out examples.
+
+    The constants are C, a factor and the number of units; the rows of beta of further units are 0.
 
     Args:
       hidden: H [N, L] of the held-out examples.
       right: `one_hot` of their labels.
+      units: numbers of units to choose from, at most L; empty for L alone.
 
     Returns:
-      beta, multiplied by the factors, and log2_c_age, factor_age, val_loss_age and the same for gender.
+      beta, multiplied by the factors, and units_age, log2_c_age, factor_age, val_loss_age and the same for gender.
     """
-    solver = Solver(sums)
     report: dict[str, float] = {}
-    betas = {c: solver(2.0**c) for c in LOG2_C}
-    parts = []
-    for head, columns in (("gender", slice(0, 2)), ("age", slice(2, None))):
-        fits = {c: scores_to_logits.factor(hidden @ beta[:, columns], right[:, columns]) for c, beta in betas.items()}
-        best = min(fits, key=lambda c: fits[c][1])
-        parts.append(betas[best][:, columns] * fits[best][0])
-        report |= {f"log2_c_{head}": best, f"factor_{head}": fits[best][0], f"val_loss_{head}": fits[best][1]}
-    return np.concatenate(parts, 1), report
+    parts = {"gender": slice(0, 2), "age": slice(2, None)}
+    beta = np.zeros((hidden.shape[1], right.shape[1]))
+    for count in units or (hidden.shape[1],):
+        solver = Solver(sums.first(count))
+        for log2_c in LOG2_C:
+            solution = solver(2.0**log2_c)
+            for head, columns in parts.items():
+                scores = hidden[:, :count] @ solution[:, columns]
+                factor, loss = scores_to_logits.factor(scores, right[:, columns])
+                if not loss >= report.get(f"val_loss_{head}", np.inf):
+                    beta[:, columns] = 0
+                    beta[:count, columns] = solution[:, columns] * factor
+                    report |= {f"units_{head}": count, f"log2_c_{head}": log2_c}
+                    report |= {f"factor_{head}": factor, f"val_loss_{head}": loss}
+    return beta, report
 
 
 def hidden_batches(

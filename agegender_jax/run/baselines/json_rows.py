@@ -102,7 +102,7 @@ def _row(system: System, run: Workdir) -> dict[str, Any]:
     config: dict = run.read_config() or {}
     heads = [head for head in ("age", "gender") if config["loss"][f"{head}_weight"]]
     fields = _fields_of(run)
-    _, multiply_adds = sizes.count(models.from_config(config["model"]), fields["image_size"])
+    of_prediction, multiply_adds = sizes.count(models.from_config(config["model"]), fields["image_size"])
     return {
         "name": system.name,
         "cites": system.cites,
@@ -111,6 +111,7 @@ def _row(system: System, run: Workdir) -> dict[str, Any]:
         "heads": heads,
         **fields,
         "parameters": tested["parameters"],
+        "prediction_parameters": of_prediction,
         "multiply_adds": multiply_adds,
         "seconds": seconds,
         "images_per_second": speed.read(run),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from agegender_jax.configs import transfer
+from agegender_jax.run import checks
 from agegender_jax.run.workdir import Workdir
 
 REFERENCE = "resnet18"
@@ -165,9 +166,10 @@ OTHER_SOURCE = ("drawn_faces",)  # rows that are scored on their own source and 
 
 
 def config_of(system: System, common: ConfigDict, folder: Workdir) -> ConfigDict:
-    """Return the config of a system's run."""
+    """Return the config of a system's run. Common fields that have no effect on it have their defaults."""
     config = copy.deepcopy(common)
     system.change(config)
+    config.update_from_flattened_dict({field: default for field, (_, default) in checks.lacking(config).items()})
     if system.starts_from:
         config.init_from = str(folder.path / system.starts_from)
     return config

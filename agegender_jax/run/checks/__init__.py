@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from agegender_jax.run.checks.config import batch_norm, deterministic, devices, feed, local_paths, parts
 from agegender_jax.run.checks.data import batch_fits, empty_splits
 from agegender_jax.run.checks.finite_numbers import finite, is_finite
+from agegender_jax.run.checks.options import lacking, options
 from agegender_jax.run.checks.processes import even_devices, same_config_everywhere, same_data_everywhere
 from agegender_jax.run.checks.resumption import same_data, same_run
 from agegender_jax.run.host import processes
@@ -18,6 +19,8 @@ __all__ = [
     "feed",
     "finite",
     "is_finite",
+    "lacking",
+    "options",
     "parts",
     "same_data",
     "same_data_everywhere",
@@ -35,6 +38,7 @@ def before_data(config: ConfigDict) -> None:
         local_paths(config)
         deterministic(config)
         batch_norm(config)
+        options(config)
         devices(config)
         feed(config)
         parts(config)

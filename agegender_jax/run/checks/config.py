@@ -41,7 +41,8 @@ def deterministic(config: ConfigDict) -> None:
 def batch_norm(config: ConfigDict) -> None:
     """Raise ConfigError for an option that the net does not have, or if BatchNorm would see one image at a time."""
     model = models.from_config(config.model)
-    if hasattr(getattr(model, "backbone", None), "axis_name") and config.batch_size // config.accumulate == 1:
+    has_batch_norm = any(hasattr(part, "axis_name") for part in (model, getattr(model, "backbone", None)))
+    if has_batch_norm and config.batch_size // config.accumulate == 1:
         raise ConfigError(
             "BatchNorm cannot learn statistics from one image at a time",
             f"--config.batch_size={config.batch_size}, --config.accumulate={config.accumulate}",
