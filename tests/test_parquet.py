@@ -1,5 +1,6 @@
 """Pictures in Parquet files, and rows of predictions as Parquet files."""
 
+import functools
 import os
 
 import drawn_photos
@@ -10,6 +11,7 @@ import pytest
 from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import DataError
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
+from agegender_jax.prediction.faces_from_probs import FacesFromProbs
 from agegender_jax.run import prediction_rows
 from agegender_jax.run.jsonl_csv_rows import RowFiles
 from agegender_jax.run.parquet_rows import RowParts, write_csv
@@ -45,6 +47,20 @@ COLUMNS = prediction_rows.columns([18])
 
 def rows(pictures):
     return [row for picture in pictures for row in prediction_rows.rows(picture, "default", [18])]
+
+
+def test_parts_of_other_options_are_restated(tmp_path):
+    RowParts(tmp_path / "predictions", COLUMNS, STATES).write(rows(PICTURES))
+    fresh = FacesFromProbs(None, 0.5, (60,), 0.01)
+    columns = prediction_rows.columns([60])
+    parts = RowParts(
+        tmp_path / "predictions", columns, STATES, functools.partial(prediction_rows.restated, faces_from_probs=fresh)
+    )
+    assert parts.done == set(STATES)
+    first, *_, none, bad = prediction_rows.read(tmp_path)
+    assert list(first) == [*columns, "state"] and first["state"] == [1, 2, 3, 2**60]
+    assert (first["age_low"], first["age_high"], first["coverage"]) == (10, 19, 0.5) and first["p_over_60"] == 0
+    assert none["coverage"] is None and bad["reason"] == "damaged: +1"
 
 
 def test_the_csv_of_parts_is_that_of_the_local_engine(tmp_path):

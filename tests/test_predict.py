@@ -1,5 +1,6 @@
 """agegender predict: every picture of any folder gets its rows."""
 
+import collections
 import csv
 import io
 import json
@@ -10,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 
+import browser
 import numpy as np
 import predicted_photos
 import programs
@@ -225,6 +227,28 @@ def test_the_page_shows_the_least_confident_and_survives_an_unfinished_line(pred
     assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 12 and "6 most confident rows" in page
     shown = [int(text) for text in re.findall(r"<b>\w+ (\d+) %", page)]
     assert shown == sorted(shown) and len(shown) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not browser.find(), reason=browser.MISSING)
+def test_the_page_hides_rows_of_a_status(predicted, tmp_path):
+    _, summary, out = predicted
+    counts = {status: count for status, count in summary["statuses"].items() if count}
+    assert len(counts) > 1
+    shown = "[...document.querySelectorAll('figure')].filter(f => f.offsetParent).map(f => f.className)"
+    with browser.Browser(browser.find(), tmp_path / "profile") as page:
+        page.open((out / "gallery.html").as_uri(), 1280, 900, dark=False)
+
+        def classes(before=""):
+            result = page.call("Runtime.evaluate", expression=f"{before}{shown}", returnByValue=True)
+            return dict(collections.Counter(result["result"]["value"]))
+
+        assert classes() == counts
+        for hidden in counts:
+            click = f"document.querySelector('#show_{hidden}').click(); "
+            assert classes(click) == {status: count for status, count in counts.items() if status != hidden}
+            assert classes(click) == counts
+        assert page.complaints() == [] and [url for url in page.requests() if not url.startswith("file:")] == []
 
 
 def test_help_is_quick_and_a_typo_is_named(tmp_path):
