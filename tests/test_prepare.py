@@ -333,6 +333,12 @@ def test_a_cache_that_is_a_circle_of_links_is_refused(faces, tmp_path):
         prepare.prepare(str(faces), str(tmp_path / "circle"))
 
 
+def test_only_the_progress_is_printed(faces, tmp_path, capsys):
+    shown = set()
+    prepare.prepare(str(faces), str(tmp_path), progress=lambda done, total, text: shown.add(text) or print(text))
+    assert "writing the prepared images" in shown and set(capsys.readouterr().out.splitlines()) == shown
+
+
 def test_a_warning_names_what_is_left_out(faces, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(faces, source / "a")

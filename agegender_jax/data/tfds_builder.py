@@ -1,6 +1,5 @@
 """The prepared form of a source: a TFDS data set in array_record files, with the images' original bytes."""
 
-import contextlib
 import functools
 import io
 from collections.abc import Iterable, Iterator
@@ -37,6 +36,12 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
         info.initialize_from_bucket = lambda: None  # otherwise leaves an empty folder in the system's temporary folder
         return info
 
+    def _log_download_bytes(self) -> None:
+        """Print nothing: there is no download."""
+
+    def _log_download_done(self) -> None:
+        """Print nothing."""
+
     def _split_generators(self, dl_manager):
         return {"faces": self._generate_examples()}
 
@@ -57,7 +62,7 @@ def write(folder: Path, records: Iterable[dict]) -> None:
     """
     tfds.disable_progress_bar()
     builder = AgeGenderFaces(data_dir=str(folder), records=records)
-    with cache.full_disk(folder), contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
+    with cache.full_disk(folder):
         builder.download_and_prepare()
 
 
