@@ -80,6 +80,22 @@ def test_counts_with_both_heads(name, width, size, parameters):
     assert count([leaf for path, leaf in leaves.items() if "auxiliary" not in path]) == parameters
 
 
+@pytest.mark.parametrize(
+    "name, classes, parameters",
+    [
+        ("caffenet", 2, 56_876_418),
+        ("caffenet", 8, 56_901_000),
+        pytest.param("vgg16", 2, 134_268_738, marks=pytest.mark.slow),
+        pytest.param("vgg16", 8, 134_293_320, marks=pytest.mark.slow),
+        pytest.param("vgg16", 2622, 145_002_878, marks=pytest.mark.slow),  # the identities of VGG-Face
+        pytest.param("googlenet", 2, 5_975_602, marks=pytest.mark.slow),
+        pytest.param("googlenet", 8, 5_981_752, marks=pytest.mark.slow),
+    ],
+)
+def test_counts_of_published_classifiers(name, classes, parameters):
+    assert count(shapes_of(models.classifier(name, num_classes=classes), 224)["params"]) == parameters
+
+
 def test_counts_of_the_auxiliary_branches():
     net = models.backbone("googlenet")
     for size, dense in {224: 2_098_176, 64: 132_096}.items():
@@ -91,6 +107,9 @@ def test_counts_of_the_auxiliary_branches():
             **{"auxiliary1_conv": 65_664, "auxiliary2_conv": 67_712},
             **{"auxiliary1_fc": dense, "auxiliary2_fc": dense},
         }
+        if size == 224:  # the authors' nets of one task, and BVLC's, each with three classifiers
+            published = {2: 10_309_430, 8: 10_327_880, 1000: 13_378_280}
+            assert {classes: count(params) + 3 * 1025 * classes for classes in published} == published
 
 
 def test_average_pooling_clips_its_windows():

@@ -50,7 +50,9 @@ def test_patches_of_the_grid_are_the_image():
     patches = np.asarray(deep_attention.cut(images, 3, 4)).reshape(2, 3, 3, 4, 4, 3)
     np.testing.assert_array_equal(patches.transpose(0, 1, 3, 2, 4, 5).reshape(images.shape), images)
     wide = deep_attention.cut(images, 3, 8)
-    np.testing.assert_array_equal(wide[:, 0, 0, 0], images[:, 0, 0])  # edges are repeated
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(wide[:, 0], padded[:, :8, :8])  # edges are repeated
+    np.testing.assert_array_equal(wide[:, 8], padded[:, 8:, 8:])
     np.testing.assert_array_equal(wide[:, 4], images[:, 2:10, 2:10])
 
 
@@ -60,7 +62,7 @@ def test_adaptive_means():
     np.testing.assert_allclose(deep_attention.adaptive_mean(x[:, :2, :2], 3)[0, 0], [0, 0.5, 1])
 
 
-def test_only_the_patches_with_the_largest_weights_count():
+def test_only_the_patches_with_the_largest_weights_count(monkeypatch):
     g = jnp.array([[0.1, 0.4, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]])
     np.testing.assert_allclose(deep_attention.largest(g, 2), [[0, 4 / 7, 0, 3 / 7], [0.5, 0.5, 0, 0]], rtol=1e-6)
     np.testing.assert_allclose(deep_attention.largest(g, -1), [[1, 0, 0, 0], [0, 0, 0, 1]], rtol=1e-6)
@@ -68,6 +70,14 @@ def test_only_the_patches_with_the_largest_weights_count():
     attend = functools.partial(net.clone(top=1).apply, variables, images, method="attend")
     features, (g,) = jax.jit(functools.partial(attend, train=False))()
     assert (np.sort(g.reshape(2, 9))[:, :-1] == 0).all()
+    chosen = np.asarray(g).reshape(2, 9, 1, 1, 1) > 0
+    noise = 100 * DRAW.standard_normal((2, 9, 12, 12, 3))
+    own = deep_attention.cut
+    with monkeypatch.context() as patch:
+        patch.setattr(deep_attention, "cut", lambda *args: jnp.where(chosen, own(*args), noise))
+        np.testing.assert_array_equal(jax.jit(functools.partial(attend, train=False))()[0], features)
+        patch.setattr(deep_attention, "cut", lambda *args: jnp.where(chosen, noise, own(*args)))
+        assert np.abs(jax.jit(functools.partial(attend, train=False))()[0] - features).max() > 1e-3
     every, (trained,) = jax.jit(functools.partial(attend, train=True))()
     assert (trained > 0).all() and np.abs(every - features).max() > 1e-3
 

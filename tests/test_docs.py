@@ -17,18 +17,22 @@ from benchmarks import campaign, explanations, layers, result_files, tables
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
 
-SLOW = ("ran56", *LONGER)  # to trace four times
+SLOW = ("ran56", *LONGER, "frequency_critic")  # to trace four times
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in models.names()]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in (*models.names(), *models.systems())
+    ],
 )
 def test_the_table_is_what_launch_models_prints(name):
     (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` | "))
     assert sizes.table([name]).splitlines()[-1] == row
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", [name for name in SLOW if name in COUNTS])
 def test_the_table_has_the_parameters_of_large_nets(name):
     (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` | "))
     assert row.split(" | ")[1] == f"{COUNTS[name][0]:,}"
@@ -96,9 +100,11 @@ def test_launch_models_prints_the_table(monkeypatch, capsys):
 
     monkeypatch.setattr(sizes, "SIZES", (64,))
     monkeypatch.setattr(models, "names", lambda: ("resnet18",))
+    monkeypatch.setattr(models, "systems", lambda: ("region_sift",))
     program.main()
-    heads, _, row = capsys.readouterr().out.splitlines()
+    heads, _, row, system = capsys.readouterr().out.splitlines()
     assert heads.startswith("| net | parameters | M at 64 |") and row.startswith("| `resnet18` | 11,176,512 | 148.0 |")
+    assert system.startswith("| `region_sift` | 7,378,814 | 7.4 |")
     assert programs.run("models", "--help").returncode == 0
 
 

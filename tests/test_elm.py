@@ -1,10 +1,16 @@
 """Heads solved by least squares, after Duan et al. 2018, and the factors from scores to probabilities."""
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
 
+from agegender_jax.config import default
+from agegender_jax.run import solve_head
+from agegender_jax.run.host.progress import Progress
 from agegender_jax.solve import elm, scores_to_logits
+from agegender_jax.structs import Batch
 
 DRAW = np.random.default_rng(0)
 
@@ -67,6 +73,56 @@ def test_each_head_has_its_own_number_of_units(monkeypatch):
         assert count == report[f"units_{head}"]
         np.testing.assert_allclose(beta[:count, columns], alone[count][0][:, columns], rtol=1e-9)
     assert elm.unit_counts(1000) == (250, 500, 1000) and elm.unit_counts(20) == (20,)
+
+
+class Colours(nn.Module):
+    """A backbone without parameters: the mean colour."""
+
+    def attend(self, images, *, train):
+        return images.mean((1, 2)), ()
+
+
+class OneBatch:
+    """A dataset with one batch for each of train and val, and none for test."""
+
+    def __init__(self, seeds):
+        self.split = {name: self._batch(np.random.default_rng(seed)) for name, seed in seeds.items()}
+
+    def eval_batches(self, split, *args):
+        yield self.split[split]
+
+    @staticmethod
+    def _batch(draw):
+        gender, age = draw.integers(0, 2, 16), draw.integers(0, 12, (16, 1))
+        image = np.uint8(draw.integers(0, 128, (16, 4, 4, 3)) + 100 * gender[:, None, None, None])
+        return Batch(image, age.repeat(2, 1), gender, np.ones(16, np.float32))
+
+
+def test_the_solution_depends_on_train_and_its_constants_on_val(monkeypatch):
+    """The same seed gives the same bits; other images and labels of val change factors, not what is solved."""
+    monkeypatch.setattr(elm, "LOG2_C", (0,))
+    config = default()
+    config.model.update(head="elm", elm_hidden=6)
+
+    def solved(seed=0, **seeds):
+        config.seed = seed
+        dataset = OneBatch({"train": 1, "val": 2} | seeds)
+        return solve_head._solve(config, Colours(), {}, dataset, Progress(silent=True))
+
+    params, (_, beta, _), report = solved()
+    again = solved()
+    jax.tree.map(np.testing.assert_array_equal, (params, report), (again[0], again[2]))
+    _, (_, other, _), changed = solved(val=3)
+    assert changed["factor_age"] != report["factor_age"]
+    np.testing.assert_allclose(other, beta, rtol=1e-5)
+    assert np.abs(solved(train=3)[1][1] - beta).max() > 0.01
+    assert (solved(seed=1)[0]["random"]["kernel"] != params["random"]["kernel"]).all()
+
+
+def test_one_feature():
+    mean, deviation = elm.standardisation([np.arange(5.0)[:, None]])
+    kernel, bias = elm.random_layer(0, 3, mean, deviation, 2.0)
+    assert kernel.shape == (1, 3) and np.isfinite(kernel).all() and np.isfinite(bias).all()
 
 
 def test_standardisation_has_a_floor_and_streams():

@@ -36,6 +36,14 @@ def test_masks_of_frequency_bands():
     )
 
 
+def test_a_sharp_band_applied_twice_is_the_band(monkeypatch):
+    monkeypatch.setattr(frequency_critic, "EDGE", 1e-9)
+    band = (6.1, 16.3)
+    assert set(np.unique(frequency_critic.band_mask(64, *band))) == {0, 1}
+    once = frequency_critic.band_pass(jnp.float32(DRAW.standard_normal((1, 64, 64))), *band)
+    np.testing.assert_allclose(frequency_critic.band_pass(once, *band), once, atol=1e-5)
+
+
 def test_sizes_of_the_frequency_critics_nets():
     shapes = shapes_of(models.build("frequency_critic", num_age_classes=12, gender_to_age="none"), 64)["params"]
     sizes_of = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[name])) for name in shapes}
@@ -147,6 +155,36 @@ def test_generated_images_and_running_statistics_do_not_meet(frequency_net):
     penalty, updated, alone = forward(1.0)
     jax.tree.map(np.testing.assert_array_equal, updated, alone)
     assert forward(9.0)[0] == penalty
+
+
+@pytest.mark.slow
+def test_the_prediction_is_that_of_the_plain_classifier(frequency_net):
+    net, images, variables = frequency_net
+    plain = models.build("resnet18", num_age_classes=12, gender_to_age="none", width=frequency_critic.WIDTH)
+    params = variables["params"]
+    own = {"backbone": params["classifier"]} | {name: params[name] for name in ("age_head", "gender_head")}
+    statistics = {"backbone": variables["batch_stats"]["classifier"]}
+    outputs = jax.jit(functools.partial(net.apply, train=False))(variables, images)
+    expected = jax.jit(functools.partial(plain.apply, train=False))({"params": own, "batch_stats": statistics}, images)
+    np.testing.assert_array_equal(outputs.age_logits, expected.age_logits)
+    np.testing.assert_array_equal(outputs.gender_logits, expected.gender_logits)
+
+
+@pytest.mark.slow
+def test_the_generators_loss_has_no_gradient_in_the_discriminator(frequency_net, monkeypatch):
+    net, images, variables = frequency_net
+    monkeypatch.setattr(frequency_critic, "REAL", 0.0)  # without the discriminator's own losses
+    monkeypatch.setattr(frequency_critic, "LABELS", 0.0)
+
+    @jax.jit
+    def gradients(params):
+        options = {"train": True, "mutable": ["batch_stats"]}
+        return jax.grad(lambda p: net.apply(variables | {"params": p}, images, **options, **LABELS)[0].penalty)(params)
+
+    largest = jax.tree.map(lambda g: float(jnp.abs(g).max()), gradients(variables["params"]))
+    for name in ("classifier", "age_head", "gender_head", "real"):
+        assert max(jax.tree.leaves(largest[name])) == 0, name
+    assert min(jax.tree.leaves(largest["generator"])) > 0
 
 
 @pytest.mark.slow

@@ -29,7 +29,23 @@ def test_patches_of_the_landmarks():
     np.testing.assert_allclose(inputs[0, 0, -2:], [2 * 0.28 - 1, 2 * 0.30 - 1], atol=1e-6)  # the left eye, rounded
     own = np.asarray(image)[0, 30 - 12 : 30 + 12, 28 - 12 : 28 + 12]
     np.testing.assert_allclose(inputs[0, 0, :576], ((own - own.mean()) / (own.std() + 5)).ravel(), atol=1e-4)
-    assert local_dnn.all_patches(image, "nine").shape == (1, 45, 627)
+
+
+@pytest.mark.parametrize("points", ["five", "nine"])
+def test_every_patch_is_cut_around_its_point_with_edges_repeated(points):
+    """The nine patches reach beyond the image."""
+    positions, side, down = local_dnn.POINTS[points]
+    image = DRAW.uniform(0, 255, (100, 100)).astype(np.float32)
+    padded = np.pad(image, 50, mode="edge")
+    actual = np.asarray(local_dnn.all_patches(jnp.asarray(image)[None], points))[0]
+    centres = [np.round(np.array(p) * 100).astype(int) + d for p in positions for d in local_dnn.OFFSETS]
+    assert len(actual) == len(centres)
+    for row, (x, y) in zip(actual, centres, strict=True):
+        y0, x0 = y + 50 - side // 2, x + 50 - side // 2
+        cut = padded[y0 : y0 + side, x0 : x0 + side]
+        cut = cut.reshape(side // down, down, side // down, down).mean((1, 3))
+        np.testing.assert_allclose(row[:-2], ((cut - cut.mean()) / (cut.std() + 5)).ravel(), atol=1e-4)
+        np.testing.assert_allclose(row[-2:], [2 * x / 100 - 1, 2 * y / 100 - 1], atol=1e-6)
 
 
 def test_a_patch_is_mirrored_with_its_location():

@@ -79,6 +79,17 @@ def test_frozen_groups_neither_move_nor_decay_nor_count_in_the_norm():
     np.testing.assert_array_equal(updates["backbone"]["layer4_1"], 0.0)
 
 
+def test_frozen_parameters_keep_their_bits():
+    tx = optim.build(optimizer(freeze=2, weight_decay=0.5), 10)
+    params, state = NET, tx.init(NET)
+    for _ in range(3):
+        updates, state = tx.update(NET, state, params)
+        params = optax.apply_updates(params, updates)
+    for path in ("conv1", "layer1_0"):
+        jax.tree.map(np.testing.assert_array_equal, params["backbone"][path], NET["backbone"][path])
+    assert (params["backbone"]["layer4_1"] != NET["backbone"]["layer4_1"]).all()
+
+
 @pytest.mark.parametrize(
     "net, groups",
     [

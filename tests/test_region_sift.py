@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agegender_jax import synthetic
 from agegender_jax.models import region_sift
 from agegender_jax.solve import region_sift as fit_sift
 
 DRAW = np.random.default_rng(0)
+OPENCV_BLUR = (1.6**2 - 0.5**2) ** 0.5  # OpenCV smooths an image first, which changes drawn edges
 
 
 def test_sift_of_ramps_and_of_a_constant_image():
@@ -37,10 +39,34 @@ def test_sift_agrees_with_opencv():
 
     noise = cv2.GaussianBlur(DRAW.uniform(0, 255, (200, 200)).astype(np.float32), (0, 0), 3)
     image = np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
+    sift = jax.jit(region_sift.sift)
     points = [cv2.KeyPoint(float(x), float(y), 8, 0) for x, y in region_sift.POINTS]
-    _, theirs = cv2.SIFT_create().compute(image, points)
-    ours = np.asarray(region_sift.sift(jnp.float32(image)[None]))[0]
-    assert (ours * theirs / np.linalg.norm(theirs, axis=1, keepdims=True)).sum(1).mean() > 0.97
+
+    def cosine(image, blur=0.0):
+        """Return the mean over the points where the image is not constant."""
+        _, theirs = cv2.SIFT_create().compute(image, points)
+        smooth = cv2.GaussianBlur(np.float32(image), (0, 0), blur) if blur else np.float32(image)
+        ours, norms = np.asarray(sift(smooth[None]))[0], np.linalg.norm(theirs, axis=1)
+        return ((ours * theirs).sum(1)[norms > 0] / norms[norms > 0]).mean()
+
+    assert cosine(image) > 0.97
+    rng = np.random.default_rng(0)
+    faces = [synthetic.draw_face(rng, *synthetic.sample_label(rng), 200)[0] for _ in range(3)]
+    assert min(cosine(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), OPENCV_BLUR) for face in faces) > 0.99
+
+
+def test_windows_beyond_the_border_see_zeros(monkeypatch):
+    maps = np.float32(DRAW.uniform(size=(200, 200, 8)))
+    monkeypatch.setattr(region_sift, "_orientations", lambda images: jnp.asarray(maps)[None])
+    actual = np.asarray(jax.jit(lambda x: region_sift.sift(x))(jnp.zeros((1, 200, 200))))[0]
+    padded, offsets = np.pad(maps, ((40, 40), (40, 40), (0, 0))), 12 * (np.arange(4) - 1.5)
+    for n in (int(region_sift.POINTS[:, 1].argmin()), int(region_sift.POINTS[:, 0].argmax())):
+        x, y = region_sift.POINTS[n]
+        rows, columns = (np.maximum(1 - np.abs(np.arange(-40, 240) - p - offsets[:, None]) / 12, 0) for p in (y, x))
+        weights = np.exp(-((offsets / 12) ** 2) / 8)
+        cells = np.einsum("ry,cx,yxo->rco", rows * weights[:, None], columns * weights[:, None], padded).ravel()
+        expected = np.minimum(cells / np.linalg.norm(cells), 0.2)
+        np.testing.assert_allclose(actual[n], expected / np.linalg.norm(expected), atol=1e-5)
 
 
 @functools.cache
@@ -85,6 +111,35 @@ def test_jax_predicts_the_same_as_scikit_learn(classifier, monkeypatch):
             params["gender_scale"]["kernel"][0, 1] * svc.decision_function(x_val) + params["gender_scale"]["bias"][1]
         )
         np.testing.assert_allclose(outputs.gender_logits[:, 1], scaled, rtol=1e-3, atol=1e-3)
+        return
+    ages, genders = targets["train"][0][:, 0], targets["train"][1]
+    x, x_val = (fit_sift._apply(params["pca"], rows) for rows in (train, val))
+    if classifier == "lda":
+        np.testing.assert_allclose(outputs.age_logits[:, :4], lda(x, ages).decision_function(x_val), atol=1e-3)
+        difference = outputs.gender_logits[:, 1] - outputs.gender_logits[:, 0]
+        np.testing.assert_allclose(difference, lda(x, genders).decision_function(x_val), atol=1e-3)
+        return
+    every = np.ones(len(x), bool)
+    kinds = [every, every] if classifier == "flat" else [genders == 0, genders == 1]
+    scores = np.stack([age_scores(x[kind], ages[kind], x_val) for kind in kinds])
+    expected = scores[np.asarray(outputs.gender_logits.argmax(1)), np.arange(len(x_val))]
+    np.testing.assert_allclose(outputs.age_logits[:, :4] / params["age_scale"], expected, atol=1e-3)
+
+
+def lda(x, classes):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    return LinearDiscriminantAnalysis(solver="svd").fit(x, classes)
+
+
+def age_scores(x, ages, x_val):
+    """Return scikit-learn's scores of the four classes, one against the rest."""
+    from sklearn.svm import SVC
+
+    discriminants = lda(x, ages)
+    z, z_val = discriminants.transform(x), discriminants.transform(x_val)
+    machines = [SVC(C=0.3, gamma="scale").fit(z, ages == age) for age in range(4)]
+    return np.stack([machine.decision_function(z_val) for machine in machines], 1)
 
 
 def test_the_fit_uses_val_only_for_its_factors():
@@ -92,7 +147,7 @@ def test_the_fit_uses_val_only_for_its_factors():
     train, val, targets = problem()
     params = fit_sift.fit(train, val, targets, "flat", 12)
     poisoned = targets | {"val": (3 - targets["val"][0], 1 - targets["val"][1])}
-    other = fit_sift.fit(train, val, poisoned, "flat", 12)
+    other = fit_sift.fit(train, -3 * val, poisoned, "flat", 12)
     for name in ("pca", "gender_svm", "lda_all", "age_svm_all"):
         for leaf, value in params[name].items():
             np.testing.assert_array_equal(value, other[name][leaf])

@@ -54,7 +54,8 @@
 |                          | (1 + step) / (10 + step) while that is less; 0 for none             |
 | optimizer.layer_decay    | learning rate of each layer group (stem, four stages, heads) as a   |
 |                          | fraction of the next group's, for fine-tuning                       |
-| optimizer.freeze         | number of frozen layer groups, counted from the stem                |
+| optimizer.freeze         | number of frozen layer groups, counted from the stem; their         |
+|                          | BatchNorm statistics still follow the new images                    |
 | optimizer.rates          | comma-separated PATTERN:FACTOR: learning-rate factors by parameter  |
 |                          | name, such as *_head/kernel:10,*_head/bias:20                       |
 | loss.age_weight, loss.gender_weight, loss.label_smoothing | of both losses                     |

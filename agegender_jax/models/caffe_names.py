@@ -16,7 +16,7 @@ Caffe's images are BGR in 0..255 minus a mean. The first convolution is converte
 this library's images. This is exact except at the border of padded convolutions, where Caffe pads with its mean colour
 and this library with ImageNet's. The mean is the array `mean` of the file, three numbers in the order RGB, or else
 MEAN, which differs from ImageNet's by half a grey level. VGG-Face's is (129.1863, 104.7624, 93.5940); its ports
-disagree whether this is RGB or BGR. A mean image is reduced to its mean colour.
+disagree whether this is RGB or BGR. A mean image is refused; give its mean colour instead.
 """
 
 import math

@@ -1,12 +1,14 @@
 """Parameters and multiply-adds of the nets, and published counts."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
 from agegender_jax import models
+from agegender_jax.labels import NUM_AGE_BUCKETS
 
 SIZES = (64, 128, 200, 224)
 
@@ -29,6 +31,13 @@ PUBLISHED = {
     "googlenet": (1000, 224, 6_998_552, 1_582_671_872, "BVLC's Caffe prototxt, without the auxiliary branches"),
     "deep_attention": (2, 96, 182_979, 47_128_384, "chosen here, after Rodriguez et al. 2017"),
     "plain_cnn": (2, 64, 389_410, 60_162_560, "chosen here"),
+}
+
+# name: (fields of `build`, source); nets with heads of their own, counted with 12 age buckets
+SYSTEMS: dict[str, tuple[dict[str, Any], str]] = {
+    "local_dnn": ({}, "chosen here, after Zhang and Xu 2018"),
+    "region_sift": ({"classifier": "lda"}, "chosen here, after Kim et al. 2018; PCA and linear discriminants"),
+    "frequency_critic": ({}, "chosen here, after Lee et al. 2018; without generator and critics"),
 }
 
 
@@ -56,12 +65,26 @@ def count(net: nn.Module, size: int) -> tuple[int, int]:
 
 
 def table(names: Iterable[str] | None = None) -> str:
-    """Return Markdown: parameters of every backbone, multiply-adds in millions at SIZES, and the net with its head."""
+    """Return Markdown: parameters of every backbone, multiply-adds in millions at SIZES, and the net with its head.
+
+    Nets with heads of their own follow, with both heads in all columns.
+    """
     head = ["net", "parameters", *(f"M at {size}" for size in SIZES), "with its head", "source"]
     rows = [head, ["---", *["--:"] * (1 + len(SIZES)), "---", "---"]]
-    for name in models.names() if names is None else names:
+    for name in (*models.names(), *models.systems()) if names is None else names:
+        if name in SYSTEMS:
+            rows.append(_system_row(name))
+            continue
         counted = [count(models.backbone(name), size) for size in SIZES]
         classes, size, parameters, multiply_adds, source = PUBLISHED[name]
         with_head = f"{parameters:,} and {multiply_adds / 1e6:,.1f} M: {classes} classes, {size} px"
         rows.append([f"`{name}`", f"{counted[-1][0]:,}", *(f"{m / 1e6:,.1f}" for _, m in counted), with_head, source])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _system_row(name: str) -> list[str]:
+    fields, source = SYSTEMS[name]
+    net = models.build(name, num_age_classes=NUM_AGE_BUCKETS, gender_to_age="none", **fields)
+    counted = [count(net, size) for size in SIZES]
+    adds = [f"{multiply_adds / 1e6:,.1f}" for _, multiply_adds in counted]
+    return [f"`{name}`", f"{counted[-1][0]:,}", *adds, "both heads in all columns", source]
