@@ -1,5 +1,6 @@
 """launch.baselines: which systems, their configs, resumption, the page; solved systems as runs; what is refused."""
 
+import contextlib
 import json
 import types
 
@@ -366,6 +367,32 @@ def test_solved_systems_are_ordinary_runs(tmp_path):
     model, variables, _ = loading.load(tmp_path / "sift")
     probs = ensemble.predict(model, variables, np.zeros((2, 32, 32, 3), np.uint8))
     np.testing.assert_allclose(probs.age.sum(1), 1, rtol=1e-5)
+
+
+def test_a_stop_between_two_systems_leaves_the_second_to_the_next_call(tmp_path, monkeypatch):
+    stop, trained = types.SimpleNamespace(code=None), []
+
+    def fit(config, workdir, command):
+        trained.append(Workdir(workdir).path.name)
+        stop.code = 75
+
+    monkeypatch.setattr(command.train, "fit", fit)
+    monkeypatch.setattr(Workdir, "is_tested", lambda run: run.path.name in trained)
+    monkeypatch.setattr(command, "stop_flag", lambda: contextlib.nullcontext(stop))
+    monkeypatch.setattr(command, "Progress", lambda stop: Progress(silent=True))
+    monkeypatch.setattr(command.dataset, "load_dataset", lambda *args: None)
+    monkeypatch.setattr(command.checks, "same_data", lambda *args: None)
+    monkeypatch.setattr(command.speed, "read", lambda run: 1.0)
+    monkeypatch.setattr(command.finished_runs, "tested", lambda run: {"step": 3})
+    monkeypatch.setattr(command.json_rows, "results", lambda *args: {"systems": list(trained)})
+    monkeypatch.setattr(command.markdown_table, "render", str)
+    arguments = common.get_config("quick"), str(tmp_path), ["plain_cnn"], []
+    with pytest.raises(Stopped) as raised:
+        command.baselines(*arguments)
+    assert raised.value.code == 75 and trained == ["resnet18"]
+    assert json.loads((tmp_path / command.FILE).read_text())["systems"] == ["resnet18"]
+    stop.code = None
+    assert command.baselines(*arguments)["systems"] == trained == ["resnet18", "plain_cnn"]
 
 
 @pytest.mark.slow
