@@ -3,13 +3,16 @@
 pip install -e '.[ray]' && python -m pytest -m slow tests/test_ray.py
 """
 
+import contextlib
 import ipaddress
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -155,6 +158,44 @@ def test_parquet_of_bytes_and_a_stop(folder, shipped, tmp_path):
     process.terminate()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 75 and "the same command resumes" in errors and "Traceback" not in errors, errors
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_cluster_that_is_already_running(folder, shipped, tmp_path):
+    """A head that `ray start` starts in a process of its own, which predict connects to and leaves running."""
+    environment = {name: value for name, value in programs.environment().items() if not name.startswith("RAY_")}
+    environment["PYTHONPATH"] = str(programs.ROOT)  # the machines of a cluster have the package
+    environment["RAY_worker_niceness"] = "0"  # 15 by default, which on a busy machine takes minutes
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
+    command += ["--include-dashboard=false", f"--object-store-memory={2**28}"]
+    expected = run([folder], tmp_path / "local", shipped)
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        command.append(f"--temp-dir={place}")
+        head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            assert any("--block" in line for line in head.stdout)  # its last lines: it runs until it is ended
+            arguments = ["--engine=ray", f"--ray_address={address}", f"--weights_dir={shipped}"]
+            predict_there = programs.command("predict", folder, *arguments, f"--out={tmp_path / 'ray'}")
+            done = subprocess.run(
+                predict_there, cwd=programs.ROOT, env=environment, capture_output=True, text=True, timeout=240
+            )
+            assert done.returncode == 0, done.stderr
+            assert (tmp_path / "ray" / "predictions.csv").read_bytes() == expected
+            assert head.poll() is None
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))).close()
+        finally:
+            below = [pid for pid, _ in descendants(head.pid)]
+            head.terminate()
+            head.wait(timeout=60)
+            head.stdout.close()
+            for pid in below:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "localhost", "127.0.0.1:99999999", "ray://127.0.0.1:9"])

@@ -36,6 +36,7 @@ def connect(address: str | None) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray reports restarts of actors as errors
     if address:
+        os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or a thread that outlives the connection starts another cluster
         _check_reached(address)
     else:
         os.environ.update(LOCAL)

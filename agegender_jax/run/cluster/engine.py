@@ -101,7 +101,7 @@ def _run(parts: list[Sequence[PictureFile]], arguments: tuple[Any, ...], workers
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is raised; a stop is none
         gpus = int(ray.cluster_resources().get("GPU", 0))
         count = workers or gpus or sum(node["Alive"] for node in ray.nodes())
         items = ray.data.from_items([{"part": i} for i in range(len(parts))], override_num_blocks=len(parts))
