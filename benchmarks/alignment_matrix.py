@@ -25,8 +25,8 @@ from agegender_jax.errors import DataError
 from agegender_jax.evaluation.members import ENSEMBLE
 from agegender_jax.labels import GENDERS
 from agegender_jax.report import formatting
-from agegender_jax.run.align_pictures import png
 from agegender_jax.run.dataset import Dataset, load_dataset
+from agegender_jax.run.pictures.align_pictures import png
 from agegender_jax.run.workdir import write_csv
 from benchmarks.tables import markdown, with_interval
 

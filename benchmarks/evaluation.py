@@ -22,7 +22,8 @@ import jax
 
 from agegender_jax import config as config_lib
 from agegender_jax import data, ensemble, evaluation, files, metrics, models, report
-from agegender_jax.run import dataset, write_results
+from agegender_jax.run import dataset
+from agegender_jax.run.scoring import write_results
 from benchmarks import result_files
 from benchmarks.input import REPEATS, ROOT, rounded, spread
 

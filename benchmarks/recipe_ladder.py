@@ -26,7 +26,7 @@ from agegender_jax.configs import resnet
 from agegender_jax.run import dataset, train
 from agegender_jax.run.host import compile_cache
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.split_predictions import predict_member
+from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance
 from benchmarks import result_files
 

@@ -36,7 +36,7 @@ ALLOWED_SKIPS = {  # reason: where such a test runs
     r"gradio is not installed": "after pip install 'agegender-jax[demo]'",
     r"ray is not installed": "after pip install 'agegender-jax[ray]'",
     r"OpenCV is not installed": "after pip install 'agegender-jax[photos]'",
-    r"ONNX Runtime is not installed": "after pip install 'agegender-jax[onnx]'",
+    r"(ONNX Runtime|jax2onnx) is not installed": "after pip install 'agegender-jax[onnx]'",
     r"scikit-learn is not installed": "after pip install 'agegender-jax[baselines]'",
     r"no tar program|strace is not installed": "where that program is installed",
     r"root reads everything": "as another user than root",

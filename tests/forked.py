@@ -19,7 +19,12 @@ import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
 IMPORTED = (
-    *("agegender_jax.run.train", "agegender_jax.run.solve", "agegender_jax.run.evaluate", "agegender_jax.run.audit"),
+    *(
+        "agegender_jax.run.train",
+        "agegender_jax.run.training.solve",
+        "agegender_jax.run.evaluate",
+        "agegender_jax.run.audit",
+    ),
     *("agegender_jax.run.explain", "agegender_jax.run.ablate.ablation", "agegender_jax.run.host.devices"),
     *("agegender_jax.data.tfds_builder", "grain.python", "cv2"),
     *("scipy.optimize", "scipy.stats", "scipy.sparse.csgraph"),

@@ -13,7 +13,7 @@ import pytest
 from agegender_jax.data.decoding import decode
 from agegender_jax.errors import ConfigError
 from agegender_jax.photos import face_chips
-from agegender_jax.run import align_pictures
+from agegender_jax.run.pictures import align_pictures
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from test_attributions import random_variable
 from agegender_jax import models
 from agegender_jax.models.agegender import AgeGenderNet
 from agegender_jax.models.ran import ResidualAttentionNet
-from agegender_jax.run import attention_figure
+from agegender_jax.run.scoring import attention_figure
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
 

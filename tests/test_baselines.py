@@ -13,11 +13,12 @@ from agegender_jax import configs, extras, files, metrics, models, weights
 from agegender_jax.config import default, validate
 from agegender_jax.configs import baselines as common
 from agegender_jax.errors import ConfigError, DataError, Stopped
-from agegender_jax.run import checks, solve, solve_head, train
+from agegender_jax.run import checks, train
 from agegender_jax.run.baselines import command, json_rows, markdown_table, speed, systems
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.training import solve, solve_head
 from agegender_jax.run.workdir import Workdir, write_csv, write_json
 from agegender_jax.solve import elm
 from agegender_jax.solve import region_sift as fit_sift

@@ -17,8 +17,9 @@ from agegender_jax import config as config_lib
 from agegender_jax import data, models, training
 from agegender_jax.checkpoint import tree
 from agegender_jax.errors import PeerReportedError, Stopped
-from agegender_jax.run import batch_statistics, loop, train, validate
+from agegender_jax.run import train
 from agegender_jax.run.host.signals import StopFlag
+from agegender_jax.run.training import batch_statistics, loop, validate
 
 NET = models.AgeGenderNet(tiny_training.Smooth(axis_name=None), 12)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)

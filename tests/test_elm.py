@@ -7,8 +7,8 @@ import pytest
 import scipy.linalg
 
 from agegender_jax.config import default
-from agegender_jax.run import solve_head
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.training import solve_head
 from agegender_jax.solve import elm, scores_to_logits
 from agegender_jax.structs import Batch
 

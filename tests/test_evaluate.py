@@ -14,12 +14,13 @@ from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
 from agegender_jax.data import named_sources
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import align, audit, checks, explain, named_runs, scored_images, train
+from agegender_jax.run import align, audit, checks, explain, train
 from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.ablate import ablation
 from agegender_jax.run.baselines.command import baselines
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.scoring import named_runs, scored_images
 from agegender_jax.run.workdir import Workdir, make_out, write_csv
 
 

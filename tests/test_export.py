@@ -225,7 +225,8 @@ def test_a_net_that_cannot_be_converted(monkeypatch):
     def refuse(*args, **options):
         raise NotImplementedError("no plugin for 'fft'\nand more")
 
-    monkeypatch.setattr(pytest.importorskip("jax2onnx"), "to_onnx", refuse)
+    jax2onnx = pytest.importorskip("jax2onnx", reason="jax2onnx is not installed")
+    monkeypatch.setattr(jax2onnx, "to_onnx", refuse)
     monkeypatch.setattr(program, "for_any_platform", lambda *args: None)
     with pytest.raises(ConfigError, match="jax2onnx cannot convert net: no plugin for 'fft'\n  where") as raised:
         formats.onnx([member("levi_hassner")], "net")

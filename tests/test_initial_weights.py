@@ -14,8 +14,9 @@ from agegender_jax.checkpoint import Checkpoints, initial_weights, tree
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.models import torchvision_names
-from agegender_jax.run import dataset, evaluate, initial_state, train
+from agegender_jax.run import dataset, evaluate, train
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.training import initial_state
 from agegender_jax.run.workdir import Workdir
 
 WIDTH = 0.125

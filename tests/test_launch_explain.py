@@ -24,8 +24,9 @@ from agegender_jax.photos import face_chips
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.report import overlay
 from agegender_jax.report.figures import relevance
-from agegender_jax.run import evaluate, explain_evaluation, explained_photos
+from agegender_jax.run import evaluate
 from agegender_jax.run import explain as explain_command
+from agegender_jax.run.explanations import explain_evaluation, explained_photos
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.structs import Probs
 

@@ -16,13 +16,13 @@ from agegender_jax.config import default
 from agegender_jax.errors import NotFiniteError
 from agegender_jax.models import layers
 from agegender_jax.models.agegender import AgeGenderNet
-from agegender_jax.run import nonfinite
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag
-from agegender_jax.run.loop import TrainingLoop
-from agegender_jax.run.nonfinite import NonfiniteMonitor
-from agegender_jax.run.training_log import Recorder
+from agegender_jax.run.training import nonfinite
+from agegender_jax.run.training.loop import TrainingLoop
+from agegender_jax.run.training.nonfinite import NonfiniteMonitor
+from agegender_jax.run.training.training_log import Recorder
 from agegender_jax.run.workdir import Workdir
 
 COUNT, BATCH, STEPS = 40, 8, 15  # images, and three epochs of five batches

@@ -11,7 +11,7 @@ import agegender_jax
 from agegender_jax import ensemble, models, optim
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
-from agegender_jax.run import initial_state
+from agegender_jax.run.training import initial_state
 
 RUN = pathlib.Path(__file__).parent / "data" / "run_0.1.0.tar.gz"  # ResNet-18, width 1/64, with a moving average
 # of version 0.1.0, for the images below

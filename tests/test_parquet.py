@@ -12,10 +12,10 @@ from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import DataError
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.prediction.faces_from_probs import FacesFromProbs
-from agegender_jax.run import prediction_rows
-from agegender_jax.run.jsonl_csv_rows import RowFiles
-from agegender_jax.run.parquet_rows import RowParts, write_csv
-from agegender_jax.run.picture_files import open_pictures
+from agegender_jax.run.pictures import prediction_rows
+from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
+from agegender_jax.run.pictures.parquet_rows import RowParts, write_csv
+from agegender_jax.run.pictures.picture_files import open_pictures
 
 FACE = Face(
     age=31.25,

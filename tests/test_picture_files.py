@@ -12,9 +12,11 @@ from agegender_jax import files
 from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.run import align_pictures, explained_photos, predict
-from agegender_jax.run.jsonl_csv_rows import RowFiles
-from agegender_jax.run.picture_files import not_read, open_pictures, read_boxes
+from agegender_jax.run import predict
+from agegender_jax.run.explanations import explained_photos
+from agegender_jax.run.pictures import align_pictures
+from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
+from agegender_jax.run.pictures.picture_files import not_read, open_pictures, read_boxes
 from agegender_jax.run.workdir import keep_settings
 
 

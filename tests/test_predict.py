@@ -11,20 +11,20 @@ import sys
 import tarfile
 import zipfile
 
-import browser
 import numpy as np
 import predicted_photos
 import programs
 import pytest
 import small_weights
+from browser import MISSING, Browser, find
 from predicted_photos import HOSTILE, run
 
 from agegender_jax import weights
 from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.report import gallery
-from agegender_jax.run import jsonl_csv_rows, prediction_rows
-from agegender_jax.run.picture_files import open_pictures
+from agegender_jax.run.pictures import jsonl_csv_rows, prediction_rows
+from agegender_jax.run.pictures.picture_files import open_pictures
 from agegender_jax.weights import cards
 
 
@@ -230,13 +230,13 @@ def test_the_page_shows_the_least_confident_and_survives_an_unfinished_line(pred
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not browser.find(), reason=browser.MISSING)
+@pytest.mark.skipif(not find(), reason=MISSING)
 def test_the_page_hides_rows_of_a_status(predicted, tmp_path):
     _, summary, out = predicted
     counts = {status: count for status, count in summary["statuses"].items() if count}
     assert len(counts) > 1
     shown = "[...document.querySelectorAll('figure')].filter(f => f.offsetParent).map(f => f.className)"
-    with browser.Browser(browser.find(), tmp_path / "profile") as page:
+    with Browser(find(), tmp_path / "profile") as page:
         page.open((out / "gallery.html").as_uri(), 1280, 900, dark=False)
 
         def classes(before=""):

@@ -17,8 +17,8 @@ from predicted_photos import run
 from agegender_jax import weights
 from agegender_jax.errors import ConfigError, Stopped
 from agegender_jax.prediction.predictor import Predictor
-from agegender_jax.run import jsonl_csv_rows, prediction_rows
-from agegender_jax.run.jsonl_csv_rows import RowFiles
+from agegender_jax.run.pictures import jsonl_csv_rows, prediction_rows
+from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.workdir import hold
 
 TABLES = "predictions.jsonl", "predictions.csv"

@@ -24,10 +24,10 @@ import small_weights
 from agegender_jax import extras
 from agegender_jax.data.listing import Entry
 from agegender_jax.errors import ConfigError
-from agegender_jax.run import prediction_rows
 from agegender_jax.run.cluster import Cluster, engine
 from agegender_jax.run.cluster.connection import connect
-from agegender_jax.run.picture_files import PictureFile
+from agegender_jax.run.pictures import prediction_rows
+from agegender_jax.run.pictures.picture_files import PictureFile
 from agegender_jax.run.predict import predict
 
 needs_ray = pytest.mark.skipif(not extras.is_installed("ray"), reason="ray is not installed")

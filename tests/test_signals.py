@@ -17,11 +17,12 @@ import small_run
 from agegender_jax import report
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import Stopped
-from agegender_jax.run import audit, evaluate, evaluation_schedule, train
+from agegender_jax.run import audit, evaluate, train
 from agegender_jax.run.host import processes
 from agegender_jax.run.host import signals as stop_signals
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag, stop_flag
+from agegender_jax.run.training import evaluation_schedule
 
 # Waits as a long compilation does, which looks at no flag; `{then}` runs meanwhile.
 PROGRAM = """

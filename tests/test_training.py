@@ -16,8 +16,9 @@ from agegender_jax import synthetic
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.errors import ConfigError, NotFiniteError
-from agegender_jax.run import checks, dataset, evaluate, initial_state, train
+from agegender_jax.run import checks, dataset, evaluate, train
 from agegender_jax.run.host import determinism, device_memory
+from agegender_jax.run.training import initial_state
 
 
 @pytest.fixture(scope="module")

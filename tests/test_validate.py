@@ -11,7 +11,7 @@ from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.metrics import calibration
 from agegender_jax.run.host import processes
-from agegender_jax.run.validate import Validator, calibrated_scores, selection_loss
+from agegender_jax.run.training.validate import Validator, calibrated_scores, selection_loss
 from agegender_jax.structs import Probs
 
 COUNT = 400

@@ -10,7 +10,7 @@ import pytest
 from agegender_jax import config as config_lib
 from agegender_jax import ensemble
 from agegender_jax.data.views import VIEWS, views
-from agegender_jax.run import split_predictions
+from agegender_jax.run.scoring import split_predictions
 from agegender_jax.structs import Batch, Outputs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3), dtype=np.uint8)

@@ -10,9 +10,9 @@ from agegender_jax import models, optim, synthetic
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.models import levi_hassner
-from agegender_jax.run import initial_state
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.train import fit
+from agegender_jax.run.training import initial_state
 from agegender_jax.run.workdir import Workdir
 from agegender_jax.structs import TrainState
 

@@ -12,7 +12,7 @@ def repeat_edges(x: jax.Array, widths: Sequence[tuple[int, int]]) -> jax.Array:
     It adds no parts of width 0, which jax2onnx cannot convert.
     """
     for axis, (before, after) in enumerate(widths, 1):
-        first, last = (jax.lax.slice_in_dim(x, *ends, axis=axis) for ends in ((0, 1), (-1, None)))
+        first, last = jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, -1, None, axis=axis)
         parts = [jnp.repeat(first, before, axis)] if before else []
         parts += [x, *([jnp.repeat(last, after, axis)] if after else [])]
         x = jnp.concatenate(parts, axis)

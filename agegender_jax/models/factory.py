@@ -22,7 +22,7 @@ from agegender_jax.models.region_sift import CLASSIFIERS, RegionSift
 
 DTYPES = ("float32", "bfloat16")
 HEADS = ("softmax", "elm", "ridge")
-SOLVED = ("elm", "ridge")  # heads that `run.solve` fits
+SOLVED = ("elm", "ridge")  # heads that `run.training.solve` fits
 
 
 def backbone(
@@ -133,8 +133,8 @@ def build(
     Args:
       name: one of `names()` or `systems()`.
       head: "softmax"; "elm" for `ELMNet`; "ridge" for the net of "softmax" with heads solved in closed form
-        (`run.solve`).
-      elm_hidden: number of random units of "elm", and the most that `run.solve` uses.
+        (`run.training.solve`).
+      elm_hidden: number of random units of "elm", and the most that `run.training.solve` uses.
       points, edges: of `LocalDNN`.
       classifier, support: of `RegionSift`.
       critics, alternate: of `FrequencyCritic`.
@@ -202,7 +202,7 @@ def classifier(
 
 
 def is_solved(fields: Mapping[str, Any]) -> bool:
-    """Return whether the net of a config's `model` group is solved (`run.solve`) instead of trained step by step."""
+    """Return whether the net of a config's `model` group is solved (`run.training.solve`), not trained in steps."""
     return fields["name"] == "region_sift" or fields["head"] in SOLVED
 
 

@@ -16,9 +16,9 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.labels import GENDERS, Label
 from agegender_jax.photos import alignment, detector
 from agegender_jax.prediction.face import NO_FACE, UNREADABLE
-from agegender_jax.run.align_pictures import ALIGNED, SETTINGS, SUMMARY, png
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.pictures.align_pictures import ALIGNED, SETTINGS, SUMMARY, png
 from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, write_json
 
 ROWS, LABELS = "faces.jsonl", "labels.csv"

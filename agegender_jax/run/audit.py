@@ -17,7 +17,7 @@ from agegender_jax.run import leaks, recorded_split
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.named_runs import read_config
+from agegender_jax.run.scoring.named_runs import read_config
 from agegender_jax.run.workdir import Workdir, check_replaces, make_out, write_csv, write_json
 
 

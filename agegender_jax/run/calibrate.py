@@ -17,10 +17,10 @@ from agegender_jax.prediction import calibration
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.named_runs import member_names, read_runs
 from agegender_jax.run.photo_calibration import fit, write
-from agegender_jax.run.scored_images import data_config, load_scored
-from agegender_jax.run.split_predictions import predict_member
+from agegender_jax.run.scoring.named_runs import member_names, read_runs
+from agegender_jax.run.scoring.scored_images import data_config, load_scored
+from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, make_out
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from agegender_jax import files, models
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.run import explain_evaluation
+from agegender_jax.run.explanations import explain_evaluation
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.named_runs import member_names, read_runs
-from agegender_jax.run.scored_images import check_leak, choose_split, data_config, load_scored, without_leaked
-from agegender_jax.run.split_predictions import predict_member
+from agegender_jax.run.scoring.named_runs import member_names, read_runs
+from agegender_jax.run.scoring.scored_images import check_leak, choose_split, data_config, load_scored, without_leaked
+from agegender_jax.run.scoring.split_predictions import predict_member
+from agegender_jax.run.scoring.write_results import write_results
 from agegender_jax.run.workdir import Workdir, check_replaces, make_out, out_folder
-from agegender_jax.run.write_results import write_results
 
 
 def evaluate(

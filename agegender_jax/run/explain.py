@@ -15,8 +15,8 @@ from agegender_jax.explain.maps import Maps, compute_maps
 from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import face_chips
-from agegender_jax.run import explained_nets, explained_photos
-from agegender_jax.run.explained_photos import Photo
+from agegender_jax.run.explanations import explained_nets, explained_photos
+from agegender_jax.run.explanations.explained_photos import Photo
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import check_replaces, make_out, out_folder, write_json

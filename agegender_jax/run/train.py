@@ -12,15 +12,16 @@ from agegender_jax import config as config_lib
 from agegender_jax import models, optim
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.data import resolve
-from agegender_jax.run import checks, final_test, initial_state
-from agegender_jax.run.compiled_step import build_model, make_driver
+from agegender_jax.run import checks
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import device_memory, processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
-from agegender_jax.run.loop import TrainingLoop
-from agegender_jax.run.nonfinite import NonfiniteMonitor
-from agegender_jax.run.training_log import Recorder
+from agegender_jax.run.training import final_test, initial_state
+from agegender_jax.run.training.compiled_step import build_model, make_driver
+from agegender_jax.run.training.loop import TrainingLoop
+from agegender_jax.run.training.nonfinite import NonfiniteMonitor
+from agegender_jax.run.training.training_log import Recorder
 from agegender_jax.run.workdir import Workdir, training_summary, write_csv
 
 __all__ = ["build_model", "fit", "make_driver"]
@@ -45,7 +46,7 @@ def fit(
     """
     config_lib.validate(config)
     if models.is_solved(config.model):
-        from agegender_jax.run import solve  # imports this module
+        from agegender_jax.run.training import solve  # imports this module
 
         return solve.fit(config, workdir, command, progress)
     with contextlib.ExitStack() as stack:

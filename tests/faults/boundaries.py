@@ -12,7 +12,7 @@ class Stops:
     """Trainings that stop after chosen steps, as after a signal."""
 
     def __init__(self, folder, net, num_steps):
-        from agegender_jax.run import loop
+        from agegender_jax.run.training import loop
 
         self.fits = in_process.Fits(folder, net, num_steps=num_steps, checkpoint__every_steps=num_steps)
         self.step, requested = 0, loop.stop_requested

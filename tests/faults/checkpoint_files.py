@@ -16,7 +16,7 @@ from agegender_jax.checkpoint import Checkpoints, initial_weights, load_variable
 from agegender_jax.config import default
 from agegender_jax.errors import CheckpointError
 from agegender_jax.loading import load_checkpoint
-from agegender_jax.run import initial_state
+from agegender_jax.run.training import initial_state
 from tests.faults import damage
 from tests.faults.registry import Outcome, point
 

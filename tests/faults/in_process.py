@@ -11,7 +11,8 @@ class Fits:
     """Trainings of one config in workdirs below `folder`; the test at their end is left out unless `test`."""
 
     def __init__(self, folder, net="resnet", test=False, **fields):
-        from agegender_jax.run import final_test, train
+        from agegender_jax.run import train
+        from agegender_jax.run.training import final_test
 
         self.folder, self.module, self.test = pathlib.Path(folder), train, final_test.test
         self.config = tiny_config.get_config(net)

@@ -93,8 +93,8 @@ def predict_folder(folder, count):
     import small_weights
 
     from agegender_jax import weights
-    from agegender_jax.run import jsonl_csv_rows
     from agegender_jax.run import predict as command
+    from agegender_jax.run.pictures import jsonl_csv_rows
 
     path = pathlib.Path(folder)
     for name in ("photos", "weights"):

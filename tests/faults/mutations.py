@@ -14,7 +14,7 @@ from PIL import Image
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.errors import DataError
-from agegender_jax.run.picture_files import open_pictures
+from agegender_jax.run.pictures.picture_files import open_pictures
 from tests.faults import damage, isolated_calls
 from tests.faults.registry import Outcome, point
 

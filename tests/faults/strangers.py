@@ -10,8 +10,8 @@ from agegender_jax.checkpoint import manifest
 from agegender_jax.errors import UserError
 from agegender_jax.loading import load_checkpoint
 from agegender_jax.prediction.members import from_runs
-from agegender_jax.run import named_runs, scored_images
 from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.scoring import named_runs, scored_images
 from tests.faults.registry import Outcome, point
 
 DEEP = "[" * 100_000

@@ -321,7 +321,7 @@ CHANGES: tuple[Change, ...] = (
         ("other schemas are read", 'if record["schema"] != SCHEMA:', "if False:"),
     ),
     *_changes(
-        "agegender_jax/run/compiled_step.py",
+        "agegender_jax/run/training/compiled_step.py",
         (
             "test_step_loss",
             "test_regularisation config",
@@ -343,7 +343,7 @@ CHANGES: tuple[Change, ...] = (
         ("never skips", 'config.train.on_nonfinite == "skip"', "False"),
     ),
     *_changes(
-        "agegender_jax/run/loop.py",
+        "agegender_jax/run/training/loop.py",
         ("test_nonfinite", "test_training", "test_resume"),
         (
             "resume begins with the first batch",
@@ -356,7 +356,7 @@ CHANGES: tuple[Change, ...] = (
         ("excluded batches are trained on", "if step in monitor.excluded:", "if False:"),
     ),
     *_changes(
-        "agegender_jax/run/nonfinite.py",
+        "agegender_jax/run/training/nonfinite.py",
         ("test_nonfinite",),
         ("averages not looked at", "if not checks.is_finite(tree):", "if False:"),
         ("rollbacks without end", "and count < MAX_ROLLBACKS", ""),
@@ -375,7 +375,7 @@ CHANGES: tuple[Change, ...] = (
         ),
     ),
     *_changes(
-        "agegender_jax/run/initial_state.py",
+        "agegender_jax/run/training/initial_state.py",
         ("test_initial_weights", "test_resume"),
         ("resume from the seed", "if resuming else None", "if False else None"),
         ("weights to start from ignored", "    if not weights:\n        return state", "    return state"),
@@ -412,7 +412,7 @@ CHANGES: tuple[Change, ...] = (
         ("averages of version 0.1.0 as they are", 'if "ema" not in state or "params" in state["ema"]:', "if True:"),
     ),
     *_changes(
-        "agegender_jax/run/validate.py",
+        "agegender_jax/run/training/validate.py",
         ("test_validate", "test_training"),
         (
             "untrained heads choose the best step",

@@ -9,7 +9,7 @@ from agegender_jax import extras, files
 from agegender_jax.errors import ConfigError
 from agegender_jax.run.cluster import connection, engine
 from agegender_jax.run.host.signals import StopFlag
-from agegender_jax.run.picture_files import PictureFile
+from agegender_jax.run.pictures.picture_files import PictureFile
 
 GRACE = 20.0  # seconds for a stopped call to end its cluster
 

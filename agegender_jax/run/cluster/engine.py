@@ -11,9 +11,9 @@ from typing import Any
 
 from agegender_jax import files
 from agegender_jax.errors import DataError
-from agegender_jax.run import prediction_rows
 from agegender_jax.run.host.signals import StopFlag
-from agegender_jax.run.picture_files import PictureFile, sources
+from agegender_jax.run.pictures import prediction_rows
+from agegender_jax.run.pictures.picture_files import PictureFile, sources
 
 PART = 64  # pictures of a part at least
 MOST = 1000  # parts of a call at most

@@ -4,9 +4,9 @@ from agegender_jax.run import leaks, photo_calibration
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.split_predictions import predict_member
+from agegender_jax.run.scoring.split_predictions import predict_member
+from agegender_jax.run.scoring.write_results import write_results
 from agegender_jax.run.workdir import Workdir, calibration, training_summary
-from agegender_jax.run.write_results import write_results
 
 
 def test(run: Workdir, dataset: Dataset, init_from: str, draw: bool, progress: Progress) -> None:

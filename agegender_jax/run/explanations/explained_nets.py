@@ -10,7 +10,8 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import members as prediction_members
 from agegender_jax.prediction.members import Member
-from agegender_jax.run import explain_evaluation, named_runs
+from agegender_jax.run.explanations import explain_evaluation
+from agegender_jax.run.scoring import named_runs
 from agegender_jax.weights import DEFAULT
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from agegender_jax import files
 from agegender_jax.errors import DataError
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, UNSURE
-from agegender_jax.run import prediction_rows
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.pictures import prediction_rows
 from agegender_jax.run.workdir import write_json
 
 SHOWN = 20  # faces that are printed for a single picture

@@ -13,13 +13,13 @@ from agegender_jax import parallel, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import NotFiniteError, Stopped
 from agegender_jax.run.dataset import Dataset
-from agegender_jax.run.evaluation_schedule import Schedule
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import StopFlag
-from agegender_jax.run.nonfinite import NonfiniteMonitor
-from agegender_jax.run.training_log import Recorder
-from agegender_jax.run.validate import Validator, reestimate_statistics, validate
+from agegender_jax.run.training.evaluation_schedule import Schedule
+from agegender_jax.run.training.nonfinite import NonfiniteMonitor
+from agegender_jax.run.training.training_log import Recorder
+from agegender_jax.run.training.validate import Validator, reestimate_statistics, validate
 from agegender_jax.structs import TrainState
 
 MAX_STEPS_IN_FLIGHT = 4  # so that batches do not pile up on the device

@@ -14,11 +14,11 @@ from agegender_jax.names import file_name
 from agegender_jax.photos import detector, face_chips
 from agegender_jax.prediction import pictures
 from agegender_jax.prediction.face import NO_FACE, UNREADABLE
-from agegender_jax.run import jsonl_csv_rows
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.jsonl_csv_rows import RowFiles
-from agegender_jax.run.picture_files import PictureFile, check_outside, not_read, open_pictures
+from agegender_jax.run.pictures import jsonl_csv_rows
+from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
+from agegender_jax.run.pictures.picture_files import PictureFile, check_outside, not_read, open_pictures
 from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
 
 STEM, CHIPS, SETTINGS, SUMMARY = "faces", "chips", "align.json", "summary.json"

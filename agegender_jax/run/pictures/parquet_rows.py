@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agegender_jax import files
-from agegender_jax.run.jsonl_csv_rows import Restate, cell
+from agegender_jax.run.pictures.jsonl_csv_rows import Restate, cell
 
 _INTEGERS = ("face", "faces", "age_low", "age_high", "schema")
 _NUMBERS = ("score", "age_years", "coverage")

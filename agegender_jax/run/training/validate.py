@@ -11,11 +11,12 @@ from agegender_jax import config as config_lib
 from agegender_jax import ensemble, metrics, models, training
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.errors import NotFiniteError, PeerReportedError, Stopped
-from agegender_jax.run import batch_statistics, checks
+from agegender_jax.run import checks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.signals import CODES, StopFlag
-from agegender_jax.run.training_log import Recorder
+from agegender_jax.run.training import batch_statistics
+from agegender_jax.run.training.training_log import Recorder
 from agegender_jax.structs import Probs, TrainState
 
 

@@ -17,7 +17,7 @@ from agegender_jax.data.decoding import MAX_PIXELS
 from agegender_jax.data.listing import Entry, State, Unreadable
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import WithBoxes
-from agegender_jax.run import parquet_pictures
+from agegender_jax.run.pictures import parquet_pictures
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction.face import Face, Picture
 from agegender_jax.prediction.faces_from_probs import DECIMALS, FacesFromProbs
-from agegender_jax.run import jsonl_csv_rows, parquet_rows
+from agegender_jax.run.pictures import jsonl_csv_rows, parquet_rows
 
 SCHEMA = 1
 STEM = "predictions"  # of the files' names

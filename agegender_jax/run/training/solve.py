@@ -21,13 +21,14 @@ from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models import region_sift
 from agegender_jax.models.grey import grey
-from agegender_jax.run import checks, final_test, solve_head, train
+from agegender_jax.run import checks, train
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
-from agegender_jax.run.solve_head import batches, check_stop
-from agegender_jax.run.training_log import Recorder
-from agegender_jax.run.validate import Validator, validate
+from agegender_jax.run.training import final_test, solve_head
+from agegender_jax.run.training.solve_head import batches, check_stop
+from agegender_jax.run.training.training_log import Recorder
+from agegender_jax.run.training.validate import Validator, validate
 from agegender_jax.run.workdir import Workdir, write_json
 from agegender_jax.solve import region_sift as sift_fit
 from agegender_jax.structs import TrainState

@@ -7,9 +7,9 @@ import numpy as np
 
 from agegender_jax import evaluation, files, loading, metrics, models, report
 from agegender_jax.evaluation import Member
-from agegender_jax.run import attention_figure, result_tables
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.scoring import attention_figure, result_tables
 from agegender_jax.run.workdir import Workdir, provenance, training_summary, write_json
 from agegender_jax.structs import Probs
 

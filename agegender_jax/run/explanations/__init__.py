@@ -1,0 +1,1 @@
+"""The nets and photos that are explained, and explanations within an evaluation."""

@@ -1,0 +1,1 @@
+"""The parts of a training: its first state, its loop, validation and final test, and systems that are solved."""
