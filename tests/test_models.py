@@ -183,10 +183,10 @@ def test_impossible_widths_are_refused(width):
         models.backbone("resnet18", width=width)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "float33"])
+@pytest.mark.parametrize("dtype", ["float16", "int32", "float33"])
 def test_other_dtypes_are_refused(dtype):
     fields = {"name": "resnet18", "dtype": dtype}
-    with pytest.raises(ConfigError, match=f"unknown dtype '{dtype}'; known: float32, bfloat16"):
+    with pytest.raises(ConfigError, match=f"unknown dtype '{dtype}'; known: float32, bfloat16, float64"):
         models.from_config(fields)
 
 

@@ -20,7 +20,7 @@ from agegender_jax.models.local_dnn import POINTS, LocalDNN
 from agegender_jax.models.nets import BACKBONES, SYSTEMS
 from agegender_jax.models.region_sift import CLASSIFIERS, RegionSift
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float64")
 HEADS = ("softmax", "elm", "ridge")
 SOLVED = ("elm", "ridge")  # heads that `run.training.solve` fits
 
@@ -58,7 +58,7 @@ def backbone(
       initial: initial weights of CaffeNet and GoogLeNet, "paper" or "he"; "default" means "he" there, and is the only
         choice for the other nets.
       grid, patch, low, patches, top, trunk: see `DeepAttention`.
-      dtype: "float32" or "bfloat16", of the convolutions.
+      dtype: "float32" or "bfloat16", of the convolutions; also "float64" where JAX_ENABLE_X64 is set.
       axis_name: the mapped axis over which BatchNorm is synchronised in training.
 
     Raises:
