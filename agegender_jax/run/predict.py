@@ -13,10 +13,10 @@ from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import face_chips as photo_faces
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run.cluster import Cluster
-from agegender_jax.run.drawings import Drawings
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.pictures import prediction_rows, prediction_summary
+from agegender_jax.run.pictures.drawings import Drawings
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.pictures.parquet_rows import RowParts, write_csv
 from agegender_jax.run.pictures.picture_files import (
