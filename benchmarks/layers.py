@@ -1,6 +1,7 @@
 """Time every distinct convolution, pooling and resize of a net separately, as in the net and in plain lax.
 
 python -m benchmarks.layers                  # benchmarks/results/layers.json, with tables of it
+python -m benchmarks.layers --against=torch  # also every convolution in PyTorch, in eager mode
 python -m benchmarks.layers --table          # the tables of what is there
 
 Each is timed as one program for the value and both gradients, and for the value alone; the result is the minimum over
@@ -133,6 +134,35 @@ def measure(layer: Layer) -> dict[str, float]:
     return times
 
 
+def measure_in_torch(layer: Layer) -> dict[str, float]:
+    """Return `torch` and `value_torch`, the least milliseconds of a convolution in PyTorch; {} for other layers."""
+    if layer.kind != "convolution":
+        return {}
+    import torch
+
+    x, kernel = (torch.randn(shape) for shape in layer.shapes)
+    x, kernel = x.permute(0, 3, 1, 2).contiguous(), kernel.permute(3, 2, 0, 1).contiguous()
+    strides, padding = layer.options[0], [low for low, _ in layer.options[1]]
+    cotangent = torch.randn(torch.nn.functional.conv2d(x, kernel, None, strides, padding).shape)
+
+    def value():
+        torch.nn.functional.conv2d(x, kernel, None, strides, padding)
+
+    def gradients():
+        value()
+        options = (strides, padding, (1, 1), False, (0, 0), 1)
+        torch.ops.aten.convolution_backward(cotangent, x, kernel, None, *options, (True, True, False))
+
+    times = {}
+    for name, program in (("torch", gradients), ("value_torch", value)):
+        times[name] = np.inf
+        for _ in _tries():
+            started = time.perf_counter()
+            program()
+            times[name] = min(times[name], 1e3 * (time.perf_counter() - started))
+    return times
+
+
 def _tries() -> Iterator[int]:
     """Yield at least TRIES numbers over at least SECONDS: the least of few short tries is chance."""
     started = time.perf_counter()
@@ -143,36 +173,47 @@ def _tries() -> Iterator[int]:
 
 
 def table(measured: dict) -> str:
-    """Return Markdown: a row for each layer, a line of totals for each net."""
+    """Return Markdown: a row for each layer, a line of totals for each net. PyTorch's columns are empty without it."""
     head = ["net", "calls", "layer", "ms, ours", "ms, lax", "lax / ours", "GFLOP/s", "bound ms", "bound / ours"]
-    head += ["value: ms, ours", "value: lax / ours", "value: bound / ours"]
-    rows = [head, ["---", "--:", "---", *["--:"] * 9]]
+    head += ["value: ms, ours", "value: lax / ours", "value: bound / ours", "PyTorch / ours", "value: PyTorch / ours"]
+    rows = [head, ["---", "--:", "---", *["--:"] * 11]]
     for net, entries in measured["nets"].items():
         for e in [*entries, _sum(entries)]:
             rate = 3 * e["gflop"] / e["ours"] * 1e3
             numbers = (e["ours"], e["lax"], e["lax"] / e["ours"], rate, 3 * e["bound"], 3 * e["bound"] / e["ours"])
             numbers += (e["value_ours"], e["value_lax"] / e["value_ours"], e["bound"] / e["value_ours"])
             cells = (f"{n:.{d}f}" for n, d in zip(numbers, DIGITS, strict=True))
-            rows.append([net, str(e["calls"]), e["layer"], *cells])
+            rows.append([net, str(e["calls"]), e["layer"], *cells, _of_torch(e, "ours"), _of_torch(e, "value_ours")])
     return _markdown(rows)
 
 
 def summary(measured: dict) -> str:
-    """Return Markdown: milliseconds and share of the bound by kind of layer; below each net its values alone."""
+    """Return Markdown: milliseconds and share of the bound by kind of layer; below each net its values alone.
+
+    Where PyTorch was measured, its time as a multiple of ours follows.
+    """
     rows = [["", *KINDS, "all"], ["---"] * (len(KINDS) + 2)]
     for net, entries in measured["nets"].items():
         totals = [_sum([e for e in entries if e["layer"].startswith(kind)]) for kind in (*KINDS, "")]
         for name, key, times in ((net, "ours", 3), ("value alone", "value_ours", 1)):
-            cells = (f"{e[key]:,.0f} ms, {times * e['bound'] / e[key]:.2f}" if e["calls"] else "" for e in totals)
-            rows.append([name, *cells])
+            shares = (f"{e[key]:,.0f} ms, {times * e['bound'] / e[key]:.2f}" if e["calls"] else "" for e in totals)
+            ratios = (_of_torch(e, key) for e in totals)
+            rows.append([name, *(f"{a}, {b}" if b else a for a, b in zip(shares, ratios, strict=True))])
     return _markdown(rows)
 
 
 def _sum(entries: list[dict]) -> dict:
     """Return all calls of some layers as one entry."""
-    keys = ("gflop", "bound", "ours", "lax", "value_ours", "value_lax")
+    keys = ["gflop", "bound", "ours", "lax", "value_ours", "value_lax"]
+    keys += ["torch", "value_torch"] if entries and all("torch" in e for e in entries) else []
     totals = {key: sum(e["calls"] * e[key] for e in entries) for key in keys}
     return {"layer": "all", "calls": sum(e["calls"] for e in entries)} | totals
+
+
+def _of_torch(entry: dict, key: str) -> str:
+    """Return PyTorch's time as a multiple of ours, or "" where it was not measured."""
+    name = key.replace("ours", "torch")
+    return f"{entry[name] / entry[key]:.2f}" if name in entry else ""
 
 
 def _markdown(rows: list[list[str]]) -> str:
@@ -191,22 +232,23 @@ def describe(layer: Layer) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--table", action="store_true", help="print the results and measure nothing")
-    if parser.parse_args().table:
+    parser.add_argument("--against", choices=("torch",), help="also time the convolutions in PyTorch")
+    args = parser.parse_args()
+    if args.table:
         measured = json.loads(FILE.read_text())
         print(table(measured), summary(measured), sep="\n\n")
         return
     rates = limits.measure()["jax"]
-    measured = {"command": "python -m benchmarks.layers", "image_size": SIZE, "batch_size": BATCH, "limits": rates}
+    command = "python -m benchmarks.layers" + (" --against=torch" if args.against else "")
+    measured = {"command": command, "image_size": SIZE, "batch_size": BATCH, "limits": rates}
     measured |= {"machine": machine(), "versions": provenance.versions(), "nets": {}}
-    measure_once = functools.cache(measure)  # once for all nets
+    times = functools.cache(lambda layer: measure(layer) | (measure_in_torch(layer) if args.against else {}))  # once
     for net in NETS:
         entries = measured["nets"][net] = []
         for layer, count in calls(models.backbone(net), SIZE, BATCH).items():
             gflop, gbyte = layer.work()
             bound = 1e3 * max(gflop / rates["matmul_float32"], gbyte / rates["triad"])
-            entries.append(
-                {"layer": describe(layer), "calls": count, "gflop": gflop, "bound": bound} | measure_once(layer)
-            )
+            entries.append({"layer": describe(layer), "calls": count, "gflop": gflop, "bound": bound} | times(layer))
             print(net, json.dumps(entries[-1]), flush=True)
     result_files.write(FILE, measured)
     print(table(measured), summary(measured), sep="\n\n")

@@ -54,3 +54,22 @@ def test_gigabytes_that_layers_read_and_write():
     call = layers.Layer("convolution", ((8, 32, 32, 3), (3, 3, 3, 16)), ((1, 1), ((1, 1), (1, 1))))
     assert call.work()[1] == pytest.approx(4e-9 * (8 * 32 * 32 * (3 + 16) + 9 * 3 * 16))
     assert kernels.gigabytes(config) > 3 * 4e-9 * 8 * 32 * 32 * 3
+
+
+def test_the_summary_of_layers_compares_with_pytorch():
+    entry = {"layer": "3x3/1, 8x8, 4 to 4", "calls": 2, "gflop": 1.0, "bound": 1.0, "ours": 6.0, "lax": 6.0}
+    entry |= {"value_ours": 2.0, "value_lax": 2.0}
+    pool = entry | {"layer": "pool, 8x8, 4"}
+    in_torch = entry | {"torch": 3.0, "value_torch": 4.0}
+    cells = [line.split(" | ") for line in layers.summary({"nets": {"net": [in_torch, pool]}}).splitlines()]
+    assert cells[2][2] == "12 ms, 0.50, 0.50" and cells[3][2] == "4 ms, 0.50, 2.00"
+    assert cells[2][4] == "12 ms, 0.50" and cells[2][6] == "24 ms, 0.50 |"
+    assert layers.table({"nets": {"net": [in_torch]}}).splitlines()[2].endswith("| 0.50 | 2.00 |")
+
+
+def test_a_layer_in_pytorch(monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr(layers, "_tries", lambda: range(1))
+    call = layers.Layer("convolution", ((2, 8, 6, 3), (3, 3, 3, 4)), ((2, 1), ((1, 1), (0, 0))))
+    assert all(0 < time < 1e4 for time in layers.measure_in_torch(call).values())
+    assert layers.measure_in_torch(layers.Layer("pool", ((2, 8, 8, 3),), (((1, 1), (1, 1)), 3, 2))) == {}
