@@ -265,9 +265,8 @@ def test_torchvisions_names_of_vgg16():
         assert torchvision_names.name_of(f"params/backbone/{ours}/kernel") == f"{theirs}.weight"
 
 
-@pytest.mark.slow
 def test_vgg16_in_pytorch(tmp_path):
-    """torchvision's VGG-16 of an eighth of the width, with random weights, at 224 pixels."""
+    """Features and gradients of torchvision's VGG-16 of an eighth of the width, with random weights, at 224 pixels."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch import nn
 
@@ -292,11 +291,25 @@ def test_vgg16_in_pytorch(tmp_path):
     leaves = initial_weights.load(str(tmp_path / "vgg16.pth"), template)
     params = tree.from_dict(leaves, template)["params"]["backbone"]
     images = np.random.default_rng(0).standard_normal((2, 224, 224, 3)).astype(np.float32)
-    with torch.no_grad():
-        maps = net.features(torch.from_numpy(images.transpose(0, 3, 1, 2)))
-        expected = net.classifier[:5](net.avgpool(maps).flatten(1)).numpy()
-    actual = jax.jit(ours.apply)({"params": params}, images)
-    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
+    pixels = torch.from_numpy(images.transpose(0, 3, 1, 2)).requires_grad_()
+    features = net.classifier[:5](net.avgpool(net.features(pixels)).flatten(1))
+    features.square().sum().backward()
+
+    @jax.jit
+    def features_and_gradients(params, images):
+        def f(params, images):
+            actual = ours.apply({"params": params}, images)
+            return jnp.square(actual).sum(), actual
+
+        return jax.grad(f, (0, 1), has_aux=True)(params, images)
+
+    (of_params, of_images), actual = features_and_gradients(params, images)
+    pairs = [(actual, features.detach().numpy()), (of_images, pixels.grad.numpy().transpose(0, 2, 3, 1))]
+    for name, position in (("conv1_1", 0), ("conv5_3", 28)):
+        pairs.append((of_params[name]["kernel"], net.features[position].weight.grad.numpy().transpose(2, 3, 1, 0)))
+    pairs.append((of_params["fc7"]["kernel"], net.classifier[3].weight.grad.numpy().T))
+    for ours_, theirs in pairs:
+        np.testing.assert_allclose(ours_, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_rates_by_name():
