@@ -211,3 +211,21 @@ def test_gradients_of_the_frequency_critic_stay_in_their_nets(frequency_net):
         labels_alone = gradients([0.0, 1.0], step)
         assert labels_alone[own] > 0 and labels_alone["classifier"] > 0
         assert labels_alone[other] == labels_alone["generator"] == labels_alone["age_critic"] == 0
+
+
+@pytest.mark.slow
+def test_fifty_steps_stay_finite(frequency_net):
+    net, images, _ = frequency_net
+    tx, key = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)), jax.random.key(0)
+    step = functools.partial(
+        training.train_step, model=net, tx=tx, key=key, prepare_images=lambda keys, x: x / 64 - 2.0
+    )
+    labels = {"age": np.arange(4, dtype=np.int32)[:, None].repeat(2, 1), "gender": np.arange(4, dtype=np.int32) % 2}
+    pixels = np.uint8(DRAW.integers(0, 256, images.shape))
+    batch = Batch(image=pixels, mask=np.ones(4, np.float32), **labels)
+    driver = parallel.driver("shard_map", step, jax.devices()[:1])
+    state = driver.replicate(training.init_state(net, tx, key, 64))
+    for _ in range(50):
+        state = driver.step(state, batch)
+    assert int(state.step) == 50
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.batch_stats, state.sums)))
