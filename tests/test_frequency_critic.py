@@ -190,13 +190,12 @@ def test_the_generators_loss_has_no_gradient_in_the_discriminator(frequency_net,
 @pytest.mark.slow
 def test_gradients_of_the_frequency_critic_stay_in_their_nets(frequency_net):
     net, images, variables = frequency_net
-    labels = LABELS
 
     @jax.jit
     def sizes_of_gradients(weights, step):
         def loss(params):
             options = {"train": True, "mutable": ["batch_stats"], "step": step}
-            outputs = net.apply(variables | {"params": params}, images, **options, **labels)[0]
+            outputs = net.apply(variables | {"params": params}, images, **options, **LABELS)[0]
             return weights[0] * outputs.penalty + weights[1] * (outputs.age_logits.sum() + outputs.gender_logits.sum())
 
         return jax.tree.map(lambda g: jnp.abs(g).max(), jax.grad(loss)(variables["params"]))

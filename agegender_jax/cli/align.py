@@ -36,8 +36,8 @@ def main(paths: list[str]) -> None:
             f"both --source and pictures are named: {paths[0]!r}", "command line", "name either, in two calls"
         )
     app.prepare_jax()
-    from agegender_jax.run import align
-    from agegender_jax.run.pictures import align_pictures  # import jax
+    from agegender_jax.run import align  # these import jax
+    from agegender_jax.run.pictures import align_pictures
 
     if paths:
         align_pictures.align(paths, out=OUT.value or "aligned/faces", size=SIZE.value, score=SCORE.value)

@@ -47,9 +47,10 @@ def read(stamp: Path | None) -> tuple[str, LeftOut]:
     try:
         content = json.loads(stamp.read_bytes()) if stamp else {}
         left_out = [(str(path), str(reason)) for path, reason in content["left_out"]]
-        return re.fullmatch("[0-9a-f]{64}", content["fingerprint"])[0], left_out  # type: ignore[index]
+        fingerprint = re.fullmatch("[0-9a-f]{64}", content["fingerprint"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "", []
+    return (fingerprint[0], left_out) if fingerprint else ("", [])
 
 
 def write(stamp: Path | None, fingerprint: str, left_out: LeftOut) -> None:

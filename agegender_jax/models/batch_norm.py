@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 AXES = (0, 1, 2)  # of the statistics, in [B, H, W, C]
@@ -29,7 +30,7 @@ class BatchNorm(nn.BatchNorm):
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         scale = self.param("scale", self.scale_init, channels, self.param_dtype)
         bias = self.param("bias", self.bias_init, channels, self.param_dtype)
-        x = x.astype(x.dtype if x.dtype.itemsize > 4 else jnp.float32)
+        x = x.astype(np.promote_types(x.dtype, np.float32))
         if self.use_running_average or self.is_initializing():
             y = (x - _wide(mean.value)) * _wide(lax.rsqrt(var.value + self.epsilon) * scale) + _wide(bias)
             return y.astype(self.dtype)

@@ -38,7 +38,7 @@ def conv_with_tangent(x, dkernel, strides, padding):
 
 
 def _in_float32(convolve, x, kernel, strides, padding):
-    dtype = x.dtype if x.dtype.itemsize > 4 else jnp.float32
+    dtype = np.promote_types(x.dtype, np.float32)
     return convolve(x.astype(dtype), kernel.astype(dtype), strides, padding).astype(x.dtype)
 
 

@@ -120,6 +120,7 @@ def select(
             for head, columns in parts.items():
                 scores = hidden[:, :count] @ solution[:, columns]
                 factor, loss = scores_to_logits.factor(scores, right[:, columns])
+                # not `<`, so that the report is complete if every loss is NaN
                 if not loss >= report.get(f"val_loss_{head}", np.inf):
                     beta[:, columns] = 0
                     beta[:count, columns] = solution[:, columns] * factor
