@@ -1,10 +1,12 @@
 """launch.align makes a data source of aligned chips with the labels of the pictures."""
 
 import json
+import shutil
 
 import drawn_photos
 import numpy as np
 import pytest
+from source_files import pack
 
 from agegender_jax import synthetic
 from agegender_jax.data import sources
@@ -62,6 +64,20 @@ def test_labels_of_a_csv_are_written_and_an_interrupted_call_resumes(source, tmp
     assert (out / first).read_bytes() == b""
     with pytest.raises(ConfigError, match="chips from another call: size differ"):
         align(str(fairface), out=str(out), size=96, score=0.7)
+
+
+def test_what_is_left_out_of_a_source_is_named(source, tmp_path, capsys):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    shutil.copy(min(source.glob("*.chip.jpg")), folder)
+    (folder / "more.zip").write_bytes(b"")
+    (folder / "elsewhere").symlink_to(tmp_path)
+    packed = pack(folder, tmp_path / "packed.tar")
+    align(f"{folder},{packed}", out=str(tmp_path / "out"), size=32, score=0.7)
+    of_folder, of_archive = (line for line in capsys.readouterr().out.splitlines() if "is left out" in line)
+    assert f"elsewhere: a link to the folder {tmp_path}, not followed; more.zip: an archive in a folder" in of_folder
+    assert f"elsewhere: a link to {tmp_path}, not followed; more.zip: an archive in an archive" in of_archive
+    assert of_archive.startswith("WARNING: ") and "name it after a comma in the source" in of_archive
 
 
 def test_names_that_differ_by_their_suffix_have_chips_of_their_own(source, tmp_path):

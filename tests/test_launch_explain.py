@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import types
 
 import drawn_photos
@@ -16,7 +17,7 @@ from programs import check
 
 from agegender_jax import explain, report, synthetic
 from agegender_jax.data.decoding import resize
-from agegender_jax.errors import CheckpointError, ConfigError, DataError
+from agegender_jax.errors import CheckpointError, ConfigError, DataError, Stopped
 from agegender_jax.explain import maps, sanity
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.labels import AGE_BUCKETS
@@ -28,6 +29,7 @@ from agegender_jax.run import evaluate
 from agegender_jax.run import explain as explain_command
 from agegender_jax.run.explanations import explain_evaluation, explained_photos
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.structs import Probs
 
 UNICODE = "Zoë 李.png"
@@ -180,6 +182,27 @@ def test_user_errors(workdir, tmp_path):
     for kind, text, paths, options in cases:
         with pytest.raises(kind, match=text):
             in_process(workdir, paths, **options)
+
+
+def test_what_is_left_out_of_a_folder_is_named(workdir, tmp_path, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    shutil.copy(workdir / "photos" / UNICODE, photos)
+    (photos / "more.zip").write_bytes(b"")
+    (photos / "elsewhere").symlink_to(tmp_path)
+    out.write_bytes(b"")  # the command ends with an error about it
+    with pytest.raises(ConfigError, match="--out cannot be used"):
+        in_process(workdir, [photos], out=str(out))
+    (line,) = capsys.readouterr().out.splitlines()
+    first = f"WARNING: not read: {photos}/elsewhere: a link to the folder {tmp_path}, not followed"
+    assert line.startswith(f"{first}; {photos}/more.zip: an archive in a folder, not read; name it as an argument")
+
+
+def test_a_signal_stops_while_faces_are_found(workdir):
+    with stop_flag() as stop:
+        stop.code = 75
+        with pytest.raises(Stopped, match="stopped while finding faces"):
+            in_process(workdir, [workdir / "photos"])
 
 
 def test_controls_are_refused(workdir):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agegender_jax.data import cache, checksums
+from agegender_jax.data import cache, checksums, sources
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import decode, resize
 from agegender_jax.data.parallel_map import parallel_map
@@ -51,13 +51,8 @@ class Prepared:
     _arrays: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def warning(self) -> str:
-        """Return a sentence about what is left out, or an empty string."""
-        if not self.left_out:
-            return ""
-        shown = "; ".join(f"{path}: {reason}" for path, reason in self.left_out[:3])
-        more = f" and {len(self.left_out) - 3} more" if self.left_out[3:] else ""
-        fix = "to read it too, name it after a comma in the source, unpacked if it is in an archive"
-        return f"part of the source is left out: {shown}{more}; {fix}"
+        """Return `sources.left_out_warning` of this source."""
+        return sources.left_out_warning(self.left_out)
 
     def encoded(self, index: int) -> bytes:
         """Return the bytes of an image's file.

@@ -18,7 +18,7 @@ from agegender_jax.data.utkface import parse_utkface_name
 from agegender_jax.errors import DataError
 from agegender_jax.labels import Label
 
-__all__ = ["Item", "left_out_of_folders", "read", "resolve", "source_name", "states"]
+__all__ = ["Item", "left_out_of_folders", "left_out_warning", "read", "resolve", "source_name", "states"]
 
 
 LeftOut = list[tuple[str, str]]  # (path, reason) of parts of a source that are not read
@@ -92,6 +92,16 @@ def left_out_of_folders(spec: str) -> LeftOut:
     Those in archives are known only to `read`.
     """
     return [pair for path in resolve_existing(spec) if path.is_dir() for pair in listing.left_out(path)]
+
+
+def left_out_warning(left_out: LeftOut) -> str:
+    """Return a sentence about what is left out of a source, or an empty string."""
+    if not left_out:
+        return ""
+    shown = "; ".join(f"{path}: {reason}" for path, reason in left_out[:3])
+    more = f" and {len(left_out) - 3} more" if left_out[3:] else ""
+    fix = "to read it too, name it after a comma in the source, unpacked if it is in an archive"
+    return f"part of the source is left out: {shown}{more}; {fix}"
 
 
 def _read_joined(parts: list[tuple[str, Path]], progress: Progress | None, on_left_out: Callable | None):

@@ -59,7 +59,13 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
     chips = {row["file"]: row.get("chip") for row in _rows(folder)}
     detector.use_one_thread()
     with stop_flag() as stop, Progress(stop=stop) as progress:
-        items = (item for item in sources.read(source, cache_dir, progress.prepare) if item.file not in chips)
+
+        def warn(left_out: sources.LeftOut) -> None:
+            if warning := sources.left_out_warning(left_out):
+                progress.warn(warning)
+
+        warn(sources.left_out_of_folders(source))
+        items = (item for item in sources.read(source, cache_dir, progress.prepare, warn) if item.file not in chips)
         named = _with_names(items, {name for name in chips.values() if name})
         with open(folder / ROWS, "ab") as log:
             for row in parallel_map(lambda pair: _align(*pair, folder, size, score), named):

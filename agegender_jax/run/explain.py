@@ -1,6 +1,5 @@
 """The explain command: explain the predictions of trained nets on photos, as overlays and as arrays."""
 
-import functools
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from agegender_jax.run.explanations import explained_nets, explained_photos
 from agegender_jax.run.explanations.explained_photos import Photo
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
+from agegender_jax.run.pictures.picture_files import left_out_of_folders, not_read
 from agegender_jax.run.workdir import check_replaces, make_out, out_folder, write_json
 from agegender_jax.suggestions import nearest
 
@@ -65,27 +65,32 @@ def explain_photos(
     for method in methods:
         if method not in explain.METHODS:
             raise ConfigError(f"unknown method {method!r}", "--method", nearest(method, explain.METHODS))
-    detector = detector or (face_chips.NONE if workdirs else face_chips.YUNET)
-    if detector == face_chips.YUNET:
+    kind = detector or (face_chips.NONE if workdirs else face_chips.YUNET)
+    if kind == face_chips.YUNET:
         yunet.model_bytes()  # its absence is reported before nets are loaded
     nets = explained_nets.choose(workdirs, weights, weights_dir, checkpoint)
     explained_nets.check_methods(nets, named)
     names, origins = [net.name for net in nets], [net.origin for net in nets]
-    find = functools.partial(
-        face_chips.find, sizes={net.size for net in nets}, kind=detector, score=score, chip_size=nets[0].chip_size
-    )
-    pictures, faceless = explained_photos.read(paths, find)
-    folder = files.resolve(out or f"explanations/{'+'.join(names)}", "--out")
-    for name in names:
-        make_out(folder / name)
-    check_replaces(
-        folder / "explanations.json",
-        is_same=lambda earlier: out_folder.origins(earlier["members"]) == out_folder.origins(origins),
-        describe=lambda earlier: f"explanations of {', '.join(map(str, out_folder.origins(earlier['members'])))}",
-    )
-    images: list[dict[str, Any]] = [{**photo.fields, "answers": {}} for photo in pictures]
-    summary: dict[str, Any] = {"schema": 1, "members": [], "images": images, "no_face": faceless}
+    sizes = {net.size for net in nets}
     with stop_flag() as stop, Progress(stop=stop) as progress:
+
+        def find(image: np.ndarray) -> list[face_chips.Chip]:
+            stop.check("finding faces")
+            return face_chips.find(image, sizes, kind=kind, score=score, chip_size=nets[0].chip_size)
+
+        if note := not_read(left_out_of_folders(paths), "name it as an argument to read it too, an archive unpacked"):
+            progress.warn(note)
+        pictures, faceless = explained_photos.read(paths, find)
+        folder = files.resolve(out or f"explanations/{'+'.join(names)}", "--out")
+        for name in names:
+            make_out(folder / name)
+        check_replaces(
+            folder / "explanations.json",
+            is_same=lambda earlier: out_folder.origins(earlier["members"]) == out_folder.origins(origins),
+            describe=lambda earlier: f"explanations of {', '.join(map(str, out_folder.origins(earlier['members'])))}",
+        )
+        images: list[dict[str, Any]] = [{**photo.fields, "answers": {}} for photo in pictures]
+        summary: dict[str, Any] = {"schema": 1, "members": [], "images": images, "no_face": faceless}
         for file in faceless:
             progress.warn(f"no face: {files.printable(file)}")
         for explained in nets:

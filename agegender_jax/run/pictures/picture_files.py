@@ -19,6 +19,8 @@ from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import WithBoxes
 from agegender_jax.run.pictures import parquet_pictures
 
+TO_READ_IT = "name it as an argument to read it too, unpacked if it is in an archive"
+
 
 @dataclasses.dataclass(frozen=True)
 class PictureFile:
@@ -102,13 +104,24 @@ def find(states: Mapping[str, list[int] | None], pictures: Iterable[PictureFile]
     return [file for file in files_found if file.state is not None and file.state == states[file.name]]
 
 
-def not_read(left_out: Sequence[tuple[str, str]]) -> str:
-    """Return a sentence about what `open_pictures` left out, or ""."""
+def left_out_of_folders(arguments: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (path, reason) of links and archives in the folders among the arguments, which are not read."""
+    folders = [(argument, files.expand(argument, "command line")) for argument in arguments]
+    return [
+        (os.path.join(argument, part), reason)
+        for argument, path in folders
+        if os.path.isdir(path)
+        for part, reason in listing.left_out(path)
+    ]
+
+
+def not_read(left_out: Sequence[tuple[str, str]], fix: str = TO_READ_IT) -> str:
+    """Return a sentence about what `open_pictures` or `left_out_of_folders` names, ending with `fix`, or ""."""
     if not left_out:
         return ""
     listed = "; ".join(f"{path}: {reason}" for path, reason in left_out[:3])
     more = f"; and {len(left_out) - 3} more" if left_out[3:] else ""
-    return f"not read: {listed}{more}; name it as an argument to read it too, unpacked if it is in an archive"
+    return f"not read: {listed}{more}; {fix}"
 
 
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
@@ -146,7 +159,7 @@ def _is_box(values: Sequence[float]) -> bool:
 def _of(argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, str]]) -> Iterable[PictureFile]:
     path = files.expand(argument, "command line")
     if os.path.isdir(path):
-        left_out += [(os.path.join(argument, part), reason) for part, reason in listing.left_out(path)]
+        left_out += left_out_of_folders([argument])
         return _of_folder(path, argument)
     if os.path.exists(path):
         return _of_one(path, argument, stack, left_out)
