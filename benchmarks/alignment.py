@@ -3,19 +3,21 @@
 python -m benchmarks.alignment --source=fairface_10k.tar [--faces=300] [--seed=0]
 
 Each picture is turned by up to 20 degrees and scaled by 0.6 to 1.5 on a plain background. The error is the distance of
-the chip's corners to those of the unchanged picture, as a root mean square and a fraction of the chip's side.
+the chip's corners to those of the unchanged picture, as a root mean square and a fraction of the chip's side. Writes
+results/alignment.json.
 """
 
-import json
 import time
 
+import cv2
 import numpy as np
 from absl import app, flags, logging
 
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.photos import alignment, detector
-from benchmarks import machine
+from benchmarks import result_files, tables
+from benchmarks.made_by import made_by
 
 SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)
 FACES = flags.DEFINE_integer("faces", 300, "Number of faces.")
@@ -68,15 +70,19 @@ def main(_):
             moved = first.corners() @ matrix[:, :2].T + matrix[:, 2]
             errors[name].append(np.sqrt(((moved - second.corners()) ** 2).sum(1).mean()) / second.side)
             rolls[name].append(abs(second.roll - first.roll - roll))
-    print("| alignment | median error | 95 % below | median error of roll, degrees | CPU ms |\n|---|---|---|---|---|")
-    rows = {}
-    for name in PLANS:
-        e, r = errors[name], rolls[name]
-        rows[name] = [np.median(e), np.percentile(e, 95), np.median(r), 1000 * seconds[name] / len(e)]
-        print(f"| {name} | {rows[name][0]:.3f} | {rows[name][1]:.3f} | {rows[name][2]:.1f} | {rows[name][3]:.0f} |")
-    rows = {name: [round(float(value), 4) for value in row] for name, row in rows.items()}
-    facts = {"faces": FACES.value - missed, "missed": missed, "seed": SEED.value, "machine": machine.machine()}
-    print(json.dumps({"what": "alignment", "rows": rows} | facts))
+    rows = {
+        name: {
+            "median_error": round(float(np.median(errors[name])), 4),
+            "error_95": round(float(np.percentile(errors[name], 95)), 4),
+            "median_roll_error": round(float(np.median(rolls[name])), 4),
+            "cpu_ms": round(1000 * seconds[name] / len(errors[name]), 2),
+        }
+        for name in PLANS
+    }
+    counts = {"faces": FACES.value - missed, "missed": missed, "seed": SEED.value, "opencv": cv2.__version__}
+    result = {"rows": rows, **counts, "made_by": made_by("alignment", SOURCE.value, faces=FACES.value, seed=SEED.value)}
+    result_files.write(result_files.RESULTS / "alignment.json", result)
+    print(tables.alignment(result))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ python -m benchmarks.face_flags --source=fairface_10k.tar --workdir=runs/ran [--
 Each picture of the source is predicted unchanged, on a background of its mean colour with a margin of half its width,
 and changed so that one warning applies. Hits are the share of the changed faces that were found and have the warning.
 False alarms are the share of the other pictures (the column says which) that have it. Pictures that are already grey
-are left out and counted.
+are left out and counted. Writes results/face_flags.json.
 """
 
-import json
-
+import cv2
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image
@@ -18,7 +17,8 @@ from agegender_jax import Predictor
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.photos.face_flags import GREY_CHROMA, chroma
-from benchmarks import machine
+from benchmarks import result_files, tables
+from benchmarks.made_by import made_by
 
 SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run; repeat for an ensemble. Default: --weights.")
@@ -71,6 +71,7 @@ def main(_):
     chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]
     pairs = [(item.label, decode(item.data)) for item in chosen]
     coloured = [image for _, image in pairs if chroma(image) >= GREY_CHROMA]
+    command = {"workdir": WORKDIR.value, "weights": WEIGHTS.value}
     predictor = Predictor(*WORKDIR.value, **({"weights": WEIGHTS.value} if not WORKDIR.value else {}))
 
     def largest_faces(images):
@@ -98,16 +99,17 @@ def main(_):
         }
         for name, first, last in (("0-9", 0, 0), ("10-19", 1, 1), ("20 and above", 2, 11))
     }
-    print("| warning | raised where due | raised elsewhere |\n|---|---|---|")
-    for warning, columns in rows.items():
-        cells = [
-            f"{name}: {row['raised'] / max(row['detected'], 1):.1%} of {row['detected']}"
-            for name, row in columns.items()
-        ]
-        print(f"| `{warning}` | {cells[0]} | {'; '.join(cells[1:])} |")
-    result = {"what": "guards", "weights": predictor.name, "pictures": len(coloured), "rows": rows}
-    result |= {"grey_left_out": len(pairs) - len(coloured), "seed": SEED.value, "machine": machine.machine()}
-    print(json.dumps(result))
+    result = {
+        "rows": rows,
+        "pictures": len(coloured),
+        "grey_left_out": len(pairs) - len(coloured),
+        "seed": SEED.value,
+        "opencv": cv2.__version__,
+        "weights": {member.name: member.digest for member in predictor.members},
+        "made_by": made_by("face_flags", SOURCE.value, **command, faces=FACES.value, seed=SEED.value),
+    }
+    result_files.write(result_files.RESULTS / "face_flags.json", result)
+    print(tables.face_flags(result))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ probability of its gender, and whether it is flagged as a child. Writes results/
 """
 
 import collections
-import pathlib
-import sys
 
 import numpy as np
 from absl import app, flags, logging
@@ -21,8 +19,8 @@ from agegender_jax import Predictor
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.prediction.face import OK
-from agegender_jax.run.workdir import provenance
-from benchmarks import machine, result_files, tables
+from benchmarks import result_files, tables
+from benchmarks.made_by import made_by
 
 SOURCE = flags.DEFINE_string("source", None, "Faces, as data.source.", required=True)
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run; repeat for an ensemble. Default: --weights.")
@@ -149,6 +147,7 @@ def main(_):
     chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]
     faces = [decode(item.data) for item in chosen]
     options = {"weights": WEIGHTS.value} if not WORKDIR.value else {}
+    command = {"workdir": WORKDIR.value, "weights": WEIGHTS.value}
     predictor = Predictor(*WORKDIR.value, **options)
     plain = Predictor(*WORKDIR.value, detector="none", **options)
     alone = [picture.faces[0] if picture.faces else None for picture in predictor.pictures(faces)]
@@ -165,13 +164,12 @@ def main(_):
                 groups[group].append((detected, alone[index], chip[index]))
         alarms += sum(id(face) not in matched for face in picture.faces)
     table = {kind: {name: summarise(groups[name]) for name in names if groups[name]} for kind, names in kinds().items()}
-    typed = f"python -m benchmarks.pasted_faces --source={pathlib.Path(SOURCE.value).name} --faces={FACES.value}"
     result = {
         "photos": {"number": len(photos), "false_alarms": alarms, "flags": dict(flagged)},
         "alone": {"found": sum(face is not None for face in alone), "seed": SEED.value},
         "groups": table,
         "weights": {member.name: member.digest for member in predictor.members},
-        "made_by": provenance.made_by(sys.argv) | {"command": typed, "machine": machine.machine()},
+        "made_by": made_by("pasted_faces", SOURCE.value, **command, faces=FACES.value, seed=SEED.value),
     }
     result_files.write(result_files.RESULTS / "pasted_faces.json", result)
     print(tables.pasted_faces(result))

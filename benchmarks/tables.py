@@ -194,6 +194,28 @@ def pasted_faces(results: dict) -> str:
     return markdown(lines)
 
 
+def face_flags(results: dict) -> str:
+    """Return the share of the faces that each warning is raised for, where it should be and elsewhere."""
+    lines = [["warning", "raised where due", "raised elsewhere"], ["---"] * 3]
+    for warning, columns in results["rows"].items():
+        due, *elsewhere = (
+            f"{name}: {row['raised'] / max(row['detected'], 1):.1%} of {row['detected']}"
+            for name, row in columns.items()
+        )
+        lines.append([f"`{warning}`", due, "; ".join(elsewhere)])
+    return markdown(lines)
+
+
+def alignment(results: dict) -> str:
+    """Return how far the corners of a chip move and its roll differs, and the time, of each way to align."""
+    heads = ["alignment", "median error", "95 % below", "median error of roll, degrees", "CPU ms a face"]
+    lines = [heads, ["---", *["--:"] * 4]]
+    for name, row in results["rows"].items():
+        numbers = f"{row['median_error']:.3f}", f"{row['error_95']:.3f}", f"{row['median_roll_error']:.1f}"
+        lines.append([name, *numbers, f"{row['cpu_ms']:.0f}"])
+    return markdown(lines)
+
+
 def shipped_groups(row: dict) -> str:
     """Return the scores of the ensemble inside groups of one source."""
     lines = [["group", "n", "age", "gender", "AABD", "interval holds the age"], ["---", *["--:"] * 5]]

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from benchmarks import audit_counts, result_files
+from benchmarks import audit_counts, made_by, result_files
 
 
 def test_compact_json_has_the_same_value_with_one_record_per_line(tmp_path):
@@ -28,6 +28,14 @@ def test_the_files_are_compact_and_name_no_image():
         assert not re.search(r"(?<![\w.:/])/(tmp|home|root|work|mnt|Users)/", text), f"{path.name} names a folder"
         lines += len(text.splitlines())
     assert 0 < lines <= 1500
+
+
+def test_the_command_of_a_measurement_names_files_without_their_folders(tmp_path):
+    source = f"{tmp_path / 'UTKFace.tar'},{tmp_path / 'aligned' / 'fairface'}"
+    made = made_by.made_by("pasted_faces", source, workdir=[str(tmp_path / "ran"), "runs/resnet"], weights=None, seed=0)
+    command = "--source=UTKFace.tar,fairface --workdir=ran --workdir=resnet --seed=0"
+    assert made["command"] == f"python -m benchmarks.pasted_faces {command}"
+    assert made["machine"]["cores"] and made["versions"]["jax"] and str(tmp_path) not in json.dumps(made)
 
 
 def test_counts_replace_lists_of_images():
