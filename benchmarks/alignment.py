@@ -72,9 +72,9 @@ def main(_):
             rolls[name].append(abs(second.roll - first.roll - roll))
     rows = {
         name: {
-            "median_error": round(float(np.median(errors[name])), 4),
-            "error_95": round(float(np.percentile(errors[name], 95)), 4),
-            "median_roll_error": round(float(np.median(rolls[name])), 4),
+            "median_error": round(float(np.median(errors[name])), 6),
+            "error_95": round(float(np.percentile(errors[name], 95)), 6),
+            "median_roll_error": round(float(np.median(rolls[name])), 6),
             "cpu_ms": round(1000 * seconds[name] / len(errors[name]), 2),
         }
         for name in PLANS
