@@ -86,6 +86,10 @@ def test_the_table_of_pasted_faces_is_what_was_measured():
     assert set(results["weights"].values()) <= {weights.card(name).sha256 for name in weights.names()}
 
 
+def test_the_table_of_alignments_is_what_was_measured():
+    assert tables.alignment(result_files.read("alignment")) in (campaign.ROOT / "docs" / "predict.md").read_text()
+
+
 def test_the_table_of_predicts_speed_is_what_was_measured():
     rows = result_files.read("bulk")["face_api"]["rows"]
     assert tables.predict_speed(rows) in (campaign.ROOT / "docs" / "predict.md").read_text()
