@@ -1,6 +1,7 @@
 """A signal stops a command in every phase, with nothing lost; a second one leaves at once."""
 
 import os
+import pathlib
 import queue
 import shutil
 import signal
@@ -224,6 +225,43 @@ def test_a_run_stopped_while_it_draws_leaves(config, undisturbed, tmp_path, monk
     with stop_signals.stop_flag(owns_process=True), pytest.raises(Left, match="75"):
         train.fit(config, str(workdir), [])
     assert not (workdir / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_a_program_stopped_while_it_draws_leaves_and_finishes_later(tmp_path):
+    """Only figures load matplotlib; SIGSTOP replaces a machine that draws for longer than the grace."""
+    workdir, errors = tmp_path / "run", tmp_path / "stderr"
+    sizes = ("--config.model.name=levi_hassner", "--config.num_steps=2", "--config.log.figures=True")
+    data = ("--config.data.source=synthetic:60", f"--config.data.cache_dir={tmp_path / 'cache'}")
+    arguments = (*programs.SMALL, *sizes, *data, f"--workdir={workdir}")
+    command, env = programs.command("train", *arguments), programs.environment()
+    with open(errors, "w") as stderr:
+        process = subprocess.Popen(command, cwd=programs.ROOT, env=env, stdout=subprocess.DEVNULL, stderr=stderr)
+
+    def wait_until(reached):
+        while not reached():
+            assert process.poll() is None, errors.read_text()
+            time.sleep(0.01)
+
+    try:
+        wait_until(lambda: "_backend_agg" in pathlib.Path(f"/proc/{process.pid}/maps").read_text())
+        assert not (workdir / "results.json").exists()
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        wait_until(lambda: "nothing has to be saved" in errors.read_text())
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(stop_signals.GRACE + 0.5)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(10) == 75 and time.monotonic() - sent < 10
+    finally:
+        process.kill()
+        process.wait()
+    assert "stopped with nothing unsaved; the same command resumes" in errors.read_text()
+    assert not (workdir / "results.json").exists()
+    trained = programs.rows(workdir)
+    done = programs.run("train", *arguments)
+    assert done.returncode == 0 and programs.rows(workdir) == trained, done.stderr
+    assert (workdir / "results.json").exists() and (workdir / "figures" / "curves.png").exists()
 
 
 def test_a_run_killed_between_the_log_of_scores_and_their_save_logs_them_once(
