@@ -86,6 +86,12 @@ def test_the_table_of_pasted_faces_is_what_was_measured():
     assert set(results["weights"].values()) <= {weights.card(name).sha256 for name in weights.names()}
 
 
+def test_the_table_of_warnings_is_what_was_measured():
+    results = result_files.read("face_flags")
+    assert tables.face_flags(results) in (campaign.ROOT / "docs" / "predict.md").read_text()
+    assert set(results["weights"].values()) <= {weights.card(name).sha256 for name in weights.names()}
+
+
 def test_the_table_of_alignments_is_what_was_measured():
     assert tables.alignment(result_files.read("alignment")) in (campaign.ROOT / "docs" / "predict.md").read_text()
 
