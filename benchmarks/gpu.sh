@@ -17,8 +17,8 @@ if [ -d "$site" ]; then export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"; fi
 for data in crop_part1 fairface utkface; do
   if [ -d "$package/$data" ]; then mkdir -p runs/gpu/data && cp -ru "$package/$data/." runs/gpu/data; fi
 done
-# Compiled programs of stopped points; only whole programs are cached, because compile_cached refers to those.
+# Compiled programs of stopped points, and what XLA measured for those that were still being compiled, which takes
+# minutes for Attention-56 (compile_cached refers to whole programs only).
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$PWD/runs/gpu/jax}"
-export JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES=none
 export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR-$PWD/runs/gpu/torch}"
 exec "$python" -m benchmarks.campaign gpu --seconds="$((seconds - SECONDS))" "$@"

@@ -1,6 +1,7 @@
 """The control: a config's net and recipe in PyTorch, on the same images, pixels, epochs and split.
 
 python -m benchmarks.torch_recipe --config=best:resnet --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
+    [--device=cuda]
 
 Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
 on the test split. The same command again resumes after the last whole epoch. Only what this file implements is
@@ -135,22 +136,36 @@ class Training:
     def save(self, path):
         state = {"net": self.net.state_dict(), "average": self.average.state_dict(), "epoch": self.epoch}
         state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "rows": self.rows}
-        torch.save(state | {"random": torch.get_rng_state()}, path.with_suffix(".tmp"))
+        torch.save(state | {"random": random_state()}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
     def load(self, path):
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         for name in ("net", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
-        torch.set_rng_state(state["random"])
+        set_random_state(state["random"])
+
+
+def random_state():
+    """Return the state of the generator of the default device, a tensor on the CPU."""
+    return torch.cuda.get_rng_state() if torch.get_default_device().type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(state):
+    (torch.cuda.set_rng_state if torch.get_default_device().type == "cuda" else torch.set_rng_state)(state)
+
+
+def on_device(array):
+    """Return a numpy array as a tensor on the default device."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(torch.get_default_device())
 
 
 @torch.inference_mode()
 def scores(net, faces, images, split):
     where = faces.indices(split)
-    logits = [net(torch.from_numpy(images[part])) for part in np.array_split(where, max(1, len(where) // 256))]
-    age, gender = (torch.cat(parts).softmax(-1).numpy() for parts in zip(*logits, strict=True))
+    logits = [net(on_device(images[part])) for part in np.array_split(where, max(1, len(where) // 256))]
+    age, gender = (torch.cat(parts).softmax(-1).cpu().numpy() for parts in zip(*logits, strict=True))
     return metrics.scores(age, gender, *faces.targets(split)) | metrics.losses(age, gender, *faces.targets(split))
 
 
@@ -175,7 +190,7 @@ def train(config, faces, workdir, until=None):
         start, order = time.perf_counter(), np.random.default_rng((config["seed"], training.epoch)).permutation(where)
         training.net.train()
         for rows in order[: len(order) // size * size].reshape(-1, size):
-            batch = (torch.from_numpy(np.ascontiguousarray(of[rows])) for of in (images, age, gender))
+            batch = (on_device(of[rows]) for of in (images, age, gender))
             training.train_step(*(x if x.ndim > 1 else x.long() for x in batch))
         training.epoch += 1
         net = training.average if config["optimizer"]["ema"] else training.net.eval()
@@ -197,15 +212,17 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test split at the end")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args()
     name, _, variant = args.config.partition(":")
     config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
     config.seed, config.data.source = args.seed, args.source
     check(config)
     args.workdir.mkdir(parents=True, exist_ok=True)
+    torch.set_default_device(args.device)
     faces = dataset.load_dataset(config)
     training = train(config, faces, args.workdir)
-    results = {"config": config.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    results = {"config": config.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads(), "device": args.device}
     results |= {"fingerprint": faces.prepared.fingerprint, "val": training.rows}
     if args.test:
         net = training.average if config.optimizer.ema else training.net.eval()
