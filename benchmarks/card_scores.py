@@ -17,12 +17,8 @@ GROUP_SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
 def of(row: dict[str, Any]) -> dict[str, Any]:
     """Return the scores of one source as a card has them; shares are of all its images, or of a group."""
-    model = row["models"][-1]  # the ensemble, if there is one
     held = row["coverage_by_group"]
-    return {
-        "n": row["n"],
-        **{name: _short(model[name]) for name in SCORES},
-        "ci95": {name: [_short(bound) for bound in model["ci95"][name]] for name in SCORES},
+    return of_model(row, -1) | {
         "interval_coverage": _value(row["coverage"]["measured"]),
         "sure": {name: _value(row["sure"][name]) for name in ("share", "gender_accuracy")},
         "over": {years: {name: _value(share) for name, share in over.items()} for years, over in row["over"].items()},
@@ -38,6 +34,16 @@ def of(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def of_model(row: dict[str, Any], i: int) -> dict[str, Any]:
+    """Return the accuracies of one of the row's models: of a member, or of the ensemble, which is the last."""
+    model = row["models"][i]
+    return {
+        "n": row["n"],
+        **{name: _short(model[name]) for name in SCORES},
+        "ci95": {name: [_short(bound) for bound in model["ci95"][name]] for name in SCORES},
+    }
+
+
 def _value(share: dict[str, Any] | None) -> float | None:
     return None if share is None else _short(share["value"])
 
@@ -46,14 +52,21 @@ def _short(value: float) -> float:
     return round(value, DECIMALS)
 
 
+def of_card(name: str) -> dict[str, Any]:
+    """Return the scores in the card of weights: all of an ensemble, the accuracies of a net in an ensemble."""
+    rows = result_files.read("shipped_weights")
+    models = [model["name"] for model in rows[0]["models"]]
+    alone = name in models[:-1]
+    return {row["name"]: of_model(row, models.index(name)) if alone else of(row) for row in rows}
+
+
 def main() -> None:
-    scores = {row["name"]: of(row) for row in result_files.read("shipped_weights")}
     for name in weights.names():
         path = weights.FOLDER / f"{name}.json"
         fields = json.loads(path.read_bytes())
         files.check_seal(fields)
         fields.pop(files.DIGEST)
-        cards.write(path, fields | {"scores": scores})
+        cards.write(path, fields | {"scores": of_card(name)})
 
 
 if __name__ == "__main__":

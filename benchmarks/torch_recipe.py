@@ -222,7 +222,12 @@ def main() -> None:
     torch.set_default_device(args.device)
     faces = dataset.load_dataset(config)
     training = train(config, faces, args.workdir)
-    results = {"config": config.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads(), "device": args.device}
+    results = {
+        "config": config.to_dict(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": args.device,
+    }
     results |= {"fingerprint": faces.prepared.fingerprint, "val": training.rows}
     if args.test:
         net = training.average if config.optimizer.ema else training.net.eval()

@@ -116,7 +116,7 @@ def test_views_replace_those_of_the_nets(shipped, predictor, photo):
     flip, none = (Predictor(weights="one", weights_dir=shipped, views=views) for views in ("flip", "none"))
     np.testing.assert_allclose(flip.probs(chip).age, flip.probs(mirrored).age, atol=1e-6)
     assert np.abs(none.probs(chip).age - none.probs(mirrored).age).max() > 1e-4
-    with pytest.raises(ConfigError, match="use none, flip, flip_shift"):
+    with pytest.raises(ConfigError, match="use none, mirror, flip, flip_shift"):
         Predictor(weights_dir=shipped, views="mirror")
 
 
