@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--package", type=pathlib.Path, default=pathlib.Path("runs/face_api") / face_api.PACKAGE)
     args = parser.parse_args()
     path = result_files.RESULTS / "bulk.json"
-    typed = shlex.join(["python", "-m", "benchmarks.bulk", *sys.argv[1:]])
+    words = [word for word in sys.argv[1:] if not word.startswith("--package=")]  # wherever face-api.js lies
+    typed = shlex.join(["python", "-m", "benchmarks.bulk", *words])
     results = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
