@@ -44,6 +44,13 @@ def test_workers_do_not_change_batches(num_workers):
     np.testing.assert_array_equal(rows(batches(num_workers=num_workers)), rows(batches()))
 
 
+def test_all_workers_of_a_large_machine_read(monkeypatch, caplog):
+    """Grain warns if fewer batches are read ahead than it has threads, and then leaves some of them idle."""
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 16)
+    np.testing.assert_array_equal(rows(batches(num_workers=8)), rows(batches()))
+    assert not [record for record in caplog.records if "prefetch" in record.getMessage()]
+
+
 def test_an_epoch_contains_each_image_of_the_split_at_most_once():
     epochs = rows(batches(num_steps=10)).reshape(2, 40)
     for epoch in epochs:

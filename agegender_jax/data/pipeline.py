@@ -8,7 +8,7 @@ import numpy as np
 
 from agegender_jax.structs import Batch
 
-PREFETCH = 4  # batches ready ahead of the step
+PREFETCH = 4  # batches ready ahead of the step, at least
 
 
 class _Order:
@@ -68,7 +68,7 @@ def train_batches(
 
     steps = grain.MapDataset.range(start, num_steps).map(gather)
     threads = min(num_workers, os.cpu_count() or 1)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCH if threads else 0)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(PREFETCH, threads) if threads else 0)
     return iter(steps.to_iter_dataset(options))
 
 
