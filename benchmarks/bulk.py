@@ -34,7 +34,9 @@ DISTINCT = 200  # chips; a tenth as many photos
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--what", default=",".join(PARTS))
     parser.add_argument("--weights", default="default")
     parser.add_argument("--random", action="store_true", help="random weights of Attention-56 and ResNet-18, see below")
@@ -44,7 +46,8 @@ def main() -> None:
     parser.add_argument("--package", type=pathlib.Path, default=pathlib.Path("runs/face_api") / face_api.PACKAGE)
     args = parser.parse_args()
     path = result_files.RESULTS / "bulk.json"
-    words = [word for word in sys.argv[1:] if not word.startswith("--package=")]  # wherever face-api.js lies
+    package = ("--package", str(args.package), f"--package={args.package}")  # wherever face-api.js lies
+    words = [word for word in sys.argv[1:] if word not in package]
     typed = shlex.join(["python", "-m", "benchmarks.bulk", *words])
     results = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as name:
@@ -109,7 +112,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     """Return the CPU milliseconds per chip in each step: the lowest of several measurements."""
     from agegender_jax import Predictor
 
-    predictor, flip = (Predictor(**named(nets), detector="none", views=views) for views in (None, "flip"))
+    predictor, one_view = (Predictor(**named(nets), detector="none", views=views) for views in (None, "none"))
     chips = [draw_chip(i) for i in range(64)]
     looked = [predictor._look("chip", chip, 0) for chip in chips]
     sized = {size: np.stack([chip.sized[size] for _, (chip,) in looked]) for size in predictor.sizes}
@@ -117,7 +120,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     steps = {
         "decode, resize, warnings": lambda: [predictor._look("chip", chip, 0) for chip in chips],
         "nets": lambda: predictor.probs(sized),
-        "nets, both views": lambda: flip.probs(sized),
+        "nets, one view": lambda: one_view.probs(sized),
         "intervals, flags": lambda: list(predictor.faces_from_probs.add_faces(looked, probs, max(predictor.sizes))),
         "all": lambda: list(predictor.pictures(chips)),
     }
@@ -139,7 +142,7 @@ def named(nets: list[str]) -> dict[str, str]:
 
 
 def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> list[dict]:
-    """Return images a second of both, and their ratio, in turns; of chips also for both views of each."""
+    """Return images a second of both, and their ratio, in turns; of chips also for one view of each."""
     from agegender_jax import Predictor
     from agegender_jax.data.decoding import decode
 
@@ -148,7 +151,7 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
         "photos": [[draw_photo(i, size) for i in range(3)] for size in SIZES],
     }
     rows = []
-    for kind, views in (("chips", None), ("chips", "flip"), ("photos", None)):
+    for kind, views in (("chips", None), ("chips", "none"), ("photos", None)):
         groups = kinds[kind]
         predictor = Predictor(**named(nets), detector="none" if kind == "chips" else "yunet", views=views)
         backends = ("wasm",) if kind == "photos" or views else ("wasm", "cpu")  # cpu takes minutes for a photo

@@ -1,6 +1,7 @@
 """The command, versions and machine of a measurement, for its results file."""
 
 import pathlib
+import shlex
 import sys
 from typing import Any
 
@@ -20,5 +21,5 @@ def made_by(program: str, source: str, **options: Any) -> dict:
     for name, value in options.items():
         values = [pathlib.Path(path).name for path in value] if isinstance(value, list) else [value]
         words += [f"--{name}={text}" for text in values if text is not None]
-    command = f"python -m benchmarks.{program} {' '.join(words)}"
+    command = shlex.join(["python", "-m", f"benchmarks.{program}", *words])
     return provenance.made_by(sys.argv) | {"command": command, "machine": machine.machine()}

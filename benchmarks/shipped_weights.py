@@ -100,12 +100,12 @@ def by_storage(probs, open_from, dataset, chosen):
     }
 
 
-def both_views(predictor, dataset, chosen, age, gender):
-    """Return the scores if every net sees each image and its mirror image."""
-    slower = Predictor(
-        weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE, views="flip"
+def one_view(predictor, dataset, chosen, age, gender):
+    """Return the scores of each image without its mirror image."""
+    single = Predictor(
+        weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE, views="none"
     )
-    probs = slower.probs({size: dataset.prepared.images(size)[chosen] for size in slower.sizes})
+    probs = single.probs({size: dataset.prepared.images(size)[chosen] for size in single.sizes})
     probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
     sure = probs.gender.max(-1) >= predictor.calibration.unsure["threshold"]
     right = probs.gender.argmax(-1) == gender
@@ -145,7 +145,7 @@ def main(_):
         ],
         "groups": groups,
         **doubts(predictor.calibration, probs, age, gender, years, race),
-        "both_views": both_views(predictor, dataset, chosen, age, gender),
+        "one_view": one_view(predictor, dataset, chosen, age, gender),
         **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
@@ -154,7 +154,7 @@ def main(_):
     result_files.write(path, [*(rows | {row["name"]: row}).values()])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
-    print({key: row[key] for key in ("n", "coverage", "sure", "over", "both_views", "storage") if key in row})
+    print({key: row[key] for key in ("n", "coverage", "sure", "over", "one_view", "storage") if key in row})
 
 
 if __name__ == "__main__":

@@ -150,14 +150,14 @@ def shipped_doubts(rows: list[dict]) -> str:
     return markdown(lines)
 
 
-def shipped_both_views(rows: list[dict]) -> str:
-    """Return what the weights of the package are worth with one view for each net and with both."""
+def shipped_one_view(rows: list[dict]) -> str:
+    """Return what the weights of the package are worth with the mirror images and without."""
     head = ["source", "views", "age", "gender", "AABD", "gender is sure", "right where sure"]
     lines = [head, ["---", "---", *["--:"] * 5]]
     for row in rows:
         model = row["models"][-1]  # the ensemble, if there is one
-        both = row["both_views"]
-        for views, of, sure in (("one for each net", model, row["sure"]), ("`flip`", both, both["sure"])):
+        one = row["one_view"]
+        for views, of, sure in (("`flip`", model, row["sure"]), ("`none`", one, one["sure"])):
             scores = [f"{of[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
             lines.append([row["name"], views, *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])
     return markdown(lines)

@@ -136,11 +136,14 @@ class Training:
     def save(self, path):
         state = {"net": self.net.state_dict(), "average": self.average.state_dict(), "epoch": self.epoch}
         state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "rows": self.rows}
+        state["device"] = torch.get_default_device().type
         torch.save(state | {"random": random_state()}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
     def load(self, path):
         state = torch.load(path, weights_only=True, map_location="cpu")
+        if (now := torch.get_default_device().type) != (then := state["device"]):
+            raise ValueError(f"{path} was begun with --device={then}, not {now}")
         for name in ("net", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test split at the end")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     name, _, variant = args.config.partition(":")
     config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)

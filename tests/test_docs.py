@@ -68,7 +68,7 @@ def test_the_summary_of_layers_is_what_was_measured():
     [
         tables.shipped_weights,
         tables.shipped_doubts,
-        lambda rows: tables.shipped_both_views(rows[:1]),
+        lambda rows: tables.shipped_one_view(rows[:1]),
         lambda rows: tables.shipped_groups(rows[1]),
         lambda rows: tables.shipped_groups_elsewhere(rows[2:]),
     ],

@@ -26,10 +26,7 @@ ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Score images even if a memb
 EXCLUDE_LEAKED = flags.DEFINE_bool("exclude_leaked", False, "Leave out images that a member was trained on.")
 ALLOW_CONTROL = flags.DEFINE_bool("allow_control", False, "Score runs fed the true or a shuffled gender.")
 VIEWS = flags.DEFINE_enum(
-    "views",
-    None,
-    ["none", "mirror", "flip", "flip_shift"],
-    "Average the predictions of mirrored and shifted copies of an image.",
+    "views", None, ["none", "flip", "flip_shift"], "Average the predictions of mirrored and shifted copies of an image."
 )
 CALIBRATE = flags.DEFINE_bool("calibrate", True, "Apply the temperatures that training fitted on val.")
 FIGURES = flags.DEFINE_bool("figures", True, "Draw figures, which takes seconds.")

@@ -25,9 +25,7 @@ COVERAGE = flags.DEFINE_float("coverage", 0.9, "Share of age intervals that cont
 OVER = flags.DEFINE_list("over", [], "Ages N: decide whether the person is at least N years old.")
 MAX_ERROR = flags.DEFINE_float("max_error", 0.01, "Largest share of wrong decisions for --over.", 0.001, 0.5)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces per batch.", 1)
-VIEWS = flags.DEFINE_enum(
-    "views", None, ["none", "mirror", "flip", "flip_shift"], "Averaged for each face. Default: the nets'."
-)
+VIEWS = flags.DEFINE_enum("views", None, ["none", "flip", "flip_shift"], "Averaged for each face. Default: the nets'.")
 ANNOTATE = flags.DEFINE_bool("annotate", False, "Write copies of the pictures with boxes and predictions.")
 GALLERY = flags.DEFINE_bool("gallery", False, "Write gallery.html, a page of all faces, the least confident first.")
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 if a picture could not be read.")

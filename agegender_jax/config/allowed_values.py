@@ -31,7 +31,7 @@ CHOICES = {
     "optimizer.name": ("adam", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
     "loss.age": ("ce", "dldl", "ordinal", "mean_variance", "years"),
-    "eval.views": ("none", "mirror", "flip", "flip_shift"),
+    "eval.views": ("none", "flip", "flip_shift"),
     "train.on_nonfinite": ("stop", "skip", "rollback"),
 }
 

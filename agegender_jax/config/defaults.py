@@ -84,7 +84,7 @@
 | eval.every_epochs, eval.batch_size | epochs between evaluations on val                         |
 | eval.bn_batches          | train batches from which BatchNorm statistics are recomputed before |
 |                          | each evaluation, 0 for the running statistics                       |
-| eval.views               | views of an image to average over: none, mirror, flip or flip_shift |
+| eval.views               | views of an image to average over: none, flip or flip_shift         |
 | checkpoint.every_steps   | steps between checkpoints, besides those after evaluations          |
 | train.on_nonfinite       | if a loss, gradient or weight becomes NaN or infinite: stop; skip   |
 |                          | the step; or rollback to the newest checkpoint and leave that batch |

@@ -1,4 +1,4 @@
-"""Fine-tune this package's ResNet-18, trained on FairFace, on other faces.
+"""Fine-tune `fairface_resnet18`, one of this package's nets, on other faces.
 
 agegender train --config=finetune --config.data.source=crop_part1.tar
 

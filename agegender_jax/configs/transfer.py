@@ -2,9 +2,9 @@
 
 agegender train --config=transfer:caffenet,head --config.init_from=runs/fairface --config.data.source=crop_part1.tar
 
-Variants after a colon, comma-separated: caffenet (the default), vgg16, or faces (this package's ResNet-18 trained on
-FairFace, the near domain, without `init_from`); full (the default: all layers are trained, each layer group at half the
-rate of the next) or head (everything below the heads is frozen).
+Variants after a colon, comma-separated: caffenet (the default), vgg16, or faces (this package's `fairface_resnet18`,
+the near domain, without `init_from`); full (the default: all layers are trained, each layer group at half the rate of
+the next) or head (everything below the heads is frozen).
 
 The paper fine-tunes CaffeNet from ImageNet and VGG-Face on Adience, and finds the nearer domain better; which layers it
 freezes and which rates it uses is not known. Without `init_from` this config trains from scratch. Any source that
@@ -20,7 +20,7 @@ from agegender_jax import config as config_lib
 
 
 def start_from_faces(config: config_lib.ConfigDict) -> None:
-    """Start from this package's ResNet-18, trained on FairFace (`agegender weights`)."""
+    """Start from this package's `fairface_resnet18` (`agegender weights`)."""
     config.model.update(name="resnet18", width=0.5)
     config.init_from = "fairface_resnet18"
 

@@ -5,21 +5,15 @@ import jax.numpy as jnp
 
 SHIFT = 0.04  # of the side
 CENTRE, AROUND = ((0, 0),), ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
-VIEWS = {
-    "none": ((False,), CENTRE),
-    "mirror": ((True,), CENTRE),
-    "flip": ((False, True), CENTRE),
-    "flip_shift": ((False, True), AROUND),
-}
+VIEWS = {"none": ((False,), CENTRE), "flip": ((False, True), CENTRE), "flip_shift": ((False, True), AROUND)}
 
 
 def views(images: jax.Array, kind: str) -> list[jax.Array]:
-    """Return the views of images [B, H, W, 3] of any dtype, all of this shape.
+    """Return the views of images [B, H, W, 3] of any dtype, all of this shape; the first is the image itself.
 
     Args:
-      kind: "none" for the image alone; "mirror" for its mirror image alone, for one net of an ensemble whose other net
-        sees the image; "flip" for both; "flip_shift" adds to both the shifts by 4 % of the side to the left, right, top
-        and bottom, edges repeated: ten views.
+      kind: "none" for the image alone; "flip" adds its mirror image; "flip_shift" adds to both the shifts by 4 % of
+        the side to the left, right, top and bottom, edges repeated: ten views.
     """
     mirrors, shifts = VIEWS[kind]
     reach = max(1, round(SHIFT * images.shape[1]))
