@@ -63,6 +63,16 @@ def test_the_summary_of_layers_is_what_was_measured():
     assert layers.summary(result_files.read("layers")) in (campaign.ROOT / "benchmarks" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["crop/resnet", "ff/r100", "ff/r50"])
+def test_the_trainings_on_a_gpu_are_what_was_measured(name):
+    run = result_files.read("gpu_h100")["trainings"][name]
+    cells = [
+        f"{run[score]:.3f} [{run['ci95'][score][0]:.3f}, {run['ci95'][score][1]:.3f}]"
+        for score in ("age_accuracy", "gender_accuracy", "aabd")
+    ]
+    assert f"| {run['n']:,} | {' | '.join(cells)} |" in (campaign.ROOT / "benchmarks" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "table",
     [

@@ -66,10 +66,24 @@ def test_links_lead_to_files(path):
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+FULL_WIDTH = {
+    "ours: ResNet-18, width 1, on an H100": 0,
+    "ours: its ensemble with one fine-tuned from FairFace": 2,
+}
+FULL_WIDTH_RECIPE = {
+    "from random weights | crop_part1": 0,
+    "fine-tuned | FairFace, crop_part1": 1,
+    "ensemble of the first and the third | FairFace, crop_part1": 2,
+}
+
+
 @pytest.mark.parametrize(
     "page, name, members",
     [
-        ("README.md", "crop_part1", {"ours: Attention-56": 0, "ours: ResNet-18": 1, "ours: ensemble": 2}),
+        ("README.md", "crop_part1", {"ours: Attention-56, width 0.25, on two CPU cores": 0}),
+        ("README.md", "progressive_crop_part1", {"ours: ResNet-18, width 0.5, on two CPU cores": 2}),
+        ("README.md", "full_width_crop_part1", FULL_WIDTH),
+        ("docs/recipe.md", "full_width_crop_part1", FULL_WIDTH_RECIPE),
         ("docs/accuracy.md", "crop_part1", {"Attention-56": 0, "ResNet-18": 1, "ensemble": 2}),
         ("docs/accuracy.md", "quickstart", {"Attention-56, width 0.25": 0, "ResNet-18, width 0.25": 1, "ensemble": 2}),
     ],
