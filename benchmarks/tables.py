@@ -156,10 +156,9 @@ def shipped_one_view(rows: list[dict]) -> str:
     lines = [head, ["---", "---", *["--:"] * 5]]
     for row in rows:
         model = row["models"][-1]  # the ensemble, if there is one
-        one = row["one_view"]
-        for views, of, sure in (("`flip`", model, row["sure"]), ("`none`", one, one["sure"])):
+        for views, of, sure in (("flip", model, row["sure"]), ("none", row["one_view"], row["one_view"]["sure"])):
             scores = [f"{of[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
-            lines.append([row["name"], views, *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])
+            lines.append([row["name"], f"`{views}`", *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])
     return markdown(lines)
 
 

@@ -137,26 +137,22 @@ class Training:
         state = {"net": self.net.state_dict(), "average": self.average.state_dict(), "epoch": self.epoch}
         state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "rows": self.rows}
         state["device"] = torch.get_default_device().type
-        torch.save(state | {"random": random_state()}, path.with_suffix(".tmp"))
+        torch.save(state | {"random": random().get_rng_state()}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
     def load(self, path):
         state = torch.load(path, weights_only=True, map_location="cpu")
-        if (now := torch.get_default_device().type) != (then := state["device"]):
+        if (now := torch.get_default_device().type) != (then := state.get("device", "cpu")):
             raise ValueError(f"{path} was begun with --device={then}, not {now}")
         for name in ("net", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
-        set_random_state(state["random"])
+        random().set_rng_state(state["random"])
 
 
-def random_state():
-    """Return the state of the generator of the default device, a tensor on the CPU."""
-    return torch.cuda.get_rng_state() if torch.get_default_device().type == "cuda" else torch.get_rng_state()
-
-
-def set_random_state(state):
-    (torch.cuda.set_rng_state if torch.get_default_device().type == "cuda" else torch.set_rng_state)(state)
+def random():
+    """Return the module whose generator draws on the default device."""
+    return torch.cuda if torch.get_default_device().type == "cuda" else torch
 
 
 def on_device(array):

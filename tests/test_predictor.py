@@ -117,7 +117,7 @@ def test_views_replace_those_of_the_nets(shipped, predictor, photo):
     np.testing.assert_allclose(flip.probs(chip).age, flip.probs(mirrored).age, atol=1e-6)
     assert np.abs(none.probs(chip).age - none.probs(mirrored).age).max() > 1e-4
     with pytest.raises(ConfigError, match="use none, flip, flip_shift"):
-        Predictor(weights_dir=shipped, views="mirrored")
+        Predictor(weights_dir=shipped, views="mirror")
 
 
 def test_weights_are_on_the_device_before_the_first_batch(predictor):
