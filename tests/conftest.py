@@ -9,6 +9,8 @@ import os
 import re
 import tempfile
 
+from agegender_jax.run.host import ynnpack
+
 if "COMPILED_BY_TESTS" not in os.environ:  # the processes that the first one starts use its folder
     COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["COMPILED_BY_TESTS"] = COMPILED.name
@@ -20,6 +22,7 @@ if importlib.metadata.version("jaxlib").startswith(("0.8.", "0.10.")):  # unknow
     QUICK.append("--xla_cpu_use_fusion_emitters=false")  # half of the time to compile
 FLAGS = ["--xla_force_host_platform_device_count=8", *([] if os.environ.get("AGEGENDER_XLA_DEFAULT") else QUICK)]
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
+ynnpack.avoid()  # as the programs do, so that their results and those of functions in tests are the same
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # programs start once, not twice
 
 SLOWEST_FIRST = (  # files of 15 CPU seconds and more, so that both workers end together

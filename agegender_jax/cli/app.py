@@ -17,7 +17,7 @@ from agegender_jax.cli.config_flag import ConfigFile, config_name, config_of, de
 from agegender_jax.cli.exits import guard
 from agegender_jax.config import default, fields_help, flat, validate
 from agegender_jax.errors import ConfigError, UserError
-from agegender_jax.run.host import interpreter, large_pages
+from agegender_jax.run.host import interpreter, large_pages, ynnpack
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.suggestions import nearest, nearest_field
 
@@ -121,6 +121,7 @@ def _start(command: ModuleType, main: Callable[[], None]) -> None:
     if getattr(command, "COMPUTES", True):
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
             validate(flags.FLAGS["config"].value)  # mistakes are reported before a restart
+        ynnpack.avoid()
         if hint := large_pages.use_large():
             print(hint, flush=True)
     if not any(argument.lstrip("-").startswith(("verbosity", "v=")) for argument in sys.argv):
