@@ -113,6 +113,15 @@ def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.maximum(first - value, value - last), 0)
 
 
+def teacher_loss(logits: jax.Array, probs: jax.Array) -> jax.Array:
+    """Return the cross-entropy with a teacher's probabilities: [B, N], [B, N] -> [B].
+
+    Hinton et al. 2015, arXiv 1503.02531, with the temperature 1.
+    """
+    array_checks.check(logits=(logits, "float B N"), probs=(probs, "float B N"))
+    return -(probs * jax.nn.log_softmax(logits.astype(jnp.float32))).sum(-1)
+
+
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Return the cross-entropy: [B, 2], int [B] -> [B]."""
     array_checks.check(logits=(logits, "float B G"), gender=(gender, "int B"))

@@ -7,6 +7,7 @@ import jax
 
 from agegender_jax import losses
 from agegender_jax.data import augment
+from agegender_jax.structs import Probs
 
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, arXiv 1409.4842, section 5
 Labels = tuple[jax.Array, jax.Array | None, jax.Array]  # int age [B, 2], age in years [B], gender [B]
@@ -16,20 +17,24 @@ def loss_and_means(
     outputs: Any,
     labels: Labels,
     share: jax.Array | None,
+    taught: Probs | None = None,
     *,
     age_loss: Callable[..., jax.Array],
     label_smoothing: float,
     age_weight: float,
     gender_weight: float,
+    teacher_weight: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the loss to minimise, and the batch means to log: the losses and accuracies of the main heads.
 
     The minimised loss is that of the main heads, AUXILIARY_WEIGHT times the loss of each auxiliary branch, and
-    `outputs.penalty`.
+    `outputs.penalty`. With a teacher, the main heads minimise (1 - teacher_weight) times their loss and teacher_weight
+    times that of `losses.teacher_loss`.
 
     Args:
       outputs: `Outputs`, or an object like one that may lack `auxiliary` and `penalty`.
       share: float32 [B], the weight of each image's own label in `data.augment.mixup`; None without mixup.
+      taught: the teacher's probabilities [B, A] and [B, G] for the images as the net sees them; None without a teacher.
       age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
     """
 
@@ -43,6 +48,13 @@ def loss_and_means(
     loss_age, loss_gender = head_losses(outputs.age_logits, outputs.gender_logits)
     age_class, gender_class = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
     loss = weighted(loss_age, loss_gender)
+    minimised = loss
+    if taught is not None:
+        of_teacher = weighted(
+            losses.teacher_loss(outputs.age_logits, taught.age).mean(),
+            losses.teacher_loss(outputs.gender_logits, taught.gender).mean(),
+        )
+        minimised = (1 - teacher_weight) * loss + teacher_weight * of_teacher
     auxiliary = sum(weighted(*head_losses(*logits)) for logits in getattr(outputs, "auxiliary", ()))
     means = {
         "loss": loss,
@@ -52,7 +64,7 @@ def loss_and_means(
         "gender_accuracy": (gender_class == gender).mean(),
     }
     penalty = getattr(outputs, "penalty", None)
-    return loss + (AUXILIARY_WEIGHT * auxiliary + (0.0 if penalty is None else penalty)), means
+    return minimised + (AUXILIARY_WEIGHT * auxiliary + (0.0 if penalty is None else penalty)), means
 
 
 def _mixup_losses(logits, labels, share, age_loss, smoothing):

@@ -13,7 +13,7 @@ from jax import lax
 from agegender_jax import losses, models, objective, tracing
 from agegender_jax.data import augment
 from agegender_jax.models import initializers
-from agegender_jax.structs import Batch, TrainState
+from agegender_jax.structs import Batch, Probs, TrainState
 
 Path = tuple[str, ...]
 SUMS = ("steps", "loss", "loss_age", "loss_gender", "age_accuracy", "gender_accuracy", "grad_norm")
@@ -62,6 +62,8 @@ def train_step(
     label_smoothing: float = 0.0,
     age_loss: Callable[..., jax.Array] = losses.age_loss,
     mixup: float = 0.0,
+    teacher: Callable[[jax.Array], Probs] | None = None,
+    teacher_weight: float = 0.0,
     accumulate: int = 1,
     remat: bool = False,
     ema_decay: float = 0.0,
@@ -84,6 +86,8 @@ def train_step(
       age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
       mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
         on each device. The accuracies are those of the main labels.
+      teacher: (float32 [B, H, W, 3], as the net sees them) -> Probs; the main heads learn from them with the weight
+        `teacher_weight`, and from the labels with the rest, see `objective`. None for labels only.
       accumulate: number of parts of the device's batch, which are computed one after another to save memory; their
         gradients are averaged. BatchNorm uses the statistics of each part.
       remat: keep only the products and convolutions for the backward pass and recompute everything else, to save memory
@@ -95,6 +99,7 @@ def train_step(
     keys, dropout_key = _keys(key, state.step, batch.gender.shape[0], axis)
     images = prepare_images(keys, batch.image)
     images, share = augment.mixup(keys, images, mixup) if mixup else (images, None)
+    taught = teacher(images) if teacher else None
 
     def apply(variables, images, age, gender, dropout_key):
         options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": dropout_key}}
@@ -106,20 +111,21 @@ def train_step(
         label_smoothing=label_smoothing,
         age_weight=age_weight,
         gender_weight=gender_weight,
+        teacher_weight=teacher_weight,
     )
     if remat:
         apply = jax.checkpoint(apply, policy=_is_product)
 
     def loss_fn(params, batch_stats, examples, dropout_key):
-        images, age, years, gender, share = examples
+        images, age, years, gender, share, taught = examples
         if frozen is not None:
             params = _stop_at_frozen(params, frozen)
         outputs, updated = apply({"params": params, "batch_stats": batch_stats}, images, age, gender, dropout_key)
-        loss, seen = loss_and_means(outputs, (age, years, gender), share)
+        loss, seen = loss_and_means(outputs, (age, years, gender), share, taught)
         return loss, (updated.get("batch_stats", {}), seen)
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
-    examples = (images, batch.age, batch.age_years, batch.gender, share)
+    examples = (images, batch.age, batch.age_years, batch.gender, share, taught)
     grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
     if lax.axis_size(axis) > 1:
         grads, seen = lax.pmean((grads, seen), axis)

@@ -59,6 +59,14 @@ def test_a_jaxlib_that_may_not_know_the_setting_does_not_get_it(flags, monkeypat
     assert flags("") == (WITHOUT if known else "")
 
 
+def test_a_jaxlib_without_metadata_does_not_get_it(flags, monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert flags("") == ""
+
+
 def test_xla_follows_the_setting():
     """This is the installed jaxlib: it gives convolutions to YNNPACK unless it is told not to, if it knows YNNPACK."""
     env = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(programs.ROOT)}

@@ -69,6 +69,7 @@ RANGES = {
     "loss.label_smoothing": "[0, 1)",
     "loss.age_spread": "[0.01, 100]",
     "loss.age_balance": "[0, 1]",
+    "loss.teacher_weight": "[0, 1]",
     "data.image_size": "[32, 4096]",
     "data.num_workers": "[0, inf)",
     "data.split_seed": "[0, 4294967295]",

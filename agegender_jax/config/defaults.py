@@ -62,6 +62,9 @@
 | loss.age                 | ce, dldl, ordinal, mean_variance or years, see `losses.age_loss`    |
 | loss.age_spread          | of the targets of dldl, ordinal and years, in buckets               |
 | loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
+| loss.teacher             | comma-separated runs or shipped weights whose mean predictions for  |
+|                          | the augmented images are a second target; empty for none            |
+| loss.teacher_weight      | of that target in the loss; the labels have the rest                |
 | data.source              | folder, archive, FairFace CSV, a comma-separated list, or synthetic |
 | data.train_on            | additional sources, as in data.source, only for training            |
 | data.exclude             | CSV with a column `file`: images to leave out of training           |
@@ -159,6 +162,8 @@ def default() -> ConfigDict:
                 "age": "ce",
                 "age_spread": 0.5,
                 "age_balance": 0.0,
+                "teacher": "",
+                "teacher_weight": 0.5,
             },
             "data": {
                 "source": "data/crop_part1",

@@ -17,7 +17,7 @@ def compare_protocols(results: dict, runs: Sequence[Run]) -> list[tuple[str, str
         "duplicates": lambda run: "identical, nearly identical and mirrored pictures stay in one split",
         "nets": _net,
         "input": lambda run: f"{run.config['data']['image_size']} x {run.config['data']['image_size']} px",
-        "initialization": lambda run: run.config.get("init_from") or "random weights, no pre-training",
+        "initialization": _initialization,
         "optimizer": _optimizer,
         "epochs": _length,
         "augmentation": _augmentation,
@@ -25,6 +25,11 @@ def compare_protocols(results: dict, runs: Sequence[Run]) -> list[tuple[str, str
         "gender head": lambda run: f"collapsed: {', '.join(collapsed)}" if collapsed else "none collapsed",
     }
     return [(item, published, join(runs, ours[item])) for item, published in paper.PROTOCOL.items()]
+
+
+def _initialization(run: Run) -> str:
+    start, teacher = run.config.get("init_from"), run.config["loss"].get("teacher")
+    return (start or "random weights, no pre-training") + (f"; learns from {teacher}, too" if teacher else "")
 
 
 def join(runs: Sequence[Run], describe: Callable[[Run], str]) -> str:

@@ -61,8 +61,9 @@ class Run:
         return [head for head in ("age", "gender") if not self.config["loss"][f"{head}_weight"]]
 
     def is_free(self) -> bool:
-        """Return whether no photograph influenced the weights: synthetic faces and random initial weights."""
-        return is_synthetic(self.run.get("source", {}).get("name", "")) and not self.config["init_from"]
+        """Return whether no photograph influenced the weights: synthetic faces and no other nets."""
+        other_nets = self.config["init_from"] or self.config["loss"].get("teacher")
+        return is_synthetic(self.run.get("source", {}).get("name", "")) and not other_nets
 
 
 def is_synthetic(source: str) -> bool:

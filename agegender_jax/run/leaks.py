@@ -56,7 +56,7 @@ def find(run: Workdir, faces: Dataset, split: str) -> np.ndarray:
 
 
 def inherit(run: Workdir, sources: Sequence[str]) -> None:
-    """Write to inherited.csv what the runs among `sources` have seen, for a run that starts from their weights."""
+    """Write to inherited.csv what the runs among `sources` have seen, for a run that starts or learns from them."""
     runs = [Workdir(source) for source in sources if files.expand(source, "--config.init_from").is_dir()]
     if not runs:
         return

@@ -98,7 +98,8 @@ def fit(
             folder.check_in_place()
             if is_main:
                 folder.restore_start(config, command, dataset.prepared, dataset.assignment)
-        final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
+        earlier = ", ".join(filter(None, (config.init_from, config.loss.teacher)))
+        final_test.test(folder, dataset, earlier, config.log.figures, progress)
 
 
 def already_finished(start: int, num_steps: int, folder: Workdir, progress: Progress) -> bool:

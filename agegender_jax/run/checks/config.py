@@ -8,7 +8,7 @@ from agegender_jax import files, models
 from agegender_jax.errors import ConfigError
 from agegender_jax.run.host import determinism
 
-PATHS = ("data.source", "data.train_on", "data.exclude", "data.splits", "data.cache_dir", "init_from")
+PATHS = ("data.source", "data.train_on", "data.exclude", "data.splits", "data.cache_dir", "init_from", "loss.teacher")
 
 
 def local_paths(config: ConfigDict) -> None:

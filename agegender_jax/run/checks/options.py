@@ -9,7 +9,7 @@ from agegender_jax import models, optim
 from agegender_jax.errors import ConfigError
 
 LAYER_GROUPS = ("optimizer.freeze", "optimizer.layer_decay")
-OF_STEPS = (*LAYER_GROUPS, "optimizer.rates", "augment.mixup")
+OF_STEPS = (*LAYER_GROUPS, "optimizer.rates", "augment.mixup", "loss.teacher")
 WEIGHTS = ("loss.age_weight", "loss.gender_weight")
 
 
@@ -33,6 +33,8 @@ def _without_effect(config: ConfigDict) -> Iterator[tuple[str, str]]:
     name, head = config.model.name, config.model.head
     if head != "elm":
         yield "elm.scale", f"the {head} head has no random units"
+    if not config.loss.teacher:
+        yield "loss.teacher_weight", "there is no loss.teacher"
     if not config.elm.rounds:
         yield "elm.joint_lr", "the net is trained through a solved head only with elm.rounds"
     if models.is_solved(config.model):

@@ -24,5 +24,8 @@ def avoid() -> None:
 
 
 def _has_ynnpack() -> bool:
-    version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("jaxlib"))
+    try:
+        version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("jaxlib"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
     return version is not None and (0, 10) <= (int(version[1]), int(version[2])) < (0, 13)  # later ones are unknown

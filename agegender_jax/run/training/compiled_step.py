@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.run.training import teacher
 
 
 def build_model(config: ConfigDict) -> models.AgeGenderNet:
@@ -21,6 +22,9 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
 
     Args:
       train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance`; None for no balancing.
+
+    Raises:
+      ConfigError, CheckpointError: the nets in `loss.teacher` cannot be loaded.
     """
 
     def prepare_images(keys, images):
@@ -44,6 +48,8 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
         label_smoothing=config.loss.label_smoothing,
         age_loss=age_loss,
         mixup=config.augment.mixup,
+        teacher=teacher.load(config),
+        teacher_weight=config.loss.teacher_weight,
         accumulate=config.accumulate,
         remat=config.remat,
         ema_decay=config.optimizer.ema,

@@ -18,6 +18,7 @@ from agegender_jax.errors import ConfigError
 from agegender_jax.run import leaks
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.training import teacher
 from agegender_jax.run.workdir import Workdir
 from agegender_jax.structs import TrainState
 
@@ -41,11 +42,16 @@ def load_weights(
     new_state: Callable[[], TrainState],
     progress: Progress,
 ) -> dict[str, np.ndarray]:
-    """Return the weights that `init_from` names, for a run without checkpoints; record what they were trained on."""
+    """Return the weights that `init_from` names, for a run without checkpoints.
+
+    What they and the nets of `loss.teacher` were trained on is recorded.
+    """
     if not checkpoints.is_empty():
         return {}
     folder.inherited.unlink(missing_ok=True)  # of an earlier start that never trained
+    teachers = teacher.names(config)
     if not config.init_from:
+        leaks.inherit(folder, teachers)
         return {}
     state = jax.eval_shape(new_state)
     shapes = {"params": state.params, "batch_stats": state.batch_stats}
@@ -53,7 +59,7 @@ def load_weights(
     if not all(sources):
         raise ConfigError("an empty name of weights", f"--config.init_from={config.init_from}", "remove the comma")
     leaves = initial_weights.mean([_load(source, shapes, progress) for source in sources], sources)
-    leaks.inherit(folder, sources)
+    leaks.inherit(folder, [*sources, *teachers])
     return leaves
 
 

@@ -1,0 +1,197 @@
+"""Learning from the predictions of trained nets, `loss.teacher`."""
+
+import functools
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small_weights
+
+from agegender_jax import Predictor, data, ensemble, load, losses, objective, parallel, synthetic, training, weights
+from agegender_jax.config import default, validate
+from agegender_jax.data import augment
+from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.report.runs import Run
+from agegender_jax.run import checks, dataset, leaks, train
+from agegender_jax.run.training import teacher
+from agegender_jax.run.workdir import Workdir
+from agegender_jax.structs import Batch, Outputs, Probs
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Shipped weights `one`, `two` and their ensemble `default`."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    small_weights.write(folder)
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    return folder
+
+
+def config_of(name, **loss):
+    config = default()
+    config.model.update(name="levi_hassner", width=0.125)
+    config.data.image_size = 32
+    config.loss.update(teacher=name, **loss)
+    return config
+
+
+def test_the_loss_is_the_cross_entropy_with_the_teachers_probabilities():
+    logits, probs = jnp.array([[0.0, jnp.log(3.0)], [5.0, 5.0]]), jnp.array([[0.2, 0.8], [1.0, 0.0]])
+    expected = [-0.2 * np.log(0.25) - 0.8 * np.log(0.75), np.log(2)]
+    np.testing.assert_allclose(losses.teacher_loss(logits, probs), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_labels_and_teacher_share_the_weight(weight):
+    rng = np.random.default_rng(0)
+    outputs = Outputs(jnp.array(rng.normal(size=(4, 12))), jnp.array(rng.normal(size=(4, 2))))
+    labels = jnp.array([[1, 1], [3, 4], [0, 0], [11, 11]]), None, jnp.array([0, 1, 1, 0])
+    taught = Probs(*(jax.nn.softmax(jnp.array(rng.normal(size=(4, n)))) for n in (12, 2)))
+    options = {"age_loss": losses.age_loss, "label_smoothing": 0.1, "age_weight": 2.0, "gender_weight": 0.5}
+    of_labels, means = objective.loss_and_means(outputs, labels, None, **options)
+    minimised, logged = objective.loss_and_means(outputs, labels, None, taught, teacher_weight=weight, **options)
+    of_age, of_gender = (
+        float(-(target * np.log(jax.nn.softmax(logits))).sum(-1).mean())
+        for target, logits in ((taught.age, outputs.age_logits), (taught.gender, outputs.gender_logits))
+    )
+    expected = (1 - weight) * float(of_labels) + weight * (2.0 * of_age + 0.5 * of_gender)
+    assert float(minimised) == pytest.approx(expected, rel=1e-5)
+    assert {name: float(value) for name, value in logged.items()} == {n: float(v) for n, v in means.items()}
+
+
+def test_the_teacher_answers_like_a_predictor_without_views(shipped):
+    """Both nets of the ensemble, calibrated; larger images are resized to their 32 pixels."""
+    images = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    teach = teacher.load(config_of("default"))
+    probs = teach(data.normalize(jnp.asarray(images)))
+    expected = Predictor(detector="none", views="none").probs({32: images})
+    np.testing.assert_allclose(probs.age, expected.age, atol=1e-5)
+    np.testing.assert_allclose(probs.gender, expected.gender, atol=1e-5)
+    larger = data.normalize(jnp.asarray(images.repeat(2, 1).repeat(2, 2)))
+    assert teach(larger).age.shape == (5, 12)
+    both = [teacher.load(config_of(name))(data.normalize(jnp.asarray(images))).age for name in ("one", "two")]
+    np.testing.assert_allclose(
+        teacher.load(config_of("one,two"))(data.normalize(jnp.asarray(images))).age, sum(both) / 2, atol=1e-6
+    )
+    assert teacher.load(config_of("")) is None
+
+
+def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path):
+    with pytest.raises(ConfigError, match="an empty name of a teacher"):
+        teacher.load(config_of("one,"))
+    with pytest.raises(CheckpointError, match="no run in the workdir"):
+        teacher.load(config_of(str(tmp_path / "absent")))
+    with pytest.raises(ConfigError, match=r"teacher_weight must be between 0 and 1"):
+        validate(config_of("one", teacher_weight=1.5))
+    with pytest.raises(ConfigError, match=r"loss\.teacher_weight has no effect"):
+        checks.options(config_of("", teacher_weight=0.9))
+    with pytest.raises(ConfigError, match="is a URL"):
+        checks.config.local_paths(config_of("s3://bucket/run"))
+    solved = config_of("one")
+    solved.model.update(name="region_sift", width=1.0)
+    with pytest.raises(ConfigError, match=r"loss\.teacher has no effect"):
+        checks.options(solved)
+
+
+def test_a_net_follows_its_teacher(shipped, tmp_path):
+    """With the teacher's weight 1, labels play no part: the net comes to predict what the teacher predicts."""
+    synthetic.write_faces(tmp_path / "faces", 120, seed=0, size=32)
+    config = config_of("one", teacher_weight=1.0)
+    config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"))
+    config.augment.update(flip=False, shift=0.0, colour=0.0)
+    config.optimizer.lr, config.batch_size, config.log.figures = 0.002, 32, False
+    faces = dataset.load_dataset(config, lambda text, done=0, total=0: None).prepared.images(32)[:40]
+    target = teacher.load(config)(data.normalize(jnp.asarray(faces)))
+
+    def distance(steps):
+        config.num_steps = steps
+        train.fit(config.copy_and_resolve_references(), str(tmp_path / str(steps)), ["test"])
+        model, variables, _ = load(tmp_path / str(steps), "latest")
+        probs = ensemble.predict(model, variables, faces)
+        return float(np.abs(probs.gender - target.gender).mean() + np.abs(probs.age - target.age).mean())
+
+    assert distance(80) < 0.5 * distance(1)
+
+
+def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path):
+    synthetic.write_faces(tmp_path / "faces", 120, seed=0, size=32)
+    config = config_of("")
+    config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"))
+    config.num_steps, config.log.figures = 1, False
+    train.fit(config, str(tmp_path / "first"), ["test"])
+    config.loss.teacher, config.data.split_seed = str(tmp_path / "first"), 1
+    train.fit(config, str(tmp_path / "second"), ["test"])
+    seen = leaks.read_splits(Workdir(tmp_path / "first")).split
+    rows = (tmp_path / "second" / "inherited.csv").read_text().splitlines()
+    assert len(rows) - 1 == np.isin(seen, ("train", "val")).sum()
+    assert json.loads((tmp_path / "second" / "results.json").read_text())["allow_leak"]
+
+
+def test_a_net_that_learns_from_another_is_not_free_of_photographs():
+    config = default().to_dict()
+    run = Run("run", 1, config, {"source": {"name": "synthetic"}}, {}, [])
+    assert run.is_free()
+    config["loss"]["teacher"] = "default"
+    assert not run.is_free()
+
+
+class Linear(nn.Module):
+    """Both heads linear in the image's mean colour."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        features = images.mean((1, 2))
+        return Outputs(nn.Dense(12, name="age")(features), nn.Dense(2, name="gender")(features))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_teacher_sees_what_the_net_sees(accumulate):
+    """An update is that of the loss with the teacher's answers for the mixed images, in parts of the batch, too."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 4, 4, 3), np.uint8)
+    ages, genders = rng.integers(0, 12, 8, np.int32), rng.integers(0, 2, 8, np.int32)
+    batch = Batch(images, np.stack([ages, ages], 1), genders, np.ones(8, np.float32), np.full(8, -1, np.int32))
+    model, tx, seen = Linear(), optax.sgd(1.0), []
+
+    def teach(images):
+        seen.append(images)
+        colour = images.mean((1, 2))
+        return Probs(jax.nn.softmax(colour @ jnp.ones((3, 12))), jax.nn.softmax(colour[:, :2]))
+
+    step = functools.partial(
+        training.train_step,
+        model=model,
+        tx=tx,
+        key=jax.random.key(1),
+        prepare_images=lambda keys, images: images / 255.0,
+        mixup=1.0,
+        teacher=teach,
+        teacher_weight=1.0,
+        accumulate=accumulate,
+    )
+    driver = parallel.driver("shard_map", step, jax.devices()[:1])
+    state = training.init_state(model, tx, jax.random.key(0), 4)
+    params = jax.tree.map(np.array, state.params)
+    after = driver.step(driver.replicate(state), driver.split(batch))
+    keys, _ = jax.shard_map(
+        lambda: training._keys(jax.random.key(1), 0, 8, parallel.AXIS),
+        mesh=driver.mesh, in_specs=(), out_specs=jax.sharding.PartitionSpec(), check_vma=False,
+    )()  # fmt: skip
+    mixed, _ = augment.mixup(keys, jnp.asarray(images) / 255.0, 1.0)
+    assert not np.allclose(mixed, images / 255.0)
+    taught = teach(mixed)
+
+    def loss(params):
+        outputs = model.apply({"params": params}, mixed, train=True)
+        return sum(
+            losses.teacher_loss(logits, probs).mean()
+            for logits, probs in ((outputs.age_logits, taught.age), (outputs.gender_logits, taught.gender))
+        )
+
+    expected = jax.tree.map(lambda value, gradient: value - gradient, params, jax.grad(loss)(params))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.params, expected)
