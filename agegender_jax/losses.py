@@ -113,7 +113,7 @@ def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.maximum(first - value, value - last), 0)
 
 
-def teacher_loss(logits: jax.Array, probs: jax.Array) -> jax.Array:
+def teacher_loss(logits: jax.Array, probs: jax.Array | np.ndarray) -> jax.Array:
     """Return the cross-entropy with a teacher's probabilities: [B, N], [B, N] -> [B].
 
     Hinton et al. 2015, arXiv 1503.02531, with the temperature 1.
