@@ -1,8 +1,10 @@
 """Score the weights of the package on aligned chips with labels: accuracy, intervals, doubts, and groups of faces.
 
-python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairface_10k_25k --split=held_out --name=...
+python -m benchmarks.fairface_split --source=aligned/fairface_10k,aligned/fairface_10k_25k --out=fairface_split.csv
+python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairface_10k_25k \
+    --splits=fairface_split.csv --split=held_out --name=...
 
-The chips are those of `launch.align`. Splits are those of a training on the same source: test, held_out (val and test,
+The chips are those of `launch.align`. --splits is data.splits. A split is test, held_out (val and test,
 never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
 as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Adds a row to
 results/shipped_weights.json, which replaces one of the same name. --workdir compares the weights, stored in 16 bits,
@@ -30,6 +32,7 @@ from benchmarks import machine, open_group, result_files
 
 SOURCE = flags.DEFINE_string("source", None, "Aligned chips, as data.source.", required=True)
 SPLIT = flags.DEFINE_enum("split", "all", ["test", "held_out", "all"], "Which images.")
+SPLITS = flags.DEFINE_string("splits", "", "CSV with the split of each chip, as data.splits.")
 NAME = flags.DEFINE_string("name", None, "Of the row.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package; default if None.")
 WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weights.")
@@ -116,13 +119,14 @@ def one_view(predictor, dataset, chosen, age, gender):
 def command():
     """Return the command with the names of the source's folders instead of their paths."""
     names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
-    return f"python -m benchmarks.shipped_weights --source={names} --split={SPLIT.value} --name='{NAME.value}'"
+    splits = f" --splits={pathlib.Path(SPLITS.value).name}" if SPLITS.value else ""
+    return f"python -m benchmarks.shipped_weights --source={names}{splits} --split={SPLIT.value} --name='{NAME.value}'"
 
 
 def main(_):
     predictor = Predictor(weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none")
     config = config_lib.default()
-    config.data.source = SOURCE.value
+    config.data.source, config.data.splits = SOURCE.value, SPLITS.value
     with Progress() as progress:
         dataset = load_dataset(config, progress.prepare)
     splits = {"held_out": ("val", "test"), "test": ("test",), "all": ("train", "val", "test")}[SPLIT.value]
