@@ -7,7 +7,8 @@ python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairf
 The chips are those of `launch.align`. --splits is data.splits. A split is test, held_out (val and test,
 never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
 as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Adds a row to
-results/shipped_weights.json, which replaces one of the same name. --workdir compares the weights, stored in 16 bits,
+results/shipped_weights.json, or of --weights=NAME to results/shipped_NAME.json, which replaces one of the same name of
+the source. --workdir compares the weights, stored in 16 bits,
 with the runs they were written from.
 """
 
@@ -120,7 +121,9 @@ def command():
     """Return the command with the names of the source's folders instead of their paths."""
     names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
     splits = f" --splits={pathlib.Path(SPLITS.value).name}" if SPLITS.value else ""
-    return f"python -m benchmarks.shipped_weights --source={names}{splits} --split={SPLIT.value} --name='{NAME.value}'"
+    weights = f" --weights={WEIGHTS.value}" if WEIGHTS.value else ""
+    options = f"{weights} --source={names}{splits} --split={SPLIT.value}"
+    return f"python -m benchmarks.shipped_weights{options} --name='{NAME.value}'"
 
 
 def main(_):
@@ -153,8 +156,9 @@ def main(_):
         **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
-    path = result_files.RESULTS / "shipped_weights.json"
-    rows = {old["name"]: old for old in (result_files.read("shipped_weights") if path.exists() else [])}
+    file = f"shipped_{WEIGHTS.value or 'weights'}"
+    path = result_files.RESULTS / f"{file}.json"
+    rows = {old["name"]: old for old in (result_files.read(file) if path.exists() else [])}
     result_files.write(path, [*(rows | {row["name"]: row}).values()])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
