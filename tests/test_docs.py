@@ -12,7 +12,7 @@ from test_models import COUNTS, LONGER, shapes_of
 from agegender_jax import models, weights
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
-from benchmarks import campaign, explanations, layers, result_files, tables
+from benchmarks import campaign, explanations, layers, result_files, tables, ynnpack
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
@@ -110,6 +110,11 @@ def test_the_table_of_warnings_is_what_was_measured():
 
 def test_the_table_of_alignments_is_what_was_measured():
     assert tables.alignment(result_files.read("alignment")) in (campaign.ROOT / "docs" / "predict.md").read_text()
+
+
+def test_the_table_of_convolutions_without_ynnpack_is_what_was_measured():
+    text = (campaign.ROOT / "benchmarks" / "README.md").read_text()
+    assert all(f"  {line}\n" in text for line in ynnpack.table(result_files.read("ynnpack")["rows"]).splitlines())
 
 
 def test_the_table_of_predicts_speed_is_what_was_measured():
