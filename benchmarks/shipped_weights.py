@@ -40,6 +40,7 @@ WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weight
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Runs of the weights; repeat for an ensemble.")
 
 COVERAGE, AGES, MAX_ERROR, BATCH_SIZE = 0.9, (18, 25), 0.01, 64
+IN_GROUPS = ("n", "age_accuracy", "gender_accuracy", "aabd")
 SCORES = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "gender_auc", "aabd", "age_mae")
 
 
@@ -142,7 +143,10 @@ def main(_):
         scored, age, gender, race, age_years=years, age_text=[faces.age_text[i] for i in chosen], split=SPLIT.value,
         source={"name": faces.name, "fingerprint": faces.fingerprint}, allow_leak=False, group=faces.group[chosen],
     )  # fmt: skip
-    groups = {kind: results["groups"][kind] for kind in ("gender", "race", "age")}
+    groups = {
+        kind: {name: {key: group[key] for key in IN_GROUPS} for name, group in results["groups"][kind].items()}
+        for kind in ("gender", "race", "age")
+    }
     row = {
         "name": NAME.value,
         **{key: results[key] for key in ("split", "n", "source", "majority")},
