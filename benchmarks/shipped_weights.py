@@ -8,8 +8,7 @@ The chips are those of `launch.align`. --splits is data.splits. A split is test,
 never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
 as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Adds a row to
 results/shipped_weights.json, or of --weights=NAME to results/shipped_NAME.json, which replaces one of the same name of
-the source. --workdir compares the weights, stored in 16 bits,
-with the runs they were written from.
+the source. --workdir compares the weights, stored in 16 bits, with the runs they were written from.
 """
 
 import pathlib
@@ -39,7 +38,7 @@ WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package; default 
 WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weights.")
 WORKDIR = flags.DEFINE_multi_string("workdir", [], "Runs of the weights; repeat for an ensemble.")
 
-COVERAGE, AGES, MAX_ERROR, BATCH_SIZE = 0.9, (18, 25), 0.01, 64
+COVERAGE, OTHER_COVERAGES, AGES, MAX_ERROR, BATCH_SIZE = 0.9, (0.5, 0.7, 0.8, 0.95, 0.99), (18, 25), 0.01, 64
 IN_GROUPS = ("n", "age_accuracy", "gender_accuracy", "aabd")
 SCORES = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "gender_auc", "aabd", "age_mae")
 
@@ -60,14 +59,20 @@ def doubts(calibration, probs, age, gender, age_years, race):
     """Return what intervals, `unsure` and `over` are worth on these images."""
     merged = intervals.merge_open(np.asarray(probs.age), calibration.open_from)
     last = merged.shape[1] - 1
-    bounds, truth = intervals.intervals(merged, calibration.rest(COVERAGE)), np.minimum(age, last)
-    held = (bounds[:, 0] <= truth[:, 1]) & (truth[:, 0] <= bounds[:, 1])
+    truth = np.minimum(age, last)
+
+    def held_by(coverage):
+        bounds = intervals.intervals(merged, calibration.rest(coverage))
+        return (bounds[:, 0] <= truth[:, 1]) & (truth[:, 0] <= bounds[:, 1]), float((bounds @ (-1, 1) + 1).mean())
+
+    held, width = held_by(COVERAGE)
     confidence, right = probs.gender.max(-1), probs.gender.argmax(-1) == gender
     sure = confidence >= calibration.unsure["threshold"]
     groups = {GENDERS[i]: gender == i for i in range(2)} | {RACES[i]: race == i for i in np.unique(race[race >= 0])}
     groups |= {range_name(a, b, probs.age.shape[1]): (age == (a, b)).all(-1) for a, b in np.unique(age, axis=0)}
     return {
-        "coverage": {"promised": COVERAGE, "measured": _share(held), "groups": float((bounds @ (-1, 1) + 1).mean())},
+        "coverage": {"promised": COVERAGE, "measured": _share(held), "groups": width},
+        "other_coverages": {str(c): float(held_by(c)[0].mean()) for c in OTHER_COVERAGES},
         "coverage_by_group": {name: _share(held[of]) for name, of in groups.items()},
         "sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])},
         "over": {years: _over(calibration, probs, age, age_years, years) for years in AGES},

@@ -150,6 +150,17 @@ def shipped_doubts(rows: list[dict]) -> str:
     return markdown(lines)
 
 
+def shipped_coverages(rows: list[dict]) -> str:
+    """Return the share of intervals that hold the age for several values of --coverage, on each source."""
+    lines = []
+    for row in rows:
+        measured = row["other_coverages"] | {str(row["coverage"]["promised"]): row["coverage"]["measured"]["value"]}
+        promised = sorted(measured, key=float)
+        lines = lines or [["source", "n", *(f"`{c}`" for c in promised)], ["---", *["--:"] * (1 + len(promised))]]
+        lines.append([row["name"], f"{row['n']:,}", *(f"{100 * measured[c]:.1f} %" for c in promised)])
+    return markdown(lines)
+
+
 def shipped_one_view(rows: list[dict]) -> str:
     """Return what the weights of the package are worth with the mirror images and without."""
     head = ["source", "views", "age", "gender", "AABD", "gender is sure", "right where sure"]

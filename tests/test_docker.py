@@ -11,7 +11,6 @@ import sys
 import drawn_photos
 import programs
 import pytest
-import small_weights
 
 from agegender_jax import extras
 
@@ -76,12 +75,9 @@ def test_the_steps_predict_for_a_photo_in_an_environment_of_their_own(tmp_path):
             command = text.replace(" /cache", f" {tmp_path}/cache")
             done = subprocess.run(command, shell=True, cwd=place, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-    (tmp_path / "weights").mkdir()
-    small_weights.write(tmp_path / "weights")
     photo = drawn_photos.paste(drawn_photos.background(200, 260), drawn_photos.face(), (130, 100), 140)
     (place / "photo.jpg").write_bytes(drawn_photos.encode(photo, "JPEG"))
     entry = json.loads(dict(instructions("cpu"))["ENTRYPOINT"])
-    command = [*entry, "predict", "photo.jpg", f"--weights_dir={tmp_path / 'weights'}"]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*entry, "predict", "photo.jpg"], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and re.search(r"photo\.jpg: age \d+", done.stdout), done.stderr
     assert list((tmp_path / "cache" / "agegender_jax").iterdir())  # compiled nets

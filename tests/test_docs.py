@@ -78,6 +78,7 @@ def test_the_trainings_on_a_gpu_are_what_was_measured(name):
     [
         tables.shipped_weights,
         tables.shipped_doubts,
+        tables.shipped_coverages,
         lambda rows: tables.shipped_one_view(rows[:1]),
         lambda rows: tables.shipped_groups(rows[1]),
         lambda rows: tables.shipped_groups_elsewhere(rows[2:]),

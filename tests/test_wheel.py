@@ -1,11 +1,14 @@
 """The wheel contains only the library, and works outside the repository when installed."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 
+import drawn_photos
 import programs
 import pytest
 
@@ -78,3 +81,13 @@ def test_training_outside_the_repository(installed, tmp_path):
     assert run(installed, sys.executable, "-c", source, cwd=tmp_path).stdout == "resnet18\n"
     done = agegender(installed, "models")
     assert "`ran56`" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_photo_is_predicted_outside_the_repository_with_the_weights_of_the_wheel(installed, tmp_path):
+    photo = drawn_photos.paste(drawn_photos.background(200, 260), drawn_photos.face(), (130, 100), 140)
+    (tmp_path / "photo.jpg").write_bytes(drawn_photos.encode(photo, "JPEG"))
+    done = agegender(installed, "predict", "photo.jpg", cwd=tmp_path)
+    assert done.returncode == 0 and re.search(r"photo\.jpg: age \d+ \(\d+-\d+ at 90%\)", done.stdout), done.stderr
+    row = json.loads((tmp_path / "answers" / "predictions.jsonl").read_text())
+    assert row["weights"] == "default" and row["status"] in ("ok", "unsure") and row["p_female"] != 0.5
