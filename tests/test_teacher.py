@@ -119,17 +119,23 @@ def test_a_net_follows_its_teacher(shipped, tmp_path):
 
 
 def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path):
-    synthetic.write_faces(tmp_path / "faces", 120, seed=0, size=32)
+    """Also if the run starts from the weights of a run that has seen others."""
     config = config_of("")
-    config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"))
+    config.data.cache_dir = str(tmp_path / "cache")
     config.num_steps, config.log.figures = 1, False
-    train.fit(config, str(tmp_path / "first"), ["test"])
-    config.loss.teacher, config.data.split_seed = str(tmp_path / "first"), 1
-    train.fit(config, str(tmp_path / "second"), ["test"])
-    seen = leaks.read_splits(Workdir(tmp_path / "first")).split
-    rows = (tmp_path / "second" / "inherited.csv").read_text().splitlines()
-    assert len(rows) - 1 == np.isin(seen, ("train", "val")).sum()
-    assert json.loads((tmp_path / "second" / "results.json").read_text())["allow_leak"]
+    for name, seed in (("first", 0), ("others", 1)):
+        synthetic.write_faces(tmp_path / f"{name}_faces", 120, seed=seed, size=32)
+        config.data.source = str(tmp_path / f"{name}_faces")
+        train.fit(config, str(tmp_path / name), ["test"])
+    config.data.source, config.data.split_seed = str(tmp_path / "first_faces"), 1
+    config.loss.teacher = str(tmp_path / "first")
+    expected = 0
+    for name, init_from in (("first", ""), ("others", str(tmp_path / "others"))):
+        expected += np.isin(leaks.read_splits(Workdir(tmp_path / name)).split, ("train", "val")).sum()
+        config.init_from, run = init_from, tmp_path / f"taught_{name}"
+        train.fit(config, str(run), ["test"])
+        assert len((run / "inherited.csv").read_text().splitlines()) - 1 == expected
+        assert json.loads((run / "results.json").read_text())["allow_leak"]
 
 
 def test_a_net_that_learns_from_another_is_not_free_of_photographs():
