@@ -117,7 +117,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     """Return the CPU milliseconds per chip in each step: the lowest of several measurements."""
     from agegender_jax import Predictor
 
-    predictor, one_view = (Predictor(**named(nets), detector="none", views=views) for views in (None, "none"))
+    predictor, mirrored = (Predictor(**named(nets), detector="none", views=views) for views in (None, "flip"))
     chips = [draw_chip(i) for i in range(64)]
     looked = [predictor._look("chip", chip, 0) for chip in chips]
     sized = {size: np.stack([chip.sized[size] for _, (chip,) in looked]) for size in predictor.sizes}
@@ -125,7 +125,7 @@ def shares(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> l
     steps = {
         "decode, resize, warnings": lambda: [predictor._look("chip", chip, 0) for chip in chips],
         "nets": lambda: predictor.probs(sized),
-        "nets, one view": lambda: one_view.probs(sized),
+        "nets, mirror images too": lambda: mirrored.probs(sized),
         "intervals, flags": lambda: list(predictor.faces_from_probs.add_faces(looked, probs, max(predictor.sizes))),
         "all": lambda: list(predictor.pictures(chips)),
     }
@@ -147,7 +147,7 @@ def named(nets: list[str]) -> dict[str, str]:
 
 
 def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namespace) -> list[dict]:
-    """Return images a second of both, and their ratio, in turns; of chips also for one view of each."""
+    """Return images a second of both, and their ratio, in turns; of chips also with mirror images."""
     from agegender_jax import Predictor
     from agegender_jax.data.decoding import decode
 
@@ -156,7 +156,7 @@ def beside_face_api(folder: pathlib.Path, nets: list[str], args: argparse.Namesp
         "photos": [[draw_photo(i, size) for i in range(3)] for size in SIZES],
     }
     rows = []
-    for kind, views in (("chips", None), ("chips", "none"), ("photos", None)):
+    for kind, views in (("chips", None), ("chips", "flip"), ("photos", None)):
         groups = kinds[kind]
         predictor = Predictor(**named(nets), detector="none" if kind == "chips" else "yunet", views=views)
         backends = ("wasm",) if kind == "photos" or views else ("wasm", "cpu")  # cpu takes minutes for a photo

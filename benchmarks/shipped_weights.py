@@ -110,17 +110,19 @@ def by_storage(probs, open_from, dataset, chosen):
     }
 
 
-def one_view(predictor, dataset, chosen, age, gender):
-    """Return the scores of each image without its mirror image."""
-    single = Predictor(
-        weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE, views="none"
-    )
-    probs = single.probs({size: dataset.prepared.images(size)[chosen] for size in single.sizes})
-    probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
-    sure = probs.gender.max(-1) >= predictor.calibration.unsure["threshold"]
-    right = probs.gender.argmax(-1) == gender
-    scores = ensemble.evaluate([probs], age, gender)
-    return scores | {"sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])}}
+def by_views(dataset, chosen, age, gender):
+    """Return the scores for each number of views, and what `unsure` is worth there."""
+    scores = {}
+    for views in ("none", "flip"):
+        options = {"weights": WEIGHTS.value, "weights_dir": WEIGHTS_DIR.value, "views": views}
+        predictor = Predictor(**options, detector="none", batch_size=BATCH_SIZE)
+        probs = predictor.probs({size: dataset.prepared.images(size)[chosen] for size in predictor.sizes})
+        probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
+        sure = probs.gender.max(-1) >= predictor.calibration.unsure["threshold"]
+        right = probs.gender.argmax(-1) == gender
+        scores[views] = ensemble.evaluate([probs], age, gender)
+        scores[views] |= {"sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])}}
+    return scores
 
 
 def command():
@@ -161,7 +163,7 @@ def main(_):
         ],
         "groups": groups,
         **doubts(predictor.calibration, probs, age, gender, years, race),
-        "one_view": one_view(predictor, dataset, chosen, age, gender),
+        "views": by_views(dataset, chosen, age, gender),
         **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
@@ -171,7 +173,7 @@ def main(_):
     result_files.write(path, [*(rows | {row["name"]: row}).values()])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
-    print({key: row[key] for key in ("n", "coverage", "sure", "over", "one_view", "storage") if key in row})
+    print({key: row[key] for key in ("n", "coverage", "sure", "over", "views", "storage") if key in row})
 
 
 if __name__ == "__main__":

@@ -161,14 +161,14 @@ def shipped_coverages(rows: list[dict]) -> str:
     return markdown(lines)
 
 
-def shipped_one_view(rows: list[dict]) -> str:
-    """Return what the weights of the package are worth with the mirror images and without."""
+def shipped_views(rows: list[dict]) -> str:
+    """Return what the weights of the package are worth without the mirror images and with them."""
     head = ["source", "views", "age", "gender", "AABD", "gender is sure", "right where sure"]
     lines = [head, ["---", "---", *["--:"] * 5]]
     for row in rows:
-        model = row["models"][-1]  # the ensemble, if there is one
-        for views, of, sure in (("flip", model, row["sure"]), ("none", row["one_view"], row["one_view"]["sure"])):
+        for views, of in row["views"].items():
             scores = [f"{of[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
+            sure = of["sure"]
             lines.append([row["name"], f"`{views}`", *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])
     return markdown(lines)
 

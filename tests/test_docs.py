@@ -79,7 +79,7 @@ def test_the_trainings_on_a_gpu_are_what_was_measured(name):
         tables.shipped_weights,
         tables.shipped_doubts,
         tables.shipped_coverages,
-        lambda rows: tables.shipped_one_view(rows[:1]),
+        lambda rows: tables.shipped_views(rows[:1]),
         lambda rows: tables.shipped_groups(rows[1]),
         lambda rows: tables.shipped_groups_elsewhere(rows[2:]),
     ],
@@ -89,12 +89,6 @@ def test_the_tables_of_the_shipped_weights_are_what_was_measured(table):
     assert table(rows) in (campaign.ROOT / "docs" / "predict.md").read_text()
     members = [weights.card(name) for name in weights.card(weights.DEFAULT).members]
     assert {card.name: card.sha256 for card in members} == rows[0]["weights"]
-
-
-def test_the_table_of_the_shipped_attention56_is_what_was_measured():
-    rows = result_files.read("shipped_fairface_attention56")
-    assert tables.shipped_weights(rows) in (campaign.ROOT / "docs" / "predict.md").read_text()
-    assert rows[0]["weights"] == {name: weights.card(name).sha256 for name in ("fairface_attention56",)}
 
 
 def test_the_table_of_pasted_faces_is_what_was_measured():
