@@ -80,7 +80,7 @@ FULL_WIDTH_RECIPE = {
 @pytest.mark.parametrize(
     "page, name, members",
     [
-        ("README.md", "progressive_attention56_crop_part1", {"ours: Attention-56, width 0.25, on one CPU core": 2}),
+        ("README.md", "progressive_attention56_crop_part1", {"ours: Attention-56, width 0.25, on one CPU core": 3}),
         ("README.md", "progressive_crop_part1", {"ours: ResNet-18, width 0.5, on two CPU cores": 2}),
         ("README.md", "full_width_crop_part1", FULL_WIDTH),
         ("docs/recipe.md", "full_width_crop_part1", FULL_WIDTH_RECIPE),
