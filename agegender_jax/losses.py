@@ -113,13 +113,22 @@ def _distance(value: jax.Array, age: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.maximum(first - value, value - last), 0)
 
 
-def teacher_loss(logits: jax.Array, probs: jax.Array | np.ndarray) -> jax.Array:
+def teacher_loss(logits: jax.Array, probs: jax.Array | np.ndarray, open_from: int | None = None) -> jax.Array:
     """Return the cross-entropy with a teacher's probabilities: [B, N], [B, N] -> [B].
 
     Hinton et al. 2015, arXiv 1503.02531, with the temperature 1.
+
+    Args:
+      open_from: first class of a last group that the teacher cannot tell apart, such as its ages above 70; only the
+        probability of the whole group is learned. None for no such group.
     """
     array_checks.check(logits=(logits, "float B N"), probs=(probs, "float B N"))
-    return -(probs * jax.nn.log_softmax(logits.astype(jnp.float32))).sum(-1)
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    if open_from is not None:
+        last = jax.nn.logsumexp(log_probs[:, open_from:], -1, keepdims=True)
+        log_probs = jnp.concatenate([log_probs[:, :open_from], last], -1)
+        probs = jnp.concatenate([probs[:, :open_from], probs[:, open_from:].sum(-1, keepdims=True)], -1)
+    return -(probs * log_probs).sum(-1)
 
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:

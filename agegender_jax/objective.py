@@ -17,13 +17,14 @@ def loss_and_means(
     outputs: Any,
     labels: Labels,
     share: jax.Array | None,
-    taught: Probs | None = None,
+    teacher_probs: Probs | None = None,
     *,
     age_loss: Callable[..., jax.Array],
     label_smoothing: float,
     age_weight: float,
     gender_weight: float,
     teacher_weight: float = 0.0,
+    teacher_open_from: int | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the loss to minimise, and the batch means to log: the losses and accuracies of the main heads.
 
@@ -34,7 +35,8 @@ def loss_and_means(
     Args:
       outputs: `Outputs`, or an object like one that may lack `auxiliary` and `penalty`.
       share: float32 [B], the weight of each image's own label in `data.augment.mixup`; None without mixup.
-      taught: the teacher's probabilities [B, A] and [B, G] for the images as the net sees them; None without a teacher.
+      teacher_probs: [B, A] and [B, G] for the images as the net sees them; None without a teacher.
+      teacher_open_from: see `losses.teacher_loss`, for ages.
       age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
     """
 
@@ -49,12 +51,12 @@ def loss_and_means(
     age_class, gender_class = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
     loss = weighted(loss_age, loss_gender)
     minimised = loss
-    if taught is not None:
-        of_teacher = weighted(
-            losses.teacher_loss(outputs.age_logits, taught.age).mean(),
-            losses.teacher_loss(outputs.gender_logits, taught.gender).mean(),
+    if teacher_probs is not None:
+        teacher_loss = weighted(
+            losses.teacher_loss(outputs.age_logits, teacher_probs.age, teacher_open_from).mean(),
+            losses.teacher_loss(outputs.gender_logits, teacher_probs.gender).mean(),
         )
-        minimised = (1 - teacher_weight) * loss + teacher_weight * of_teacher
+        minimised = (1 - teacher_weight) * loss + teacher_weight * teacher_loss
     auxiliary = sum(weighted(*head_losses(*logits)) for logits in getattr(outputs, "auxiliary", ()))
     means = {
         "loss": loss,

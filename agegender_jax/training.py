@@ -64,6 +64,7 @@ def train_step(
     mixup: float = 0.0,
     teacher: Callable[[jax.Array], Probs] | None = None,
     teacher_weight: float = 0.0,
+    teacher_open_from: int | None = None,
     accumulate: int = 1,
     remat: bool = False,
     ema_decay: float = 0.0,
@@ -87,7 +88,9 @@ def train_step(
       mixup: alpha of mixup between neighbours, see `data.augment.mixup`; 0 for none. Needs an even number of examples
         on each device. The accuracies are those of the main labels.
       teacher: (float32 [B, H, W, 3], as the net sees them) -> Probs; the main heads learn from them with the weight
-        `teacher_weight`, and from the labels with the rest, see `objective`. None for labels only.
+        `teacher_weight`, and from the labels with the rest, see `objective`. It sees the device's whole batch at once.
+        None for labels only.
+      teacher_open_from: see `losses.teacher_loss`.
       accumulate: number of parts of the device's batch, which are computed one after another to save memory; their
         gradients are averaged. BatchNorm uses the statistics of each part.
       remat: keep only the products and convolutions for the backward pass and recompute everything else, to save memory
@@ -99,7 +102,7 @@ def train_step(
     keys, dropout_key = _keys(key, state.step, batch.gender.shape[0], axis)
     images = prepare_images(keys, batch.image)
     images, share = augment.mixup(keys, images, mixup) if mixup else (images, None)
-    taught = teacher(images) if teacher else None
+    teacher_probs = teacher(images) if teacher else None
 
     def apply(variables, images, age, gender, dropout_key):
         options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": dropout_key}}
@@ -112,20 +115,21 @@ def train_step(
         age_weight=age_weight,
         gender_weight=gender_weight,
         teacher_weight=teacher_weight,
+        teacher_open_from=teacher_open_from,
     )
     if remat:
         apply = jax.checkpoint(apply, policy=_is_product)
 
     def loss_fn(params, batch_stats, examples, dropout_key):
-        images, age, years, gender, share, taught = examples
+        images, age, years, gender, share, teacher_probs = examples
         if frozen is not None:
             params = _stop_at_frozen(params, frozen)
         outputs, updated = apply({"params": params, "batch_stats": batch_stats}, images, age, gender, dropout_key)
-        loss, seen = loss_and_means(outputs, (age, years, gender), share, taught)
+        loss, seen = loss_and_means(outputs, (age, years, gender), share, teacher_probs)
         return loss, (updated.get("batch_stats", {}), seen)
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
-    examples = (images, batch.age, batch.age_years, batch.gender, share, taught)
+    examples = (images, batch.age, batch.age_years, batch.gender, share, teacher_probs)
     grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
     if lax.axis_size(axis) > 1:
         grads, seen = lax.pmean((grads, seen), axis)

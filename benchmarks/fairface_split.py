@@ -63,9 +63,13 @@ def main() -> None:
     if other := [file for file in files if not re.fullmatch(r"\d+", pathlib.PurePath(file).stem)]:
         parser.error(f"--source: {other[0]} is not named by its number in FairFace, as train/N.jpg is")
     splits = assign(files, prepared.group, held_out())
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with open(options.out, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("file", "split"), *zip(files, splits, strict=True)])
     counts = collections.Counter(splits)
+    missing = len(held_out().keys() - {int(pathlib.PurePath(file).stem) for file in files})
+    if missing:
+        print(f"{missing} of the {len(held_out()):,} pictures of val and test are not in the source")
     print({name or "left out": counts[name] for name in ("train", "val", "test", "")})
 
 

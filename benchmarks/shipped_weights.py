@@ -6,9 +6,9 @@ python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairf
 
 The chips are those of `launch.align`. --splits is data.splits. A split is test, held_out (val and test,
 never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
-as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Adds a row to
-results/shipped_weights.json, or of --weights=NAME to results/shipped_NAME.json, which replaces one of the same name of
-the source. --workdir compares the weights, stored in 16 bits, with the runs they were written from.
+as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Writes a row to
+results/shipped_weights.json, with --weights=NAME to results/shipped_NAME.json; a row of the same name is replaced.
+--workdir compares the weights, stored in 16 bits, with the runs they were written from.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from agegender_jax import Predictor, ensemble, evaluation
+from agegender_jax import Predictor, ensemble, evaluation, weights
 from agegender_jax import config as config_lib
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import range_name
@@ -129,8 +129,8 @@ def command():
     """Return the command with the names of the source's folders instead of their paths."""
     names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
     splits = f" --splits={pathlib.Path(SPLITS.value).name}" if SPLITS.value else ""
-    weights = f" --weights={WEIGHTS.value}" if WEIGHTS.value else ""
-    options = f"{weights} --source={names}{splits} --split={SPLIT.value}"
+    chosen = f" --weights={WEIGHTS.value}" if WEIGHTS.value else ""
+    options = f"{chosen} --source={names}{splits} --split={SPLIT.value}"
     return f"python -m benchmarks.shipped_weights{options} --name='{NAME.value}'"
 
 
@@ -167,7 +167,7 @@ def main(_):
         **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
-    file = f"shipped_{WEIGHTS.value or 'weights'}"
+    file = "shipped_weights" if predictor.cards[0].name == weights.DEFAULT else f"shipped_{WEIGHTS.value}"
     path = result_files.RESULTS / f"{file}.json"
     rows = {old["name"]: old for old in (result_files.read(file) if path.exists() else [])}
     result_files.write(path, [*(rows | {row["name"]: row}).values()])

@@ -11,13 +11,25 @@ import optax
 import pytest
 import small_weights
 
-from agegender_jax import Predictor, data, ensemble, load, losses, objective, parallel, synthetic, training, weights
+from agegender_jax import (
+    Predictor,
+    data,
+    ensemble,
+    files,
+    load,
+    losses,
+    objective,
+    parallel,
+    synthetic,
+    training,
+    weights,
+)
 from agegender_jax.config import default, validate
 from agegender_jax.data import augment
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.report.runs import Run
 from agegender_jax.run import checks, dataset, leaks, train
-from agegender_jax.run.training import teacher
+from agegender_jax.run.training import compiled_step, teacher
 from agegender_jax.run.workdir import Workdir
 from agegender_jax.structs import Batch, Outputs, Probs
 
@@ -44,6 +56,29 @@ def test_the_loss_is_the_cross_entropy_with_the_teachers_probabilities():
     logits, probs = jnp.array([[0.0, jnp.log(3.0)], [5.0, 5.0]]), jnp.array([[0.2, 0.8], [1.0, 0.0]])
     expected = [-0.2 * np.log(0.25) - 0.8 * np.log(0.75), np.log(2)]
     np.testing.assert_allclose(losses.teacher_loss(logits, probs), expected, rtol=1e-6)
+
+
+def test_only_the_sum_over_an_open_last_group_is_learned():
+    """Ages above 70 of weights trained on FairFace: no preference inside the group comes from the teacher."""
+    logits = jnp.log(jnp.array([[0.1, 0.3, 0.2, 0.4]]))
+    probs = np.array([[0.2, 0.3, 0.25, 0.25]])
+    loss = functools.partial(losses.teacher_loss, probs=probs, open_from=2)
+    expected = -0.2 * np.log(0.1) - 0.3 * np.log(0.3) - 0.5 * np.log(0.6)
+    np.testing.assert_allclose(loss(logits), [expected], rtol=1e-6)
+    gradient = jax.grad(lambda x: loss(x).sum())(logits)[0]
+    np.testing.assert_allclose(gradient[2] / gradient[3], 0.5, rtol=1e-5)  # as the net's own probabilities
+    assert abs(losses.teacher_loss(logits, probs)[0] - expected) > 0.1
+
+
+def test_the_teacher_knows_its_open_last_group(shipped, monkeypatch):
+    assert teacher.load(config_of("default")).open_from is None
+    card = json.loads((shipped / "two.json").read_bytes())
+    card.pop(files.DIGEST)
+    weights.cards.write(shipped / "two.json", card | {"calibration": card["calibration"] | {"open_from": 7}})
+    assert teacher.load(config_of("two")).open_from == 7 and teacher.load(config_of("one,two")).open_from == 7
+    monkeypatch.setattr(parallel, "driver", lambda name, step, devices: step)
+    options = compiled_step.make_driver(config_of("two"), None, None).keywords
+    assert options["teacher_open_from"] == 7 and options["teacher"].open_from == 7
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
@@ -84,18 +119,28 @@ def test_the_teacher_answers_like_a_predictor_without_views(shipped):
 def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path):
     with pytest.raises(ConfigError, match="an empty name of a teacher"):
         teacher.load(config_of("one,"))
-    with pytest.raises(CheckpointError, match="no run in the workdir"):
+    with pytest.raises(ConfigError, match="there is no run"):
         teacher.load(config_of(str(tmp_path / "absent")))
+    with pytest.raises(ConfigError, match="no weights called onee[\\s\\S]*did you mean one"):
+        teacher.load(config_of("onee"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError):
+        teacher.load(config_of(str(tmp_path / "empty")))
+    for twice in ("one,one", "default,one"):
+        with pytest.raises(ConfigError, match="named twice"):
+            teacher.load(config_of(twice))
     with pytest.raises(ConfigError, match=r"teacher_weight must be between 0 and 1"):
         validate(config_of("one", teacher_weight=1.5))
     with pytest.raises(ConfigError, match=r"loss\.teacher_weight has no effect"):
         checks.options(config_of("", teacher_weight=0.9))
     with pytest.raises(ConfigError, match="is a URL"):
         checks.config.local_paths(config_of("s3://bucket/run"))
-    solved = config_of("one")
+    solved = config_of("one", teacher_weight=0.9)
     solved.model.update(name="region_sift", width=1.0)
     with pytest.raises(ConfigError, match=r"loss\.teacher has no effect"):
         checks.options(solved)
+    solved.update_from_flattened_dict({field: value for field, (_, value) in checks.lacking(solved).items()})
+    checks.options(solved)  # as launch.baselines does
 
 
 def test_a_net_follows_its_teacher(shipped, tmp_path):
@@ -138,6 +183,21 @@ def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path):
         assert json.loads((run / "results.json").read_text())["allow_leak"]
 
 
+def test_a_run_goes_on_with_the_same_teacher_and_ends_without_it(shipped, tmp_path):
+    synthetic.write_faces(tmp_path / "faces", 120, seed=0, size=32)
+    config = config_of("one")
+    config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"))
+    config.num_steps, config.log.figures = 1, False
+    train.fit(config, str(tmp_path / "run"), ["test"])
+    (shipped / "one.json").rename(shipped / "gone")
+    train.fit(config, str(tmp_path / "run"), ["test"])  # a finished run needs no teacher
+    for suffix in ("json", "safetensors"):
+        (shipped / f"one.{suffix}").write_bytes((shipped / f"two.{suffix}").read_bytes())
+    config.num_steps = 2
+    with pytest.raises(ConfigError, match="the teacher has changed"):
+        train.fit(config, str(tmp_path / "run"), ["test"])
+
+
 def test_a_net_that_learns_from_another_is_not_free_of_photographs():
     config = default().to_dict()
     run = Run("run", 1, config, {"source": {"name": "synthetic"}}, {}, [])
@@ -162,10 +222,9 @@ def test_the_teacher_sees_what_the_net_sees(accumulate):
     images = rng.integers(0, 256, (8, 4, 4, 3), np.uint8)
     ages, genders = rng.integers(0, 12, 8, np.int32), rng.integers(0, 2, 8, np.int32)
     batch = Batch(images, np.stack([ages, ages], 1), genders, np.ones(8, np.float32), np.full(8, -1, np.int32))
-    model, tx, seen = Linear(), optax.sgd(1.0), []
+    model, tx = Linear(), optax.sgd(1.0)
 
     def teach(images):
-        seen.append(images)
         colour = images.mean((1, 2))
         return Probs(jax.nn.softmax(colour @ jnp.ones((3, 12))), jax.nn.softmax(colour[:, :2]))
 
@@ -190,13 +249,13 @@ def test_the_teacher_sees_what_the_net_sees(accumulate):
     )()  # fmt: skip
     mixed, _ = augment.mixup(keys, jnp.asarray(images) / 255.0, 1.0)
     assert not np.allclose(mixed, images / 255.0)
-    taught = teach(mixed)
+    target = teach(mixed)
 
     def loss(params):
         outputs = model.apply({"params": params}, mixed, train=True)
         return sum(
             losses.teacher_loss(logits, probs).mean()
-            for logits, probs in ((outputs.age_logits, taught.age), (outputs.gender_logits, taught.gender))
+            for logits, probs in ((outputs.age_logits, target.age), (outputs.gender_logits, target.gender))
         )
 
     expected = jax.tree.map(lambda value, gradient: value - gradient, params, jax.grad(loss)(params))

@@ -86,4 +86,5 @@ def test_programs_avoid_ynnpack(tmp_path):
     env = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": f"{tmp_path}:{programs.ROOT}", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "launch.ablate", "--config=ran"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert f"flags {WITHOUT if ynnpack._has_ynnpack() else ''}".strip() in done.stdout.splitlines(), done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert f"flags {WITHOUT if ynnpack._has_ynnpack() else ''}".strip() in lines, done.stderr

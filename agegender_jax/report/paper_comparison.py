@@ -29,7 +29,9 @@ def compare_protocols(results: dict, runs: Sequence[Run]) -> list[tuple[str, str
 
 def _initialization(run: Run) -> str:
     start, teacher = run.config.get("init_from"), run.config["loss"].get("teacher")
-    return (start or "random weights, no pre-training") + (f"; learns from {teacher}, too" if teacher else "")
+    return (start or "random weights, no pre-training") + (
+        f"; also trained on the predictions of {teacher}" if teacher else ""
+    )
 
 
 def join(runs: Sequence[Run], describe: Callable[[Run], str]) -> str:

@@ -1,4 +1,4 @@
-"""Images that a run has seen in training or validation, itself or through the weights that it started from."""
+"""Images that a run has seen in training or validation, itself or through the nets that it started or learned from."""
 
 import csv
 import dataclasses
@@ -57,7 +57,7 @@ def find(run: Workdir, faces: Dataset, split: str) -> np.ndarray:
 
 def inherit(run: Workdir, sources: Sequence[str]) -> None:
     """Write to inherited.csv what the runs among `sources` have seen, for a run that starts or learns from them."""
-    runs = [Workdir(source) for source in sources if files.expand(source, "--config.init_from").is_dir()]
+    runs = [Workdir(source) for source in sources if files.expand(source, "--config").is_dir()]
     if not runs:
         return
     seen = [_seen(earlier) for earlier in runs]

@@ -17,7 +17,7 @@ from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import device_memory, processes
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import GRACE, stop_flag
-from agegender_jax.run.training import final_test, initial_state
+from agegender_jax.run.training import final_test, initial_state, teacher
 from agegender_jax.run.training.compiled_step import build_model, make_driver
 from agegender_jax.run.training.loop import TrainingLoop
 from agegender_jax.run.training.nonfinite import NonfiniteMonitor
@@ -69,7 +69,8 @@ def fit(
         num_steps = config.num_steps or config.num_epochs * steps_per_epoch
         tx = optim.build(config.optimizer, num_steps)
         model = build_model(config)
-        driver = make_driver(config, model, tx, train_age=dataset.targets("train")[0])
+        new_driver = functools.partial(make_driver, config, model, tx, train_age=dataset.targets("train")[0])
+        driver = None if config.loss.teacher else new_driver()
         checkpoints = Checkpoints(folder.checkpoints, notice=progress.note, on_saved=stop.mark_saved)
         stack.callback(checkpoints.close)
 
@@ -82,6 +83,12 @@ def fit(
         start = int(state.step)
         if already_finished(start, num_steps, folder, progress):
             return
+
+        if driver is None:  # a finished run needs no teacher
+            with processes.sync_errors():
+                if is_main and resuming:
+                    teacher.check_unchanged(config, folder)
+                driver = new_driver()
 
         initial_state.warn_of_new_rate(config, checkpoints, start, steps_per_epoch, num_steps, progress)
         recorder = stack.enter_context(Recorder(config, folder, progress, steps_per_epoch, num_steps, start))
@@ -98,8 +105,8 @@ def fit(
             folder.check_in_place()
             if is_main:
                 folder.restore_start(config, command, dataset.prepared, dataset.assignment)
-        earlier = ", ".join(filter(None, (config.init_from, config.loss.teacher)))
-        final_test.test(folder, dataset, earlier, config.log.figures, progress)
+        trained_from = ", ".join(filter(None, (config.init_from, config.loss.teacher)))
+        final_test.test(folder, dataset, trained_from, config.log.figures, progress)
 
 
 def already_finished(start: int, num_steps: int, folder: Workdir, progress: Progress) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "Card",
     "card",
     "card_config",
+    "is_shipped",
     "load",
     "names",
     "write",
@@ -31,6 +32,11 @@ DEFAULT = "default"
 def names(folder: Path | None = None) -> list[str]:
     """Return the names of all shipped weights, or of those in a folder."""
     return sorted(path.stem for path in (folder or FOLDER).glob("*.json"))
+
+
+def is_shipped(name: str) -> bool:
+    """Return whether a name means shipped weights: there are some, and no file or folder of that name."""
+    return name in names() and not Path(name).exists()
 
 
 def card(name: str, folder: Path | None = None) -> Card:

@@ -9,7 +9,7 @@ from agegender_jax import models, optim
 from agegender_jax.errors import ConfigError
 
 LAYER_GROUPS = ("optimizer.freeze", "optimizer.layer_decay")
-OF_STEPS = (*LAYER_GROUPS, "optimizer.rates", "augment.mixup", "loss.teacher")
+OF_STEPS = (*LAYER_GROUPS, "optimizer.rates", "augment.mixup", "loss.teacher", "loss.teacher_weight")
 WEIGHTS = ("loss.age_weight", "loss.gender_weight")
 
 

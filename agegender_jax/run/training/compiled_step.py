@@ -27,6 +27,8 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
       ConfigError, CheckpointError: the nets in `loss.teacher` cannot be loaded.
     """
 
+    taught_by = teacher.load(config)
+
     def prepare_images(keys, images):
         return data.normalize_float(augment(keys, images, config.augment))
 
@@ -48,8 +50,9 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
         label_smoothing=config.loss.label_smoothing,
         age_loss=age_loss,
         mixup=config.augment.mixup,
-        teacher=teacher.load(config),
+        teacher=taught_by,
         teacher_weight=config.loss.teacher_weight,
+        teacher_open_from=taught_by and taught_by.open_from,
         accumulate=config.accumulate,
         remat=config.remat,
         ema_decay=config.optimizer.ema,

@@ -9,11 +9,11 @@ from agegender_jax.run.scoring.write_results import write_results
 from agegender_jax.run.workdir import Workdir, calibration, training_summary
 
 
-def test(run: Workdir, dataset: Dataset, earlier: str, draw: bool, progress: Progress) -> None:
+def test(run: Workdir, dataset: Dataset, trained_from: str, draw: bool, progress: Progress) -> None:
     """Calibrate a run's best checkpoint on val and score it on test; only process 0 reads and writes the workdir.
 
     Args:
-      earlier: names of the nets that training started from or learned from; images that they have seen count as seen.
+      trained_from: names of the nets that training started or learned from; images that they have seen count as seen.
       draw: draw figures.
     """
     options, is_main = {"name": run.path.name, "progress": progress}, processes.is_main()
@@ -32,7 +32,7 @@ def test(run: Workdir, dataset: Dataset, earlier: str, draw: bool, progress: Pro
             leaked = len(leaks.find(run, dataset, "test"))
             if leaked:
                 progress.warn(
-                    f"{leaked} test images were trained or validated on by {earlier}: the results say allow_leak; "
+                    f"{leaked} test images were trained or validated on by {trained_from}: the results say allow_leak; "
                     "the same data.source and data.split_seed or data.splits as there, or other data, do not leak"
                 )
             write_results(run.path, [best], dataset, "test", progress, allow_leak=leaked > 0, draw=draw)

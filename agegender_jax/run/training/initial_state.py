@@ -4,7 +4,6 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,6 +49,9 @@ def load_weights(
         return {}
     folder.inherited.unlink(missing_ok=True)  # of an earlier start that never trained
     teachers = teacher.names(config)
+    teacher.record(config, folder)
+    for name in filter(weights.is_shipped, teachers):
+        progress.note(_unknown_to_the_leak_check(name))
     if not config.init_from:
         leaks.inherit(folder, teachers)
         return {}
@@ -65,7 +67,7 @@ def load_weights(
 
 def _load(source: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray]:
     """Return the arrays of one part of `init_from`."""
-    if source in weights.names() and not Path(source).exists():
+    if weights.is_shipped(source):
         return _shipped(source, shapes, progress)
     return initial_weights.load(source, shapes, progress.note)
 
@@ -77,10 +79,16 @@ def _shipped(name: str, shapes: Any, progress: Progress) -> dict[str, np.ndarray
         one_of = " or ".join(card.members)
         raise ConfigError(f"{name} is an ensemble; a net starts from one", "--config.init_from", f"name {one_of}")
     _, variables = weights.load(card)
-    progress.note(f"{name} was trained on {card.about.get('training')}; the leak check does not know these images")
+    progress.note(_unknown_to_the_leak_check(name))
     net = card.config["model"]
     source = f"the shipped weights {name} ({net['name']}, width {net['width']:g})"
     return initial_weights.of_variables(variables, source, shapes, progress.note)
+
+
+def _unknown_to_the_leak_check(name: str) -> str:
+    return (
+        f"{name} was trained on {weights.card(name).about.get('training')}; the leak check does not know these images"
+    )
 
 
 def restore_or_create(

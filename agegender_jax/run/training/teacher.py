@@ -1,58 +1,105 @@
 """The teacher of `loss.teacher`: trained nets whose predictions a net learns from, besides the labels."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import dataclasses
+import json
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
-from agegender_jax import ensemble, files, weights
+from agegender_jax import ensemble, files, suggestions, weights
 from agegender_jax.errors import ConfigError
 from agegender_jax.prediction import members
+from agegender_jax.run.workdir import Workdir
 from agegender_jax.structs import Probs
 
 FIELD = "--config.loss.teacher"
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """The function from normalised images [B, S, S, 3] to the mean probabilities of nets.
+
+    Each net sees the images once, resized to its own image size, and its probabilities are calibrated.
+
+    Attributes:
+      nets: with their weights.
+      open_from: first bucket of the open last group of ages, such as "more than 70", of any of the nets; None for none.
+    """
+
+    nets: Sequence[members.Member]
+    open_from: int | None
+
+    def __call__(self, images: jax.Array) -> Probs:
+        parts = []
+        for net in self.nets:
+            size = (len(images), net.image_size, net.image_size, 3)
+            seen = images if images.shape == size else jax.image.resize(images, size, "linear")
+            outputs = net.model.apply(net.variables, seen, train=False)
+            probs = Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
+            parts.append(ensemble.calibrate(probs, *net.temperatures))
+        return ensemble.mean_probs(parts)
 
 
 def names(config: ConfigDict) -> list[str]:
     """Return the runs and shipped weights in `loss.teacher`; [] for none.
 
     Raises:
-      ConfigError: one of several names is empty.
+      ConfigError: one of several names is empty, or one is there twice.
     """
     if not config.loss.teacher:
         return []
-    parts = files.split_names(config.loss.teacher)
+    where, parts = f"{FIELD}={config.loss.teacher}", files.split_names(config.loss.teacher)
     if not all(parts):
-        raise ConfigError("an empty name of a teacher", f"{FIELD}={config.loss.teacher}", "remove the comma")
+        raise ConfigError("an empty name of a teacher", where, "remove the comma")
+    if len({name if weights.is_shipped(name) else files.resolve(name, FIELD) for name in parts}) < len(parts):
+        raise ConfigError("a teacher is named twice", where, "name each once")
     return parts
 
 
-def load(config: ConfigDict) -> Callable[[jax.Array], Probs] | None:
-    """Return the function from normalised images [B, S, S, 3] to the mean probabilities of the teachers; None for none.
-
-    Each net sees the images once, resized to its own image size, and its probabilities are calibrated.
+def load(config: ConfigDict) -> Teacher | None:
+    """Return the teacher; None for none.
 
     Raises:
-      ConfigError: there are no such weights, or a net is a control.
+      ConfigError: there are no such weights or runs, a net is a control, or an ensemble and one of its nets are named.
       CheckpointError: a run has no usable checkpoint, or a file is damaged.
     """
-    nets = [member for name in names(config) for member in _members(name)]
-    return (lambda images: _probs(nets, images)) if nets else None
+    loaded = [_load(name) for name in names(config)]
+    if not loaded:
+        return None
+    nets = [net for part, _ in loaded for net in part]
+    if len({net.digest for net in nets}) < len(nets):
+        raise ConfigError("a teacher is named twice", f"{FIELD}={config.loss.teacher}", "name each once")
+    return Teacher(nets, min((first for _, first in loaded if first is not None), default=None))
 
 
-def _members(name: str) -> Sequence[members.Member]:
-    if name in weights.names() and not Path(name).exists():
-        return members.from_weights(name)[0]
-    return members.from_runs([name])[0]
+def record(config: ConfigDict, run: Workdir) -> None:
+    """Write the digests of the teacher's nets to teachers.json, for a run that has not begun; nothing without one."""
+    run.teachers.unlink(missing_ok=True)
+    if found := load(config):
+        files.replace(run.teachers, files.to_json([net.digest for net in found.nets]) + "\n")
 
 
-def _probs(nets: Sequence[members.Member], images: jax.Array) -> Probs:
-    parts = []
-    for net in nets:
-        size = (len(images), net.image_size, net.image_size, 3)
-        seen = images if images.shape == size else jax.image.resize(images, size, "linear")
-        outputs = net.model.apply(net.variables, seen, train=False)
-        probs = Probs(jax.nn.softmax(outputs.age_logits), jax.nn.softmax(outputs.gender_logits))
-        parts.append(ensemble.calibrate(probs, *net.temperatures))
-    return jax.lax.stop_gradient(ensemble.mean_probs(parts))
+def check_unchanged(config: ConfigDict, run: Workdir) -> None:
+    """Raise ConfigError if a run that goes on would learn from other nets than before, for example after more steps."""
+    if not run.teachers.exists():
+        return
+    found = load(config)
+    if json.loads(run.teachers.read_bytes()) != [net.digest for net in found.nets if found]:
+        raise ConfigError(
+            "the teacher has changed since this run began",
+            f"{FIELD}={config.loss.teacher}",
+            "restore the teacher's best checkpoint, or use another --workdir",
+        )
+
+
+def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
+    """Return the nets of a name, and the first bucket of their open last group."""
+    if weights.is_shipped(name):
+        nets, calibration, _ = members.from_weights(name)
+    elif files.expand(name, FIELD).is_dir():
+        nets, calibration = members.from_runs([name])
+    else:
+        hint = suggestions.nearest(name, weights.names())
+        raise ConfigError(f"there is no run and there are no weights called {name}", f"{FIELD}={name}", hint)
+    return nets, (calibration or {}).get("open_from")

@@ -31,6 +31,7 @@ class Workdir:
         self.run = self.path / "run.json"
         self.splits = self.path / "splits.csv"
         self.inherited = self.path / "inherited.csv"
+        self.teachers = self.path / "teachers.json"
         self.bad_images = self.path / "bad_images.csv"
         self.metrics = self.path / "metrics.jsonl"
         self.nonfinite = self.path / "nonfinite.jsonl"
