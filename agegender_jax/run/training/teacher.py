@@ -85,7 +85,8 @@ def check_unchanged(config: ConfigDict, run: Workdir) -> None:
     if not run.teachers.exists():
         return
     found = load(config)
-    if json.loads(run.teachers.read_bytes()) != [net.digest for net in found.nets if found]:
+    digests = [net.digest for net in found.nets] if found else []
+    if json.loads(run.teachers.read_bytes()) != digests:
         raise ConfigError(
             "the teacher has changed since this run began",
             f"{FIELD}={config.loss.teacher}",
