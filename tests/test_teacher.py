@@ -70,6 +70,20 @@ def test_only_the_sum_over_an_open_last_group_is_learned():
     assert abs(losses.teacher_loss(logits, probs)[0] - expected) > 0.1
 
 
+def test_the_objective_joins_the_open_last_group_of_ages():
+    """Teachers that differ only inside that group give the same loss."""
+    rng = np.random.default_rng(0)
+    outputs = Outputs(jnp.array(rng.normal(size=(4, 12))), jnp.array(rng.normal(size=(4, 2))))
+    labels = jnp.array([[1, 1], [3, 4], [0, 0], [11, 11]]), None, jnp.array([0, 1, 1, 0])
+    probs = Probs(*(jax.nn.softmax(jnp.array(rng.normal(size=(4, n)))) for n in (12, 2)))
+    turned = Probs(jnp.concatenate([probs.age[:, :7], probs.age[:, :6:-1]], -1), probs.gender)
+    options = {"age_loss": losses.age_loss, "label_smoothing": 0.0, "age_weight": 1.0, "gender_weight": 1.0}
+    loss = functools.partial(objective.loss_and_means, outputs, labels, None, teacher_weight=0.5, **options)
+    one, other = (float(loss(of, teacher_open_from=7)[0]) for of in (probs, turned))
+    assert one == pytest.approx(other, rel=1e-6)
+    assert abs(float(loss(probs)[0]) - float(loss(turned)[0])) > 1e-3
+
+
 def test_the_teacher_knows_its_open_last_group(shipped, monkeypatch):
     assert teacher.load(config_of("default")).open_from is None
     card = json.loads((shipped / "two.json").read_bytes())
