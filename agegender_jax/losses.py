@@ -124,11 +124,12 @@ def teacher_loss(logits: jax.Array, probs: jax.Array | np.ndarray, open_from: in
     """
     array_checks.check(logits=(logits, "float B N"), probs=(probs, "float B N"))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    target = jnp.asarray(probs)
     if open_from is not None:
         last = jax.nn.logsumexp(log_probs[:, open_from:], -1, keepdims=True)
         log_probs = jnp.concatenate([log_probs[:, :open_from], last], -1)
-        probs = jnp.concatenate([probs[:, :open_from], probs[:, open_from:].sum(-1, keepdims=True)], -1)
-    return -(probs * log_probs).sum(-1)
+        target = jnp.concatenate([target[:, :open_from], target[:, open_from:].sum(-1, keepdims=True)], -1)
+    return -(target * log_probs).sum(-1)
 
 
 def gender_loss(logits: jax.Array, gender: jax.Array, smoothing: float = 0.0) -> jax.Array:
