@@ -3,7 +3,7 @@
 agegender demo [--workdir=RUN …] [--weights=NAME] [--method=grad_cam] [--port=7860]
 
 Choose a photo, or take one with the camera. The page shows boxes, ages with intervals, genders and warnings, and
-attributions over each face, and the attention maps of nets that have attention; the shipped ResNets have none. It works
+attributions over each face, and the soft masks of nets with attention, such as the shipped Attention-56. It works
 offline and stores no pictures. Only this machine can open it, unless --host says otherwise. Press Ctrl-C to stop it.
 Age means apparent age, and gender means perceived gender; either may be wrong for any individual.
 """
