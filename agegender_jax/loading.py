@@ -42,7 +42,7 @@ def load(workdir: str | Path, checkpoint: str | int = "best") -> tuple[AgeGender
       ConfigError: the shipped weights are an ensemble.
       CheckpointError: no checkpoint is usable, or its own config does not describe it.
     """
-    if workdir in weights.names() and not Path(workdir).exists():
+    if weights.is_shipped(str(workdir)):
         card = weights.card(str(workdir))
         if card.members is not None:
             raise ConfigError(

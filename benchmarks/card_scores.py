@@ -1,4 +1,4 @@
-"""Copy the scores in results/shipped_weights.json, or in shipped_NAME.json, into the cards of the weights.
+"""Copy the scores in results/shipped_weights.json into the cards of the weights.
 
 python -m benchmarks.card_scores
 """
@@ -53,9 +53,8 @@ def _short(value: float) -> float:
 
 
 def of_card(name: str) -> dict[str, Any]:
-    """Return the scores in the card of weights: the accuracies of a net of the default ensemble, else all scores."""
-    own = f"shipped_{name}"
-    rows = result_files.read(own if (result_files.RESULTS / f"{own}.json").exists() else "shipped_weights")
+    """Return the scores in the card of weights: all of an ensemble, the accuracies of a net in an ensemble."""
+    rows = result_files.read("shipped_weights")
     models = [model["name"] for model in rows[0]["models"]]
     alone = name in models[:-1]
     return {row["name"]: of_model(row, models.index(name)) if alone else of(row) for row in rows}

@@ -7,10 +7,11 @@ python -m benchmarks.shipped_weights --source=aligned/fairface_10k,aligned/fairf
 The chips are those of `launch.align`. --splits is data.splits. A split is test, held_out (val and test,
 never trained on; val chose the step and fitted the doubts) or all. Where the nets have an open last group of ages, such
 as "70+", it is one group in predictions and labels, as in the predictions of `Predictor`. Writes a row to
-results/shipped_weights.json, with --weights=NAME to results/shipped_NAME.json; a row of the same name is replaced.
---workdir compares the weights, stored in 16 bits, with the runs they were written from.
+results/shipped_weights.json, in place of one of the same name. --workdir compares nets, stored in 16 bits, with the
+runs that they were written from.
 """
 
+import dataclasses
 import pathlib
 import sys
 
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from agegender_jax import Predictor, ensemble, evaluation, weights
+from agegender_jax import Predictor, ensemble, evaluation, load, weights
 from agegender_jax import config as config_lib
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import range_name
@@ -34,11 +35,10 @@ SOURCE = flags.DEFINE_string("source", None, "Aligned chips, as data.source.", r
 SPLIT = flags.DEFINE_enum("split", "all", ["test", "held_out", "all"], "Which images.")
 SPLITS = flags.DEFINE_string("splits", "", "CSV with the split of each chip, as data.splits.")
 NAME = flags.DEFINE_string("name", None, "Of the row.", required=True)
-WEIGHTS = flags.DEFINE_string("weights", None, "Weights of the package; default if None.")
-WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weights.")
-WORKDIR = flags.DEFINE_multi_string("workdir", [], "Runs of the weights; repeat for an ensemble.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "Run that a net was written from; repeat for several nets.")
 
 COVERAGE, OTHER_COVERAGES, AGES, MAX_ERROR, BATCH_SIZE = 0.9, (0.5, 0.7, 0.8, 0.95, 0.99), (18, 25), 0.01, 64
+NETS = weights.card(weights.DEFAULT).members
 IN_GROUPS = ("n", "age_accuracy", "gender_accuracy", "aabd")
 SCORES = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "gender_auc", "aabd", "age_mae")
 
@@ -47,7 +47,7 @@ def members(predictor, dataset, chosen):
     """Return an evaluation.Member for each net: calibrated probabilities of the chosen images."""
     scored = []
     for member in predictor.members:
-        alone = Predictor(weights=member.name, weights_dir=WEIGHTS_DIR.value, detector="none", batch_size=BATCH_SIZE)
+        alone = Predictor(weights=member.name, detector="none", batch_size=BATCH_SIZE)
         probs = alone.probs({member.image_size: dataset.prepared.images(member.image_size)[chosen]})
         probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
         count = sum(leaf.size for leaf in jax.tree.leaves(member.variables["params"]))
@@ -99,43 +99,53 @@ def _share(values):
     return {"value": float(np.mean(values)), "ci95": wilson(np.asarray(values, float)), "n": len(values)}
 
 
-def by_storage(probs, open_from, dataset, chosen):
-    """Return how far the probabilities [N, …] of the weights are from those of the runs in float32."""
-    runs = Predictor(*WORKDIR.value, detector="none", batch_size=BATCH_SIZE)
-    exact = runs.probs({size: dataset.prepared.images(size)[chosen] for size in runs.sizes})
-    pairs = {"age": (probs.age, open_group.join(exact.age, open_from)), "gender": (probs.gender, exact.gender)}
-    return {
-        head: {"largest": float(np.abs(a - b).max()), "other_answers": int((a.argmax(-1) != b.argmax(-1)).sum())}
-        for head, (a, b) in pairs.items()
-    }
+def by_storage(dataset, chosen):
+    """Return for each net of --workdir how far its probabilities are from those of the run in float32."""
+    differences = {}
+    for run in WORKDIR.value:
+        variables = load(run)[1]
+        rounded = jax.tree.map(lambda leaf: np.asarray(leaf, np.float16).astype(np.float32), variables)
+        predictors = (Predictor(weights=name, detector="none", batch_size=BATCH_SIZE) for name in NETS)
+        (stored,) = (p for p in predictors if _equal(p.members[0].variables, rounded))  # the net of this run
+        images = {stored.sizes[0]: dataset.prepared.images(stored.sizes[0])[chosen]}
+        probs, open_from, (member,) = stored.probs(images), stored.calibration.open_from, stored.members
+        stored.members = [dataclasses.replace(member, variables=jax.device_put(variables))]
+        exact = stored.probs(images)
+        pairs = {"age": [open_group.join(p.age, open_from) for p in (probs, exact)], "gender": (probs[1], exact[1])}
+        differences[member.name] = {
+            head: {"largest": float(np.abs(a - b).max()), "other_answers": int((a.argmax(-1) != b.argmax(-1)).sum())}
+            for head, (a, b) in pairs.items()
+        }
+    return differences
 
 
-def by_views(dataset, chosen, age, gender):
-    """Return the scores for each number of views, and what `unsure` is worth there."""
-    scores = {}
-    for views in ("none", "flip"):
-        options = {"weights": WEIGHTS.value, "weights_dir": WEIGHTS_DIR.value, "views": views}
-        predictor = Predictor(**options, detector="none", batch_size=BATCH_SIZE)
-        probs = predictor.probs({size: dataset.prepared.images(size)[chosen] for size in predictor.sizes})
-        probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
-        sure = probs.gender.max(-1) >= predictor.calibration.unsure["threshold"]
-        right = probs.gender.argmax(-1) == gender
-        scores[views] = ensemble.evaluate([probs], age, gender)
-        scores[views] |= {"sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])}}
-    return scores
+def _equal(a, b):
+    same = jax.tree.structure(a) == jax.tree.structure(b)
+    return same and all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def mirrored(dataset, chosen, age, gender):
+    """Return the scores of the mean over each image and its mirror image, and what `unsure` is worth there."""
+    predictor = Predictor(detector="none", batch_size=BATCH_SIZE, views="flip")
+    probs = predictor.probs({size: dataset.prepared.images(size)[chosen] for size in predictor.sizes})
+    probs = Probs(open_group.join(probs.age, predictor.calibration.open_from), probs.gender)
+    sure = probs.gender.max(-1) >= predictor.calibration.unsure["threshold"]
+    right = probs.gender.argmax(-1) == gender
+    scores = ensemble.evaluate([probs], age, gender)
+    return scores | {"sure": {"share": _share(sure), "gender_accuracy": _share(right[sure])}}
 
 
 def command():
     """Return the command with the names of the source's folders instead of their paths."""
     names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
     splits = f" --splits={pathlib.Path(SPLITS.value).name}" if SPLITS.value else ""
-    chosen = f" --weights={WEIGHTS.value}" if WEIGHTS.value else ""
-    options = f"{chosen} --source={names}{splits} --split={SPLIT.value}"
-    return f"python -m benchmarks.shipped_weights{options} --name='{NAME.value}'"
+    runs = "".join(f" --workdir=runs/{pathlib.Path(run).name}" for run in WORKDIR.value)
+    options = f"--source={names}{splits} --split={SPLIT.value}{runs}"
+    return f"python -m benchmarks.shipped_weights {options} --name='{NAME.value}'"
 
 
 def main(_):
-    predictor = Predictor(weights=WEIGHTS.value, weights_dir=WEIGHTS_DIR.value, detector="none")
+    predictor = Predictor(detector="none")
     config = config_lib.default()
     config.data.source, config.data.splits = SOURCE.value, SPLITS.value
     with Progress() as progress:
@@ -163,17 +173,16 @@ def main(_):
         ],
         "groups": groups,
         **doubts(predictor.calibration, probs, age, gender, years, race),
-        "views": by_views(dataset, chosen, age, gender),
-        **({"storage": by_storage(probs, predictor.calibration.open_from, dataset, chosen)} if WORKDIR.value else {}),
+        "mirrored": mirrored(dataset, chosen, age, gender),
+        **({"storage": by_storage(dataset, chosen)} if WORKDIR.value else {}),
         "made_by": provenance.made_by(sys.argv) | {"command": command(), "machine": machine.machine()},
     }  # fmt: skip
-    file = "shipped_weights" if predictor.cards[0].name == weights.DEFAULT else f"shipped_{WEIGHTS.value}"
-    path = result_files.RESULTS / f"{file}.json"
-    rows = {old["name"]: old for old in (result_files.read(file) if path.exists() else [])}
+    path = result_files.RESULTS / "shipped_weights.json"
+    rows = {old["name"]: old for old in (result_files.read("shipped_weights") if path.exists() else [])}
     result_files.write(path, [*(rows | {row["name"]: row}).values()])
     for model in row["models"]:
         print(model["name"], {name: model[name] for name in SCORES})
-    print({key: row[key] for key in ("n", "coverage", "sure", "over", "views", "storage") if key in row})
+    print({key: row[key] for key in ("n", "coverage", "sure", "over", "mirrored", "storage") if key in row})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from agegender_jax import data, ensemble, models, optim, parallel, training
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models import sizes
 from agegender_jax.run import train as train_command
+from agegender_jax.run.training import teacher
 from agegender_jax.structs import Batch
 
 SOME_STEPS = 1000  # of the schedule if the config counts in epochs
@@ -20,7 +21,7 @@ def train(config: ConfigDict) -> Callable[[], None]:
     """Return the step that launch.train runs for `config`, on one batch on the devices."""
     model = models.from_config(config.model, axis_name=parallel.AXIS)
     tx = optim.build(config.optimizer, config.num_steps or SOME_STEPS)
-    driver = train_command.make_driver(config, model, tx)
+    driver = train_command.make_driver(config, model, tx, teacher=teacher.load(config))
     key, ema = jax.random.key(config.seed), config.optimizer.ema > 0
     state = driver.replicate(training.init_state(model, tx, key, config.data.image_size, ema=ema))
     batch = driver.split(random_batch(config.batch_size // jax.process_count(), config.data.image_size))

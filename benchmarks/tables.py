@@ -166,7 +166,7 @@ def shipped_views(rows: list[dict]) -> str:
     head = ["source", "views", "age", "gender", "AABD", "gender is sure", "right where sure"]
     lines = [head, ["---", "---", *["--:"] * 5]]
     for row in rows:
-        for views, of in row["views"].items():
+        for views, of in (("none", row["models"][-1] | {"sure": row["sure"]}), ("flip", row["mirrored"])):
             scores = [f"{of[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
             sure = of["sure"]
             lines.append([row["name"], f"`{views}`", *scores, *map(_percent, (sure["share"], sure["gender_accuracy"]))])

@@ -27,8 +27,10 @@ from agegender_jax import (
 from agegender_jax.config import default, validate
 from agegender_jax.data import augment
 from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.prediction import members
 from agegender_jax.report.runs import Run
 from agegender_jax.run import checks, dataset, leaks, train
+from agegender_jax.run.host import processes
 from agegender_jax.run.training import compiled_step, teacher
 from agegender_jax.run.workdir import Workdir
 from agegender_jax.structs import Batch, Outputs, Probs
@@ -91,7 +93,8 @@ def test_the_teacher_knows_its_open_last_group(shipped, monkeypatch):
     weights.cards.write(shipped / "two.json", card | {"calibration": card["calibration"] | {"open_from": 7}})
     assert teacher.load(config_of("two")).open_from == 7 and teacher.load(config_of("one,two")).open_from == 7
     monkeypatch.setattr(parallel, "driver", lambda name, step, devices: step)
-    options = compiled_step.make_driver(config_of("two"), None, None).keywords
+    loaded = teacher.load(config_of("two"))
+    options = compiled_step.make_driver(config_of("two"), None, None, teacher=loaded).keywords
     assert options["teacher_open_from"] == 7 and options["teacher"].open_from == 7
 
 
@@ -130,13 +133,19 @@ def test_the_teacher_answers_like_a_predictor_without_views(shipped):
     assert teacher.load(config_of("")) is None
 
 
-def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path):
+def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="an empty name of a teacher"):
         teacher.load(config_of("one,"))
     with pytest.raises(ConfigError, match="there is no run"):
         teacher.load(config_of(str(tmp_path / "absent")))
     with pytest.raises(ConfigError, match="no weights called onee[\\s\\S]*did you mean one"):
         teacher.load(config_of("onee"))
+    (tmp_path / "uncalibrated").mkdir()
+    monkeypatch.setattr(members, "from_runs", lambda runs: ([], None))
+    with pytest.raises(ConfigError, match="has not finished its training"):
+        teacher.load(config_of(str(tmp_path / "uncalibrated")))
+    monkeypatch.undo()
+    monkeypatch.setattr(weights, "FOLDER", shipped)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError):
         teacher.load(config_of(str(tmp_path / "empty")))
@@ -147,6 +156,8 @@ def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path):
         validate(config_of("one", teacher_weight=1.5))
     with pytest.raises(ConfigError, match=r"loss\.teacher_weight has no effect"):
         checks.options(config_of("", teacher_weight=0.9))
+    with pytest.raises(ConfigError, match=r"loss\.teacher has no effect"):
+        checks.options(config_of("one", teacher_weight=0.0))
     with pytest.raises(ConfigError, match="is a URL"):
         checks.config.local_paths(config_of("s3://bucket/run"))
     solved = config_of("one", teacher_weight=0.9)
@@ -197,19 +208,63 @@ def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path):
         assert json.loads((run / "results.json").read_text())["allow_leak"]
 
 
-def test_a_run_goes_on_with_the_same_teacher_and_ends_without_it(shipped, tmp_path):
+def test_a_run_goes_on_with_the_same_teacher_and_ends_without_it(shipped, tmp_path, monkeypatch):
+    compared = []  # with those of the other processes
+    monkeypatch.setattr(teacher, "check_everywhere", compared.append)
     synthetic.write_faces(tmp_path / "faces", 120, seed=0, size=32)
     config = config_of("one")
     config.data.update(source=str(tmp_path / "faces"), cache_dir=str(tmp_path / "cache"))
     config.num_steps, config.log.figures = 1, False
     train.fit(config, str(tmp_path / "run"), ["test"])
-    (shipped / "one.json").rename(shipped / "gone")
-    train.fit(config, str(tmp_path / "run"), ["test"])  # a finished run needs no teacher
+    results = tmp_path / "run" / "results.json"
+    scores = json.loads(results.read_text())["models"]
+    (shipped / "one.json").unlink()
+    train.fit(config, str(tmp_path / "run"), ["test"])  # a finished run needs no teacher,
+    results.unlink()
+    train.fit(config, str(tmp_path / "run"), ["test"])  # nor does one that only remains to be tested
+    assert json.loads(results.read_text())["models"] == scores
+    assert [found and len(found.nets) for found in compared] == [1, None]
+    config.num_steps = 2
     for suffix in ("json", "safetensors"):
         (shipped / f"one.{suffix}").write_bytes((shipped / f"two.{suffix}").read_bytes())
-    config.num_steps = 2
     with pytest.raises(ConfigError, match="the teacher has changed"):
         train.fit(config, str(tmp_path / "run"), ["test"])
+
+
+def test_the_record_of_a_teacher_has_all_that_its_predictions_depend_on(shipped, tmp_path):
+    run = Workdir(tmp_path / "run")
+    run.path.mkdir()
+    found = teacher.load(config_of("one"))
+    teacher.record(found, run)
+    teacher.check_unchanged(found, run)
+    teacher.check_unchanged(None, run)
+    card = json.loads((shipped / "one.json").read_bytes())
+    card.pop(files.DIGEST)
+    for change in (
+        {"temperatures": [1.1, 0.8]},
+        {"calibration": card["calibration"] | {"open_from": 7}},
+        {"config": card["config"] | {"data": {"image_size": 48}}},
+    ):
+        weights.cards.write(shipped / "one.json", card | change)
+        with pytest.raises(ConfigError, match="the teacher has changed"):
+            teacher.check_unchanged(teacher.load(config_of("one")), run)
+    recorded = run.teachers.read_bytes()
+    for damaged in (recorded.replace(b"1.5", b"1.6"), b"[", b""):
+        run.teachers.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="teacher cannot be read"):
+            teacher.check_unchanged(found, run)
+    teacher.record(None, run)
+    with pytest.raises(CheckpointError, match="teacher cannot be read"):
+        teacher.check_unchanged(found, run)
+
+
+def test_all_processes_have_the_same_teacher(shipped, monkeypatch):
+    found, others = teacher.load(config_of("one")), []
+    monkeypatch.setattr(processes, "gather_texts", lambda text: [*others, text])
+    teacher.check_everywhere(found)
+    others.append(files.seal(teacher.load(config_of("two")).identity)[files.DIGEST])
+    with pytest.raises(ConfigError, match="different teachers"):
+        teacher.check_everywhere(found)
 
 
 def test_a_net_that_learns_from_another_is_not_free_of_photographs():

@@ -29,6 +29,7 @@ PORT = flags.DEFINE_integer("port", 7860, "Port to listen on.", 1, 65535)
 MAX_MB = flags.DEFINE_integer("max_mb", 20, "Largest photo file, in MB.", 1, 1000)
 
 EXTRA = "demo"
+KEEPS_YNNPACK = True
 
 
 def main() -> None:

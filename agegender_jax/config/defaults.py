@@ -64,7 +64,7 @@
 | loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
 | loss.teacher             | comma-separated runs or shipped weights whose mean predictions for  |
 |                          | the augmented images are a second target; empty for none            |
-| loss.teacher_weight      | of that target in the loss; the labels have the rest                |
+| loss.teacher_weight      | of that target in the main heads' loss; the labels have the rest    |
 | data.source              | folder, archive, FairFace CSV, a comma-separated list, or synthetic |
 | data.train_on            | additional sources, as in data.source, only for training            |
 | data.exclude             | CSV with a column `file`: images to leave out of training           |

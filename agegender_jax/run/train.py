@@ -69,8 +69,7 @@ def fit(
         num_steps = config.num_steps or config.num_epochs * steps_per_epoch
         tx = optim.build(config.optimizer, num_steps)
         model = build_model(config)
-        new_driver = functools.partial(make_driver, config, model, tx, train_age=dataset.targets("train")[0])
-        driver = None if config.loss.teacher else new_driver()
+        load_teacher = functools.cache(functools.partial(teacher.load, config))
         checkpoints = Checkpoints(folder.checkpoints, notice=progress.note, on_saved=stop.mark_saved)
         stack.callback(checkpoints.close)
 
@@ -78,18 +77,20 @@ def fit(
         with processes.sync_errors():
             weights = initial_state.load_weights(config, folder, checkpoints, new_state, progress) if is_main else {}
             if is_main:
+                if checkpoints.is_empty():
+                    teacher.record(load_teacher(), folder)
                 folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
         state = initial_state.restore_or_create(new_state, checkpoints, resuming, weights, num_steps, progress)
         start = int(state.step)
         if already_finished(start, num_steps, folder, progress):
             return
 
-        if driver is None:  # a finished run needs no teacher
-            with processes.sync_errors():
-                if is_main and resuming:
-                    teacher.check_unchanged(config, folder)
-                driver = new_driver()
-
+        with processes.sync_errors():
+            taught_by = load_teacher() if start < num_steps else None  # which only a step needs
+            if is_main:
+                teacher.check_unchanged(taught_by, folder)
+        teacher.check_everywhere(taught_by)
+        driver = make_driver(config, model, tx, train_age=dataset.targets("train")[0], teacher=taught_by)
         initial_state.warn_of_new_rate(config, checkpoints, start, steps_per_epoch, num_steps, progress)
         recorder = stack.enter_context(Recorder(config, folder, progress, steps_per_epoch, num_steps, start))
         monitor = NonfiniteMonitor(config, dataset, folder, progress)

@@ -35,6 +35,9 @@ def _without_effect(config: ConfigDict) -> Iterator[tuple[str, str]]:
         yield "elm.scale", f"the {head} head has no random units"
     if not config.loss.teacher:
         yield "loss.teacher_weight", "there is no loss.teacher"
+    elif not config.loss.teacher_weight:
+        for field in ("loss.teacher", "loss.teacher_weight"):
+            yield field, "loss.teacher_weight is 0"
     if not config.elm.rounds:
         yield "elm.joint_lr", "the net is trained through a solved head only with elm.rounds"
     if models.is_solved(config.model):

@@ -13,8 +13,8 @@ WITHOUT = f"{FLAG}=-individual_convolution"
 def avoid() -> None:
     """Have XLA compute convolutions on CPUs itself, by an environment variable that child processes inherit.
 
-    From jaxlib 0.10 on, XLA gives them to the library YNNPACK, which is slower for most nets of this library in
-    training, but not for predictions of the shipped weights; benchmarks/README.md has the measured gain. Nothing is
+    From jaxlib 0.10 on, XLA gives them to the library YNNPACK, which is slower for most nets of this library, but
+    faster for the shipped nets' predictions, so that `predict` and `demo` keep it (benchmarks/README.md). Nothing is
     changed if XLA_FLAGS already has that flag, or if jax will compute on another device. jaxlib 0.8 does not know the
     flag, and would end the process.
     """

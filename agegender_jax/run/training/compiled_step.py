@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from agegender_jax import data, losses, models, optim, parallel, training
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
-from agegender_jax.run.training import teacher
+from agegender_jax.run.training.teacher import Teacher
 
 
 def build_model(config: ConfigDict) -> models.AgeGenderNet:
@@ -17,17 +17,20 @@ def build_model(config: ConfigDict) -> models.AgeGenderNet:
     return models.from_config(config.model, axis_name=parallel.AXIS)
 
 
-def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarray | None = None):
+def make_driver(
+    config: ConfigDict,
+    model,
+    tx,
+    devices=None,
+    train_age: np.ndarray | None = None,
+    teacher: Teacher | None = None,
+):
     """Return the compiled training step of `config` in its driver, `shard_map` or `pmap`.
 
     Args:
       train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance`; None for no balancing.
-
-    Raises:
-      ConfigError, CheckpointError: the nets in `loss.teacher` cannot be loaded.
+      teacher: that of `loss.teacher`, loaded; None for labels only.
     """
-
-    taught_by = teacher.load(config)
 
     def prepare_images(keys, images):
         return data.normalize_float(augment(keys, images, config.augment))
@@ -50,9 +53,9 @@ def make_driver(config: ConfigDict, model, tx, devices=None, train_age: np.ndarr
         label_smoothing=config.loss.label_smoothing,
         age_loss=age_loss,
         mixup=config.augment.mixup,
-        teacher=taught_by,
+        teacher=teacher,
         teacher_weight=config.loss.teacher_weight,
-        teacher_open_from=taught_by and taught_by.open_from,
+        teacher_open_from=teacher and teacher.open_from,
         accumulate=config.accumulate,
         remat=config.remat,
         ema_decay=config.optimizer.ema,

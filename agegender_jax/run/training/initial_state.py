@@ -49,7 +49,6 @@ def load_weights(
         return {}
     folder.inherited.unlink(missing_ok=True)  # of an earlier start that never trained
     teachers = teacher.names(config)
-    teacher.record(config, folder)
     for name in filter(weights.is_shipped, teachers):
         progress.note(_unknown_to_the_leak_check(name))
     if not config.init_from:

@@ -3,14 +3,16 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from agegender_jax import ensemble, files, suggestions, weights
-from agegender_jax.errors import ConfigError
+from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction import members
-from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.host import processes
+from agegender_jax.run.workdir import Workdir, write_json
 from agegender_jax.structs import Probs
 
 FIELD = "--config.loss.teacher"
@@ -29,6 +31,12 @@ class Teacher:
 
     nets: Sequence[members.Member]
     open_from: int | None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that its predictions depend on, as JSON."""
+        nets = [[net.digest, list(net.temperatures), net.image_size] for net in self.nets]
+        return {"nets": nets, "open_from": self.open_from}
 
     def __call__(self, images: jax.Array) -> Probs:
         parts = []
@@ -61,7 +69,8 @@ def load(config: ConfigDict) -> Teacher | None:
     """Return the teacher; None for none.
 
     Raises:
-      ConfigError: there are no such weights or runs, a net is a control, or an ensemble and one of its nets are named.
+      ConfigError: there are no such weights or runs, a net is a control, an ensemble and one of its nets are named, or
+        a run has not finished.
       CheckpointError: a run has no usable checkpoint, or a file is damaged.
     """
     loaded = [_load(name) for name in names(config)]
@@ -73,33 +82,48 @@ def load(config: ConfigDict) -> Teacher | None:
     return Teacher(nets, min((first for _, first in loaded if first is not None), default=None))
 
 
-def record(config: ConfigDict, run: Workdir) -> None:
-    """Write the digests of the teacher's nets to teachers.json, for a run that has not begun; nothing without one."""
-    run.teachers.unlink(missing_ok=True)
-    if found := load(config):
-        files.replace(run.teachers, files.to_json([net.digest for net in found.nets]) + "\n")
+def record(found: Teacher | None, run: Workdir) -> None:
+    """Write teachers.json of a run that has not begun: what its teacher is; no file without a teacher."""
+    run.teachers.unlink(missing_ok=True)  # of an earlier start that never trained
+    if found:
+        write_json(run.teachers, files.seal(found.identity))
 
 
-def check_unchanged(config: ConfigDict, run: Workdir) -> None:
-    """Raise ConfigError if a run that goes on would learn from other nets than before, for example after more steps."""
-    if not run.teachers.exists():
+def check_unchanged(found: Teacher | None, run: Workdir) -> None:
+    """Check that a run goes on with the teacher that it began with, which may have been trained or calibrated since.
+
+    Raises:
+      ConfigError: it has another teacher.
+      CheckpointError: teachers.json is missing or damaged.
+    """
+    if found is None:
         return
-    found = load(config)
-    digests = [net.digest for net in found.nets] if found else []
-    if json.loads(run.teachers.read_bytes()) != digests:
-        raise ConfigError(
-            "the teacher has changed since this run began",
-            f"{FIELD}={config.loss.teacher}",
-            "restore the teacher's best checkpoint, or use another --workdir",
-        )
+    try:
+        recorded = json.loads(run.teachers.read_bytes())
+        files.check_seal(recorded)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        fix = "restore the file, or use another --workdir"
+        raise CheckpointError("the record of the run's teacher cannot be read", str(run.teachers), fix) from error
+    if recorded != files.seal(found.identity):
+        fix = "restore the teacher's best checkpoint and calibration, or use another --workdir"
+        raise ConfigError("the teacher has changed since this run began", FIELD, fix)
+
+
+def check_everywhere(found: Teacher | None) -> None:
+    """Raise ConfigError, in every process, if one process has another teacher."""
+    digests = processes.gather_texts(files.seal(found.identity)[files.DIGEST] if found else "")
+    if len(set(digests)) > 1:
+        raise ConfigError("the processes have different teachers", FIELD, "give every process the same files")
 
 
 def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
     """Return the nets of a name, and the first bucket of their open last group."""
     if weights.is_shipped(name):
         nets, calibration, _ = members.from_weights(name)
-    elif files.expand(name, FIELD).is_dir():
+    elif (folder := files.expand(name, FIELD)).is_dir():
         nets, calibration = members.from_runs([name])
+        if not (folder / members.CALIBRATION).exists():
+            raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
     else:
         hint = suggestions.nearest(name, weights.names())
         raise ConfigError(f"there is no run and there are no weights called {name}", f"{FIELD}={name}", hint)
