@@ -25,6 +25,7 @@ import time
 import numpy as np
 
 from agegender_jax import synthetic
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import face_api, machine, result_files
 
@@ -34,6 +35,7 @@ DISTINCT = 200  # chips; a tenth as many photos
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

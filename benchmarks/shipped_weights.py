@@ -111,7 +111,10 @@ def by_storage(dataset, chosen):
         probs, open_from, (member,) = stored.probs(images), stored.calibration.open_from, stored.members
         stored.members = [dataclasses.replace(member, variables=jax.device_put(variables))]
         exact = stored.probs(images)
-        pairs = {"age": [open_group.join(p.age, open_from) for p in (probs, exact)], "gender": (probs[1], exact[1])}
+        pairs = {
+            "age": [open_group.join(p.age, open_from) for p in (probs, exact)],
+            "gender": (probs.gender, exact.gender),
+        }
         differences[member.name] = {
             head: {"largest": float(np.abs(a - b).max()), "other_answers": int((a.argmax(-1) != b.argmax(-1)).sum())}
             for head, (a, b) in pairs.items()

@@ -173,6 +173,16 @@ def shipped_views(rows: list[dict]) -> str:
     return markdown(lines)
 
 
+def weight_choices(rows: list[dict]) -> str:
+    """Return the scores of nets and of their averages on val, with the forward passes that an image takes."""
+    lines = [["average of", "views", "passes", "age", "gender", "AABD"], ["---", "---", *["--:"] * 4]]
+    for row in rows:
+        passes = len(row["nets"]) * {"none": 1, "flip": 2}[row["views"]]
+        scores = [f"{row[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
+        lines.append([", ".join(row["nets"]), f"`{row['views']}`", str(passes), *scores])
+    return markdown(lines)
+
+
 def predict_speed(rows: list[dict]) -> str:
     """Return images a second of predict and of face-api.js: medians, and the ratio with its range."""
     groups: dict[tuple, list[dict]] = {}

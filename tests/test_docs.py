@@ -91,6 +91,12 @@ def test_the_tables_of_the_shipped_weights_are_what_was_measured(table):
     assert {card.name: card.sha256 for card in cards if card.sha256} == rows[0]["weights"]  # all nets are measured
 
 
+def test_the_table_of_the_nets_that_the_default_was_chosen_from_is_what_was_measured():
+    rows = result_files.read("weight_choices")["rows"]
+    assert tables.weight_choices(rows) in (campaign.ROOT / "docs" / "recipe.md").read_text()
+    assert weights.card(weights.DEFAULT).members in [tuple(row["nets"]) for row in rows]
+
+
 def test_the_table_of_pasted_faces_is_what_was_measured():
     results = result_files.read("pasted_faces")
     assert tables.pasted_faces(results) in (campaign.ROOT / "docs" / "predict.md").read_text()

@@ -42,8 +42,7 @@ def run(command: ModuleType) -> None:
 
     Args:
       command: a module with flags, a docstring for --help, and `main()`. If it sets `COMPUTES = False`, it does not
-        compute with large arrays. If it sets `KEEPS_YNNPACK = True`, XLA computes convolutions by its own default on
-        CPUs, see `host.ynnpack`. If it sets `EXTRA`, it needs that extra of the package. If it sets `TAKES_ARGUMENTS =
+        compute with large arrays. If it sets `EXTRA`, it needs that extra of the package. If it sets `TAKES_ARGUMENTS =
         True`, `main` is called with the list of positional arguments; otherwise such an argument is an error.
     """
     global _command
@@ -122,8 +121,7 @@ def _start(command: ModuleType, main: Callable[[], None]) -> None:
     if getattr(command, "COMPUTES", True):
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
             validate(flags.FLAGS["config"].value)  # mistakes are reported before a restart
-        if not getattr(command, "KEEPS_YNNPACK", False):
-            ynnpack.avoid()
+        ynnpack.avoid()
         if hint := large_pages.use_large():
             print(hint, flush=True)
     if not any(argument.lstrip("-").startswith(("verbosity", "v=")) for argument in sys.argv):

@@ -2,8 +2,8 @@
 
 agegender demo [--workdir=RUN …] [--weights=NAME] [--method=grad_cam] [--port=7860]
 
-Choose a photo, or take one with the camera. The page shows boxes, ages with intervals, genders and warnings, and
-attributions over each face, and the soft masks of nets with attention, such as the shipped Attention-56. It works
+Choose a photo, or take one with the camera. The page shows boxes, ages with intervals, genders and warnings, and the
+attributions of each net with the soft masks of those that have attention, such as the shipped Attention-56. It works
 offline and stores no pictures. Only this machine can open it, unless --host says otherwise. Press Ctrl-C to stop it.
 Age means apparent age, and gender means perceived gender; either may be wrong for any individual.
 """
@@ -29,7 +29,6 @@ PORT = flags.DEFINE_integer("port", 7860, "Port to listen on.", 1, 65535)
 MAX_MB = flags.DEFINE_integer("max_mb", 20, "Largest photo file, in MB.", 1, 1000)
 
 EXTRA = "demo"
-KEEPS_YNNPACK = True
 
 
 def main() -> None:

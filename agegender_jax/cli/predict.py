@@ -36,7 +36,6 @@ RAY_ADDRESS = flags.DEFINE_string(
 RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Processes with the nets. 0: one for each GPU or machine.", 0)
 
 EXTRA = "photos"
-KEEPS_YNNPACK = True
 TAKES_ARGUMENTS = True
 
 

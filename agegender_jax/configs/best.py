@@ -8,7 +8,7 @@ rate, batch size and epochs; each value here that differs from theirs is to be c
 takes 1.9 hours on two cores and reaches 0.614 in age, 0.871 in gender and an AABD of 0.549 on the test split of
 crop_part1 (seed 0); `progressive` continues it at more pixels. docs/recipe.md has all results. With weaker colour
 changes, no erasing, mixup, the age loss `years` and 60 epochs, `resnet,gpu` reaches 0.642, 0.883 and 0.436
-(benchmarks/README.md). The package's `fairface_attention56` was trained with `ran`, and `progressive` has more runs.
+(benchmarks/README.md). The package's `fairface_attention56` was trained with `ran` and teachers.
 """
 
 from agegender_jax import config as config_lib

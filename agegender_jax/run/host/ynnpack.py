@@ -13,10 +13,10 @@ WITHOUT = f"{FLAG}=-individual_convolution"
 def avoid() -> None:
     """Have XLA compute convolutions on CPUs itself, by an environment variable that child processes inherit.
 
-    From jaxlib 0.10 on, XLA gives them to the library YNNPACK, which is slower for most nets of this library, but
-    faster for the shipped nets' predictions, so that `predict` and `demo` keep it (benchmarks/README.md). Nothing is
-    changed if XLA_FLAGS already has that flag, or if jax will compute on another device. jaxlib 0.8 does not know the
-    flag, and would end the process.
+    From jaxlib 0.10 on, XLA gives them to the library YNNPACK, which is slower for most nets of this library. It is
+    faster for predictions of the shipped nets, but these then differ in the sixth decimal between the engines of
+    `predict`. benchmarks/README.md has both. Nothing is changed if XLA_FLAGS already has that flag, or if jax will
+    compute on another device. jaxlib 0.8 does not know the flag, and would end the process.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if FLAG not in flags and interpreter.uses_cpu() and _has_ynnpack():
