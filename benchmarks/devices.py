@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+from agegender_jax.run.host import ynnpack
 from benchmarks import result_files
 from benchmarks.machine import ROOT
 
@@ -120,6 +121,7 @@ def summary(rounds: list[dict[str, dict]]) -> dict[str, dict]:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)

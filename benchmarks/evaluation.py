@@ -23,6 +23,7 @@ import jax
 from agegender_jax import config as config_lib
 from agegender_jax import data, ensemble, evaluation, files, metrics, models, report
 from agegender_jax.run import dataset
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.scoring import write_results
 from benchmarks import result_files
 from benchmarks.input import REPEATS, ROOT, rounded, spread
@@ -87,6 +88,7 @@ def measure(images: int, work: pathlib.Path) -> dict:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "evaluation")

@@ -14,7 +14,7 @@ import tempfile
 from agegender_jax.explain.map_scores import CONTROLS
 from agegender_jax.report import formatting
 from agegender_jax.run import evaluate
-from agegender_jax.run.host import compile_cache, large_pages
+from agegender_jax.run.host import compile_cache, large_pages, ynnpack
 from benchmarks import result_files
 from benchmarks.machine import machine
 
@@ -100,6 +100,7 @@ def _estimate(estimate: dict) -> str:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("workdir", nargs="*")
     parser.add_argument("--table", action="store_true")

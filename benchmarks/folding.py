@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from agegender_jax import data, models
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import result_files
 from benchmarks.machine import machine
@@ -65,6 +66,7 @@ def measure(name: str, size: int, rounds: int) -> dict:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()

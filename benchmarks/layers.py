@@ -28,6 +28,7 @@ from jax import lax
 
 from agegender_jax import models
 from agegender_jax.models import convolution, pooling, resizing
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import limits, result_files
 from benchmarks.machine import machine
@@ -230,6 +231,7 @@ def describe(layer: Layer) -> str:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--table", action="store_true", help="print the results and measure nothing")
     parser.add_argument("--against", choices=("torch",), help="also time the convolutions in PyTorch")

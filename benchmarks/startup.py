@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import result_files
 from benchmarks.machine import ROOT
@@ -81,6 +82,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=pathlib.Path)
     parser.add_argument("--nets", default="ran56,resnet18")
