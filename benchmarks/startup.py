@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 
-from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import result_files
 from benchmarks.machine import ROOT
@@ -21,6 +20,11 @@ from benchmarks.machine import ROOT
 PARTS = ("init", "train", "evaluate")
 PROGRAM = """
 import json, resource, sys, time
+try:
+    from agegender_jax.run.host import ynnpack
+    ynnpack.avoid()  # as the commands of this version do
+except ImportError:  # version 0.1.0
+    pass
 import jax, numpy as np
 jax.config.update("jax_enable_compilation_cache", False)
 from agegender_jax import config as config_lib, data, models, optim, parallel, training
@@ -82,7 +86,6 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=pathlib.Path)
     parser.add_argument("--nets", default="ran56,resnet18")
