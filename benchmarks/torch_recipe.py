@@ -1,10 +1,12 @@
 """The control: a config's net and recipe in PyTorch, on the same images, pixels, epochs and split.
 
 python -m benchmarks.torch_recipe --config=best:resnet --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
-    [--device=cuda]
+    [--against=runs/best_resnet] [--device=cuda]
 
 Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
-on the test split. The same command again resumes after the last whole epoch. Only what this file implements is
+on the test split. --against adds those of a run of `launch.train` with the same config, and the differences, paired by
+image: both nets as they are after the last step, from one view of each image. The same command again resumes after the
+last whole epoch. Only what this file implements is
 accepted: Adam with decoupled decay, cosine, clipping, moving average, label smoothing, dropout, the augmentation but
 for mixup. Needs `pip install torch`.
 """
@@ -25,6 +27,9 @@ from agegender_jax import config as config_lib
 from agegender_jax import data, metrics
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import dataset
+from agegender_jax.run.host.progress import Progress
+from agegender_jax.run.scoring.split_predictions import predict_member
+from agegender_jax.run.workdir import Workdir
 from benchmarks import result_files, torch_nets, torch_steps
 
 USUAL = {
@@ -38,6 +43,7 @@ USUAL = {
     "loss.age_balance": 0,
     "augment.mixup": 0,
 }
+COMPARED = ("model", "optimizer", "loss", "augment", "image_size", "batch_size", "num_epochs", "seed")
 
 
 def augment(images, group):
@@ -161,11 +167,39 @@ def on_device(array):
 
 
 @torch.inference_mode()
-def scores(net, faces, images, split):
+def predict(net, faces, images, split):
+    """Return the probabilities (age, gender) of the images of a split as float32 arrays [N, 12] and [N, 2]."""
     where = faces.indices(split)
     logits = [net(on_device(images[part])) for part in np.array_split(where, max(1, len(where) // 256))]
-    age, gender = (torch.cat(parts).softmax(-1).cpu().numpy() for parts in zip(*logits, strict=True))
-    return metrics.scores(age, gender, *faces.targets(split)) | metrics.losses(age, gender, *faces.targets(split))
+    return [torch.cat(parts).softmax(-1).cpu().numpy() for parts in zip(*logits, strict=True)]
+
+
+def scores(probs, faces, split):
+    return metrics.scores(*probs, *faces.targets(split)) | metrics.losses(*probs, *faces.targets(split))
+
+
+def comparison(run, config, probs, faces):
+    """Return the scores on test of the last step of a run with the same config, and the differences to `probs`.
+
+    Raises:
+      ValueError: the run's config differs in a field that matters.
+    """
+    workdir, theirs = Workdir(run), json.loads((run / "config.json").read_text())
+    here = json.loads(config.to_json())
+    theirs, here = (each | {"image_size": each["data"]["image_size"]} for each in (theirs, here))
+    for name in COMPARED:
+        if theirs[name] != here[name]:
+            raise ValueError(f"{run} has {name} {theirs[name]}, and not {here[name]}")
+    with Progress() as progress:
+        member = predict_member(workdir, "latest", faces, "test", "ours", progress, calibrate=False, views="none")
+    own = (member.probs.age, member.probs.gender)
+    outcomes = [metrics.outcomes(*each, *faces.targets("test")) for each in (own, probs)]
+    group = faces.prepared.group[faces.indices("test")]
+    differences = {
+        name: metrics.compare(*(np.asarray(each[name])[None] for each in outcomes), group)
+        for name in ("age_accuracy", "gender_accuracy", "aabd")
+    }
+    return {"step": member.step, "test": scores(own, faces, "test"), "minus_torch": differences}
 
 
 def check(config):
@@ -196,7 +230,7 @@ def train(config, faces, workdir, until=None):
         row = {
             "epoch": training.epoch,
             "seconds": round(time.perf_counter() - start, 1),
-            **scores(net, faces, images, "val"),
+            **scores(predict(net, faces, images, "val"), faces, "val"),
         }
         training.rows.append(row)
         training.save(path)
@@ -211,6 +245,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test split at the end")
+    parser.add_argument("--against", type=pathlib.Path, help="a workdir of launch.train with the same config")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     name, _, variant = args.config.partition(":")
@@ -221,6 +256,7 @@ def main() -> None:
     torch.set_default_device(args.device)
     faces = dataset.load_dataset(config)
     training = train(config, faces, args.workdir)
+    config.data.source = pathlib.Path(args.source).name
     results = {
         "config": config.to_dict(),
         "torch": torch.__version__,
@@ -228,9 +264,12 @@ def main() -> None:
         "device": args.device,
     }
     results |= {"fingerprint": faces.prepared.fingerprint, "val": training.rows}
-    if args.test:
+    if args.test or args.against:
         net = training.average if config.optimizer.ema else training.net.eval()
-        results["test"] = scores(net, faces, faces.prepared.images(config.data.image_size), "test")
+        probs = predict(net, faces, faces.prepared.images(config.data.image_size), "test")
+        results["test"] = scores(probs, faces, "test")
+    if args.against:
+        results["against"] = comparison(args.against, config, probs, faces)
     result_files.write(args.workdir / "results.json", results)
 
 

@@ -1,5 +1,6 @@
 """The PyTorch side of the comparison of recipes: the same schedule, window and resumption."""
 
+import json
 import types
 
 import numpy as np
@@ -63,6 +64,15 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):
     assert training.epoch == 3 and len(training.rows) == 3
     for name, weights in training.average.state_dict().items():
         torch.testing.assert_close(weights, whole["average"][name], rtol=0, atol=0)
+
+
+def test_a_run_of_another_recipe_is_no_counterpart(tmp_path):
+    config = small_config()
+    other = json.loads(config.to_json())
+    other["loss"]["label_smoothing"] = 0.0
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="has loss"):
+        torch_recipe.comparison(tmp_path, config, None, None)
 
 
 def test_settings_without_counterpart_are_refused():
