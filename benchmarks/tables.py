@@ -183,6 +183,21 @@ def weight_choices(rows: list[dict]) -> str:
     return markdown(lines)
 
 
+def control(results: dict) -> str:
+    """Return the scores on test of the same recipe in PyTorch and here, and the differences paired by image."""
+    lines = [["", "age accuracy", "gender accuracy", "AABD", "cross-entropy"], ["---", *["---"] * 4]]
+    names = ("age_accuracy", "gender_accuracy", "aabd")
+    for name, of in (("ours", results["against"]["test"]), ("PyTorch", results["test"])):
+        lines.append([name, *(f"{of[score]:.3f}" for score in (*names, "loss"))])
+    cells = []
+    for name in names:
+        difference = results["against"]["minus_torch"][name]
+        low, high = difference["ci95"]
+        cells.append(f"{difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")
+    lines.append(["ours minus PyTorch", *cells, f"{results['against']['test']['loss'] - results['test']['loss']:+.3f}"])
+    return markdown(lines)
+
+
 def predict_speed(rows: list[dict]) -> str:
     """Return images a second of predict and of face-api.js: medians, and the ratio with its range."""
     groups: dict[tuple, list[dict]] = {}

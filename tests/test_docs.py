@@ -97,6 +97,10 @@ def test_the_table_of_the_nets_that_the_default_was_chosen_from_is_what_was_meas
     assert weights.card(weights.DEFAULT).members in [tuple(row["nets"]) for row in rows]
 
 
+def test_the_table_of_the_control_in_pytorch_is_what_was_measured():
+    assert tables.control(result_files.read("torch_recipe")) in (campaign.ROOT / "docs" / "recipe.md").read_text()
+
+
 def test_the_table_of_pasted_faces_is_what_was_measured():
     results = result_files.read("pasted_faces")
     assert tables.pasted_faces(results) in (campaign.ROOT / "docs" / "predict.md").read_text()
