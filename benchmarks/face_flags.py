@@ -17,6 +17,7 @@ from agegender_jax import Predictor
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.photos.face_flags import GREY_CHROMA, chroma
+from agegender_jax.run.host import ynnpack
 from benchmarks import result_files, tables
 from benchmarks.made_by import made_by
 
@@ -65,6 +66,7 @@ CHANGES = {  # warning: {column: changed picture}; the first is the hit, the oth
 
 
 def main(_):
+    ynnpack.avoid()  # as the commands do
     logging.set_verbosity(logging.WARNING)
     rng = np.random.default_rng(SEED.value)
     items = [item for item in sources.read(SOURCE.value) if item.data]

@@ -26,6 +26,7 @@ from agegender_jax.metrics.accuracy import range_name
 from agegender_jax.metrics.intervals import wilson
 from agegender_jax.prediction import intervals, minimum_age
 from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import provenance
 from agegender_jax.structs import Probs
@@ -148,6 +149,7 @@ def command():
 
 
 def main(_):
+    ynnpack.avoid()  # as the commands do
     predictor = Predictor(detector="none")
     config = config_lib.default()
     config.data.source, config.data.splits = SOURCE.value, SPLITS.value

@@ -14,6 +14,7 @@ from absl import app, flags
 from agegender_jax import Predictor, ensemble, weights
 from agegender_jax import config as config_lib
 from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.host import ynnpack
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import provenance
 from agegender_jax.structs import Probs
@@ -25,6 +26,7 @@ SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
 
 def main(_):
+    ynnpack.avoid()  # as the commands do
     config = config_lib.default()
     config.data.source, config.data.splits = SOURCE.value, SPLITS.value
     with Progress() as progress:

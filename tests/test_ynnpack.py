@@ -1,5 +1,6 @@
 """Convolutions on CPUs without YNNPACK: when XLA_FLAGS gets the setting, and that XLA follows it."""
 
+import ast
 import importlib.metadata
 import os
 import subprocess
@@ -88,3 +89,14 @@ def test_programs_avoid_ynnpack(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert f"flags {WITHOUT if ynnpack._has_ynnpack() else ''}".strip() in lines, done.stderr
+
+
+def test_benchmarks_that_compute_in_their_own_process_avoid_ynnpack():
+    """The others start the commands, or call `app.run` of the library."""
+    compute = (
+        "bulk devices evaluation explanations face_flags folding layers pasted_faces shipped_weights weight_choices"
+    )
+    for name in compute.split():
+        module = ast.parse((programs.ROOT / "benchmarks" / f"{name}.py").read_text())
+        (main,) = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+        assert ast.unparse(main.body[0]) == "ynnpack.avoid()", name
