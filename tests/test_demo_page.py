@@ -4,7 +4,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import tarfile
 import time
 import urllib.request
 
@@ -193,8 +192,7 @@ def test_paths_outside_of_the_uploads_are_neither_read_nor_deleted(tmp_path):
 
 
 def test_the_command_serves_until_ctrl_c(tmp_path):
-    with tarfile.open(RUN) as archive:
-        archive.extractall(tmp_path, filter="data")
+    programs.unpack(RUN, tmp_path)
     (tmp_path / "temporary").mkdir()
     env = programs.environment() | {"PYTHONPATH": str(programs.ROOT), "TMPDIR": str(tmp_path / "temporary")}
     env |= {"http_proxy": "http://127.0.0.1:9", "GRADIO_SHARE": "True"}

@@ -5,7 +5,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import tarfile
 import tomllib
 
 import programs
@@ -83,8 +82,7 @@ def test_extras_for_error_messages_are_those_of_the_package():
 
 
 def test_the_core_loads_and_applies_a_trained_net(tmp_path):
-    with tarfile.open(RUN) as archive:
-        archive.extractall(tmp_path, filter="data")
+    programs.unpack(RUN, tmp_path)
     done = python(LOAD_AND_SCORE, ABSENT, tmp_path / "resnet18-ema", cwd=tmp_path)
     assert done.stdout == "(2, 12) (2, 12) (1, 1, 1)\n", done.stderr
 

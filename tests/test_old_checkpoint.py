@@ -1,10 +1,10 @@
 """A checkpoint written by version 0.1.0 loads, gives the same predictions, and can be resumed."""
 
 import pathlib
-import tarfile
 
 import jax
 import numpy as np
+import programs
 import pytest
 
 import agegender_jax
@@ -22,8 +22,7 @@ GENDER = [[0.49324882, 0.50675118], [0.4916262, 0.5083738], [0.47746193, 0.52253
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("old")
-    with tarfile.open(RUN) as archive:
-        archive.extractall(folder, filter="data")
+    programs.unpack(RUN, folder)
     return folder / "resnet18-ema"
 
 

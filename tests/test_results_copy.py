@@ -1,6 +1,7 @@
 """The files copied back from a GPU machine: results, and nets restored from bfloat16 parts."""
 
 import json
+import tarfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,3 +64,13 @@ def test_nets_are_restored_from_their_parts(tmp_path, monkeypatch):
     files[0].unlink()
     with pytest.raises(CheckpointError, match="parts are missing"):
         small_weights.restore(tmp_path / "back", tmp_path / "again")
+
+
+def test_no_file_is_restored_outside_of_the_folder(tmp_path):
+    (tmp_path / "evil").write_text("x")
+    (tmp_path / "back").mkdir()
+    with tarfile.open(tmp_path / "back" / "faces.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "evil", "../../evil2")
+    with pytest.raises(CheckpointError, match="outside"):
+        small_weights.restore(tmp_path / "back", tmp_path / "out")
+    assert not (tmp_path / "evil2").exists()

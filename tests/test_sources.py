@@ -1,10 +1,10 @@
 import os
 import shutil
 import signal
-import tarfile
 from collections import Counter
 from pathlib import Path
 
+import programs
 import pytest
 from source_files import DATE, FACES, FORMS, pack, reasons, write
 
@@ -203,7 +203,6 @@ def test_the_real_chips(tmp_path):
     assert Counter(item.label.gender for item in items) == {0: 3497, 1: 4310}
     malformed = {item.file: item.label for item in items}["61_3_20170109150557335.jpg.chip.jpg"]
     assert (malformed.age_years, malformed.gender, malformed.race_text) == (61, 1, "Indian")
-    with tarfile.open(DATA) as tar:
-        tar.extractall(tmp_path, filter="data")
+    programs.unpack(DATA, tmp_path)
     shutil.make_archive(str(tmp_path / "packed"), "gztar", tmp_path, "crop_part1")
     assert list(sources.read(str(tmp_path / "packed.tar.gz"))) == items
