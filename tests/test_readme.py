@@ -70,6 +70,16 @@ FULL_WIDTH = {
     "ours: ResNet-18, width 1, on an H100": 0,
     "ours: its ensemble with one fine-tuned from FairFace": 2,
 }
+DISTILLED = {
+    "ours: Attention-56, width 0.25, on CPU": 0,
+    "ours: ResNet-18, width 0.5, on CPU": 1,
+    "ours: the ensemble of these two": 2,
+}
+DISTILLED_RECIPE = {
+    "Attention-56, `ran_again` | 0.622, 0.882, 1.205": 0,
+    "ResNet-18, `resnet_distilled` | 0.624, 0.899, 1.151": 1,
+    "ensemble of the last two |": 2,
+}
 FULL_WIDTH_RECIPE = {
     "from random weights | crop_part1": 0,
     "fine-tuned | FairFace, crop_part1": 1,
@@ -80,10 +90,12 @@ FULL_WIDTH_RECIPE = {
 @pytest.mark.parametrize(
     "page, name, members",
     [
-        ("README.md", "progressive_attention56_crop_part1", {"ours: Attention-56, width 0.25, on one CPU core": 3}),
-        ("README.md", "progressive_crop_part1", {"ours: ResNet-18, width 0.5, on two CPU cores": 2}),
+        ("README.md", "distilled_crop_part1", DISTILLED),
         ("README.md", "full_width_crop_part1", FULL_WIDTH),
         ("docs/recipe.md", "full_width_crop_part1", FULL_WIDTH_RECIPE),
+        ("docs/recipe.md", "distilled_crop_part1", DISTILLED_RECIPE),
+        ("docs/recipe.md", "progressive_crop_part1", {"112 pixels | 10, 24 | 0.609, 0.897, 1.229": 2}),
+        ("docs/recipe.md", "progressive_attention56_crop_part1", {"128 pixels | 10, 20 | 0.613, 0.879, 1.304": 3}),
         ("docs/accuracy.md", "crop_part1", {"Attention-56": 0, "ResNet-18": 1, "ensemble": 2}),
         ("docs/accuracy.md", "quickstart", {"Attention-56, width 0.25": 0, "ResNet-18, width 0.25": 1, "ensemble": 2}),
     ],
