@@ -6,9 +6,8 @@ python -m benchmarks.torch_recipe --config=best:resnet --source=crop_part1.tar -
 Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
 on the test split. --against adds those of a run of `launch.train` with the same config, and the differences, paired by
 image: both nets as they are after the last step, from one view of each image. The same command again resumes after the
-last whole epoch. Only what this file implements is
-accepted: Adam with decoupled decay, cosine, clipping, moving average, label smoothing, dropout, the augmentation but
-for mixup. Needs `pip install torch`.
+last whole epoch. Only what this file implements is accepted: Adam with decoupled decay, cosine, clipping, moving
+average, label smoothing, dropout, the augmentation but for mixup. Needs `pip install torch`.
 """
 
 import argparse
