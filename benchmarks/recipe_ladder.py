@@ -28,7 +28,7 @@ from agegender_jax.run.host import compile_cache
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance
-from benchmarks import result_files
+from benchmarks import result_files, tables
 
 NAME = "recipe_ladder"
 EPOCHS = 12
@@ -151,10 +151,7 @@ def table(results: dict) -> str:
 
 
 def _cell(score: float, gain: dict | None) -> str:
-    if gain is None:
-        return f"{score:.3f}"
-    low, high = gain["ci95"]
-    return f"{score:.3f}, {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{score:.3f}" if gain is None else f"{score:.3f}, {tables.difference(gain)}"
 
 
 def main() -> None:

@@ -59,13 +59,7 @@ def restore(folder: Path, out: Path) -> list[Path]:
     made = []
     for path in sorted(folder.glob("*.tar.gz")):
         name = path.name.removesuffix(".tar.gz")
-        with tarfile.open(path) as archive:  # without extractall, whose filters the Python 3.11.2 of Debian lacks
-            for member in archive:
-                if not (file := (out / name / member.name).resolve()).is_relative_to((out / name).resolve()):
-                    raise CheckpointError(f"{member.name!r} would be outside of {out}", str(path), "copy it again")
-                if member.isfile():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_bytes(archive.extractfile(member).read())
+        _extract(path, (out / name).resolve())
         for workdir in sorted(path for path in (out / name).iterdir() if path.is_dir()):
             if (shared := out / name / "splits.csv").exists():
                 files.replace(workdir / "splits.csv", shared.read_bytes())
@@ -73,6 +67,16 @@ def restore(folder: Path, out: Path) -> list[Path]:
             _unpack(b"".join(part.read_bytes() for part in parts), workdir / "checkpoints")
             made.append(workdir)
     return made
+
+
+def _extract(path: Path, folder: Path) -> None:
+    """Extract an archive's files, without `extractall`, whose filters the Python 3.11.2 of Debian lacks."""
+    with tarfile.open(path) as archive:
+        for member in filter(tarfile.TarInfo.isfile, archive):
+            if not (file := (folder / member.name).resolve()).is_relative_to(folder):
+                raise CheckpointError(f"{member.name!r} would be outside of {folder}", str(path), "copy it again")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(archive.extractfile(member).read())
 
 
 def _archive(runs: Mapping[str, Path]) -> bytes:

@@ -189,11 +189,7 @@ def control(results: dict) -> str:
     names = ("age_accuracy", "gender_accuracy", "aabd")
     for name, of in (("ours", results["against"]["test"]), ("PyTorch", results["test"])):
         lines.append([name, *(f"{of[score]:.3f}" for score in (*names, "loss"))])
-    cells = []
-    for name in names:
-        difference = results["against"]["minus_torch"][name]
-        low, high = difference["ci95"]
-        cells.append(f"{difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")
+    cells = [difference(results["against"]["minus_torch"][name]) for name in names]
     lines.append(["ours minus PyTorch", *cells, f"{results['against']['test']['loss'] - results['test']['loss']:+.3f}"])
     return markdown(lines)
 
@@ -282,6 +278,12 @@ def with_interval(model: dict, name: str) -> str:
     """Return a score of a model of results.json with its 95 % interval."""
     low, high = model["ci95"][name]
     return f"{model[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def difference(compared: dict) -> str:
+    """Return a value of `metrics.compare` with its 95 % interval."""
+    low, high = compared["ci95"]
+    return f"{compared['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _percent(share: dict | None) -> str:

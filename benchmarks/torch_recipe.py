@@ -42,7 +42,6 @@ USUAL = {
     "loss.age_balance": 0,
     "augment.mixup": 0,
 }
-COMPARED = ("model", "optimizer", "loss", "augment", "image_size", "batch_size", "num_epochs", "seed")
 
 
 def augment(images, group):
@@ -181,14 +180,15 @@ def comparison(run, config, probs, faces):
     """Return the scores on test of the last step of a run with the same config, and the differences to `probs`.
 
     Raises:
-      ValueError: the run's config differs in a field that matters.
+      ValueError: the run has another recipe, other images or another split.
     """
-    workdir, theirs = Workdir(run), json.loads((run / "config.json").read_text())
-    here = json.loads(config.to_json())
-    theirs, here = (each | {"image_size": each["data"]["image_size"]} for each in (theirs, here))
-    for name in COMPARED:
-        if theirs[name] != here[name]:
-            raise ValueError(f"{run} has {name} {theirs[name]}, and not {here[name]}")
+    workdir, theirs, here = Workdir(run), json.loads((run / "config.json").read_text()), config_lib.to_dict(config)
+    differences = [text for text in config_lib.resume_difference(theirs, here) if not text.startswith("eval.")]
+    of = {"epochs": lambda config: config["num_epochs"], "splits": lambda config: config["data"]["splits"]}
+    differences += [f"{name}: {get(theirs)!r} -> {get(here)!r}" for name, get in of.items() if get(theirs) != get(here)]
+    fingerprint = json.loads((run / "run.json").read_text())["source"]["fingerprint"]
+    if differences or fingerprint != faces.prepared.fingerprint:
+        raise ValueError(f"{run} is no counterpart: {'; '.join(differences) or 'it has other images'}")
     with Progress() as progress:
         member = predict_member(workdir, "latest", faces, "test", "ours", progress, calibrate=False, views="none")
     own = (member.probs.age, member.probs.gender)

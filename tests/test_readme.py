@@ -109,3 +109,11 @@ def test_tables_are_what_was_measured(page, name, members):
             for score in ("age_accuracy", "gender_accuracy", "aabd")
         ]
         assert f"| {heading} | {' | '.join(cells)} |" in text
+
+
+def test_the_scores_on_val_of_nets_that_learn_from_each_other_are_those_of_the_runs():
+    text, val = (ROOT / "docs" / "recipe.md").read_text(), result_files.read("distilled_crop_part1")["val"]
+    for name in ("ran_distilled", "ran_again", "resnet_distilled"):
+        scores = (val[name][score] for score in ("age_accuracy", "gender_accuracy", "loss"))
+        assert f"`{name}` | {', '.join(f'{score:.3f}' for score in scores)} |" in text
+    assert min(("ran_distilled", "ran_again"), key=lambda name: val[name]["calibrated_loss"]) == "ran_again"

@@ -66,13 +66,24 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):
         torch.testing.assert_close(weights, whole["average"][name], rtol=0, atol=0)
 
 
-def test_a_run_of_another_recipe_is_no_counterpart(tmp_path):
-    config = small_config()
-    other = json.loads(config.to_json())
-    other["loss"]["label_smoothing"] = 0.0
-    (tmp_path / "config.json").write_text(json.dumps(other))
-    with pytest.raises(ValueError, match="has loss"):
-        torch_recipe.comparison(tmp_path, config, None, None)
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"loss": {"label_smoothing": 0.0}}, "loss.label_smoothing: 0.0 -> 0.1"),
+        ({"data": {"split_seed": 1}}, "data.split_seed: 1 -> 0"),
+        ({"data": {"splits": "a.csv"}}, "splits"),
+        ({"num_epochs": 9}, "epochs"),
+        ({}, "other images"),
+    ],
+)
+def test_a_run_of_another_recipe_is_no_counterpart(tmp_path, change, text):
+    config, other = small_config(), small_config()
+    other.update({"eval": {"every_epochs": 7}} | change)
+    (tmp_path / "config.json").write_text(other.to_json())
+    (tmp_path / "run.json").write_text(json.dumps({"source": {"fingerprint": "other" if not change else "same"}}))
+    found = types.SimpleNamespace(prepared=types.SimpleNamespace(fingerprint="same"))
+    with pytest.raises(ValueError, match=text):
+        torch_recipe.comparison(tmp_path, config, None, found)
 
 
 def test_settings_without_counterpart_are_refused():
