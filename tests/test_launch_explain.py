@@ -98,7 +98,8 @@ def test_explain_writes_overlays_and_arrays(workdir):
             assert all(arrays[kind].shape == (32, 32) and arrays[kind].dtype == np.float32 for kind in kinds)
             assert arrays["picture"].shape == (32, 32, 3)
             pixels = {head: arrays[f"lrp_{head}"].sum() for head in explain.HEADS}
-        assert Image.open(out / "run" / f"{name}.png").width > 400
+        with Image.open(out / "run" / f"{name}.png") as figure:
+            assert figure.width > 400
         for head, answer in image["answers"]["run"].items():
             assert answer["probability"] == max(answer["probabilities"])
             account = answer["lrp"]

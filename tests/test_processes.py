@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -83,6 +85,24 @@ def test_two_processes_train_like_two_devices_through_a_stop(arguments, tmp_path
     done = programs.run("train", *arguments, f"--workdir={one}", devices=2)
     assert done.returncode == 0, done.stderr
     assert_same_run(two, one)
+
+
+@pytest.mark.timeout(120)
+def test_process_0_leaves_last():
+    """So that no other process, however slow, takes the end of the service for a failure."""
+    port, reservation = programs.reserved_port()
+    script = (
+        f"from agegender_jax.cli import processes\nprocesses.LINGER = 3\nprocesses.join('localhost:{port}', 2, %d, 60)"
+    )
+    with reservation:
+        started = [subprocess.Popen([sys.executable, "-c", script % i]) for i in range(2)]
+        try:
+            assert started[1].wait(60) == 0
+            end = time.monotonic()
+            assert started[0].wait(60) == 0 and time.monotonic() - end > 1
+        finally:
+            for process in started:
+                process.kill()
 
 
 @pytest.mark.timeout(120)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from typing import Any
 
 from agegender_jax.errors import ConfigError, LocalError
@@ -11,6 +12,7 @@ CLUSTERS = (
     ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
     ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"),
 )
+LINGER = 1.0  # seconds
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
@@ -87,6 +89,7 @@ def _initialize(timeout: int, *address, **how: Any) -> None:
     thread.start()
     thread.join(timeout)
     if not thread.is_alive() and not failed:
+        _linger()
         return
     reason = f": {failed[0]}".splitlines()[0] if failed else f" within {timeout} s"
     where = (
@@ -98,3 +101,26 @@ def _initialize(timeout: int, *address, **how: Any) -> None:
         "start all of them, with one --coordinator: a free port of process 0's host that every node reaches; "
         "--initialization_timeout waits longer",
     )
+
+
+def _linger() -> None:
+    """Let process 0 answer the others for a moment after all have agreed to leave.
+
+    jax ends the service that connects the processes as soon as they have agreed. A process that has not read the answer
+    yet takes that for the death of process 0: it prints a fatal error, and its exit code can become 1.
+    """
+    from jax._src import distributed  # jax.distributed does not show the service
+
+    if (service := distributed.global_state.service) is not None:
+        distributed.global_state.service = _Lingering(service)
+
+
+class _Lingering:
+    """jax's service of process 0, which ends a little later."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    def shutdown(self) -> None:
+        time.sleep(LINGER)
+        self._service.shutdown()
