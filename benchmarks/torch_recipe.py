@@ -1,7 +1,7 @@
 """The control: a config's net and recipe in PyTorch, on the same images, pixels, epochs and split.
 
 python -m benchmarks.torch_recipe --config=best:resnet --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
-    [--against=runs/best_resnet] [--device=cuda]
+    [--set=model.width=1 ...] [--against=runs/best_resnet] [--device=cuda]
 
 Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
 on the test split. --against adds those of a run of `launch.train` with the same config, and the differences, paired by
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--config", default="best:resnet", help="a config of the library and its variants")
     parser.add_argument("--source", required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field, its value as JSON")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test split at the end")
     parser.add_argument("--against", type=pathlib.Path, help="a workdir of launch.train with the same config")
@@ -249,7 +250,9 @@ def main() -> None:
     args = parser.parse_args()
     name, _, variant = args.config.partition(":")
     config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
-    config.seed, config.data.source = args.seed, args.source
+    fields = {field: json.loads(value) for field, _, value in (text.partition("=") for text in args.set)}
+    config.update_from_flattened_dict(fields | {"seed": args.seed, "data.source": args.source})
+    config_lib.validate(config)
     check(config)
     args.workdir.mkdir(parents=True, exist_ok=True)
     torch.set_default_device(args.device)
