@@ -1,11 +1,14 @@
 """Measure the effect of each change of the training recipe on val: short runs, one change at a time, over seeds.
 
 python -m benchmarks.recipe_ladder --source=crop_part1.tar [--seeds=0,1] [--only="AdamW,mixup"]
+    [--utkface=UTKFace.tar] [--fairface=fairface]
 python -m benchmarks.recipe_ladder --table    # of the results file
 
-Each rung is another rung with some fields changed. Every run is ResNet-18 at width 0.5, 64 pixels and 12 epochs, scored
-at its last step, not at its best one, so that nothing is chosen on the images it is scored on. Repeat the command to
-resume. Runs are in runs/recipe, results in benchmarks/results/recipe_ladder.json; docs/recipe.md shows them.
+Each rung is another rung with some fields changed. Every run is ResNet-18 at width 0.5 or Attention-56 at width 0.25,
+64 pixels and 12 epochs, if its rung does not say otherwise. It is scored at its last step, not at its best one, so that
+nothing is chosen on the images it is scored on. Rungs with more images need their paths; --fairface is what
+`launch.align` makes of FairFace's. Repeat the command to resume. Runs are in runs/recipe, results in
+benchmarks/results/recipe_ladder.json; docs/recipe.md shows them.
 """
 
 import argparse
@@ -23,14 +26,16 @@ import numpy as np
 from agegender_jax import config as config_lib
 from agegender_jax import metrics
 from agegender_jax.configs import resnet
+from agegender_jax.data import split_exceptions
 from agegender_jax.run import dataset, train
 from agegender_jax.run.host import compile_cache
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
-from agegender_jax.run.workdir import Workdir, finished_runs, provenance
+from agegender_jax.run.workdir import Workdir, finished_runs, provenance, write_csv
 from benchmarks import result_files, tables
 
 NAME = "recipe_ladder"
+SOURCES = ("utkface", "fairface")
 EPOCHS = 12
 SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
@@ -42,29 +47,56 @@ class Rung:
     name: str
     on: str
     fields: dict[str, Any]
+    start: dict[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # of a run without the ladder's images, to start from
+
+    def data(self) -> set[str]:
+        """Return the names of the sources that it needs beside the ladder's own."""
+        values = [*self.fields.values(), *self.start.values()]
+        return {name for name in SOURCES for value in values if f"{{{name}}}" in str(value)}
 
 
-WINDOW = {"augment.crop": 0.3, "augment.expand": 0.1, "augment.aspect": 0.1, "augment.rotation": 10.0}
+ADAMW = {"batch_size": 64, "optimizer.lr": 0.001, "optimizer.weight_decay": 0.05}
+AVERAGE = {"optimizer.ema": 0.995}
+SMOOTHING = {"loss.label_smoothing": 0.1, "model.dropout": 0.2}
+WINDOW = {
+    "augment.crop": 0.3,
+    "augment.expand": 0.1,
+    "augment.aspect": 0.1,
+    "augment.rotation": 10.0,
+    "augment.shift": 0.05,
+}
+YEARS = {"loss.age": "years", "loss.age_spread": 0.3}
 COLOUR = {"augment.colour": 0.3, "augment.grey": 0.05, "augment.erasing": 0.25}
 RUNGS = (
     Rung("shipped", "", {}),
-    Rung("AdamW", "shipped", {"batch_size": 64, "optimizer.lr": 0.001, "optimizer.weight_decay": 0.05}),
-    Rung("moving average", "AdamW", {"optimizer.ema": 0.995}),
-    Rung("smoothing and dropout", "moving average", {"loss.label_smoothing": 0.1, "model.dropout": 0.2}),
-    Rung("windows and rotation", "smoothing and dropout", WINDOW | {"augment.shift": 0.05}),
+    Rung("AdamW", "shipped", ADAMW),
+    Rung("moving average", "AdamW", AVERAGE),
+    Rung("smoothing and dropout", "moving average", SMOOTHING),
+    Rung("windows and rotation", "smoothing and dropout", WINDOW),
     Rung("colour and erasing", "windows and rotation", COLOUR),
     Rung("mixup", "colour and erasing", {"augment.mixup": 0.2}),
     Rung("stochastic depth", "colour and erasing", {"model.stochastic_depth": 0.1}),
     Rung("dldl", "colour and erasing", {"loss.age": "dldl"}),
     Rung("ordinal", "colour and erasing", {"loss.age": "ordinal"}),
     Rung("mean_variance", "colour and erasing", {"loss.age": "mean_variance"}),
-    Rung("years", "colour and erasing", {"loss.age": "years", "loss.age_spread": 0.3}),
+    Rung("years", "colour and erasing", YEARS),
     Rung("weights of rare ages", "colour and erasing", {"loss.age_balance": 0.3}),
     Rung("rate 0.002", "colour and erasing", {"optimizer.lr": 0.002}),
     Rung("decay 0.2", "colour and erasing", {"optimizer.weight_decay": 0.2}),
     Rung("80 pixels", "colour and erasing", {"data.image_size": 80}),
     Rung("width 1", "colour and erasing", {"model.width": 1.0}),
     Rung("30 epochs", "colour and erasing", {"num_epochs": 30}),
+    # as many images as in 30 epochs of crop_part1
+    Rung("with UTKFace", "30 epochs", {"num_epochs": 11, "data.train_on": "{utkface}"}),
+    Rung("UTKFace first", "30 epochs", {"num_epochs": 12}, {"num_epochs": 10, "data.train_on": "{utkface}"}),
+    Rung("with FairFace", "30 epochs", {"num_epochs": 6, "data.train_on": "{fairface}"}),
+    Rung("FairFace first", "30 epochs", {"num_epochs": 12}, {"num_epochs": 4, "data.train_on": "{fairface}"}),
+    Rung("Attention-56", "", {"model.name": "ran56", "model.width": 0.25}),
+    Rung("Attention-56 to windows", "Attention-56", ADAMW | AVERAGE | SMOOTHING | WINDOW),
+    Rung("Attention-56 colour and erasing", "Attention-56 to windows", COLOUR),
+    Rung("Attention-56 years", "Attention-56 to windows", YEARS),
 )
 BY_NAME = {rung.name: rung for rung in RUNGS}
 
@@ -75,27 +107,37 @@ def fields(name: str) -> dict[str, Any]:
     return (fields(rung.on) if rung.on else {}) | rung.fields
 
 
-def config_of(name: str, seed: int, source: str):
+def config_of(name: str, seed: int, source: str, extra: dict[str, str] | None = None, start: bool = False):
+    """Return the config of a rung, or of the run that it starts from; `extra` has the paths of further SOURCES."""
     config = copy.deepcopy(resnet.get_config("18"))
     config.update({"seed": seed, "num_epochs": EPOCHS, "model": {"width": 0.5}})
     config.data.update(source=source, image_size=64)
     config.log.figures = False
     config.eval.every_epochs = 4
-    config.update_from_flattened_dict(fields(name))
+    for field, value in (fields(name) | (BY_NAME[name].start if start else {})).items():
+        for extra_name, path in (extra or {}).items():
+            value = value.replace(f"{{{extra_name}}}", path) if isinstance(value, str) else value
+        config.update_from_flattened_dict({field: value})
     config_lib.validate(config)
     return config
 
 
-def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progress) -> dict:
+def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progress, extra=None) -> dict:
     """Train a rung with a seed, or find it trained; return the outcomes on val and what they rest on."""
     run = Workdir(folder / name.replace(" ", "_") / f"seed{seed}")
     file = run.path / "ladder.json"
     if not file.exists():
-        config = config_of(name, seed, source)
+        config = config_of(name, seed, source, extra)
+        if BY_NAME[name].start:
+            config.init_from = str(run.path.with_name(f"start{seed}"))
+            first = config_of(name, seed, source, extra, start=True)
+            first.data.exclude = str(_own_images(first, run.path.parent, progress))
+            train.fit(first, config.init_from, [f"benchmarks.{NAME}", name, str(seed)], progress)
         train.fit(config, str(run.path), [f"benchmarks.{NAME}", name, str(seed)], progress)
         faces = dataset.load_dataset(config, progress.prepare)
         member = predict_member(run, "latest", faces, "val", name, progress, calibrate=False)
         outcomes = metrics.outcomes(member.probs.age, member.probs.gender, *faces.targets("val"))
+        order = np.argsort(faces.prepared.file[faces.indices("val")])  # joined sources may have another
         row = {
             "rung": name,
             "seed": seed,
@@ -103,12 +145,22 @@ def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progr
             "seconds": finished_runs.seconds(run),
             "parameters": member.parameters,
             "fingerprint": faces.prepared.fingerprint,
-            "outcomes": {score: outcomes[score].tolist() for score in SCORES},
+            "outcomes": {score: outcomes[score][order].tolist() for score in SCORES},
             "made_by": provenance.made_by([f"benchmarks.{NAME}"]),
         }
         result_files.write(file, row)
         shutil.rmtree(run.checkpoints)
     return json.loads(file.read_text())
+
+
+def _own_images(config, folder: pathlib.Path, progress: Progress) -> pathlib.Path:
+    """Write a CSV for `data.exclude`, so that the run trains on `data.train_on` alone, less copies of val and test."""
+    faces, path = dataset.load_dataset(config, progress.prepare), folder / "own.csv"
+    files = faces.prepared.file[faces.indices("train")]
+    own = split_exceptions.belongs_to(files, split_exceptions.own_names(config.data.source, config.data.train_on))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(path, ("file",), [(file,) for file in files[own]])
+    return path
 
 
 def summary(rows: list[dict]) -> dict:
@@ -123,6 +175,7 @@ def summary(rows: list[dict]) -> dict:
             continue
         shared = sorted(own.keys() & base.keys())
         row = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own)}
+        row |= {"start": rung.start} if rung.start else {}
         row["seconds"] = [own[seed]["seconds"] for seed in sorted(own)]
         for score in SCORES:
             row[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
@@ -158,18 +211,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", help="the images, as data.source")
     parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--only", default="", help="rungs to train, with commas; all by default")
+    parser.add_argument("--only", default="", help="rungs to train, with commas; by default all that have images")
+    for name in SOURCES:
+        parser.add_argument(f"--{name}", help="more images to train on, as data.source")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/recipe"))
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
     if not args.table:
         compile_cache.turn_on()
-        names = args.only.split(",") if args.only else list(BY_NAME)
+        extra = {name: getattr(args, name) for name in SOURCES if getattr(args, name)}
+        names = args.only.split(",") if args.only else [rung.name for rung in RUNGS if rung.data() <= extra.keys()]
+        if missing := set().union(*(BY_NAME[name].data() for name in names)) - extra.keys():
+            parser.error(f"these rungs need --{' and --'.join(sorted(missing))}")
         with Progress() as progress:
             rows = []
             for seed, name in itertools.product(map(int, args.seeds.split(",")), names):
                 progress.note(f"{name}, seed {seed}")
-                rows.append(run(name, seed, args.source, args.workdir, progress))
+                rows.append(run(name, seed, args.source, args.workdir, progress, extra))
                 result_files.write(result_files.RESULTS / f"{NAME}.json", summary(_all_rows(args.workdir)))
     print(table(result_files.read(NAME)))
 

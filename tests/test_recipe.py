@@ -1,6 +1,7 @@
 """The recipe ladder: its rungs, its arithmetic, and the table in docs/recipe.md."""
 
 import collections
+import csv
 import json
 import pathlib
 
@@ -81,8 +82,11 @@ def test_a_rung_is_compared_with_the_one_it_changes_seed_by_seed():
 def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monkeypatch):
     calls = []
     member = type("Member", (), {"probs": None, "step": 7, "parameters": 1})
+    prepared = type("P", (), {"fingerprint": "f", "file": np.array(["own/b", "own/c", "own/a"])})
     faces = type(
-        "Faces", (), {"prepared": type("P", (), {"fingerprint": "f"}), "targets": lambda self, split: (split, 0)}
+        "Faces",
+        (),
+        {"prepared": prepared, "targets": lambda self, split: (split, 0), "indices": lambda self, split: [0, 2]},
     )
     monkeypatch.setattr(
         recipe_ladder.train,
@@ -103,7 +107,42 @@ def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monk
     progress = type("Progress", (), {"prepare": None})
     rows = [recipe_ladder.run("shipped", 0, "faces", tmp_path, progress) for _ in range(2)]
     assert calls == [("latest", "val")] and rows[0] == rows[1]
+    assert rows[0]["outcomes"]["aabd"] == [1, 0]  # in the order of the files: a, b
     assert not (tmp_path / "shipped" / "seed0" / "checkpoints").exists()
+
+
+def test_rungs_with_more_images_are_scored_on_the_same_ones(tmp_path, monkeypatch):
+    """And those that start from other images have not seen copies of them."""
+    for name, count, seed in (("own", 60, 0), ("more", 30, 1)):
+        synthetic.write_faces(tmp_path / name, count, seed=seed, size=32)
+    original = recipe_ladder.config_of
+
+    def small(*args, **options):
+        config = original(*args, **options)
+        config.update({"num_steps": 1, "batch_size": 8, "model": {"name": "levi_hassner", "width": 0.1}})
+        config.data.update(image_size=32, cache_dir=str(tmp_path / "cache"))
+        return config
+
+    monkeypatch.setattr(recipe_ladder, "config_of", small)
+    for path in sorted((tmp_path / "own").iterdir()):  # each again in the other source
+        (tmp_path / "more" / f"{path.stem}_copy{path.suffix}").write_bytes(path.read_bytes())
+    source, extra = str(tmp_path / "own"), {"utkface": str(tmp_path / "more")}
+    with recipe_ladder.Progress(silent=True) as progress:
+        for name in ("shipped", "with UTKFace", "UTKFace first"):
+            recipe_ladder.run(name, 0, source, tmp_path, progress, extra)
+    splits = {}
+    for folder in ("shipped/seed0", "with_UTKFace/seed0", "UTKFace_first/start0", "UTKFace_first/seed0"):
+        with open(tmp_path / folder / "splits.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        splits[folder] = {
+            split: {row["file"].removeprefix("own/") for row in rows if row["split"] == split}
+            for split in ("train", "val", "test")
+        }
+    scored = [{split: of[split] for split in ("val", "test")} for of in splits.values()]
+    assert all(of == scored[0] for of in scored) and len(scored[0]["val"]) == 6
+    own, joint, first, then = (of["train"] for of in splits.values())
+    assert len(own) == 48 and then == own and joint == own | first and first.isdisjoint(own)
+    assert len(first) == 30 + 48 and all(name.startswith("more/") for name in first)
 
 
 def test_the_documented_table_is_that_of_the_results():
