@@ -28,7 +28,7 @@ from agegender_jax import metrics
 from agegender_jax.configs import resnet
 from agegender_jax.data import split_exceptions
 from agegender_jax.run import dataset, train
-from agegender_jax.run.host import compile_cache
+from agegender_jax.run.host import compile_cache, ynnpack
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance, write_csv
@@ -208,6 +208,7 @@ def _cell(score: float, gain: dict | None) -> str:
 
 
 def main() -> None:
+    ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", help="the images, as data.source")
     parser.add_argument("--seeds", default="0,1")

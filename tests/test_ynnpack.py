@@ -94,7 +94,8 @@ def test_programs_avoid_ynnpack(tmp_path):
 def test_benchmarks_that_compute_in_their_own_process_avoid_ynnpack():
     """The others start the commands, or call `app.run` of the library."""
     compute = (
-        "bulk devices evaluation explanations face_flags folding layers pasted_faces shipped_weights weight_choices"
+        "bulk devices evaluation explanations face_flags folding ideas layers pasted_faces recipe_ladder "
+        "shipped_weights weight_choices"
     )
     for name in compute.split():
         module = ast.parse((programs.ROOT / "benchmarks" / f"{name}.py").read_text())
