@@ -7,7 +7,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agegender_jax.errors import ConfigError
 
@@ -72,11 +72,16 @@ def replace(path: Path, data: str | bytes) -> None:
     try:
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            publish(file, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(file: IO, path: Path) -> None:
+    """Give an open file that is complete the name `path`, in its folder; a power cut loses nothing."""
+    file.flush()
+    os.fsync(file.fileno())
+    os.replace(file.name, path)
     sync(path.parent)
 
 

@@ -196,6 +196,18 @@ def test_only_further_seeds_are_trained_and_a_signal_between_runs_stops(out, con
         (VARY, [-1], ["between 0 and"]),
         (["model.learning=residual,none"], [0], ["levi_hassner has no learning", "variant model.learning=none"]),
         (["batch_size=16,20"], [0], ["batch_size 20"]),
+        (["loss.teacher_weight=0.5,0.9"], [0], ["loss.teacher_weight has no effect", "variant loss.teacher_weight"]),
+        (
+            ["model.gender_to_age=none,probs", "model.head=softmax,elm"],
+            [0],
+            ["needs a trained net", "variant model.head=elm"],
+        ),
+        (["init_from=,runs/typo"], [0], ["no weights to start from", "variant init_from=runs/typo", "runs/typo"]),
+        (
+            ["loss.teacher=,runs/typo"],
+            [0],
+            ["no run and there are no weights called runs/typo", "variant loss.teacher"],
+        ),
     ],
 )
 def test_user_errors_are_reported_before_training(vary, seeds, texts, config, tmp_path, monkeypatch):

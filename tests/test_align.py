@@ -66,6 +66,52 @@ def test_labels_of_a_csv_are_written_and_an_interrupted_call_resumes(source, tmp
         align(str(fairface), out=str(out), size=96, score=0.7)
 
 
+def test_changed_pictures_are_aligned_again_and_another_source_is_refused(source, tmp_path):
+    old, new = tmp_path / "old" / "faces", tmp_path / "new" / "faces"
+    old.mkdir(parents=True)
+    first, second, third = sorted(source.glob("*.chip.jpg"))[:3]
+    for path in (first, second):
+        shutil.copy(path, old)
+    out = tmp_path / "out"
+    align(str(old), out=str(out), size=64, score=0.7)
+    same, chip = ((out / path.name).with_suffix(".png") for path in (first, second))
+    before = chip.read_bytes()
+    same.write_bytes(b"")  # is not made again
+    shutil.copy(third, old / second.name)
+    assert align(str(old), out=str(out), size=64, score=0.7)["pictures"] == 2
+    assert chip.read_bytes() != before and same.read_bytes() == b""
+    shutil.copy(source / "30_1_0_20170101000000000.jpg", old / second.name)  # without a face
+    assert align(str(old), out=str(out), size=64, score=0.7) == {
+        "schema": 1,
+        "pictures": 2,
+        "aligned": 1,
+        "no_face": 1,
+        "unreadable": 0,
+    }
+    assert not chip.exists() and len(list(out.glob("*.png"))) == 1
+    shutil.copytree(old, new)
+    with pytest.raises(ConfigError, match=r"chips of .*/old/faces, not of .*/new/faces") as caught:
+        align(str(new), out=str(out), size=64, score=0.7)
+    assert "align.json" in caught.value.fix
+    settings = json.loads((out / "align.json").read_text())
+    (out / "align.json").write_text(json.dumps(settings | {"paths": [str(new)]}))
+    assert align(str(new), out=str(out), size=64, score=0.7)["pictures"] == 2
+    del settings["paths"]  # as version 0.2.0 wrote it
+    (out / "align.json").write_text(json.dumps(settings))
+    assert align(str(old), out=str(out), size=64, score=0.7)["pictures"] == 2
+
+
+def test_a_name_that_a_spreadsheet_would_evaluate_keeps_its_label(source, tmp_path):
+    folder = tmp_path / "fairface"
+    folder.mkdir()
+    shutil.copy(min(source.glob("*.chip.jpg")), folder / "=a.jpg")
+    (folder / "labels.csv").write_text("file,age,gender,race\n=a.jpg,20-29,Female,White\n")
+    align(str(folder), out=str(tmp_path / "out"), size=64, score=0.7)
+    assert "\n'=a.png," in (tmp_path / "out" / "labels.csv").read_text()
+    (item,) = sources.read(str(tmp_path / "out"))
+    assert item.file == "=a.png" and item.label.age_text == "20-29"
+
+
 def test_what_is_left_out_of_a_source_is_named(source, tmp_path, capsys):
     folder = tmp_path / "faces"
     folder.mkdir()

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -184,6 +185,19 @@ def test_unknown_platforms_are_refused_before_nets_are_loaded(platforms, message
     options = {"to": ["stablehlo"], "weights_name": None, "checkpoint": "best", "out": None}
     with pytest.raises(ConfigError, match=message):
         export.export(workdirs=["absent"], platforms=platforms, **options)
+
+
+def test_a_further_format_leaves_the_others_in_the_record(exported, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    monkeypatch.setattr(export, "_difference", lambda *args: 0.0)
+    out = tmp_path / "out"
+    shutil.copytree(exported, out)
+    before = json.loads((out / "export.json").read_text())["files"]
+    (out / before["stablehlo"]["file"]).write_bytes(b"changed")
+    options = {"platforms": ["cpu"], "checkpoint": "best", "workdirs": [], "weights_name": "default"}
+    after = export.export(to=["safetensors"], out=str(out), **options)["files"]
+    assert set(after) == {"onnx", "safetensors"} and after["onnx"] == before["onnx"]
+    assert json.loads((out / "export.json").read_text())["files"] == after
 
 
 def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):

@@ -1,6 +1,7 @@
 """Help, and the messages about flags, config fields and config files."""
 
 import resource
+import sys
 import types
 
 import programs
@@ -144,6 +145,26 @@ def test_a_number_that_is_none_is_refused(monkeypatch):
     monkeypatch.setattr(flags, "FLAGS", values)
     with pytest.raises(ConfigError, match="flag --score=nan: not a number"):
         app._parse(["program", "--score=nan"])
+
+
+@pytest.mark.parametrize(
+    "arguments, shows", [(["--debug=True"], True), (["-debug=1"], True), (["--nodebug"], False), ([], False)]
+)
+def test_debug_is_read_as_absl_reads_it(monkeypatch, capsys, arguments, shows):
+    values = flags.FlagValues()
+    flags.DEFINE_bool("debug", False, "", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+
+    def fail():
+        raise ConfigError("what", "where", "fix")
+
+    for parsed in (False, True):  # a flag that cannot be parsed is an error, too
+        if parsed:
+            values(sys.argv)
+        with pytest.raises(SystemExit):
+            exits.guard(fail)
+        assert ("Traceback" in capsys.readouterr().err) == shows
 
 
 def test_debug_shows_the_stack_trace():

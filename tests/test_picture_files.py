@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import sys
 
@@ -131,3 +132,20 @@ def test_a_list_on_a_closed_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ConfigError, match="stdin is closed"), open_pictures(["-"]):
         pass
+
+
+def test_rows_are_on_disk_before_they_replace_earlier_ones(tmp_path, monkeypatch):
+    """A repeated call writes the only copy of the rows again."""
+    row = {"file": "a", "faces": 0}
+    for seen in ([], ["synced", "replaced", "synced"]):
+        calls = []
+        monkeypatch.setattr(os, "fsync", lambda file, calls=calls: calls.append("synced"))
+        replace = os.replace
+        monkeypatch.setattr(os, "replace", lambda *names, calls=calls: (calls.append("replaced"), replace(*names)))
+        with RowFiles(tmp_path, "rows", ("file", "faces"), {"a": None}) as rows:
+            before_csv = calls[: len(seen)]
+            if not rows.done:
+                rows.write([row])
+        monkeypatch.undo()
+        assert before_csv == seen
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == row | {"state": None}

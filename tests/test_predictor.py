@@ -240,8 +240,9 @@ def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
         (tmp_path / "own.safetensors").write_bytes(content)
         own = card | {"sha256": hashlib.sha256(content).hexdigest()} | fields
         (tmp_path / "own.json").write_text(json.dumps(own if "digest" in fields else files.seal(own)))
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(CheckpointError, match=message) as caught:
             Predictor(weights="own", weights_dir=tmp_path)
+        assert "install the package again" not in caught.value.fix  # they are not those of the package
 
     refuses("its digest is of another content", {"digest": "0" * 64})
     for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}, {"members": ["a", "a"]}):

@@ -159,13 +159,18 @@ def _of_other_names(
     return arrays, sorted(stored.keys() - names - {caffe_names.COLOUR})
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def check_exists(path: Path) -> None:
+    """Raise ConfigError if there is neither a file nor a folder."""
     if not path.exists():
         raise ConfigError(
             "there are no weights to start from",
             str(path),
             "name a run's folder, a file of weights, or weights that `agegender weights` lists",
         )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    check_exists(path)
     readers = {".safetensors": _safetensors, ".npz": _npz, ".pth": _torch, ".pt": _torch}
     if path.suffix not in readers:
         raise ConfigError(

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from absl import flags
+
 from agegender_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -17,6 +19,8 @@ from agegender_jax.errors import (
     is_disk_full,
     system_error,
 )
+
+DEBUG = {f"{dashes}debug{value}" for dashes in ("-", "--") for value in ("", "=true", "=t", "=1")}
 
 
 def guard(action: Callable[[], Any]) -> Any:
@@ -91,10 +95,17 @@ def _system(error: Exception) -> UserError | None:
 
 
 def _report(error: UserError) -> None:
-    if any(argument in ("--debug", "-debug", "--debug=true") for argument in sys.argv):
+    if _is_debug():
         traceback.print_exception(error)
     for line in (f"error: {error.what}", f"  where: {error.where}", f"  fix:   {error.fix}"):
         print(_printable(line), file=sys.stderr)
+
+
+def _is_debug() -> bool:
+    """Return the flag --debug, even if the flags could not be parsed."""
+    if flags.FLAGS.is_parsed():
+        return "debug" in flags.FLAGS and bool(flags.FLAGS["debug"].value)
+    return any(argument.lower() in DEBUG for argument in sys.argv)
 
 
 def _exit_alone(cause: BaseException) -> None:

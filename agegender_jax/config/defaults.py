@@ -45,8 +45,8 @@
 | optimizer.name           | adam or sgd                                                         |
 | optimizer.lr             | peak learning rate                                                  |
 | optimizer.schedule       | cosine or constant                                                  |
-| optimizer.warmup         | fraction of the run's steps with rising rate                        |
-| optimizer.final          | last rate as a fraction of the peak                                 |
+| optimizer.warmup         | fraction of the run's steps with rising rate (cosine only)          |
+| optimizer.final          | last rate as a fraction of the peak (cosine only)                   |
 | optimizer.clip_norm      | largest global gradient norm, 0 for no clipping                     |
 | optimizer.weight_decay   | decoupled, on kernels                                               |
 | optimizer.momentum       | of sgd                                                              |

@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
+from agegender_jax import csv_cells
 from agegender_jax.labels import NUM_AGE_BUCKETS, RACES, Label
 
 COLUMNS = ("file", "age", "gender", "race")
@@ -68,7 +69,7 @@ def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:
         next(rows)
         for fields in rows:
             row = dict(zip(columns, fields, strict=False))
-            file = row.get("file", "").strip()
+            file = csv_cells.original(row.get("file", "").strip())  # labels.csv of launch.align guards names
             if not file:
                 continue
             path = posixpath.normpath(posixpath.join(folder, file))

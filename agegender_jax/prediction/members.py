@@ -138,8 +138,11 @@ def _mean_probs(
     return ensemble.mean_probs(parts)
 
 
-def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
+def as_calibration(fields: dict[str, Any] | None, path: Path) -> Calibration | None:
     """Return the Calibration of a JSON value; None for None.
+
+    Args:
+      path: of the answers.json or the card that has it, for the message.
 
     Raises:
       CheckpointError: the fields are from another version or have impossible values.
@@ -147,9 +150,8 @@ def as_calibration(fields: dict[str, Any] | None) -> Calibration | None:
     try:
         return None if fields is None else calibration.parse(fields)
     except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"the calibration cannot be used: {error}", ANSWERS, "agegender calibrate makes it again"
-        ) from error
+        fix = "agegender calibrate makes it again" if path.name == ANSWERS else cards.again(path)
+        raise CheckpointError(f"the calibration cannot be used: {error}", str(path), fix) from error
 
 
 def ensemble_key(workdirs: Sequence[str | Path]) -> str:

@@ -21,7 +21,7 @@ from agegender_jax.prediction import faces_from_probs, members, pictures
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.prediction.members import Member
 from agegender_jax.structs import Probs
-from agegender_jax.weights import DEFAULT
+from agegender_jax.weights import DEFAULT, FOLDER
 
 Looked = tuple[Picture, list[Chip]]  # without predictions
 
@@ -84,15 +84,17 @@ class Predictor:
         self.chip_size = alignment.CHIP_SIZE
         if runs:
             self.members, fields = members.from_runs(runs, checkpoint)
+            path = files.expand(runs[0], "--workdir") / members.ANSWERS
             self.name = "+".join(member.name for member in self.members)
         else:
             self.name = weights or DEFAULT
             folder = files.expand(weights_dir, "weights_dir") if weights_dir else None
             self.members, fields, self.cards = members.from_weights(self.name, folder)
             self.chip_size = self.cards[0].chip_size
+            path = (folder or FOLDER) / f"{self.name}.json"
         self.members = [_ready_to_run(net, views) for net in self.members]
         self.fields = fields  # of the calibration, as JSON
-        self.calibration = members.as_calibration(fields)
+        self.calibration = members.as_calibration(fields, path)
         self.faces_from_probs = faces_from_probs.FacesFromProbs(
             self.calibration, coverage, (over,) if isinstance(over, int) else tuple(over), max_error
         )

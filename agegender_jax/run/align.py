@@ -1,8 +1,9 @@
 """The align command: make aligned chips from a labelled source, as a source for training."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from agegender_jax.run.pictures.align_pictures import ALIGNED, SETTINGS, SUMMARY
 from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, write_json
 
 ROWS, LABELS = "faces.jsonl", "labels.csv"
+PATHS = "paths"  # of the source, in align.json
 _NEAR = 0.25  # of the largest box's area: a smaller face is in the background
 
 
@@ -29,7 +31,8 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
     """Write a chip of the face in the middle of each picture of a source, and return summary.json.
 
     `out` is then a data source with the same labels: files keep UTKFace names, and other labels are in labels.csv.
-    faces.jsonl has one row per picture. Repeat the call to continue after an interruption.
+    faces.jsonl has one row per picture. Repeat the call to continue after an interruption; pictures whose content or
+    label has changed are aligned again.
 
     Args:
       source: as data.source.
@@ -53,10 +56,12 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
 
 
 def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: str | None) -> dict:
-    keep_settings(
-        folder / SETTINGS, {"schema": 1, "source": sources.source_name(source), "size": size, "score": score}, "chips"
-    )
-    chips = {row["file"]: row.get("chip") for row in _rows(folder)}
+    paths = [str(files.resolve(path, "--source")) for path in resolve.resolve_existing(source)]
+    _check_same_source(folder, paths)
+    settings = {"schema": 1, "source": sources.source_name(source), "size": size, "score": score}
+    keep_settings(folder / SETTINGS, settings | {PATHS: paths}, "chips", free=(PATHS,))
+    write_json(folder / SETTINGS, settings | {PATHS: paths})
+    earlier = _rows(folder)
     detector.use_one_thread()
     with stop_flag() as stop, Progress(stop=stop) as progress:
 
@@ -65,8 +70,8 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
                 progress.warn(warning)
 
         warn(sources.left_out_of_folders(source))
-        items = (item for item in sources.read(source, cache_dir, progress.prepare, warn) if item.file not in chips)
-        named = _with_names(items, {name for name in chips.values() if name})
+        items = sources.read(source, cache_dir, progress.prepare, warn)
+        named = _with_names((item for item in items if not _is_done(item, earlier.get(item.file))), earlier)
         with open(folder / ROWS, "ab") as log:
             for row in parallel_map(lambda pair: _align(*pair, folder, size, score), named):
                 log.write(files.to_json(row).encode() + b"\n")
@@ -78,43 +83,82 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
     return summary
 
 
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of faces.jsonl, after removing an incomplete last line."""
+def _check_same_source(folder: Path, paths: list[str]) -> None:
+    """Raise ConfigError if `folder` has chips of other files, even of a source with the same name."""
+    try:
+        earlier = json.loads((folder / SETTINGS).read_bytes()).get(PATHS, paths)  # version 0.2.0 wrote none
+    except (OSError, ValueError, AttributeError):
+        return  # an error of `keep_settings`, if any
+    if earlier != paths:
+        raise ConfigError(
+            f"--out holds chips of {', '.join(map(str, earlier))}, not of {', '.join(paths)}",
+            str(folder),
+            f"name another folder with --out; if the source was moved, correct `{PATHS}` in {SETTINGS}",
+        )
+
+
+def _rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the last row of each picture in faces.jsonl, by its file, after removing an incomplete last line."""
     path = folder / ROWS
     if not path.exists():
-        return
+        return {}
     content = path.read_bytes()
     if (whole := content.rfind(b"\n") + 1) < len(content):
         with open(path, "r+b") as log:
             log.truncate(whole)
-    yield from map(json.loads, content[:whole].splitlines())
+    return {row["file"]: row for row in map(json.loads, content[:whole].splitlines())}
 
 
-def _with_names(items: Iterable[sources.Item], taken: set[str]) -> Iterator[tuple[sources.Item, str]]:
-    """Yield each item with the path of its chip: with the suffix .png, or with .png appended if that is `taken`."""
+def _is_done(item: sources.Item, row: dict[str, Any] | None) -> bool:
+    """Return whether an earlier row is still that of the item."""
+    if row is None:
+        return False
+    label = None if item.label is None else list(dataclasses.astuple(item.label))
+    return row.get("sha256", _sha256(item)) == _sha256(item) and row.get("label", label) == label
+
+
+def _sha256(item: sources.Item) -> str | None:
+    return None if item.data is None else hashlib.sha256(item.data).hexdigest()
+
+
+def _with_names(
+    items: Iterable[sources.Item], earlier: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[sources.Item, str]]:
+    """Yield each item with the path of its chip: with the suffix .png, or with .png appended if that is taken.
+
+    Args:
+      earlier: rows by file; a changed picture keeps its path.
+    """
+    chips = {file: row["chip"] for file, row in earlier.items() if row.get("chip")}
+    taken = set(chips.values())
     for item in items:
         name = _png_name(item.file)
-        if name in taken:
+        if item.file in chips:
+            name = chips[item.file]
+        elif name in taken:
             name = f"{item.file}.png"
         taken.add(name)
         yield item, name
 
 
 def _align(item: sources.Item, name: str, folder: Path, size: int, score: float) -> dict[str, Any]:
-    """Write the chip of an item as `name`, and return its row."""
-    if item.data is None or item.label is None:
-        return {"file": item.file, "status": UNREADABLE, "reason": item.reason}
+    """Write the chip of an item as `name`, and return its row; without a face, remove an earlier chip."""
+    row = {"file": item.file, "sha256": _sha256(item)}
     try:
+        if item.data is None or item.label is None:
+            raise DecodeError(item.reason)
         image = decode(item.data)
     except DecodeError as error:
-        return {"file": item.file, "status": UNREADABLE, "reason": str(error)}
+        (folder / name).unlink(missing_ok=True)
+        return {**row, "status": UNREADABLE, "reason": str(error)}
     face = middle_face(image, detector.detect(image, score))
     if face is None:
-        return {"file": item.file, "status": NO_FACE}
+        (folder / name).unlink(missing_ok=True)
+        return {**row, "status": NO_FACE}
     aligned = alignment.align(image, face)
     _write_png(folder / name, alignment.chip(image, aligned, size))
     return {
-        "file": item.file,
+        **row,
         "status": ALIGNED,
         "chip": name,
         "label": dataclasses.astuple(item.label),
@@ -148,7 +192,7 @@ def _write_png(path: Path, chip: np.ndarray) -> None:
 
 def _finish(folder: Path) -> dict:
     """Write labels.csv, if labels are not in names, and summary.json."""
-    rows = list(_rows(folder))
+    rows = list(_rows(folder).values())
     labelled = [(row["chip"], Label(*row["label"])) for row in rows if row["status"] == ALIGNED]
     table = [
         (file, label.age_text, GENDERS[label.gender].capitalize(), label.race_text)

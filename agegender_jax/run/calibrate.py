@@ -1,6 +1,5 @@
 """Thresholds of predictions for photos, fitted on val: answers.json of a run, or cards of weights."""
 
-import csv
 import hashlib
 import json
 import re
@@ -9,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from agegender_jax import files, weights
-from agegender_jax.errors import CheckpointError, ConfigError, DataError
+from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.evaluation import Member
 from agegender_jax.loading import load_checkpoint
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import calibration
+from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
@@ -81,21 +81,14 @@ def _check_split(runs: Sequence[Workdir], dataset: Dataset) -> None:
     prepared, where = dataset.prepared, dataset.indices("val")
     val = {prepared.sha256[i] for i in where}
     for run in runs:
-        own = {row["sha256"] for row in _splits(run) if row["split"] == "val"}
+        images = leaks.read_splits(run)
+        own = set(images.sha256[images.split == "val"].tolist())
         if not val or not val <= own:
             raise DataError(
                 f"{len(val - own)} of {len(val)} images of val are not in val of this run",
                 str(run.splits),
                 "calibrate runs of the same data.source and data.split_seed or data.splits together",
             )
-
-
-def _splits(run: Workdir) -> list[dict[str, str]]:
-    try:
-        with open(run.splits, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise CheckpointError(f"the split cannot be read: {error.strerror}", str(run.splits), "train again") from error
 
 
 def _check_name(name: str, members: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The export command: write trained nets to files for other programs, load each file again and compare it."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -75,7 +76,8 @@ def export(
         )
         images = drawn_faces(size)
         expected = predictor.probs({size: images})
-        record: dict[str, Any] = {"schema": 1, "of": made_from, "image_size": size, "faces": FACES, "files": {}}
+        record: dict[str, Any] = {"schema": 1, "of": made_from, "image_size": size, "faces": FACES}
+        record["files"] = _earlier(folder)
         for done, kind in enumerate(dict.fromkeys(to)):
             progress.prepare(done, len(to), f"writing {kind}")
             path = _write(kind, predictor, folder, platforms)
@@ -88,6 +90,17 @@ def export(
             progress.note(_line(path, entry))
         write_json(folder / RECORD, record)
     return record
+
+
+def _earlier(folder: Path) -> dict[str, Any]:
+    """Return the entries of an earlier call whose files are still there as it wrote them."""
+    try:
+        entries = json.loads((folder / RECORD).read_bytes())["files"]
+        return {
+            kind: entry for kind, entry in entries.items() if files.sha256(folder / entry["file"]) == entry["sha256"]
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def drawn_faces(size: int, count: int = FACES) -> np.ndarray:

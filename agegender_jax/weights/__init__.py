@@ -10,7 +10,7 @@ import numpy as np
 from agegender_jax import extras, files
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.weights import cards
-from agegender_jax.weights.cards import Card, card_config
+from agegender_jax.weights.cards import FOLDER, Card, card_config
 
 __all__ = [
     "DEFAULT",
@@ -25,7 +25,6 @@ __all__ = [
     "write_ensemble",
 ]
 
-FOLDER = Path(__file__).parent
 DEFAULT = "default"
 
 
@@ -72,24 +71,21 @@ def load(card: Card, folder: Path | None = None) -> tuple[Any, dict[str, Any]]:
     from agegender_jax.checkpoint.variable_shapes import variable_shapes
 
     path = (folder or FOLDER) / f"{card.name}.safetensors"
+    fix = cards.again(path)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(
-            f"the weights cannot be read: {error.strerror}", str(path), "install the package again"
-        ) from error
+        raise CheckpointError(f"the weights cannot be read: {error.strerror}", str(path), fix) from error
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise CheckpointError(
             "the weights are not those that their card describes: their SHA-256 differs",
             str(path),
-            "install the package again",
+            fix,
         )
     arrays, template = _parse(content, path), variable_shapes(card.config, f"{card.name}.json")
     names = tree.named_leaves(template)
     if arrays.keys() != names.keys() or any(arrays[name].shape != leaf.shape for name, leaf in names.items()):
-        raise CheckpointError(
-            "the weights belong to another net than their card", str(path), "install the package again"
-        )
+        raise CheckpointError("the weights belong to another net than their card", str(path), fix)
     return models.from_config(card.config["model"]), tree.from_dict(arrays, template)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from agegender_jax import files
 from agegender_jax.errors import CheckpointError
 
+FOLDER = Path(__file__).parent
 SCHEMA = 1
 TEMPERATURES = 1e-3, 1e3
 CHIP_SIZES = 16, 1024  # pixels
@@ -66,9 +67,12 @@ def read(path: Path) -> Card:
             )
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"the card of the weights is damaged: {error}", str(path), "install the package again"
-        ) from error
+        raise CheckpointError(f"the card of the weights is damaged: {error}", str(path), again(path)) from error
+
+
+def again(path: Path) -> str:
+    """Return the advice for a damaged file: of the package, or in another folder."""
+    return "install the package again" if path.parent == FOLDER else "copy the file again, or use other weights"
 
 
 def _checked(card: Card) -> Card:

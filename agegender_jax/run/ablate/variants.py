@@ -12,6 +12,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import models
 from agegender_jax.errors import ConfigError
 from agegender_jax.run import checks, dataset
+from agegender_jax.run.training import initial_state, solve
 from agegender_jax.suggestions import nearest_field
 
 FIXED = {
@@ -80,14 +81,14 @@ def parse(config: ConfigDict, vary: Sequence[str]) -> list[Variant]:
 def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
     """Raise a UserError for the first variant that cannot be trained on `faces`."""
     for variant in variants:
-        checks.devices(variant.config)
-        checks.feed(variant.config)
-        checks.parts(variant.config)
-        checks.batch_fits(faces, variant.config)
         try:
-            models.from_config(variant.config.model)
-        except ConfigError as error:  # an option that this net does not have
-            raise ConfigError(error.what, f"--vary, variant {variant.name}", "choose another net or option") from None
+            checks.own_config(variant.config)
+            if models.is_solved(variant.config.model):
+                solve.check(variant.config)
+            initial_state.check_sources(variant.config)
+        except ConfigError as error:
+            raise ConfigError(error.what, f"--vary, variant {variant.name}: {error.where}", error.fix) from None
+        checks.batch_fits(faces, variant.config)
 
 
 def _line(text: str) -> tuple[str, list]:

@@ -35,10 +35,15 @@ def before_data(config: ConfigDict) -> None:
     with processes.sync_errors():
         same_config_everywhere(config)
     with processes.sync_errors():
-        local_paths(config)
-        deterministic(config)
-        batch_norm(config)
-        options(config)
-        devices(config)
-        feed(config)
-        parts(config)
+        own_config(config)
+
+
+def own_config(config: ConfigDict) -> None:
+    """Check everything that needs neither data nor other processes."""
+    local_paths(config)
+    deterministic(config)
+    batch_norm(config)
+    options(config)
+    devices(config)
+    feed(config)
+    parts(config)

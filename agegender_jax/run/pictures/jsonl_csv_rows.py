@@ -115,5 +115,5 @@ def _repair(path: Path, states: Mapping[str, list[int] | None], restate: Restate
                     done.add(name)
                     file.writelines(lines)
                 lines = []
-    temporary.replace(path)
+        files.publish(file, path)
     return done

@@ -88,7 +88,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([cell(row[name]) for name in columns] for row in rows)
-    temporary.replace(path)
+        files.publish(file, path)
 
 
 def text(value: Any) -> Any:

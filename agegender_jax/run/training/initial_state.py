@@ -34,6 +34,23 @@ def initializer(config: ConfigDict, model, tx) -> Callable[[], TrainState]:
     )
 
 
+def check_sources(config: ConfigDict) -> None:
+    """Raise ConfigError if something that `init_from` or `loss.teacher` names does not exist."""
+    for source in _sources(config):
+        if not weights.is_shipped(source):
+            initial_weights.check_exists(files.expand(source, "--config.init_from"))
+    for name in teacher.names(config):
+        teacher.check_exists(name)
+
+
+def _sources(config: ConfigDict) -> list[str]:
+    """Return the parts of `init_from`; raise ConfigError for an empty one."""
+    sources = files.split_names(config.init_from) if config.init_from else []
+    if not all(sources):
+        raise ConfigError("an empty name of weights", f"--config.init_from={config.init_from}", "remove the comma")
+    return sources
+
+
 def load_weights(
     config: ConfigDict,
     folder: Workdir,
@@ -56,9 +73,7 @@ def load_weights(
         return {}
     state = jax.eval_shape(new_state)
     shapes = {"params": state.params, "batch_stats": state.batch_stats}
-    sources = files.split_names(config.init_from)
-    if not all(sources):
-        raise ConfigError("an empty name of weights", f"--config.init_from={config.init_from}", "remove the comma")
+    sources = _sources(config)
     leaves = initial_weights.mean([_load(source, shapes, progress) for source in sources], sources)
     leaks.inherit(folder, [*sources, *teachers])
     return leaves

@@ -65,6 +65,13 @@ def names(config: ConfigDict) -> list[str]:
     return parts
 
 
+def check_exists(name: str) -> None:
+    """Raise ConfigError unless `name` is that of shipped weights or of a folder."""
+    if not weights.is_shipped(name) and not files.expand(name, FIELD).is_dir():
+        hint = suggestions.nearest(name, weights.names())
+        raise ConfigError(f"there is no run and there are no weights called {name}", f"{FIELD}={name}", hint)
+
+
 def load(config: ConfigDict) -> Teacher | None:
     """Return the teacher; None for none.
 
@@ -118,13 +125,11 @@ def check_everywhere(found: Teacher | None) -> None:
 
 def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
     """Return the nets of a name, and the first bucket of their open last group."""
+    check_exists(name)
     if weights.is_shipped(name):
         nets, calibration, _ = members.from_weights(name)
-    elif (folder := files.expand(name, FIELD)).is_dir():
-        nets, calibration = members.from_runs([name])
-        if not (folder / members.CALIBRATION).exists():
-            raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
     else:
-        hint = suggestions.nearest(name, weights.names())
-        raise ConfigError(f"there is no run and there are no weights called {name}", f"{FIELD}={name}", hint)
+        nets, calibration = members.from_runs([name])
+        if not (files.expand(name, FIELD) / members.CALIBRATION).exists():
+            raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
     return nets, (calibration or {}).get("open_from")
