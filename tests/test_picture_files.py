@@ -136,11 +136,10 @@ def test_a_list_on_a_closed_stdin(monkeypatch):
 
 def test_rows_are_on_disk_before_they_replace_earlier_ones(tmp_path, monkeypatch):
     """A repeated call writes the only copy of the rows again."""
-    row = {"file": "a", "faces": 0}
+    row, replace = {"file": "a", "faces": 0}, os.replace
     for seen in ([], ["synced", "replaced", "synced"]):
         calls = []
         monkeypatch.setattr(os, "fsync", lambda file, calls=calls: calls.append("synced"))
-        replace = os.replace
         monkeypatch.setattr(os, "replace", lambda *names, calls=calls: (calls.append("replaced"), replace(*names)))
         with RowFiles(tmp_path, "rows", ("file", "faces"), {"a": None}) as rows:
             before_csv = calls[: len(seen)]

@@ -3,7 +3,8 @@
 python -m launch.train --config=configs/ran.py [--workdir=runs/ran] [--config.data.source=PATH]
 
 Writes config.json, run.json, splits.csv, bad_images.csv, metrics.jsonl, checkpoints/, TensorBoard events, and at the
-end results.json, predictions.csv, figures/, report.html and MODEL_CARD.md of the best checkpoint on the test split.
+end results.json, predictions.csv, figures/, report.html, calibration.json, answers.json and MODEL_CARD.md of the best
+checkpoint on the test split.
 
 All devices of the machine are used. On several machines, run the command on each with --coordinator, --num_processes
 and --process_id, or through srun or mpirun without them (docs/devices.md).

@@ -32,8 +32,8 @@
 | model.patches            | of deep_attention: attended, or the controls uniform and none       |
 | model.top, model.trunk   | of deep_attention: patches used, 0 for all; small or vgg16          |
 | model.head               | softmax; solved on the features of `init_from`: elm or ridge        |
-| model.elm_hidden         | of the elm head: most random units; 250, 500 or 1000, if less, are  |
-|                          | used where the loss on val is then lower                            |
+| model.elm_hidden         | of the elm head: maximum number of random units; 250, 500 or 1000   |
+|                          | is used instead if that is smaller and the loss on val lower        |
 | elm.scale                | of the elm head: spread of the random units' weights                |
 | elm.rounds, elm.joint_lr | epochs of SGD on the net through a solved head, each with a new      |
 |                          | solution; and their rate                                             |
@@ -51,7 +51,7 @@
 | optimizer.weight_decay   | decoupled, on kernels                                               |
 | optimizer.momentum       | of sgd                                                              |
 | optimizer.ema            | decay of the moving average of parameters and BatchNorm statistics, |
-|                          | (1 + step) / (10 + step) while that is less; 0 for none             |
+|                          | (1 + step) / (10 + step) as long as that is smaller; 0 for none      |
 | optimizer.layer_decay    | learning rate of each layer group (stem, four stages, heads) as a   |
 |                          | fraction of the next group's, for fine-tuning                       |
 | optimizer.freeze         | number of frozen layer groups, counted from the stem; their         |
@@ -64,7 +64,7 @@
 | loss.age_balance         | weight of an age bucket in the age loss: count ** -age_balance      |
 | loss.teacher             | comma-separated runs or shipped weights whose mean predictions for  |
 |                          | the augmented images are a second target; empty for none            |
-| loss.teacher_weight      | of that target in the main heads' loss; the labels have the rest    |
+| loss.teacher_weight      | of that target in the main heads' loss; the labels get the rest     |
 | data.source              | folder, archive, FairFace CSV, a comma-separated list, or synthetic |
 | data.train_on            | additional sources, as in data.source, only for training            |
 | data.exclude             | CSV with a column `file`: images to leave out of training           |
