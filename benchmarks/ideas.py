@@ -70,8 +70,8 @@ COMPARISONS: tuple[tuple[str, Members, Members], ...] = (
 
 def config_of(name: str, seed: int, source: str):
     config = best.get_config("resnet,cpu")
-    config.update({"seed": seed, "num_epochs": 12})
-    config.data.source = source
+    config.update({"seed": seed, "num_epochs": 12, "model": {"width": 0.5}})
+    config.data.update(source=source, image_size=64)
     config.optimizer.ema = 0.995  # of a short run
     config.eval.every_epochs = 4
     config.log.figures = False

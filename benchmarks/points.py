@@ -14,6 +14,7 @@ TINY = {
     "model.width": 0.125,
     "data.image_size": 32,
     "batch_size": 8,
+    "augment.mixup": 0.0,
     "eval.batch_size": 8,
 }
 
@@ -24,9 +25,6 @@ CROP_PART1_128, UTKFACE = f"{DATA}/128/crop_part1.zip", f"{DATA}/128/UTKFace.zip
 FAIRFACE_RECIPE = {  # that of the weights in the package, at the size of the chips
     "num_epochs": 20,
     "data.image_size": 112,
-    "augment.colour": 0.1,
-    "augment.grey": 0.02,
-    "augment.erasing": 0.0,
     "eval.every_epochs": 4,
 }
 

@@ -87,6 +87,7 @@ RUNGS = (
     Rung("decay 0.2", "colour and erasing", {"optimizer.weight_decay": 0.2}),
     Rung("80 pixels", "colour and erasing", {"data.image_size": 80}),
     Rung("width 1", "colour and erasing", {"model.width": 1.0}),
+    Rung("best", "windows and rotation", {"augment.grey": 0.02, "augment.mixup": 0.2} | YEARS),
     Rung("30 epochs", "colour and erasing", {"num_epochs": 30}),
     # as many images as in 30 epochs of crop_part1
     Rung("with UTKFace", "30 epochs", {"num_epochs": 11, "data.train_on": "{utkface}"}),

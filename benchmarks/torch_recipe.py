@@ -1,7 +1,7 @@
 """The control: a config's net and recipe in PyTorch, on the same images, pixels, epochs and split.
 
-python -m benchmarks.torch_recipe --config=best:resnet --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
-    [--set=model.width=1 ...] [--against=runs/best_resnet] [--device=cuda]
+python -m benchmarks.torch_recipe --config=resnet:18 --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
+    [--set=num_epochs=22 ...] [--against=runs/resnet] [--device=cuda]
 
 Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
 on the test split. --against adds those of a run of `launch.train` with the same config, and the differences, paired by
@@ -239,7 +239,7 @@ def train(config, faces, workdir, until=None):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", default="best:resnet", help="a config of the library and its variants")
+    parser.add_argument("--config", default="resnet:18", help="a config of the library and its variants")
     parser.add_argument("--source", required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field, its value as JSON")

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 def small_config():
     config = best.get_config()
-    config.update({"batch_size": 8, "num_epochs": 3})
+    config.update({"batch_size": 8, "num_epochs": 3, "loss": {"age": "ce"}})
+    config.augment.update(mixup=0.0, erasing=0.25)
     config.model.width, config.data.image_size = 0.125, 32
     return config
 

@@ -19,6 +19,7 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.num_epochs = 8
     config.optimizer.update(lr=0.0005, ema=0.995)
     config.data.image_size = 112
-    config.augment.update(colour=0.1, grey=0.02, erasing=0.0)
+    config.augment.mixup = 0.0
+    config.loss.update(age="ce", age_spread=0.5)
     config.eval.every_epochs = 1
     return config_lib.apply_variants(config, variant, {"head": lambda c: c.optimizer.update(freeze=5)})
