@@ -45,6 +45,7 @@ def traced_step(config):
         jax.ShapeDtypeStruct((count, 2), "int32"),
         jax.ShapeDtypeStruct((count,), "int32"),
         jax.ShapeDtypeStruct((count,), "float32"),
+        age_years=jax.ShapeDtypeStruct((count,), "int32"),
     )
     return train.make_driver(config, model, tx, jax.devices()[:2]).step, state, batch
 
