@@ -5,7 +5,7 @@ python -m benchmarks.ideas --table    # of the results file
 
 Every run is ResNet-18 at width 0.5 or Attention-56 at width 0.25, 64 pixels and 12 epochs, and is scored on test with
 its best checkpoint on val. Repeat the command to resume; processes with different seeds can share the folder. Runs are
-in runs/ideas, results in benchmarks/results/ideas.json; docs/ablations.md shows them.
+in runs/ideas, results in benchmarks/results/ideas.json.
 """
 
 import argparse
@@ -37,16 +37,14 @@ def feed(kind: str, hidden: int) -> str:
 
 RAN = {"model.name": "ran56", "model.width": 0.25}
 RUNS: dict[str, dict[str, Any]] = {
-    "none": {"model.gender_to_age": "none"},
-    "probs": {},
+    feed(kind, hidden): {"model.gender_to_age": kind, "model.age_hidden": hidden} for hidden in HIDDEN for kind in KINDS
+}
+RUNS |= {
     "Attention-56": RAN,
-    "no masks, wider": RAN | {"model.learning": "none", "model.width": 0.288},  # as many parameters, to 1 %
+    "wider without masks": RAN | {"model.learning": "none", "model.width": 0.288},  # as many parameters, to 1 %
     "no masks": RAN | {"model.learning": "none"},
     "age alone": {"model.gender_to_age": "none", "loss.gender_weight": 0.0},
     "gender alone": {"model.gender_to_age": "none", "loss.age_weight": 0.0},
-}
-RUNS |= {
-    feed(kind, hidden): {"model.gender_to_age": kind, "model.age_hidden": hidden} for hidden in HIDDEN for kind in KINDS
 }
 Members = tuple[tuple[str, int], ...]  # nets whose probabilities are averaged: a run, and which seed after the first
 BOTH: Members = (("Attention-56", 0), ("probs", 0))
@@ -58,7 +56,7 @@ COMPARISONS: tuple[tuple[str, Members, Members], ...] = (
     ),
     ("64 hidden units minus none, no gender", ((feed("none", 64), 0),), (("none", 0),)),
     ("attention minus no masks", (("Attention-56", 0),), (("no masks", 0),)),
-    ("attention minus no masks, as many parameters", (("Attention-56", 0),), (("no masks, wider", 0),)),
+    ("attention minus no masks, as many parameters", (("Attention-56", 0),), (("wider without masks", 0),)),
     ("both tasks minus age alone", (("none", 0),), (("age alone", 0),)),
     ("both tasks minus gender alone", (("none", 0),), (("gender alone", 0),)),
     ("ensemble minus Attention-56", BOTH, (("Attention-56", 0),)),
@@ -159,14 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", help="the images, as data.source")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--only", default="", help="runs to train, with semicolons; all by default")
+    parser.add_argument("--only", default="", help="runs to train, with commas; all by default")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/ideas"))
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
     if not args.table:
         compile_cache.turn_on()
         seeds = [int(seed) for seed in args.seeds.split(",")]
-        names = args.only.split(";") if args.only else list(RUNS)
+        names = args.only.split(",") if args.only else list(RUNS)
         with Progress() as progress:
             for seed, name in itertools.product(seeds, names):
                 run = workdir(args.workdir, name, seed)

@@ -42,14 +42,18 @@ SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """A recipe: another one, with fields changed."""
+    """A recipe: another one, with fields changed.
+
+    Attributes:
+      name, on: its name, and that of the other one; "" for none.
+      fields: those that differ.
+      start: fields of a run on other images, from whose weights it starts; {} for random weights.
+    """
 
     name: str
     on: str
     fields: dict[str, Any]
-    start: dict[str, Any] = dataclasses.field(
-        default_factory=dict
-    )  # of a run without the ladder's images, to start from
+    start: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def data(self) -> set[str]:
         """Return the names of the sources that it needs beside the ladder's own."""

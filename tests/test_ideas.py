@@ -1,4 +1,4 @@
-"""The measurement of the paper's ideas: its runs, its arithmetic, and the table in docs/ablations.md."""
+"""The measurement of the paper's ideas: its runs and its arithmetic."""
 
 import math
 import types
@@ -34,7 +34,7 @@ def test_the_wider_net_without_masks_has_as_many_parameters():
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
 
-    masks, wider, narrow = map(parameters, ("Attention-56", "no masks, wider", "no masks"))
+    masks, wider, narrow = map(parameters, ("Attention-56", "wider without masks", "no masks"))
     assert abs(wider / masks - 1) < 0.01 and narrow < 0.8 * masks
 
 

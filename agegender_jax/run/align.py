@@ -58,9 +58,9 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
 def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: str | None) -> dict:
     paths = [str(files.resolve(path, "--source")) for path in resolve.resolve_existing(source)]
     _check_same_source(folder, paths)
-    settings = {"schema": 1, "source": sources.source_name(source), "size": size, "score": score}
-    keep_settings(folder / SETTINGS, settings | {PATHS: paths}, "chips", free=(PATHS,))
-    write_json(folder / SETTINGS, settings | {PATHS: paths})
+    settings = {"schema": 1, "source": sources.source_name(source), "size": size, "score": score, PATHS: paths}
+    if keep_settings(folder / SETTINGS, settings, "chips", free=(PATHS,)):
+        write_json(folder / SETTINGS, settings)
     earlier = _rows(folder)
     detector.use_one_thread()
     with stop_flag() as stop, Progress(stop=stop) as progress:
@@ -86,7 +86,7 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
 def _check_same_source(folder: Path, paths: list[str]) -> None:
     """Raise ConfigError if `folder` has chips of other files, even of a source with the same name."""
     try:
-        earlier = json.loads((folder / SETTINGS).read_bytes()).get(PATHS, paths)  # version 0.2.0 wrote none
+        earlier = json.loads((folder / SETTINGS).read_bytes()).get(PATHS, paths)  # earlier versions wrote none
     except (OSError, ValueError, AttributeError):
         return  # an error of `keep_settings`, if any
     if earlier != paths:
