@@ -184,13 +184,16 @@ def weight_choices(rows: list[dict]) -> str:
 
 
 def control(results: dict) -> str:
-    """Return the scores on test of the same recipe in PyTorch and here, and the differences paired by image."""
+    """Return the scores on test of one recipe here and in PyTorch, and the differences over images and seeds."""
     lines = [["", "age accuracy", "gender accuracy", "AABD", "cross-entropy"], ["---", *["---"] * 4]]
     names = ("age_accuracy", "gender_accuracy", "aabd")
-    for name, of in (("ours", results["against"]["test"]), ("PyTorch", results["test"])):
-        lines.append([name, *(f"{of[score]:.3f}" for score in (*names, "loss"))])
-    cells = [difference(results["against"]["minus_torch"][name]) for name in names]
-    lines.append(["ours minus PyTorch", *cells, f"{results['against']['test']['loss'] - results['test']['loss']:+.3f}"])
+    losses = []
+    for run in results["runs"]:
+        for name, of in (("ours", run["against"]["test"]), ("PyTorch", run["test"])):
+            lines.append([f"{name}, seed {run['seed']}", *(f"{of[score]:.3f}" for score in (*names, "loss"))])
+        losses.append(run["against"]["test"]["loss"] - run["test"]["loss"])
+    cells = [difference(results["minus_torch"][name]) for name in names]
+    lines.append(["ours minus PyTorch", *cells, f"{statistics.mean(losses):+.3f}"])
     return markdown(lines)
 
 

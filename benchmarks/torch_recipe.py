@@ -1,13 +1,16 @@
 """The control: a config's net and recipe in PyTorch, on the same images, pixels, epochs and split.
 
 python -m benchmarks.torch_recipe --config=resnet:18 --source=crop_part1.tar --workdir=runs/torch_resnet [--test]
-    [--set=num_epochs=22 ...] [--against=runs/resnet] [--device=cuda]
+    [--set=num_epochs=22 ...] [--seed=1] [--against=runs/resnet] [--device=cuda]
+python -m benchmarks.torch_recipe --pool=runs/torch_resnet,runs/torch_resnet1    # of several seeds
 
 Writes results.json below --workdir with the scores on val after each epoch and, with --test, those of the last weights
 on the test split. --against adds those of a run of `launch.train` with the same config, and the differences, paired by
-image: both nets as they are after the last step, from one view of each image. The same command again resumes after the
-last whole epoch. Only what this file implements is accepted: Adam with decoupled decay, cosine, clipping, moving
-average, label smoothing, dropout, the augmentation but for mixup. Needs `pip install torch`.
+image: both nets as they are after the last step, from one view of each image. --pool writes
+benchmarks/results/torch_recipe.json from the results of several seeds, with the differences over images and seeds. The
+same command again resumes after the last whole epoch. Only what this file implements is accepted: Adam with decoupled
+decay, cosine, clipping, moving average, label smoothing, dropout, the augmentation but for mixup. Needs `pip install
+torch`.
 """
 
 import argparse
@@ -29,8 +32,10 @@ from agegender_jax.run import dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir
-from benchmarks import result_files, torch_nets, torch_steps
+from benchmarks import result_files, tables, torch_nets, torch_steps
 
+NAME = "torch_recipe"
+SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 USUAL = {
     "model.stochastic_depth": 0,
     "model.dtype": "float32",
@@ -179,6 +184,8 @@ def scores(probs, faces, split):
 def comparison(run, config, probs, faces):
     """Return the scores on test of the last step of a run with the same config, and the differences to `probs`.
 
+    `outcomes` has the scores of each image, ours and PyTorch's, and `group` says which images are near-duplicates.
+
     Raises:
       ValueError: the run has another recipe, other images or another split.
     """
@@ -193,12 +200,43 @@ def comparison(run, config, probs, faces):
         member = predict_member(workdir, "latest", faces, "test", "ours", progress, calibrate=False, views="none")
     own = (member.probs.age, member.probs.gender)
     outcomes = [metrics.outcomes(*each, *faces.targets("test")) for each in (own, probs)]
-    group = faces.prepared.group[faces.indices("test")]
-    differences = {
-        name: metrics.compare(*(np.asarray(each[name])[None] for each in outcomes), group)
-        for name in ("age_accuracy", "gender_accuracy", "aabd")
+    result = {
+        "step": member.step,
+        "test": scores(own, faces, "test"),
+        "outcomes": {name: [np.asarray(of[name]).tolist() for of in outcomes] for name in SCORES},
+        "group": faces.prepared.group[faces.indices("test")].tolist(),
     }
-    return {"step": member.step, "test": scores(own, faces, "test"), "minus_torch": differences}
+    return result | {"minus_torch": differences([result])}
+
+
+def differences(results):
+    """Return ours minus PyTorch's on test, with intervals over images and the seeds of `results` of `comparison`."""
+    pairs = {name: np.array([of["outcomes"][name] for of in results]).swapaxes(0, 1) for name in SCORES}
+    return {name: metrics.compare(*pair, np.array(results[0]["group"])) for name, pair in pairs.items()}
+
+
+def pooled(results):
+    """Return the results of several seeds as one, with the differences over all of them.
+
+    Raises:
+      ValueError: they differ in more than the seed.
+    """
+    first, against = results[0], [of["against"] for of in results]
+    for of in results:
+        same = of["config"] | {"seed": first["config"]["seed"]} == first["config"]
+        if not same or of["fingerprint"] != first["fingerprint"]:
+            raise ValueError("the results are of different recipes or images")
+    runs = [
+        {
+            "seed": of["config"]["seed"],
+            "val": [row for row in of["val"] if row["epoch"] % 5 == 0 or row is of["val"][-1]],
+            "test": of["test"],
+            "against": {name: of["against"][name] for name in ("step", "test", "minus_torch")},
+        }
+        for of in results
+    ]
+    shared = {name: first[name] for name in ("config", "torch", "threads", "device", "fingerprint")}
+    return shared | {"runs": runs, "minus_torch": differences(against)}
 
 
 def check(config):
@@ -240,14 +278,23 @@ def train(config, faces, workdir, until=None):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", default="resnet:18", help="a config of the library and its variants")
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--source")
+    parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field, its value as JSON")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test split at the end")
     parser.add_argument("--against", type=pathlib.Path, help="a workdir of launch.train with the same config")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--pool", default="", help="workdirs of finished runs with different seeds, with commas")
     args = parser.parse_args()
+    if args.pool:
+        folders = [pathlib.Path(folder) for folder in args.pool.split(",")]
+        results = pooled([json.loads((folder / "results.json").read_text()) for folder in folders])
+        result_files.write(result_files.RESULTS / f"{NAME}.json", results)
+        print(tables.control(results))
+        return
+    if not args.source or not args.workdir:
+        parser.error("--source and --workdir are needed, or --pool")
     name, _, variant = args.config.partition(":")
     config = importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
     fields = {field: json.loads(value) for field, _, value in (text.partition("=") for text in args.set)}

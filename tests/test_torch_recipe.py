@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is the other side of the co
 
 from agegender_jax import optim  # noqa: E402
 from agegender_jax.configs import best  # noqa: E402
-from benchmarks import torch_recipe  # noqa: E402
+from benchmarks import tables, torch_recipe  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -92,3 +92,31 @@ def test_settings_without_counterpart_are_refused():
     config.augment.mixup = 0.2
     with pytest.raises(ValueError, match="augment.mixup"):
         torch_recipe.check(config)
+
+
+def seed_results(seed: int, ours: list[float], **recipe) -> dict:
+    """Return the results.json of a seed: four test images of which PyTorch's net has two right."""
+    outcomes = {name: [ours, [1.0, 1.0, 0.0, 0.0]] for name in torch_recipe.SCORES}
+    test = {name: 0.5 for name in (*torch_recipe.SCORES, "loss")}
+    against = {"step": 9, "test": test, "minus_torch": {}, "outcomes": outcomes, "group": [0, 1, 2, 3]}
+    val = [{"epoch": epoch} for epoch in range(1, 8)]
+    config = {"seed": seed, "num_epochs": 7} | recipe
+    return {"config": config, "torch": "2", "threads": 1, "device": "cpu", "fingerprint": "a", "val": val} | {
+        "test": test,
+        "against": against,
+    }
+
+
+def test_seeds_are_pooled_over_images_and_seeds():
+    result = torch_recipe.pooled([seed_results(0, [1.0] * 4), seed_results(1, [1.0, 0.0, 0.0, 0.0])])
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    assert [row["epoch"] for row in result["runs"][1]["val"]] == [5, 7]
+    assert result["minus_torch"]["aabd"]["difference"] == pytest.approx((0.5 - 0.25) / 2)
+    assert "| PyTorch, seed 1 | 0.500 |" in tables.control(result)
+
+
+@pytest.mark.parametrize("change", [{"num_epochs": 8}, {}])
+def test_results_of_other_recipes_are_not_pooled(change):
+    other = seed_results(1, [1.0] * 4, **change) | ({} if change else {"fingerprint": "b"})
+    with pytest.raises(ValueError, match="different recipes or images"):
+        torch_recipe.pooled([seed_results(0, [1.0] * 4), other])
