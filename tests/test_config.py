@@ -20,6 +20,7 @@ SHIPPED = [
     ("best", "", "resnet18"),
     ("best", "resnet,gpu", "resnet18"),
     ("best", "ran,cpu", "ran56"),
+    ("best", "ran,gpu", "ran56"),
     ("four_nets", "", "caffenet"),
     ("four_nets", "googlenet", "googlenet"),
     ("four_nets", "vgg16,paper", "vgg16"),
@@ -51,6 +52,19 @@ def test_shipped_configs_are_valid_locked_and_name_their_net(name, variant, net)
     config_lib.validate(config)
     assert config.model.name == net and config.is_locked
     assert (config.optimizer.schedule == "constant") == ("paper" in variant)
+
+
+@pytest.mark.parametrize("name, variant", [(name, variant) for name, variant, _ in SHIPPED if "," in variant])
+def test_the_order_of_variants_makes_no_difference(name, variant):
+    get_config = importlib.import_module(f"agegender_jax.configs.{name}").get_config
+    assert get_config(variant).to_dict() == get_config(",".join(reversed(variant.split(",")))).to_dict()
+
+
+@pytest.mark.parametrize("net", ["ran", "resnet"])
+def test_the_gpu_size_of_best_is_full_for_both_nets(net):
+    config = importlib.import_module("agegender_jax.configs.best").get_config(f"{net},gpu")
+    assert (config.model.width, config.data.image_size, config.model.dtype) == (1.0, 128, "bfloat16")
+    assert (config.batch_size, config.optimizer.lr, config.num_epochs) == (256, 0.002, 60)
 
 
 def test_choices_are_those_of_the_library():

@@ -14,13 +14,18 @@ def paper(config: ConfigDict) -> None:
 
 
 def apply_variants(config: ConfigDict, text: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
-    """Apply the comma-separated variants of a config file's argument, in order.
+    """Apply the comma-separated variants of a config file's argument, in the order of `variants`.
+
+    So the order in which a user names them makes no difference.
 
     Raises:
       ConfigError: an unknown variant.
     """
-    for name in filter(None, (text or "").split(",")):
+    chosen = list(filter(None, (text or "").split(",")))
+    for name in chosen:
         if name not in variants:
             raise ConfigError(f"unknown variant {name!r}", "--config=FILE:VARIANT", nearest(name, variants))
-        variants[name](config)
+    for name, apply in variants.items():
+        if name in chosen:
+            apply(config)
     return config

@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
         "model": {"width": 1.0, "dtype": "bfloat16"},
         "batch_size": 256,
         "num_epochs": 60,
-        "optimizer": {"lr": 0.002},  # twice the rate for four times the batch
+        "optimizer": {"lr": 0.002},
     }
     variants = {
         "ran": lambda c: c.update({"model": {"name": "ran56", "width": 0.5}, "optimizer": {"lr": 0.0015}}),
