@@ -152,3 +152,15 @@ def test_evaluate_two_runs_as_an_ensemble(base):
     assert results["made_by"]["command"] == " ".join(["python -m launch.evaluate", *runs, f"--out={base / 'both'}"])
     assert results["made_by"]["devices"]["platform"] == "cpu" and results["made_by"]["versions"]["jax"]
     assert "ensemble against other: age accuracy" in " ".join(done.stdout.split())
+
+
+@pytest.mark.slow
+def test_views_are_those_of_the_option(base):
+    rows = {}
+    for views in ("none", "flip", "flip_shift"):
+        out = base / f"views_{views}"
+        done = programs.run("evaluate", f"--workdir={base / 'run'}", f"--views={views}", f"--out={out}")
+        assert done.returncode == 0, done.stderr
+        rows[views] = (out / "predictions.csv").read_text()
+        assert json.loads((out / "results.json").read_text())["models"][0]["views"] == views
+    assert len(set(rows.values())) == 3

@@ -51,6 +51,23 @@ def test_weight_decay_shrinks_kernels_and_nothing_else():
     np.testing.assert_array_equal(updates["scale"], 0.0)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_adam_with_weight_decay_is_adamw(decay):
+    """The decay is decoupled: it is not divided by the second moment, and it is multiplied by the rate."""
+    fields = {"schedule": "constant", "warmup": 0.0, "clip_norm": 0.0}
+    own = optim.build(optimizer(name="adam", lr=0.01, weight_decay=decay, **fields), 10)
+    reference = optax.adamw(0.01, weight_decay=decay)
+    trained = {}
+    for name, tx in (("own", own), ("reference", reference)):
+        params = {"kernel": jnp.array([[3.0, -2.0], [0.5, 0.1]])}
+        state = tx.init(params)
+        for step in range(3):
+            updates, state = tx.update({"kernel": params["kernel"] ** 2 - step}, state, params)
+            params = optax.apply_updates(params, updates)
+        trained[name] = params["kernel"]
+    np.testing.assert_allclose(trained["own"], trained["reference"], rtol=1e-6)
+
+
 NET = {
     "backbone": {"conv1": jnp.ones((2, 2)), "layer1_0": {"conv1": jnp.ones((2, 2))}, "layer4_1": jnp.ones((2, 2))},
     "age_head": {"kernel": jnp.ones((2, 2))},

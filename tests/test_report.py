@@ -52,7 +52,7 @@ def test_results_of_one_member_have_the_promised_form():
     assert (result["schema"], result["split"], result["n"], result["allow_leak"]) == (1, "test", N, False)
     assert result["age_buckets"] == list(AGE_BUCKETS)
     (model,) = result["models"]
-    facts = {"name", "workdir", "step", "parameters", "gender_to_age", "collapsed", "n_minors", "calibration", "ci95"}
+    facts = {"name", "workdir", "step", "parameters", "gender_to_age", "views", "collapsed", "n_minors", "calibration", "ci95"}
     assert set(model) == facts | SCORES | MORE and set(model["ci95"]) == SCORES | MORE
     for name in SCORES | MORE:
         low, high = model["ci95"][name]
@@ -106,7 +106,8 @@ def test_the_ensemble_takes_the_mean_of_the_members_bucket_years_or_none():
     assert result["age_mae"] == pytest.approx(np.abs(expected - YEARS).mean(), 1e-5)
     result = results([first, dataclasses.replace(second, bucket_years=None)])
     assert [model["age_mae"] is None for model in result["models"]] == [False, True, True]
-    assert evaluation.details(result)[1][1:3] == ("n/a", "n/a")
+    assert evaluation.details(result)[1][2:4] == ("n/a", "n/a")
+    assert evaluation.details(result)[1][1] == f"{result['models'][1]['aabd_median']:.3f}"
 
 
 def test_results_without_images_and_without_years_are_json():

@@ -71,6 +71,7 @@ def test_numbers_of_the_page_are_those_of_the_results(whole):
             assert f"{model[name]:.3f}" in text
             assert "[{:.3f}, {:.3f}]".format(*model["ci95"][name]) in text
         assert f"{model['age_mae']:.2f}" in text
+        assert f"{model['aabd_median']:.3f}" in text
     for pair in results["paired"]:
         assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(pair["aabd"]["difference"], *pair["aabd"]["ci95"]) in text
     for cell in results["groups"]["cells"]:
@@ -80,6 +81,7 @@ def test_numbers_of_the_page_are_those_of_the_results(whole):
 
 def test_the_page_has_settings_and_commands(whole):
     text, *_ = whole
+    assert "gender_to_age: probs; views of an image: none</dd>" in text
     assert "num_epochs 7 (default 100)" in text and "train 4,800, val 600, test 600 images" in text
     assert "python -m launch.train --config=configs/quickstart.py:ran --workdir=runs/ran" in text
     assert "python -m launch.evaluate --workdir=runs/ran &#39;--out=a b&#39;" in text

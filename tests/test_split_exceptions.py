@@ -73,6 +73,20 @@ def test_copies_of_held_out_images_do_not_train(alone, joined):
     assert len(joined.indices("all")) == 90 - len(unused)
 
 
+def test_several_further_sources_train_and_are_not_held_out(folder, alone, joined, tmp_path):
+    (tmp_path / "third").mkdir()
+    for i in (0, 40, 50, 51):  # a copy of an own face, one of a face in `more`, and two others
+        picture(i).save(tmp_path / "third" / f"{i}_0_0_{i:017}.png")
+    faces = dataset(folder, train_on=f"{folder / 'more'},{tmp_path / 'third'}")
+    for split in ("val", "test"):
+        assert names(faces, split) == names(alone, split)
+    third = {file for file in faces.prepared.file[faces.indices("train")] if file.startswith("third/")}
+    assert {file[len("third/") :].partition("_")[0] for file in third} - {"0"} == {"40", "50", "51"}
+    own_in_train = any(name.startswith("0_") for name in names(alone, "train"))
+    assert any(file.startswith("third/0_") for file in third) == own_in_train
+    assert names(joined, "train") < names(faces, "train")
+
+
 def test_excluded_files_leave_only_the_train_split(folder, alone, tmp_path):
     excluded = [sorted(names(alone, split))[0] for split in ("train", "val", "test")]
     path = tmp_path / "exclude.csv"

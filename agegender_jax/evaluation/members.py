@@ -25,6 +25,7 @@ class Member:
       bucket_years: mean age of each bucket in its train split, float [A]; None if unknown.
       temperatures: of age and gender, applied to `probs`; None if none were.
       raw: `probs` before the temperatures; None if none were applied.
+      views: of an image, whose predictions `probs` averages; see `data.views`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Member:
     bucket_years: Sequence[float] | None = None
     temperatures: tuple[float, float] | None = None
     raw: Probs | None = None
+    views: str = "none"
 
     def calibrate(self, age_temperature: float, gender_temperature: float) -> "Member":
         """Return the member with the temperatures applied to both heads."""

@@ -11,6 +11,7 @@ SCORES = {  # name in the results: (heading, meaning, format)
     "age_accuracy": ("age accuracy", "predicted bucket is correct", ".3f"),
     "gender_accuracy": ("gender accuracy", "predicted gender is correct", ".3f"),
     "aabd": ("AABD", "mean absolute difference of bucket indices", ".3f"),
+    "aabd_median": ("AABD of the median", "of the median bucket of the distribution, not the most probable", ".3f"),
     "adjacent_accuracy": ("adjacent accuracy", "bucket off by at most one", ".3f"),
     "age_mae": ("age MAE", "years, expected age", ".2f"),
     "cs5": ("CS@5", "expected age within 5 years", ".3f"),
@@ -27,7 +28,7 @@ MAPS = {
     "blob": "centred blob",
 }
 MAIN = ("age_accuracy", "gender_accuracy", "aabd")
-LESS_IS_BETTER = ("aabd", "age_mae", "minors_as_adults")
+LESS_IS_BETTER = ("aabd", "aabd_median", "age_mae", "minors_as_adults")
 
 
 def map_name(key: str) -> str:

@@ -47,15 +47,15 @@ def predict_member(
         variables = processes.zeros(variable_shapes(config))
     variables = processes.broadcast(variables)
     model = models.from_config(config["model"])
+    views = views or config["eval"].get("views", "none")  # runs of version 0.1 have no such field
     if len(dataset.indices(split)):
         size = config["data"]["image_size"]
         with processes.sync_errors():
             batches = dataset.eval_batches(split, size, config["eval"]["batch_size"], progress.prepare)
         batches = processes.until_stopped(batches, progress.stop, f"predicting the {split} split")
-        views = views or config["eval"].get("views", "none")  # runs of version 0.1 have no such field
         probs = ensemble.predict_all(model, variables, batches, devices=jax.devices(), allow_control=True, views=views)
     else:
         probs = Probs(np.zeros((0, NUM_AGE_BUCKETS), np.float32), np.zeros((0, 2), np.float32))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    raw = Member(name, run.argument, step, parameters, probs, model.gender_to_age)
+    raw = Member(name, run.argument, step, parameters, probs, model.gender_to_age, views=views)
     return calibration.apply(fitted, raw, calibrate, progress.note)
