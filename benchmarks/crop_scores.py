@@ -1,0 +1,111 @@
+"""Collect the scores on the test split of crop_part1 of finished runs and evaluations, with those of the weak groups.
+
+python -m benchmarks.crop_scores "ResNet-18, width 1=runs/best_resnet" "ensemble=reports/both" [...]
+python -m benchmarks.crop_scores --table    # of the results file
+
+Each argument is a name and the folder of a run of `launch.train` or of an --out of `launch.evaluate`, whose last model
+is taken. All must have the same test images. Rows are added to benchmarks/results/crop_scores.json, in place of those
+with the same name.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import pathlib
+
+from agegender_jax.run.workdir import Workdir, finished_runs
+from benchmarks import result_files, tables
+
+NAME = "crop_scores"
+SCORES = ("age_accuracy", "gender_accuracy", "aabd")
+OLD, CHILDREN = "40 and more", "below 10"
+
+
+def row(name: str, folder: pathlib.Path) -> dict:
+    """Return the scores of the last model of a folder; of a run also those on val, at the step that was tested."""
+    results = json.loads((folder / "results.json").read_text())
+    model, ages = results["models"][-1], results["groups"]["age"]
+    scored = {"name": name, "n": results["n"], "test_images": _test_images(folder / "predictions.csv")}
+    if (folder / "metrics.jsonl").exists():
+        scored |= _training(folder, model["step"])
+    else:
+        scored["members"] = model.get("members", [model["name"]])
+    return scored | {
+        **{score: model[score] for score in SCORES},
+        "aabd_median": model.get("aabd_median"),
+        "ci95": {score: model["ci95"][score] for score in SCORES},
+        OLD: _pooled([group for band, group in ages.items() if int(band.partition("-")[0]) >= 40]),
+        CHILDREN: _pooled([ages["0-9"]]),
+    }
+
+
+def _training(folder: pathlib.Path, step: int) -> dict:
+    """Return epochs, seconds of steps, sources and the scores on val of a run at a step."""
+    config = json.loads((folder / "config.json").read_text())
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    val = next(line for line in reversed(logged) if line["split"] == "val" and line["step"] == step)
+    further = [pathlib.Path(path).name for path in config["data"]["train_on"].split(",") if path]
+    return {
+        "epochs": config["num_epochs"],
+        "seconds": finished_runs.seconds(Workdir(folder)),
+        "train_on": [pathlib.Path(config["data"]["source"]).name, *further],
+        "val": {score: val[score] for score in (*SCORES, "loss", "calibrated_loss")},
+    }
+
+
+def _test_images(path: pathlib.Path) -> str:
+    """Return a digest of the names and labels of the scored images, without the sources that joined data name."""
+    with open(path, newline="") as file:
+        images = sorted(
+            (row["file"].rpartition("/")[2], row["true_age"], row["true_gender"]) for row in csv.DictReader(file)
+        )
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
+
+
+def _pooled(groups: list[dict]) -> dict:
+    """Return n and the mean scores over the images of several age groups."""
+    n = sum(group["n"] for group in groups)
+    return {"n": n} | {score: sum(group["n"] * group[score] for group in groups) / n for score in SCORES}
+
+
+def table(results: dict) -> str:
+    """Return the rows as Markdown."""
+    first = results["rows"][0]
+    old, children = f"age, {OLD} (n = {first[OLD]['n']})", f"gender, {CHILDREN} (n = {first[CHILDREN]['n']})"
+    heads = ["", "minutes", "val: age, gender, loss", "age accuracy", "gender accuracy", "AABD", old, children]
+    lines = [heads, ["---"] + ["--:"] + ["---"] * 4 + ["--:"] * 2]
+    for of in results["rows"]:
+        val = of.get("val")
+        lines.append(
+            [
+                of["name"],
+                f"{of['seconds'] / 60:.0f}" if val else "",
+                f"{val['age_accuracy']:.3f}, {val['gender_accuracy']:.3f}, {val['calibrated_loss']:.3f}" if val else "",
+                *("{:.3f} [{:.3f}, {:.3f}]".format(of[score], *of["ci95"][score]) for score in SCORES),
+                f"{of[OLD]['age_accuracy']:.2f}",
+                f"{of[CHILDREN]['gender_accuracy']:.2f}",
+            ]
+        )
+    return tables.markdown(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
+    args = parser.parse_args()
+    path = result_files.RESULTS / f"{NAME}.json"
+    rows = {of["name"]: of for of in (result_files.read(NAME)["rows"] if path.exists() else ())}
+    for argument in args.rows:
+        name, _, folder = argument.rpartition("=")
+        rows[name] = row(name, pathlib.Path(folder))
+    if len({of["test_images"] for of in rows.values()}) > 1:
+        parser.error("the folders have different test images")
+    if not args.table:
+        result_files.write(path, {"split": "test", "rows": list(rows.values())})
+    print(table({"rows": list(rows.values())}))
+
+
+if __name__ == "__main__":
+    main()
