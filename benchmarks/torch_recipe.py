@@ -190,12 +190,12 @@ def comparison(run, config, probs, faces):
       ValueError: the run has another recipe, other images or another split.
     """
     workdir, theirs, here = Workdir(run), json.loads((run / "config.json").read_text()), config_lib.to_dict(config)
-    differences = [text for text in config_lib.resume_difference(theirs, here) if not text.startswith("eval.")]
+    unlike = [text for text in config_lib.resume_difference(theirs, here) if not text.startswith("eval.")]
     of = {"epochs": lambda config: config["num_epochs"], "splits": lambda config: config["data"]["splits"]}
-    differences += [f"{name}: {get(theirs)!r} -> {get(here)!r}" for name, get in of.items() if get(theirs) != get(here)]
+    unlike += [f"{name}: {get(theirs)!r} -> {get(here)!r}" for name, get in of.items() if get(theirs) != get(here)]
     fingerprint = json.loads((run / "run.json").read_text())["source"]["fingerprint"]
-    if differences or fingerprint != faces.prepared.fingerprint:
-        raise ValueError(f"{run} is no counterpart: {'; '.join(differences) or 'it has other images'}")
+    if unlike or fingerprint != faces.prepared.fingerprint:
+        raise ValueError(f"{run} is no counterpart: {'; '.join(unlike) or 'it has other images'}")
     with Progress() as progress:
         member = predict_member(workdir, "latest", faces, "test", "ours", progress, calibrate=False, views="none")
     own = (member.probs.age, member.probs.gender)

@@ -12,7 +12,7 @@ from test_models import COUNTS, LONGER, shapes_of
 from agegender_jax import models, weights
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
-from benchmarks import campaign, explanations, layers, result_files, tables, ynnpack
+from benchmarks import campaign, crop_scores, explanations, layers, result_files, tables, ynnpack
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
@@ -160,3 +160,7 @@ def test_the_example_for_your_own_flax_code_runs():
     exec(source, names)
     assert names["smile"].shape == (2,) and [m.shape for m in names["attention"]] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((names["smile"], names["attention"])))
+
+
+def test_the_table_of_crop_part1_is_what_was_measured():
+    assert crop_scores.table(result_files.read("crop_scores")) in (campaign.ROOT / "docs" / "accuracy.md").read_text()

@@ -28,11 +28,12 @@ def faces():
     images = draw.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     age, gender = draw.integers(0, 12, (40, 1)).repeat(2, 1), draw.integers(0, 2, 40)
     split = np.array(["train"] * 24 + ["val"] * 16)
+    is_in = {"train": split == "train", "val": split == "val", "test": split == "val"}
     prepared = types.SimpleNamespace(images=lambda size: images, age=age, gender=gender)
     return types.SimpleNamespace(
         prepared=prepared,
-        indices=lambda name: np.flatnonzero(split == name),
-        targets=lambda name: (age[split == name], gender[split == name]),
+        indices=lambda name: np.flatnonzero(is_in[name]),
+        targets=lambda name: (age[is_in[name]], gender[is_in[name]]),
     )
 
 
@@ -85,6 +86,21 @@ def test_a_run_of_another_recipe_is_no_counterpart(tmp_path, change, text):
     found = types.SimpleNamespace(prepared=types.SimpleNamespace(fingerprint="same"))
     with pytest.raises(ValueError, match=text):
         torch_recipe.comparison(tmp_path, config, None, found)
+
+
+def test_the_counterpart_is_compared_image_by_image(tmp_path, monkeypatch):
+    config, found = small_config(), faces()
+    (tmp_path / "config.json").write_text(config.to_json())
+    (tmp_path / "run.json").write_text(json.dumps({"source": {"fingerprint": "same"}}))
+    found.prepared.fingerprint, found.prepared.group = "same", np.arange(40)
+    age, gender = found.targets("test")
+    right = [np.eye(12)[age[:, 0]], np.eye(2)[gender]]
+    member = types.SimpleNamespace(step=9, probs=types.SimpleNamespace(age=right[0], gender=right[1]))
+    monkeypatch.setattr(torch_recipe, "predict_member", lambda *args, **kwargs: member)
+    against = torch_recipe.comparison(tmp_path, config, [np.roll(right[0], 1, 1), right[1]], found)
+    assert against["minus_torch"]["age_accuracy"]["difference"] == 1
+    assert against["minus_torch"]["gender_accuracy"]["difference"] == 0
+    assert against["outcomes"]["age_accuracy"] == [[1] * 16, [0] * 16] and len(against["group"]) == 16
 
 
 def test_settings_without_counterpart_are_refused():
