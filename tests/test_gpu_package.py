@@ -21,11 +21,23 @@ def test_the_size_of_a_package(tmp_path, monkeypatch, capsys):
     measured = gpu_package.sizes(tmp_path)
     tree = measured["crop_part1"][0]
     assert measured == {"crop_part1": (tree, 1000, 2000), "fairface": (tree, 1000, 5000)}
-    assert 2**20 < tree < 64 * 2**20
     gpu_package.check(measured)
-    monkeypatch.setattr(gpu_package, "LIMIT", tree + 4000)
-    with pytest.raises(ConfigError, match="with fairface\n"):
+    assert "  0.0" in capsys.readouterr().out
+    for limit, size, what in (("LIMIT", tree + 4000, "the checkout"), ("WHEELS_LIMIT", 999, "the wheels")):
+        with monkeypatch.context() as patch, pytest.raises(ConfigError, match=f"where: {what}"):
+            patch.setattr(gpu_package, limit, size)
+            gpu_package.check(measured)
+    monkeypatch.setattr(gpu_package, "DATA_LIMIT", 4000)
+    with pytest.raises(ConfigError, match="where: fairface\n"):
         gpu_package.check(measured)
+
+
+def test_the_checkout_leaves_room_for_the_wheels_and_the_data(tmp_path):
+    """Their limits, which `check` holds them to, fit into a copy together with the files of this checkout."""
+    (tmp_path / "faces").mkdir()
+    (tree, _, _) = gpu_package.sizes(tmp_path)["faces"]
+    assert 2**20 < tree <= gpu_package.LIMIT - gpu_package.WHEELS_LIMIT - gpu_package.DATA_LIMIT
+    assert gpu_package.LIMIT < 64 * 2**20
 
 
 def test_prepared_faces_get_the_hashes_of_their_originals(tmp_path):
