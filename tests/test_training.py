@@ -224,12 +224,16 @@ def test_empty_splits_are_warned_of():
 def test_deterministic_needs_its_flag_before_a_gpu_starts(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv(determinism.CACHES, "all")
+    monkeypatch.delenv(determinism.CACHES)  # restored after the test, as it was
     config = small_nets.config("resnet18", deterministic=True)
     with pytest.raises(ConfigError, match="deterministic=True must be set before jax starts"):
         checks.deterministic(config)
     determinism.request()
     determinism.request()
     assert determinism.os.environ["XLA_FLAGS"] == "--xla_dump_to=x --xla_gpu_deterministic_ops=true"
+    assert determinism.os.environ[determinism.CACHES] == "none"  # no kernels that were chosen by timing
+    assert hasattr(jax.config, determinism.CACHES.lower())
     checks.deterministic(config)
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=false")
     with pytest.raises(ConfigError):
