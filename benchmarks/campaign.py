@@ -4,8 +4,9 @@ python -m benchmarks.campaign cpu                  # benchmarks/results/cpu.json
 python -m benchmarks.campaign fit                  # benchmarks/results/fit.json
 python -m benchmarks.campaign gpu --seconds=540    # runs/gpu/<device>.json; benchmarks/gpu.sh does this
 
-Points that are already in the file are skipped, so the same command continues where it was stopped. A point with a
-missing package is not saved. `--table` prints the file as Markdown. `--copy_to` copies the results after each point.
+Points that are already in the file are skipped, so the same command continues where it was stopped. A point that
+reached its time limit is tried once more by a later command, after the others of its stage. A point with a missing
+package is not saved. `--table` prints the file as Markdown. `--copy_to` copies the results after each point.
 """
 
 import argparse
@@ -22,16 +23,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from agegender_jax.configs import ran
 from agegender_jax.errors import ConfigError
 from benchmarks import job, kernels, limits, result_files, tables
-from benchmarks.machine import AGAIN, FREE, POINT_SECONDS, ROOT, check_gpu, gpu_name, machine
-from benchmarks.points import CROP_PART1, DATA, Point, cpu_points, fit_points, gpu_points, tiny
+from benchmarks.full_size import SCORES
+from benchmarks.machine import AGAIN, FREE, POINT_SECONDS, ROOT, check_gpu, gpu_name, machine, without_folders
+from benchmarks.points import CROP_PART1, DATA, Point, cpu_points, fit_points, gpu_points, tiny, without_torch
 from benchmarks.results_copy import ResultsCopy
 
-CONTINUE = 45.0  # seconds in which a stopped point is worth starting again
+TRIES = 2  # of a point that reaches its time limit
 
 
 class NotInstalled(RuntimeError):
@@ -77,17 +79,18 @@ def run_here(point: Point, timeout: float | None) -> dict:
         return run_apart(point, timeout)
     config = ran.get_config()
     config.update_from_flattened_dict(point.fields)
+    against = point.flags.get("against") is not None and importlib.util.find_spec("torch") is not None
     if point.program == "benchmarks.limits":
         return limits.measure(small=True)
     if point.program == "benchmarks.job":
         return job.measure(point.arguments)
     if point.program == "benchmarks.kernels":
         return kernels.measure(config, point.flags["steps"])
-    return throughput.measure(point.flags["what"], config, point.flags["steps"])
+    return throughput.measure(point.flags["what"], config, point.flags["steps"], against_torch=against)
 
 
 def campaign(
-    points: Iterator[Point],
+    points: Iterable[Point],
     path: pathlib.Path,
     seconds: float,
     run=run_apart,
@@ -97,10 +100,10 @@ def campaign(
 ) -> bool:
     """Measure the points that are not in `path` yet, add them to it, and return whether all are done.
 
-    A point that fails, or exceeds its limit, is saved with its `error` and only repeated with `retry`. The campaign
-    stops between two points before `seconds` have passed: a point that does not fit is left for the next time, and
-    shorter ones after it are measured. A point that exceeds the remaining time is tried first next time. A point whose
-    files are missing is left out.
+    The order is that of `next_point`. A point that does not fit into the remaining seconds is left for the next time,
+    and shorter ones after it are measured. A point that fails is saved with its `error` and only repeated with `retry`.
+    One that is ended at its own limit is tried once more by a later call, then saved as an error; one that is ended
+    because `seconds` have passed is just tried again. A point whose files are missing is left out.
 
     Args:
       copy: called at the start and after each point.
@@ -111,66 +114,81 @@ def campaign(
     results = json.loads(path.read_text()) if path.exists() else {"machine": machine(), "points": {}}
     if data := packed_data():
         results["data"] = results.get("data", {}) | data
-    start, first, lacking, waiting = time.monotonic(), True, {}, False
+    tried = results.setdefault("tried", {})
+    for command, entry in list(results["points"].items()):
+        if retry and "error" in entry:
+            tried[command] = [results["points"].pop(command)["error"]]
+    points = [point for point in points if point.command in results["points"] or is_possible(point)]
+    end, first, lacking, closed = time.monotonic() + seconds, True, {}, set()
     copy()
-    for point in points:
-        saved = results["points"].get(point.command)
-        if saved and not (retry and "error" in saved):
-            continue
-        if absent := [name for name in point.needs if not (ROOT / name).exists()]:
-            print(f"left out, without {absent[0]}: {point.command}", flush=True)
-            continue
-        left = seconds - (time.monotonic() - start)
-        if not first and left < point.seconds:
-            waiting = True
-            continue
+    while point := next_point(points, results, closed, math.inf if first else end - time.monotonic()):
         print(point.command, flush=True)
-        entry = {"measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-        limit = min(max(left, 1.0), point.limit)
-        try:
-            entry["result"] = finished(point, limit, run, start + seconds)
-        except Unfinished:
-            waiting, first = True, False
+        measured = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        limit = min(max(end - time.monotonic(), 1.0), point.limit)
+        outcome, value = attempt(point, limit, run, tried.get(point.command, []))
+        print(f"  {summary(value) if outcome == 'result' else value}", flush=True)
+        if outcome in ("lacks", "timed_out"):
+            closed.add(point.command)
+        if outcome == "lacks":
+            lacking[point.command] = value.splitlines()[-1]
             continue
-        except subprocess.TimeoutExpired:
-            if not first and limit < point.limit:
-                return False
-            entry["error"] = f"took more than {limit:.0f} s"
-        except NotInstalled as error:
-            lacking[point.command] = str(error).splitlines()[-1]
-            print(f"  {error}", flush=True)
-            continue
-        except RuntimeError as error:
-            entry["error"] = str(error)
-        if device and "result" in entry and entry["result"]["device"] != device:
-            raise ConfigError(f"measured on {entry['result']['device']}, not on {device}", point.command, FREE)
-        print(f"  {entry.get('error') or summary(entry['result'])}", flush=True)
-        results["points"][point.command] = entry
+        first = False
+        if device and outcome == "result" and value["device"] != device:
+            raise ConfigError(f"measured on {value['device']}, not on {device}", point.command, FREE)
+        if outcome in ("result", "error"):
+            results["points"][point.command] = {"measured": measured, outcome: value}
+            tried.pop(point.command, None)
+        else:
+            tried.setdefault(point.command, []).append(value)
         path.parent.mkdir(parents=True, exist_ok=True)
         result_files.write(path, results)
         copy()
-        first = False
     if lacking:
         command, error = next(iter(lacking.items()))
         raise ConfigError(f"{len(lacking)} points cannot start: {error}", command, "install that and run again")
-    return not waiting
+    return all(point.command in results["points"] for point in points)
 
 
-def finished(point: Point, limit: float, run: Callable, until: float) -> dict:
-    """Return the result of a point, which is started again as long as it stops unfinished and there is time.
+def attempt(point: Point, limit: float, run: Callable, tried: list[str]) -> tuple[str, dict | str]:
+    """Run a point; return "result" with its result, or "error", "lacks", "stopped" or "timed_out" with a note.
 
     Args:
-      limit: seconds of the first start.
-      until: time.monotonic at which the campaign ends.
+      tried: the notes of earlier attempts.
     """
-    while True:
-        try:
-            return run(point, None if limit == math.inf else limit)
-        except Unfinished as stopped:
-            print(f"  {stopped}", flush=True)
-            limit = min(until - time.monotonic(), point.limit)
-            if limit < CONTINUE:
-                raise
+    try:
+        return "result", run(point, None if limit == math.inf else limit)
+    except NotInstalled as error:
+        return "lacks", str(error)
+    except Unfinished as error:
+        return "stopped", str(error)
+    except subprocess.TimeoutExpired:
+        if limit < point.limit:
+            return "timed_out", f"the call ended after {limit:.0f} s"
+        note = f"took more than {limit:.0f} s"
+        return ("error", f"{note}, {TRIES} times") if tried.count(note) == TRIES - 1 else ("timed_out", note)
+    except RuntimeError as error:
+        return "error", without_folders(str(error))
+
+
+def is_possible(point: Point) -> bool:
+    """Return whether the files of a point exist; print the first that does not."""
+    absent = [name for name in point.needs if not (ROOT / name).exists()]
+    if absent:
+        print(f"left out, without {absent[0]}: {point.command}", flush=True)
+    return not absent
+
+
+def next_point(points: list[Point], results: dict, closed: set[str], left: float) -> Point | None:
+    """Return the open point of the lowest stage that was tried least, the first of these; None if none is left.
+
+    Args:
+      closed: commands of points that are not tried now.
+      left: seconds, into which it must fit.
+    """
+    done = closed | results["points"].keys()
+    fitting = [point for point in points if point.command not in done and point.seconds <= left]
+    tries = {command: len(notes) for command, notes in results["tried"].items()}
+    return min(fitting, key=lambda point: (point.stage, tries.get(point.command, 0)), default=None)
 
 
 def packed_data() -> dict[str, dict]:
@@ -180,18 +198,11 @@ def packed_data() -> dict[str, dict]:
 
 
 def summary(result: dict) -> str:
-    if result.get("what") == "full_size":
-        scores = ("gender_accuracy", "age_accuracy", "aabd")
-        nets = [
-            " ".join([net, *(f"{name} {line[name]:.3f}" for name in scores)]) for net, line in result["nets"].items()
-        ]
-        return "; ".join([*nets, result["note"]] if "note" in result else nets)
-    if result.get("what") == "resume":
-        return f"equal bit for bit: {result['equal']}, images_per_second {result['images_per_second']:.3g}"
     if result.get("what") == "limits":
         return ", ".join(f"{name} {rate:.3g}" for name, rate in result["jax"].items())
-    keys = ("images_per_second", "ratio_to_torch", "extrapolated_s", "busy")
+    keys = ("images_per_second", "ratio_to_torch", "extrapolated_s", "busy", "of_plain", *SCORES)
     texts = [f"{key} {result[key]:.3g}" for key in keys if result.get(key)]
+    texts += [f"equal bit for bit: {result['equal']}"] if "equal" in result else []
     return ", ".join(texts + [result["note"]] if "note" in result else texts)
 
 
@@ -200,10 +211,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=("cpu", "fit", "gpu"))
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop between points before so many")
-    parser.add_argument("--source", help="of the paper's job; packed crop_part1 if it is there, else synthetic:9750")
+    parser.add_argument("--source", default=CROP_PART1, help="of the paper's job; synthetic:9750 for drawn faces")
     parser.add_argument("--out", type=pathlib.Path, help="the results, if not benchmarks/results or runs/gpu")
     parser.add_argument("--copy_to", type=pathlib.Path, help="copy the results and the trained nets to this folder")
-    parser.add_argument("--retry", action="store_true", help="try again what failed")
+    parser.add_argument("--retry", action="store_true", help="repeat the points that failed")
     parser.add_argument("--table", action="store_true", help="print the results as Markdown and measure nothing")
     parser.add_argument("--dry-run", action="store_true", help="one tiny point of each kind, here; needs --out")
     args = parser.parse_args(arguments)
@@ -218,29 +229,32 @@ def main(arguments: list[str] | None = None) -> int:
     if args.name == "gpu" and not args.out and earlier.exists() and not out.exists():  # continued on another machine
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(earlier, out)
-    source = args.source or (CROP_PART1 if (ROOT / CROP_PART1).exists() else "synthetic:9750")
-    points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, source)}[args.name]()
+    points = {"cpu": cpu_points, "fit": fit_points, "gpu": functools.partial(gpu_points, args.source)}[args.name]()
     if args.table:
         print(tables.all_of(json.loads(out.read_text())))
         return 0
     if args.dry_run:
         points = tiny(points, out.parent / "dry-run")
-    elif args.name != "fit" and importlib.util.find_spec("torch") is None:
+    elif args.name == "cpu" and importlib.util.find_spec("torch") is None:
         parser.error("PyTorch is not installed: pip install torch==2.13.0")
     device = "gpu" if args.name == "gpu" and not args.dry_run else None
     try:
-        if device:
-            check_gpu()
+        if device and (problem := check_gpu()):
+            print(f"nothing is compared with PyTorch: {problem}", flush=True)
+            points = map(without_torch, points)
         left = args.seconds - (time.monotonic() - start)
         copy = ResultsCopy(out, args.copy_to) if args.copy_to else lambda: None
         done = campaign(points, out, left, run_here if args.dry_run else run_apart, args.retry, device, copy)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+    results = json.loads(out.read_text()) if out.exists() else {"points": {}}
+    errors = [entry for entry in results["points"].values() if "error" in entry]
+    failed = f"; {len(errors)} points failed (--retry repeats them)" if errors else ""
     if not done:
-        print("not done yet: run again")
+        print(f"not done yet: run again{failed}")
         return AGAIN
-    print(f"done: {out}\n\n{tables.all_of(json.loads(out.read_text()))}")
+    print(f"done: {out}{failed}\n\n{tables.all_of(results)}")
     return 0
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The GPU campaign in parts of under ten minutes: repeat the command until it says that it is done.
 #   benchmarks/gpu.sh [SECONDS] [--copy_to=FOLDER] [--source=crop_part1.tar]
+#   benchmarks/gpu.sh [SECONDS] --retry         also repeat the points that have failed
 #   benchmarks/gpu.sh --dry-run --out=FILE      tiny and on CPU, for testing
 # It first installs the wheels and copies the packed faces that benchmarks/gpu_package.py has made, if they exist.
 set -euo pipefail

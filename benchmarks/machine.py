@@ -14,6 +14,7 @@ from agegender_jax.errors import ConfigError
 ROOT = pathlib.Path(__file__).parents[1]
 AGAIN = 75  # exit code: not done yet, run again
 POINT_SECONDS = "POINT_SECONDS"  # variable of the environment: when the campaign ends a point
+STARTING = 30.0  # seconds in which JAX and PyTorch must start
 FREE = "see what else uses the GPU (nvidia-smi), and what JAX finds: python -c 'import jax; print(jax.devices())'"
 STARTS = {  # program, expected last word, installation
     "JAX": (
@@ -62,24 +63,37 @@ def described(config: dict, run: dict) -> dict:
     }
 
 
+def without_folders(text: str) -> str:
+    """Return a text with the names of files instead of their absolute paths, for results that are published."""
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/'\"]+/)+", "", text)
+
+
 def seconds_left() -> float:
     """Return the seconds that the campaign leaves to this point from its start, infinite outside of a campaign."""
     return float(os.environ.get(POINT_SECONDS, math.inf))
 
 
-def check_gpu() -> None:
-    """Raise ConfigError unless the benchmark imports and JAX and PyTorch find a GPU, each in its own process."""
+def check_gpu() -> str | None:
+    """Start the benchmark with JAX, and PyTorch, in processes of their own; return why PyTorch cannot be used, or None.
+
+    Raises:
+      ConfigError: the benchmark does not import, or JAX finds no GPU.
+    """
     with concurrent.futures.ThreadPoolExecutor(len(STARTS)) as pool:
-        for _ in pool.map(_check_start, STARTS):
-            pass
+        ours, theirs = (pool.submit(_check_start, name) for name in STARTS)
+        ours.result()
+        error = theirs.exception()
+    if error and not isinstance(error, ConfigError):
+        raise error
+    return error.what if error else None
 
 
 def _check_start(name: str) -> None:
     code, expected, fix = STARTS[name]
     try:
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=STARTING)
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"{name} has not started after 120 s", sys.executable, FREE) from error
+        raise ConfigError(f"{name} has not started after {STARTING:.0f} s", sys.executable, FREE) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ConfigError(f"{name} does not start: {last}", sys.executable, fix)

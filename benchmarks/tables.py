@@ -7,7 +7,7 @@ MINIMUM_AGES = "18", "25"  # of the decisions in shipped_weights.json
 
 def all_of(results: dict) -> str:
     """Return all tables that have rows."""
-    tables = (table(results) for table in (full_size, resumed, throughput, kernels, fed))
+    tables = (table(results) for table in (full_size, resumed, throughput, kernels, fed, failures))
     return "\n\n".join(table for table in tables if table.count("\n") > 1)
 
 
@@ -73,26 +73,37 @@ def full_size(results: dict) -> str:
     """Return the scores on test, with 95 % intervals, of the nets that a campaign trained."""
     head = "trained on, net, pixels, batch, dtype, epochs, images/s, n, age, within one, gender, AABD"
     rows = [head.split(", "), ["---", "---", *["--:"] * 2, "---", *["--:"] * 3, *["---"] * 4]]
-    for line in _results(results, "full_size"):
-        for net in line["nets"].values():
-            counts = [str(net["epochs"]), f"{net['images_per_second']:,.0f}", f"{net['n']:,}"]
-            names = ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")
-            scores = [with_interval(net, name) for name in names]
-            rows.append([line["source"]["name"], *_point(net), *counts, *scores])
+    for net in _results(results, "full_size"):
+        counts = [str(net["epochs"]), f"{net['images_per_second']:,.0f}", f"{net['n']:,}"]
+        scores = [with_interval(net, name) for name in ("age_accuracy", "adjacent_accuracy", "gender_accuracy", "aabd")]
+        rows.append([net["source"]["name"], *_point(net), *counts, *scores])
     return markdown(rows)
 
 
 def resumed(results: dict) -> str:
-    """Return whether resumed trainings are equal, and the rate of deterministic ones relative to the full-size ones."""
-    head = "net, pixels, batch, dtype, killed after step, equal, images/s, of not deterministic"
-    rows = [head.split(", "), ["---", *["--:"] * 2, "---", "--:", "---", *["--:"] * 2]]
-    trained = [net for line in _results(results, "full_size") for net in line["nets"].values()]
+    """Return whether resumed trainings are equal, and the rate of deterministic ones relative to plain ones."""
+    head = "net, pixels, batch, dtype, killed after step, equal, images/s, of not deterministic, note"
+    rows = [head.split(", "), ["---", *["--:"] * 2, "---", "--:", "---", *["--:"] * 2, "---"]]
     for line in _results(results, "resume"):
-        plain = next((net["images_per_second"] for net in trained if _point(net) == _point(line)), None)
-        rate = line["images_per_second"]
-        equal = ["yes" if line["equal"] else "no", *_cells(((rate, 0), (rate / plain if plain else None, 2)))]
-        rows.append([*_point(line), str(line["killed_after"]), *equal])
+        equal = {True: "yes", False: "no", None: ""}[line["equal"]]
+        rates = _cells(((line.get("images_per_second"), 0), (line.get("of_plain"), 2)))
+        rows.append([*_point(line), str(line.get("killed_after", "")), equal, *rates, _cell(line.get("note", ""))])
     return markdown(rows)
+
+
+def failures(results: dict) -> str:
+    """Return the points that failed, and those that were tried and are not finished."""
+    rows = [["point", "failed with"], ["---", "---"]]
+    errors = {command: entry["error"] for command, entry in results["points"].items() if "error" in entry}
+    open_points = {command: f"not finished: {'; '.join(tries)}" for command, tries in results.get("tried", {}).items()}
+    for command, text in (errors | open_points).items():
+        rows.append([f"`{command.removeprefix('python -m ')}`", _cell(text)])
+    return markdown(rows)
+
+
+def _cell(text: str) -> str:
+    """Return the end of a text, without what would end a cell."""
+    return " ".join(text.split())[-200:].replace("|", "\\|")
 
 
 def share(results: dict, line: dict) -> float | None:

@@ -1,6 +1,5 @@
 """Campaigns of measurements: the order and limits of their points, what they record, and the tables of results."""
 
-import importlib.util
 import json
 import math
 import os
@@ -26,6 +25,23 @@ from benchmarks import (
 POINTS = [points.Point("some.program", {"seed": i}, seconds=100.0) for i in range(3)]
 
 
+class Clock:
+    """Stands in for `time` in campaigns whose points take no time."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(campaign, "time", clock)
+    return clock
+
+
 def test_a_campaign_resumes(tmp_path):
     path, ran_points = tmp_path / "results" / "cpu.json", []
 
@@ -41,25 +57,50 @@ def test_a_campaign_resumes(tmp_path):
     result = json.loads(path.read_text())
     assert list(result["points"]) == [point.command for point in POINTS]
     assert result["points"][POINTS[1].command]["error"] == "exit code 1: no" and result["machine"]["cores"] > 0
+    assert "| `some.program --config=configs/ran.py --config.seed=1` | exit code 1: no |" in tables.all_of(result)
     assert campaign.campaign(POINTS, path, math.inf, run) and len(ran_points) == 3
     assert campaign.campaign(POINTS, path, math.inf, run, retry=True) and ran_points[3:] == POINTS[1:2]
-    assert "error" not in json.loads(path.read_text())["points"][POINTS[1].command]
+    again = json.loads(path.read_text())
+    assert "error" not in again["points"][POINTS[1].command] and tables.failures(again).count("\n") == 1
 
 
-def test_a_point_that_exceeds_its_time_limit(tmp_path):
-    path, values = tmp_path / "cpu.json", []
+def test_a_point_that_exceeds_its_time_limit_is_tried_once_more_by_a_later_call(tmp_path):
+    path, started = tmp_path / "gpu.json", []
+    slow, other = points.Point("slow", seconds=5.0, limit=100.0), points.Point("other", seconds=5.0)
 
     def run(point, timeout):
-        values.append(timeout)
-        if point is POINTS[1]:
+        started.append(point.program)
+        if point is slow:
             raise subprocess.TimeoutExpired("x", timeout)
         return {}
 
-    assert not campaign.campaign(POINTS, path, 150.0, run)  # nothing is kept of it, for it had no whole turn
-    assert len(json.loads(path.read_text())["points"]) == 1
-    assert campaign.campaign(POINTS, path, 150.0, run)
-    assert json.loads(path.read_text())["points"][POINTS[1].command]["error"] == "took more than 150 s"
-    assert all(0 < timeout <= 150 for timeout in values)
+    assert not campaign.campaign([slow], path, 1000.0, run) and started == ["slow"]
+    assert "not finished: took more than 100 s" in tables.failures(json.loads(path.read_text()))
+    assert campaign.campaign([slow, other], path, 1000.0, run)
+    assert started == ["slow", "other", "slow"]  # what was not tried yet comes first
+    assert json.loads(path.read_text())["points"][slow.command]["error"] == "took more than 100 s, 2 times"
+    assert campaign.campaign([slow, other], path, 1000.0, run) and len(started) == 3
+
+
+def test_a_point_cut_by_the_end_of_the_call_has_not_failed(tmp_path):
+    """It is tried again as often as that happens, after the others."""
+    path, started = tmp_path / "gpu.json", []
+
+    def run(point, timeout):
+        started.append(point.program)
+        if point.program == "cut" and len(started) < 5:
+            assert 0 < timeout <= 50
+            raise subprocess.TimeoutExpired("x", timeout)
+        return {}
+
+    two = [points.Point("cut", limit=178.0), points.Point("other")]
+    for _ in range(3):
+        assert not campaign.campaign(two[:1], path, 50.0, run)
+    assert not campaign.campaign(two, path, 50.0, run) and started == ["cut", "cut", "cut", "other"]
+    assert json.loads(path.read_text())["tried"][two[0].command] == ["the call ended after 50 s"] * 3
+    assert campaign.campaign(two, path, 500.0, run)
+    done = json.loads(path.read_text())
+    assert all("result" in done["points"][point.command] for point in two) and not done["tried"]
 
 
 def test_a_shorter_point_uses_the_remaining_time(tmp_path):
@@ -75,33 +116,70 @@ def test_points_have_time_limits_and_required_files(tmp_path, capsys):
 
     def run(point, timeout):
         values[point.program] = timeout
-        if point.program == "slow":
-            raise subprocess.TimeoutExpired("x", timeout)
         return {}
 
     absent = points.Point("absent", needs=("benchmarks/gpu.sh", "no/such.zip"))
-    slow = points.Point("slow", limit=3.0)
-    assert campaign.campaign([absent, POINTS[0], slow, POINTS[1]], path, math.inf, run)
+    assert campaign.campaign([absent, POINTS[0], points.Point("slow", limit=3.0)], path, math.inf, run)
     assert values == {"some.program": None, "slow": 3.0}
-    assert json.loads(path.read_text())["points"][slow.command]["error"] == "took more than 3 s"
     assert "left out, without no/such.zip" in capsys.readouterr().out
 
 
-def test_a_training_that_continues_over_several_starts(tmp_path):
-    """It is started again at once while there is time, and in the next run of the campaign otherwise."""
-    path, starts = tmp_path / "gpu.json", []
+def test_a_training_continues_after_the_others_of_its_stage(tmp_path, clock):
+    """In the same call while there is time, and in the next one otherwise."""
+    path, started = tmp_path / "gpu.json", []
+    net, other = points.Point("net", seconds=100.0, limit=178.0), points.Point("other", seconds=20.0)
+    later = points.Point("later", seconds=20.0, stage=1)
 
     def run(point, timeout):
-        starts.append(timeout)
-        if len(starts) % 3:
+        started.append(point.program)
+        clock.now += min(timeout or math.inf, 178.0 if point is net else 20.0)
+        if point is net and started.count("net") < 3:
             raise campaign.Unfinished("ran was stopped")
         return {"what": "train"}
 
-    long = points.Point("long", limit=178.0)
-    assert not campaign.campaign([long], path, campaign.CONTINUE - 1, run) and not path.exists()
-    assert campaign.campaign([long], path, 500.0, run)
-    assert len(starts) == 3 and starts[1:] == [178.0, 178.0]
-    assert long.command in json.loads(path.read_text())["points"]
+    assert not campaign.campaign([later, net, other], path, 400.0, run)
+    assert started == ["net", "other", "net", "later"]
+    assert "not finished: ran was stopped; ran was stopped" in tables.failures(json.loads(path.read_text()))
+    assert campaign.campaign([later, net, other], path, 400.0, run) and started[4:] == ["net"]
+
+
+@pytest.mark.parametrize("stops", (0, 1, 9))
+def test_a_lease_of_15_minutes_measures_each_required_kind(tmp_path, clock, monkeypatch, stops):
+    """In two calls, with estimated durations, also if Attention-56 needs several starts or never ends."""
+    monkeypatch.setattr(campaign, "is_possible", lambda point: True)
+    started = []
+
+    def run(point, timeout):
+        started.append(point)
+        attention = point.flags.get("net") == "ran" or point.fields.get("model.name") == "ran56"
+        clock.now += min(timeout, 178.0 if attention else point.seconds)
+        if point.flags.get("net") == "ran" and started.count(point) <= stops:
+            raise campaign.Unfinished("ran was stopped")
+        return {}
+
+    for seconds in (320, 390):
+        clock.now += machine.STARTING / 2
+        campaign.campaign(points.gpu_points(), tmp_path / "gpu.json", seconds - machine.STARTING / 2, run)
+    done = json.loads((tmp_path / "gpu.json").read_text())["points"]
+    first = [(p.program.partition(".")[2], p.flags.get("net") or p.flags.get("what")) for p in started]
+    assert first[0] == ("limits", None) and first[1] == ("full_size", "resnet")
+    required = [point for point in points.gpu_points() if point.stage == points.REQUIRED]
+    missing = [point.command for point in required if point.command not in done]
+    assert missing == ([started[2].command] if stops else []) and started[2].flags["net"] == "ran"
+    assert clock.now < 1000 + 320 + 390
+
+
+def test_errors_name_files_without_their_folders(tmp_path):
+    """Results are published."""
+
+    def run(point, timeout):
+        raise RuntimeError(
+            'exit code 1: File "/root/env/lib/jax/api.py", line 3, in /tmp/x/y: a/b 3/4 https://host/x/y'
+        )
+
+    campaign.campaign(POINTS[:1], tmp_path / "gpu.json", math.inf, run)
+    error = json.loads((tmp_path / "gpu.json").read_text())["points"][POINTS[0].command]["error"]
+    assert error == 'exit code 1: File "api.py", line 3, in y: a/b 3/4 https://host/x/y'
 
 
 def test_a_point_receives_its_time_limit_and_may_stop(tmp_path, monkeypatch):
@@ -139,12 +217,40 @@ def test_results_of_another_device_or_without_a_package_are_not_recorded(tmp_pat
     ],
 )
 def test_a_gpu_campaign_needs_a_gpu(code, text, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(machine, "STARTS", {"JAX": (code, "gpu", "pip install '.[cuda13]'")})
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    starts = {"JAX": (code, "gpu", "pip install '.[cuda13]'"), "PyTorch": ("print('True')", "True", "")}
+    monkeypatch.setattr(machine, "STARTS", starts)
     assert campaign.main(["gpu", f"--out={tmp_path / 'gpu.json'}"]) == 2
     what, where, fix = capsys.readouterr().err.splitlines()
     assert what == f"error: {text}" and where == f"  where: {sys.executable}" and fix.startswith("  fix:   pip install")
     assert not (tmp_path / "gpu.json").exists()
+
+
+def test_without_pytorch_nothing_is_compared_with_it(tmp_path, monkeypatch, capsys):
+    """The rest is measured; and the campaign says how many points have failed."""
+    absent = ("import no_such_module", "True", "install it")
+    monkeypatch.setattr(machine, "STARTS", {"JAX": ("print('gpu')", "gpu", ""), "PyTorch": absent})
+    commands, out = [], tmp_path / "gpu.json"
+
+    def run(point, timeout):
+        commands.append(point.command)
+        if point.program == "benchmarks.job":
+            raise RuntimeError("exit code 1: no")
+        return {"device": "gpu", "what": "none"}
+
+    monkeypatch.setattr(campaign, "run_apart", run)
+    assert campaign.main(["gpu", f"--out={out}", "--source=synthetic:9750"]) == 0
+    assert commands and not any("against" in command for command in commands)
+    printed = capsys.readouterr().out
+    assert printed.count("nothing is compared with PyTorch: PyTorch does not start: ModuleNotFoundError") == 1
+    assert f"done: {out}; 5 points failed (--retry repeats them)\n" in printed and "| exit code 1: no |" in printed
+
+
+def test_a_check_of_the_gpu_ends_in_time(monkeypatch):
+    hangs = ("import time; time.sleep(100)", "gpu", "")
+    monkeypatch.setattr(machine, "STARTING", 0.2)
+    monkeypatch.setattr(machine, "STARTS", {"JAX": hangs, "PyTorch": hangs})
+    with pytest.raises(ConfigError, match="JAX has not started after 0 s"):
+        machine.check_gpu()
 
 
 PARENT = """
@@ -188,31 +294,49 @@ def test_the_points_of_the_campaigns():
         "python -m launch.benchmark --config=configs/ran.py --config.model.name=resnet18 --config.data.image_size=64 "
         "--config.model.dtype=float32 --config.batch_size=16 --what=train --steps=30 --against=torch"
     )
-    gpu = list(points.gpu_points("synthetic:9750"))
+    gpu = points.gpu_points()
     assert all(point.seconds <= point.limit < 180 for point in gpu)
     assert len({point.command for point in gpu}) == len(gpu)
-    assert [point.program.partition(".")[2] for point in gpu[:12]] == [
-        *("limits", "full_size", "full_size", "full_size", "resume"),
-        *("benchmark", "benchmark", "benchmark", "benchmark", "job", "benchmark", "benchmark"),
+    assert [(p.program.partition(".")[2], p.flags.get("net") or p.flags.get("what")) for p in gpu[:7]] == [
+        *(("limits", None), ("full_size", "resnet"), ("full_size", "ran"), ("resume", None)),
+        *(("benchmark", "train"), ("job", None), ("benchmark", "evaluate")),
     ]
-    assert [(p.fields["model.name"], p.fields["model.dtype"], p.fields["batch_size"]) for p in gpu[5:9]] == [
-        ("ran56", "bfloat16", 256),
-        ("resnet50", "bfloat16", 256),
-        ("ran56", "bfloat16", 16),
-        ("resnet50", "bfloat16", 16),
+    assert [p.stage for p in gpu] == sorted(p.stage for p in gpu) and gpu[6].stage < gpu[7].stage
+    assert gpu[0].limit + machine.STARTING <= 70 and gpu[0].seconds <= 30
+    assert [(p.fields["model.name"], p.fields["batch_size"]) for p in gpu if p.flags.get("what") == "train"][:4] == [
+        *(("resnet50", 256), ("ran56", 256), ("resnet50", 16), ("ran56", 16))
     ]
     assert {point.fields.get("model.name", "ran56") for point in gpu} == set(models.names())
     assert gpu[1].command == (
         "python -m benchmarks.full_size --config.log.figures=False --config.eval.every_epochs=5 "
-        "--source=runs/gpu/data/crop_part1.tar.gz --folder=runs/gpu/crop_part1"
+        "--net=resnet --source=runs/gpu/data/crop_part1.zip --folder=runs/gpu/crop_part1"
     )
-    assert gpu[1].needs == ("runs/gpu/data/crop_part1.tar.gz",) and len(gpu[3].needs) == 2
-    for point in (point for point in gpu if point.program == "benchmarks.full_size"):  # each net takes all fields
-        for net in ("ran", "resnet"):
-            config = best.get_config(f"{net},gpu")
-            config.update_from_flattened_dict(point.fields)
-            config_lib.validate(config)
-            assert config.model.width == 1 and config.model.dtype == "bfloat16"
+    assert gpu[1].needs == gpu[3].needs == gpu[5].needs == ("runs/gpu/data/crop_part1.zip",)
+    trained = [point for point in gpu if point.program == "benchmarks.full_size"]
+    assert [len(point.needs) for point in trained] == [1, 1, 1, 2, 1, 2]
+    for point in trained:
+        config = best.get_config(f"{point.flags['net']},gpu")
+        config.update_from_flattened_dict(point.fields)
+        config_lib.validate(config)
+        assert config.model.width == 1 and config.model.dtype == "bfloat16"
+    named = points.gpu_points("crop_part1.tar")
+    assert not any(point.needs for point in named if point.fields.get("data.source") == "crop_part1.tar")
+
+
+def test_tiny_points_keep_the_nets_and_the_recipe(tmp_path):
+    """Of each kind and, in full_size, of each net; only its size is another."""
+    small = list(points.tiny(points.gpu_points(), tmp_path))
+    assert {point.flags["net"] for point in small if point.program == "benchmarks.full_size"} == {"ran", "resnet"}
+    assert [point.program.partition(".")[2] for point in small] == [
+        *("limits", "full_size", "full_size", "resume", "benchmark", "job", "benchmark", "kernels"),
+        *("benchmark", "benchmark"),
+    ]
+    compared = [point for point in small if point.flags.get("what") in ("train", "evaluate")]
+    assert [point.flags["against"] for point in compared] == ["torch"] * 2
+    assert not any("augment.mixup" in point.fields for point in small)
+
+
+def test_the_points_of_the_fit_campaign():
     assert next(points.fit_points()).arguments == [
         "--config=configs/quickstart.py:resnet",
         "--config.batch_size=16",
