@@ -1,11 +1,12 @@
-"""Collect the scores on the test split of crop_part1 of finished runs and evaluations, with those of the weak groups.
+"""Collect the scores of runs and evaluations of nets that were trained on crop_part1, with those of the weak groups.
 
 python -m benchmarks.crop_scores "ResNet-18, width 1=runs/best_resnet" "ensemble=reports/both" [...]
+python -m benchmarks.crop_scores --on=UTKFace "ensemble=reports/others"
 python -m benchmarks.crop_scores --table    # of the results file
 
 Each argument is a name and the folder of a run of `launch.train` or of an --out of `launch.evaluate`, whose last model
-is taken. All must have the same test images. Rows are added to benchmarks/results/crop_scores.json, in place of those
-with the same name.
+is taken. --on names the images that were scored: all rows of one name must have the same ones. Rows are added to
+benchmarks/results/crop_scores.json, in place of those with the same name.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from benchmarks import result_files, tables
 NAME = "crop_scores"
 SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 OLD, CHILDREN = "40 and more", "below 10"
+CROP_PART1 = "crop_part1, test"
 
 
-def row(name: str, folder: pathlib.Path) -> dict:
+def row(name: str, on: str, folder: pathlib.Path) -> dict:
     """Return the scores of the last model of a folder; of a run also those on val, at the step that was tested."""
     results = json.loads((folder / "results.json").read_text())
     model, ages = results["models"][-1], results["groups"]["age"]
-    scored = {"name": name, "n": results["n"], "test_images": _test_images(folder / "predictions.csv")}
+    scored = {"on": on, "name": name, "n": results["n"], "test_images": _test_images(folder / "predictions.csv")}
     if (folder / "metrics.jsonl").exists():
         scored |= _training(folder, model["step"])
     else:
@@ -35,7 +37,7 @@ def row(name: str, folder: pathlib.Path) -> dict:
         **{score: model[score] for score in SCORES},
         "aabd_median": model.get("aabd_median"),
         "ci95": {score: model["ci95"][score] for score in SCORES},
-        OLD: _pooled([group for band, group in ages.items() if int(band.partition("-")[0]) >= 40]),
+        OLD: _pooled([group for band, group in ages.items() if int(band.partition("-")[0].strip("+")) >= 40]),
         CHILDREN: _pooled([ages["0-9"]]),
     }
 
@@ -69,13 +71,14 @@ def _pooled(groups: list[dict]) -> dict:
     return {"n": n} | {score: sum(group["n"] * group[score] for group in groups) / n for score in SCORES}
 
 
-def table(results: dict) -> str:
-    """Return the rows as Markdown."""
-    first = results["rows"][0]
+def table(results: dict, on: str = CROP_PART1) -> str:
+    """Return the rows on some images as Markdown."""
+    rows = [of for of in results["rows"] if of["on"] == on]
+    first = rows[0]
     old, children = f"age, {OLD} (n = {first[OLD]['n']})", f"gender, {CHILDREN} (n = {first[CHILDREN]['n']})"
     heads = ["", "minutes", "val: age, gender, loss", "age accuracy", "gender accuracy", "AABD", old, children]
     lines = [heads, ["---"] + ["--:"] + ["---"] * 4 + ["--:"] * 2]
-    for of in results["rows"]:
+    for of in rows:
         val = of.get("val")
         lines.append(
             [
@@ -93,18 +96,21 @@ def table(results: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument("--on", default=CROP_PART1, help="name of the images that were scored")
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
     path = result_files.RESULTS / f"{NAME}.json"
-    rows = {of["name"]: of for of in (result_files.read(NAME)["rows"] if path.exists() else ())}
+    rows = {(of["on"], of["name"]): of for of in (result_files.read(NAME)["rows"] if path.exists() else ())}
     for argument in args.rows:
         name, _, folder = argument.rpartition("=")
-        rows[name] = row(name, pathlib.Path(folder))
-    if len({of["test_images"] for of in rows.values()}) > 1:
+        rows[args.on, name] = row(name, args.on, pathlib.Path(folder))
+    if len({of["test_images"] for of in rows.values() if of["on"] == args.on}) > 1:
         parser.error("the folders have different test images")
+    results = {"rows": list(rows.values())}
     if not args.table:
-        result_files.write(path, {"split": "test", "rows": list(rows.values())})
-    print(table({"rows": list(rows.values())}))
+        result_files.write(path, results)
+    for on in dict.fromkeys(of["on"] for of in results["rows"]):
+        print(f"{on}\n\n{table(results, on)}\n")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,19 @@ def test_rows_are_added_and_replaced_by_name(tmp_path, collect):
     assert [row["name"] for row in rows] == ["a", "b", "c"] and "val" not in rows[0]
 
 
+def test_rows_on_other_images_are_apart(tmp_path, collect):
+    other = folder(tmp_path / "other", run=False)
+    (other / "predictions.csv").write_text(PREDICTIONS.format("", "").replace("8,female", "more than 70,female"))
+    results = json.loads((other / "results.json").read_text())
+    results["groups"]["age"]["70+"] = results["groups"]["age"].pop("40-49")
+    (other / "results.json").write_text(json.dumps(results))
+    collect(f"net={folder(tmp_path / 'net')}")
+    text, rows = collect("--on=FairFace", f"net={other}")
+    assert [(row["on"], row["40 and more"]["n"]) for row in rows] == [("crop_part1, test", 4), ("FairFace", 4)]
+    assert text.startswith("crop_part1, test\n\n|") and "\nFairFace\n\n|" in text
+    assert crop_scores.table({"rows": rows}, "FairFace") in text
+
+
 def test_other_test_images_are_refused(tmp_path, collect, capsys):
     other = folder(tmp_path / "other")
     (other / "predictions.csv").write_text(PREDICTIONS.format("", "").replace("8,female", "9,female"))
