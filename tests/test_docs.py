@@ -166,3 +166,10 @@ def test_the_table_of_crop_part1_is_what_was_measured():
     results, text = result_files.read("crop_scores"), (campaign.ROOT / "docs" / "accuracy.md").read_text()
     for on in {row["on"] for row in results["rows"]}:
         assert crop_scores.table(results, on) in text
+
+
+def test_the_readme_has_the_scores_of_face_api():
+    scores = result_files.read("face_api")["scores"]
+    age, gender, aabd = (f"{scores[name]['value']:.3f}" for name in ("age_accuracy", "gender_accuracy", "aabd"))
+    text = " ".join((campaign.ROOT / "README.md").read_text().split())
+    assert f"face-api.js, perhaps trained on these images, has {age}, {gender} and {aabd}" in text
