@@ -115,10 +115,11 @@ def campaign(
     if data := packed_data():
         results["data"] = results.get("data", {}) | data
     tried = results.setdefault("tried", {})
-    for command, entry in list(results["points"].items()):
-        if retry and "error" in entry:
-            tried[command] = [results["points"].pop(command)["error"]]
     points = [point for point in points if point.command in results["points"] or is_possible(point)]
+    for point in points:
+        saved = results["points"].get(point.command, {})
+        if retry and "error" in saved and is_possible(point):
+            tried[point.command] = [results["points"].pop(point.command)["error"]]
     end, first, lacking, closed = time.monotonic() + seconds, True, {}, set()
     copy()
     while point := next_point(points, results, closed, math.inf if first else end - time.monotonic()):

@@ -90,6 +90,8 @@ def table(results: dict, on: str = CROP_PART1) -> str:
                 f"{of[CHILDREN]['gender_accuracy']:.2f}",
             ]
         )
+    if not any("val" in of for of in rows):
+        lines = [[line[0], *line[3:]] for line in lines]
     return tables.markdown(lines)
 
 

@@ -107,7 +107,7 @@ def gpu_points(source: str = CROP_PART1) -> list[Point]:
 
 
 def required(source: str) -> Iterator[Point]:
-    """Yield one measurement of each kind, those that certainly end first: together, they fit into 11 minutes."""
+    """Yield one measurement of each kind, the surest first: together, they fit into 11 minutes."""
     yield Point("benchmarks.limits", seconds=25, limit=40.0)
     yield full_size("crop_part1", "resnet", CROP_PART1, {"eval.every_epochs": 5}, seconds=110)
     yield full_size("crop_part1", "ran", CROP_PART1, {"eval.every_epochs": 5})

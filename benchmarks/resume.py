@@ -133,8 +133,15 @@ def rate(workdir: pathlib.Path) -> float:
 
 
 def of_lines(workdir: pathlib.Path, key: str) -> float:
-    """Return the median of a key over the logged lines after the first, which compiles."""
-    return statistics.median([line[key] for line in rows(workdir).values()][1:])
+    """Return the median of a key over the logged lines after the first, which compiles.
+
+    Raises:
+      RuntimeError: fewer than two lines are logged.
+    """
+    values = [line[key] for line in rows(workdir).values()][1:]
+    if not values:
+        raise RuntimeError(f"{workdir.name} logged fewer than two lines")
+    return statistics.median(values)
 
 
 def main() -> int:

@@ -219,8 +219,12 @@ def pooled(results):
     """Return the results of several seeds as one, with the differences over all of them.
 
     Raises:
-      ValueError: they differ in more than the seed.
+      ValueError: they differ in more than the seed, two have the same seed, or one has no counterpart.
     """
+    if not all("against" in of for of in results):
+        raise ValueError("a result was made without --against")
+    if len({of["config"]["seed"] for of in results}) < len(results):
+        raise ValueError("two results have the same seed")
     first, against = results[0], [of["against"] for of in results]
     for of in results:
         same = of["config"] | {"seed": first["config"]["seed"]} == first["config"]

@@ -367,3 +367,14 @@ def test_shares_of_the_limits_of_the_machine():
     assert tables.all_of(result).splitlines()[2:] == [row]
     assert tables.share(result, line | {"dtype": "bfloat16"}) is None
     assert tables.share(result, line | {"gflops_per_second": None}) is None
+
+
+def test_a_failure_whose_files_are_absent_stays_in_the_results(tmp_path):
+    path = tmp_path / "gpu.json"
+    given = {"seconds": 1.0, "config": ""}
+    both = [points.Point("a", needs=("nowhere/faces.zip",), **given), points.Point("b", **given)]
+    saved = {both[0].command: {"measured": "", "error": "it broke"}}
+    path.write_text(json.dumps({"machine": {}, "points": saved, "tried": {}}))
+    assert campaign.campaign(both, path, 100, lambda point, limit: {"what": "train"}, retry=True)
+    results = json.loads(path.read_text())
+    assert results["points"][both[0].command]["error"] == "it broke" and both[1].command in results["points"]

@@ -172,4 +172,4 @@ def test_the_readme_has_the_scores_of_face_api():
     scores = result_files.read("face_api")["scores"]
     age, gender, aabd = (f"{scores[name]['value']:.3f}" for name in ("age_accuracy", "gender_accuracy", "aabd"))
     text = " ".join((campaign.ROOT / "README.md").read_text().split())
-    assert f"face-api.js, perhaps trained on these images, has {age}, {gender} and {aabd}" in text
+    assert f"perhaps trained on these images, has {age}, {gender} and {aabd}" in text

@@ -68,11 +68,11 @@ def test_links_lead_to_files(path):
 
 
 FROM_CROP_PART1 = {
-    "ours: Attention-56, width 0.25, on CPU": "Attention-56, width 0.25, up to 128 pixels, with teachers",
-    "ours: ResNet-18, width 1, on one core in an hour": "that ResNet-18, continued at 112 pixels",
-    "ours: the ensemble of these two": "the ensemble of that Attention-56 and the ResNet-18 of 112 pixels",
-    "ours: an ensemble with UTKFace's other images": "the ensemble of these two and the ResNet-18 of 128 pixels",
-    "ours: an ensemble with FairFace, too": "the ensemble of that one and the ResNet-18 of 128 pixels",
+    "ours: Attention-56, width 0.25, on CPU": "`ran_again`: Attention-56, width 0.25, up to 128 pixels, with teachers",
+    "ours: ResNet-18, width 1, on one core in an hour": "`best_resnet112`: the same net, continued at 112 pixels",
+    "ours: the ensemble of these two": "ensemble of `ran_again` and `best_resnet112`",
+    "ours: three nets, two also trained on more of UTKFace": "ensemble of both and `resnet_wide_distilled`",
+    "ours: two ResNet-18, one also on FairFace and UTKFace": "ensemble of this one and `resnet_wide_distilled`",
 }
 DISTILLED_RECIPE = {
     "Attention-56, `ran_again` | 0.622, 0.882, 1.205": 0,

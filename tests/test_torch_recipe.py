@@ -131,6 +131,15 @@ def test_seeds_are_pooled_over_images_and_seeds():
     assert "| PyTorch, seed 1 | 0.500 |" in tables.control(result)
 
 
+def test_a_seed_counts_once_and_needs_its_counterpart():
+    first, second = seed_results(0, [1.0] * 4), seed_results(1, [1.0] * 4)
+    with pytest.raises(ValueError, match="same seed"):
+        torch_recipe.pooled([first, first])
+    del second["against"]
+    with pytest.raises(ValueError, match="without --against"):
+        torch_recipe.pooled([first, second])
+
+
 @pytest.mark.parametrize("change", [{"num_epochs": 8}, {}])
 def test_results_of_other_recipes_are_not_pooled(change):
     other = seed_results(1, [1.0] * 4, **change) | ({} if change else {"fingerprint": "b"})

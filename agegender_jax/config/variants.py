@@ -16,7 +16,8 @@ def paper(config: ConfigDict) -> None:
 def apply_variants(config: ConfigDict, text: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
     """Apply the comma-separated variants of a config file's argument, in the order of `variants`.
 
-    So the order in which a user names them makes no difference.
+    So the order in which a user names them makes no difference; of two that contradict each other, the later one in
+    `variants` counts.
 
     Raises:
       ConfigError: an unknown variant.
