@@ -15,22 +15,24 @@ import hashlib
 import json
 import pathlib
 
+from agegender_jax.metrics import SCORES
 from agegender_jax.run.workdir import Workdir, finished_runs
+from agegender_jax.run.workdir.metrics_log import MetricsLog
 from benchmarks import result_files, tables
 
 NAME = "crop_scores"
-SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 OLD, CHILDREN = "40 and more", "below 10"
 CROP_PART1 = "crop_part1, test"
 
 
 def row(name: str, on: str, folder: pathlib.Path) -> dict:
     """Return the scores of the last model of a folder; of a run also those on val, at the step that was tested."""
-    results = json.loads((folder / "results.json").read_text())
+    run = Workdir(folder)  # reports have the same names
+    results = json.loads(run.results.read_text())
     model, ages = results["models"][-1], results["groups"]["age"]
-    scored = {"on": on, "name": name, "n": results["n"], "test_images": _test_images(folder / "predictions.csv")}
-    if (folder / "metrics.jsonl").exists():
-        scored |= _training(folder, model["step"])
+    scored = {"on": on, "name": name, "n": results["n"], "test_images": _test_images(run.predictions)}
+    if run.metrics.exists():
+        scored |= _training(run, model["step"])
     else:
         scored["members"] = model.get("members", [model["name"]])
     return scored | {
@@ -42,15 +44,14 @@ def row(name: str, on: str, folder: pathlib.Path) -> dict:
     }
 
 
-def _training(folder: pathlib.Path, step: int) -> dict:
+def _training(run: Workdir, step: int) -> dict:
     """Return epochs, seconds of steps, sources and the scores on val of a run at a step."""
-    config = json.loads((folder / "config.json").read_text())
-    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    config, logged = run.read_config(), MetricsLog(run.metrics).read()
     val = next(line for line in reversed(logged) if line["split"] == "val" and line["step"] == step)
     further = [pathlib.Path(path).name for path in config["data"]["train_on"].split(",") if path]
     return {
         "epochs": config["num_epochs"],
-        "seconds": finished_runs.seconds(Workdir(folder)),
+        "seconds": finished_runs.seconds(run),
         "train_on": [pathlib.Path(config["data"]["source"]).name, *further],
         "val": {score: val[score] for score in (*SCORES, "loss", "calibrated_loss")},
     }
@@ -85,7 +86,7 @@ def table(results: dict, on: str = CROP_PART1) -> str:
                 of["name"],
                 f"{of['seconds'] / 60:.0f}" if val else "",
                 f"{val['age_accuracy']:.3f}, {val['gender_accuracy']:.3f}, {val['calibrated_loss']:.3f}" if val else "",
-                *("{:.3f} [{:.3f}, {:.3f}]".format(of[score], *of["ci95"][score]) for score in SCORES),
+                *(tables.with_interval(of, score) for score in SCORES),
                 f"{of[OLD]['age_accuracy']:.2f}",
                 f"{of[CHILDREN]['gender_accuracy']:.2f}",
             ]

@@ -18,6 +18,7 @@ from typing import Any
 from agegender_jax import config as config_lib
 from agegender_jax import ensemble
 from agegender_jax.configs import best
+from agegender_jax.metrics import SCORES
 from agegender_jax.run import dataset, train
 from agegender_jax.run.ablate import comparison
 from agegender_jax.run.host import compile_cache, ynnpack
@@ -26,7 +27,6 @@ from agegender_jax.run.workdir import Workdir, finished_runs
 from benchmarks import made_by, result_files, tables
 
 NAME = "ideas"
-SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 KINDS = ("none", "probs", "logits", "hard", "stop_gradient", "true", "shuffled")
 HIDDEN = (0, 64)
 

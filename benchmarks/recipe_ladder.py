@@ -27,6 +27,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import metrics
 from agegender_jax.configs import resnet
 from agegender_jax.data import split_exceptions
+from agegender_jax.metrics import SCORES
 from agegender_jax.run import dataset, train
 from agegender_jax.run.host import compile_cache, ynnpack
 from agegender_jax.run.host.progress import Progress
@@ -37,7 +38,6 @@ from benchmarks import result_files, tables
 NAME = "recipe_ladder"
 SOURCES = ("utkface", "fairface")
 EPOCHS = 12
-SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from agegender_jax import config as config_lib
 from agegender_jax import data, metrics
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.metrics import SCORES
 from agegender_jax.run import dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
@@ -35,7 +36,6 @@ from agegender_jax.run.workdir import Workdir
 from benchmarks import result_files, tables, torch_nets, torch_steps
 
 NAME = "torch_recipe"
-SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 USUAL = {
     "model.stochastic_depth": 0,
     "model.dtype": "float32",

@@ -13,6 +13,7 @@ from absl import app, flags
 
 from agegender_jax import Predictor, ensemble, weights
 from agegender_jax import config as config_lib
+from agegender_jax.metrics import SCORES
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host import ynnpack
 from agegender_jax.run.host.progress import Progress
@@ -22,7 +23,6 @@ from benchmarks import machine, open_group, result_files, tables
 
 SOURCE = flags.DEFINE_string("source", None, "Aligned chips, as data.source.", required=True)
 SPLITS = flags.DEFINE_string("splits", None, "CSV with the split of each chip, as data.splits.", required=True)
-SCORES = ("age_accuracy", "gender_accuracy", "aabd")
 
 
 def main(_):

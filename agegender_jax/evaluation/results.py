@@ -119,8 +119,8 @@ def rows(results: dict) -> list[tuple[str, str, str, str, str]]:
 
 
 def details(results: dict) -> list[tuple[str, ...]]:
-    """Return more of the models as text: name, aabd_median, age_mae, cs5, adjacent_accuracy, gender_auc, both ECEs."""
-    scores = (("aabd_median", 3), ("age_mae", 2), ("cs5", 3), ("adjacent_accuracy", 3), ("gender_auc", 3))
+    """Return more of the models as text: name, age_mae, cs5, adjacent_accuracy, gender_auc, and both heads' ECE."""
+    scores = (("age_mae", 2), ("cs5", 3), ("adjacent_accuracy", 3), ("gender_auc", 3))
     return [
         (
             model["name"],

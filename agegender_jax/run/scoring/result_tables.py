@@ -14,9 +14,9 @@ def scores(results: dict) -> Table:
 
 
 def details(results: dict) -> Table:
-    """Return further scores of all models: median bucket, expected age, AUC and calibration."""
-    headings = ("model", "median AABD", "MAE, years", "CS@5", "adjacent", "gender AUC", "age ECE", "gender ECE")
-    title = "AABD of the median bucket; MAE and CS@5 of the expected age; calibration error (ECE)"
+    """Return further scores of all models: expected age, AUC and calibration."""
+    headings = ("model", "MAE, years", "CS@5", "adjacent", "gender AUC", "age ECE", "gender ECE")
+    title = "MAE and CS@5 of the expected age; calibration error (ECE)"
     title += " before -> after temperatures" if results["calibrated"] else ", no temperatures"
     return _table(title, headings, evaluation.details(results))
 
