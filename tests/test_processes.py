@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -92,17 +94,35 @@ def test_process_0_leaves_last():
     """So that no other process, however slow, takes the end of the service for a failure."""
     port, reservation = programs.reserved_port()
     script = (
-        f"from agegender_jax.cli import processes\nprocesses.LINGER = 3\nprocesses.join('localhost:{port}', 2, %d, 60)"
+        "import atexit, time; atexit.register(time.sleep, %d)\n"  # after jax has left: it is imported later
+        "from agegender_jax.cli import processes\n"
+        f"processes.join('localhost:{port}', 2, %d, 60)\n"
+        "from jax._src import distributed\n"
+        "connected = distributed.global_state.client\n"
     )
     with reservation:
-        started = [subprocess.Popen([sys.executable, "-c", script % i]) for i in range(2)]
+        started = [subprocess.Popen([sys.executable, "-c", script % (3 * i, i)]) for i in range(2)]
         try:
-            assert started[1].wait(60) == 0
-            end = time.monotonic()
-            assert started[0].wait(60) == 0 and time.monotonic() - end > 1
+            assert started[0].wait(60) == 0
+            assert started[1].wait(1) == 0
         finally:
             for process in started:
                 process.kill()
+
+
+def test_process_0_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(launching, "LINGER", 0.3)
+    ended = []
+    service = types.SimpleNamespace(shutdown=lambda: ended.append(time.monotonic()))
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+        connect = f"import socket; s = socket.create_connection(('localhost', {port})); input()"
+        with subprocess.Popen([sys.executable, "-c", connect], stdin=subprocess.PIPE) as other:
+            with server.accept()[0]:
+                start = time.monotonic()
+                launching._Lingering(service, port).shutdown()
+            other.communicate(b"\n")
+    assert 0.3 <= ended[0] - start < 5
 
 
 @pytest.mark.timeout(120)

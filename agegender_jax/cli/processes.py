@@ -5,6 +5,8 @@ import threading
 import time
 from typing import Any
 
+import psutil
+
 from agegender_jax.errors import ConfigError, LocalError
 
 # jax.distributed.initialize() needs all of a line's variables; the last one counts the processes
@@ -12,7 +14,7 @@ CLUSTERS = (
     ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
     ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"),
 )
-LINGER = 1.0  # seconds
+LINGER = 20.0  # seconds at most
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
@@ -104,23 +106,40 @@ def _initialize(timeout: int, *address, **how: Any) -> None:
 
 
 def _linger() -> None:
-    """Let process 0 answer the others for a moment after all have agreed to leave.
+    """Let process 0 answer the others until they have left, after all have agreed to leave.
 
     jax ends the service that connects the processes as soon as they have agreed. A process that has not read the answer
     yet takes that for the death of process 0: it prints a fatal error, and its exit code can become 1.
     """
     from jax._src import distributed  # jax.distributed does not show the service
 
-    if (service := distributed.global_state.service) is not None:
-        distributed.global_state.service = _Lingering(service)
+    state = distributed.global_state
+    if state.service is not None:
+        address = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS") or str(state.coordinator_address)
+        state.service = _Lingering(state.service, int(address.rpartition(":")[2]))
 
 
 class _Lingering:
-    """jax's service of process 0, which ends a little later."""
+    """jax's service of process 0, which ends when no other process is connected to its port."""
 
-    def __init__(self, service: Any) -> None:
+    def __init__(self, service: Any, port: int) -> None:
         self._service = service
+        self._port = port
 
     def shutdown(self) -> None:
-        time.sleep(LINGER)
+        end = time.monotonic() + LINGER
+        while time.monotonic() < end and _has_visitors(self._port):
+            time.sleep(0.02)
         self._service.shutdown()
+
+
+def _has_visitors(port: int) -> bool:
+    """Return whether another process is connected to a port of this one."""
+    connections = psutil.Process().net_connections("tcp")
+    own = {connection.laddr.port for connection in connections}
+    return any(
+        connection.status == psutil.CONN_ESTABLISHED
+        and connection.laddr.port == port
+        and connection.raddr.port not in own
+        for connection in connections
+    )
