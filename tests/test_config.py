@@ -41,7 +41,8 @@ SHIPPED = [
     ("local_dnn", "nine,noedges", "local_dnn"),
     ("plain_cnn", "", "plain_cnn"),
     ("frequency_critic", "", "frequency_critic"),
-    ("frequency_critic", "pixel,none,simultaneous", "frequency_critic"),
+    ("frequency_critic", "pixel,simultaneous", "frequency_critic"),
+    ("frequency_critic", "none,simultaneous", "frequency_critic"),
     ("baselines", "quick", "ran56"),
 ]
 
@@ -58,6 +59,29 @@ def test_shipped_configs_are_valid_locked_and_name_their_net(name, variant, net)
 def test_the_order_of_variants_makes_no_difference(name, variant):
     get_config = importlib.import_module(f"agegender_jax.configs.{name}").get_config
     assert get_config(variant).to_dict() == get_config(",".join(reversed(variant.split(",")))).to_dict()
+
+
+@pytest.mark.parametrize(
+    "name, variant, group",
+    [
+        ("best", "ran,gpu,resnet", "ran, resnet"),
+        ("best", "cpu,gpu", "cpu, gpu"),
+        ("cnn_elm", "ran,caffenet", "levi_hassner, caffenet, resnet18, ran"),
+        ("deep_attention", "low,uniform", "paper, uniform, low"),
+        ("four_nets", "vgg16,paper,caffenet", "levi_hassner, caffenet, googlenet, vgg16"),
+        ("frequency_critic", "pixel,none,simultaneous", "pixel, none"),
+        ("local_dnn", "nine,five", "five, nine"),
+        ("progressive", "px64,ran,px128", "px64, px96, px112, px128"),
+        ("quickstart", "ran,resnet", "ran, resnet"),
+        ("region_sift", "rbf,lda", "layered, flat, rbf, lda"),
+        ("resnet", "18,50", "18, 34, 50"),
+        ("transfer", "faces,head,full", "full, head"),
+    ],
+)
+def test_variants_that_exclude_each_other(name, variant, group):
+    with pytest.raises(ConfigError, match="the variants .* and .* exclude each other") as raised:
+        importlib.import_module(f"agegender_jax.configs.{name}").get_config(variant)
+    assert (raised.value.where, raised.value.fix) == ("--config=FILE:VARIANT", f"name one of {group}")
 
 
 @pytest.mark.parametrize("net", ["ran", "resnet"])

@@ -13,20 +13,25 @@ def paper(config: ConfigDict) -> None:
     config.optimizer.update(schedule="constant", warmup=0.0, clip_norm=0.0)
 
 
-def apply_variants(config: ConfigDict, text: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
-    """Apply the comma-separated variants of a config file's argument, in the order of `variants`.
+def apply_variants(config: ConfigDict, text: str, *groups: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """Apply the comma-separated variants of a config file's argument, at most one of each group.
 
-    So the order in which a user names them makes no difference; of two that contradict each other, the later one in
-    `variants` counts.
+    They are applied in the order of `groups`, so the order in which a user names them makes no difference.
 
     Raises:
-      ConfigError: an unknown variant.
+      ConfigError: an unknown variant, or two of one group.
     """
-    chosen = list(filter(None, (text or "").split(",")))
-    for name in chosen:
-        if name not in variants:
-            raise ConfigError(f"unknown variant {name!r}", "--config=FILE:VARIANT", nearest(name, variants))
-    for name, apply in variants.items():
-        if name in chosen:
-            apply(config)
+    where = "--config=FILE:VARIANT"
+    chosen = set(filter(None, (text or "").split(",")))
+    known = [name for group in groups for name in group]
+    for name in sorted(chosen.difference(known)):
+        raise ConfigError(f"unknown variant {name!r}", where, nearest(name, known))
+    for group in groups:
+        of_group = [name for name in group if name in chosen]
+        if len(of_group) > 1:
+            raise ConfigError(
+                f"the variants {' and '.join(of_group)} exclude each other", where, f"name one of {', '.join(group)}"
+            )
+        for name in of_group:
+            group[name](config)
     return config

@@ -30,10 +30,12 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
         "num_epochs": 60,
         "optimizer": {"lr": 0.002},
     }
-    variants = {
+    nets = {
         "ran": lambda c: c.update({"model": {"name": "ran56", "width": 0.5}, "optimizer": {"lr": 0.0015}}),
         "resnet": lambda c: c.update({"model": {"name": "resnet18", "width": 1.0}, "optimizer": {"lr": 0.001}}),
+    }
+    sizes = {
         "cpu": lambda c: None,
         "gpu": lambda c: c.update(full_size),
     }
-    return config_lib.apply_variants(config, variant, variants)
+    return config_lib.apply_variants(config, variant, nets, sizes)

@@ -23,5 +23,6 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.model.update(name="levi_hassner", head="elm", gender_to_age="none")
     names = {"levi_hassner": "levi_hassner", "caffenet": "caffenet", "resnet18": "resnet18", "ran": "ran56"}
     nets = {key: lambda c, name=name: c.model.update(name=name) for key, name in names.items()}
-    heads = {"ridge": lambda c: c.model.update(head="ridge"), "joint": lambda c: c.elm.update(rounds=5)}
-    return config_lib.apply_variants(config, variant, nets | heads)
+    head = {"ridge": lambda c: c.model.update(head="ridge")}
+    training = {"joint": lambda c: c.elm.update(rounds=5)}
+    return config_lib.apply_variants(config, variant, nets, head, training)

@@ -38,4 +38,4 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
         c.model.initial = "paper" if name in ("caffenet", "googlenet") else "default"
 
     nets = {name: lambda c, name=name: c.model.update(name=name) for name in RATE}
-    return config_lib.apply_variants(config, variant, nets | {"paper": paper})
+    return config_lib.apply_variants(config, variant, nets, {"paper": paper})

@@ -22,9 +22,11 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.model.update(name="frequency_critic", gender_to_age="none")
     config.data.image_size = 64
     config.optimizer.lr = 0.001
-    variants = {
+    critics = {
         "pixel": lambda c: c.model.update(critics="pixels"),
         "none": lambda c: c.model.update(critics="none"),
+    }
+    training = {
         "simultaneous": lambda c: c.model.update(alternate=False),
     }
-    return config_lib.apply_variants(config, variant, variants)
+    return config_lib.apply_variants(config, variant, critics, training)

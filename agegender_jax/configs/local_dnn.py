@@ -21,9 +21,9 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.optimizer.lr = 0.001
     config.augment.update(flip=False, shift=0.0, colour=0.0)  # the net mirrors and shifts its own patches
     config.eval.every_epochs = 10
-    variants = {
+    points = {
         "five": lambda c: c.model.update(points="five"),
         "nine": lambda c: c.model.update(points="nine"),
-        "noedges": lambda c: c.model.update(edges=False),
     }
-    return config_lib.apply_variants(config, variant, variants)
+    edges = {"noedges": lambda c: c.model.update(edges=False)}
+    return config_lib.apply_variants(config, variant, points, edges)

@@ -28,12 +28,11 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     def sized(pixels: int, epochs: int, rate: float) -> Callable[[config_lib.ConfigDict], None]:
         return lambda c: c.update({"data": {"image_size": pixels}, "num_epochs": epochs, "optimizer": {"lr": rate}})
 
-    variants = {
+    sizes = {
         "px64": sized(64, 40, 0.001),
         "px96": lambda c: None,
         "px112": sized(112, 10, 0.0007),
         "px128": sized(128, 10, 0.0007),
-        "resnet": lambda c: None,
-        "ran": lambda c: c.model.update(name="ran56"),
     }
-    return config_lib.apply_variants(config, variant, variants)
+    nets = {"resnet": lambda c: None, "ran": lambda c: c.model.update(name="ran56")}
+    return config_lib.apply_variants(config, variant, sizes, nets)

@@ -15,6 +15,5 @@ from agegender_jax import config as config_lib
 
 def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
-    return config_lib.apply_variants(
-        config, variant, {"92": lambda c: c.model.update(name="ran92"), "paper": config_lib.paper}
-    )
+    depths = {"92": lambda c: c.model.update(name="ran92")}
+    return config_lib.apply_variants(config, variant, depths, {"paper": config_lib.paper})

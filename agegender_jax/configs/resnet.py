@@ -18,4 +18,4 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config = config_lib.default()
     config.model.name = "resnet18"
     depths = {d: lambda c, d=d: c.model.update(name=f"resnet{d}") for d in ("18", "34", "50")}
-    return config_lib.apply_variants(config, variant, depths | {"paper": config_lib.paper})
+    return config_lib.apply_variants(config, variant, depths, {"paper": config_lib.paper})

@@ -30,11 +30,13 @@ def get_config(variant: str = "") -> config_lib.ConfigDict:
     config.update({"batch_size": 64, "num_epochs": 20})
     config.model.name = "caffenet"
     config.optimizer.update(lr=0.001, layer_decay=0.5)
-    variants = {
+    nets = {
         "caffenet": lambda c: c.model.update(name="caffenet"),
         "vgg16": lambda c: c.model.update(name="vgg16"),
         "faces": start_from_faces,
+    }
+    trained = {
         "full": lambda c: c.optimizer.update(layer_decay=0.5, freeze=0),
         "head": lambda c: c.optimizer.update(layer_decay=1.0, freeze=5),
     }
-    return config_lib.apply_variants(config, variant, variants)
+    return config_lib.apply_variants(config, variant, nets, trained)
