@@ -12,7 +12,7 @@ from jax import lax
 
 from agegender_jax import losses, models, objective, tracing
 from agegender_jax.data import augment
-from agegender_jax.models import initializers
+from agegender_jax.models import convolution, initializers
 from agegender_jax.structs import Batch, Probs, TrainState
 
 Path = tuple[str, ...]
@@ -118,7 +118,9 @@ def train_step(
         teacher_open_from=teacher_open_from,
     )
     if remat:
-        apply = jax.checkpoint(apply, policy=_is_product)
+        policies = jax.checkpoint_policies
+        named = policies.save_only_these_names(convolution.NAME)
+        apply = jax.checkpoint(apply, policy=policies.save_from_both_policies(_is_product, named))
 
     def loss_fn(params, batch_stats, examples, dropout_key):
         images, age, years, gender, share, teacher_probs = examples

@@ -1,5 +1,6 @@
 """Gradient accumulation and rematerialisation: the same step in less memory."""
 
+import collections
 import functools
 
 import flax.linen as nn
@@ -112,6 +113,34 @@ def test_rematerialisation_gives_the_same_step_without_repeating_convolutions():
     assert_close(*((state.params, state.sums) for state in states))
     assert [text.count("stablehlo.tanh") for text in texts] == [12, 24]
     assert len({text.count("stablehlo.convolution") for text in texts}) == 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "ran56"])
+def test_rematerialisation_repeats_activations_and_no_product_of_a_net(name):
+    """Counted on both platforms: a convolution is traced for each."""
+    model = models.build(name, num_age_classes=12, width=0.125, axis_name=parallel.AXIS)
+    state = jax.eval_shape(
+        lambda key: training.init_state(model, optax.sgd(1.0), key, tiny_training.SIZE), jax.random.key(0)
+    )
+    counts = []
+    for remat in (False, True):
+        driver = driver_of(model, remat=remat)
+        program = jax.make_jaxpr(driver.step)(state, driver.split(BATCH))
+        counts.append(primitives(program))
+    once, twice = counts
+    assert [twice[product] - once[product] for product in ("conv_general_dilated", "dot_general")] == [0, 0]
+    assert once["conv_general_dilated"] > 60 and twice["rsqrt"] == 2 * once["rsqrt"] and twice["max"] > once["max"]
+
+
+def primitives(program):
+    """Return how often each primitive occurs, those of nested programs included."""
+    program = getattr(program, "jaxpr", program)
+    counted = collections.Counter(equation.primitive.name for equation in program.eqns)
+    for equation in program.eqns:
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if hasattr(getattr(value, "jaxpr", value), "eqns"):
+                counted += primitives(value)
+    return counted
 
 
 def test_a_batch_must_have_equal_parts():

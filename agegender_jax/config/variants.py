@@ -1,6 +1,6 @@
 """Variants of a config, chosen after the colon of `--config=FILE:VARIANT`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -13,7 +13,7 @@ def paper(config: ConfigDict) -> None:
     config.optimizer.update(schedule="constant", warmup=0.0, clip_norm=0.0)
 
 
-def apply_variants(config: ConfigDict, text: str, *groups: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+def apply_variants(config: ConfigDict, text: str, *groups: Mapping[str, Callable[..., None]]) -> ConfigDict:
     """Apply the comma-separated variants of a config file's argument, at most one of each group.
 
     They are applied in the order of `groups`, so the order in which a user names them makes no difference.

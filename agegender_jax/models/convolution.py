@@ -4,11 +4,14 @@ import functools
 
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from agegender_jax.models import cpu_convolution
 from agegender_jax.models.cpu_convolution import DIMENSIONS
 from agegender_jax.models.platforms import by_platform
+
+NAME = "convolution"  # of the results: policies of `jax.checkpoint` do not see inside the choice of the platform
 
 
 def conv_general(x, kernel, window_strides, padding, dimension_numbers=None, **options):
@@ -23,7 +26,7 @@ def conv_general(x, kernel, window_strides, padding, dimension_numbers=None, **o
         return lax.conv_general_dilated(
             x, kernel, window_strides, padding, dimension_numbers=dimension_numbers, **options
         )
-    return _conv(x, kernel, tuple(window_strides), tuple(map(tuple, padding)))
+    return checkpoint_name(_conv(x, kernel, tuple(window_strides), tuple(map(tuple, padding))), NAME)
 
 
 def _is_nhwc(x_shape, kernel_shape, dimension_numbers) -> bool:
