@@ -150,8 +150,8 @@ def layer_group(path: tuple[str, ...]) -> int:
         return HEADS - 1
     if module := re.match(r"inception_(\d)", path[1]):
         return int(module[1]) - 1
-    convolution = re.match(r"conv(\d)", path[1])
-    return int(convolution[1]) - 1 if convolution else 0
+    layer = re.match(r"(?:conv|bn)(\d)", path[1])
+    return int(layer[1]) - 1 if layer else 0
 
 
 def frozen(config: ConfigDict) -> Callable[[tuple[str, ...]], bool] | None:

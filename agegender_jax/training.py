@@ -92,7 +92,8 @@ def train_step(
         None for labels only.
       teacher_open_from: see `losses.teacher_loss`.
       accumulate: number of parts of the device's batch, which are computed one after another to save memory; their
-        gradients are averaged. BatchNorm uses the statistics of each part.
+        gradients are averaged. Examples (with mixup, pairs) are dealt to the parts in turn. BatchNorm uses the
+        statistics of each part.
       remat: keep only the products and convolutions for the backward pass and recompute everything else, to save memory
         on a GPU. On CPU, XLA undoes this.
       frozen: returns whether the parameter at a path has no gradient, see `optim.frozen`. The backward pass stops at
@@ -132,7 +133,8 @@ def train_step(
 
     gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
     examples = (images, batch.age, batch.age_years, batch.gender, share, teacher_probs)
-    grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate)
+    together = 2 if mixup else 1
+    grads, batch_stats, seen = _accumulated(gradient, state.batch_stats, examples, dropout_key, accumulate, together)
     if lax.axis_size(axis) > 1:
         grads, seen = lax.pmean((grads, seen), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -205,12 +207,19 @@ def _finite_or_old(new: TrainState, old: TrainState, axis: str) -> TrainState:
     return jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old.replace(step=new.step))
 
 
-def _accumulated(gradient, batch_stats, examples, dropout_key, count):
-    """Return the gradients and means averaged over `count` parts of the examples, and the last part's statistics."""
+def _accumulated(gradient, batch_stats, examples, dropout_key, count, together):
+    """Return the gradients and means averaged over `count` parts of the examples, and the last part's statistics.
+
+    Args:
+      together: number of neighbouring examples that stay in one part.
+    """
     if count == 1:
         grads, (batch_stats, seen) = gradient(batch_stats, examples, dropout_key)
         return grads, batch_stats, seen
-    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
+    # dealt out, so that an example's part, and its BatchNorm, does not depend on the number of devices
+    parts = jax.tree.map(
+        lambda x: x.reshape(-1, count, together, *x.shape[1:]).swapaxes(0, 1).reshape(count, -1, *x.shape[1:]), examples
+    )
 
     def add(carry, part):
         batch_stats, total = carry

@@ -72,27 +72,29 @@ WINDOW = {
     "augment.shift": 0.05,
 }
 YEARS = {"loss.age": "years", "loss.age_spread": 0.3}
-COLOUR = {"augment.colour": 0.3, "augment.grey": 0.05, "augment.erasing": 0.25}
+BEST = {"augment.grey": 0.02, "augment.mixup": 0.2} | YEARS
+BASE = "windows and rotation"
 RUNGS = (
     Rung("shipped", "", {}),
     Rung("AdamW", "shipped", ADAMW),
     Rung("moving average", "AdamW", AVERAGE),
     Rung("smoothing and dropout", "moving average", SMOOTHING),
-    Rung("windows and rotation", "smoothing and dropout", WINDOW),
-    Rung("colour and erasing", "windows and rotation", COLOUR),
-    Rung("mixup", "colour and erasing", {"augment.mixup": 0.2}),
-    Rung("stochastic depth", "colour and erasing", {"model.stochastic_depth": 0.1}),
-    Rung("dldl", "colour and erasing", {"loss.age": "dldl"}),
-    Rung("ordinal", "colour and erasing", {"loss.age": "ordinal"}),
-    Rung("mean_variance", "colour and erasing", {"loss.age": "mean_variance"}),
-    Rung("years", "colour and erasing", YEARS),
-    Rung("weights of rare ages", "colour and erasing", {"loss.age_balance": 0.3}),
-    Rung("rate 0.002", "colour and erasing", {"optimizer.lr": 0.002}),
-    Rung("decay 0.2", "colour and erasing", {"optimizer.weight_decay": 0.2}),
-    Rung("80 pixels", "colour and erasing", {"data.image_size": 80}),
-    Rung("width 1", "colour and erasing", {"model.width": 1.0}),
-    Rung("best", "windows and rotation", {"augment.grey": 0.02, "augment.mixup": 0.2} | YEARS),
-    Rung("30 epochs", "colour and erasing", {"num_epochs": 30}),
+    Rung(BASE, "smoothing and dropout", WINDOW),
+    Rung("colour", BASE, {"augment.colour": 0.3, "augment.grey": 0.05}),
+    Rung("erasing", BASE, {"augment.erasing": 0.25}),
+    Rung("mixup", BASE, {"augment.mixup": 0.2}),
+    Rung("stochastic depth", BASE, {"model.stochastic_depth": 0.1}),
+    Rung("dldl", BASE, {"loss.age": "dldl"}),
+    Rung("ordinal", BASE, {"loss.age": "ordinal"}),
+    Rung("mean_variance", BASE, {"loss.age": "mean_variance"}),
+    Rung("years", BASE, YEARS),
+    Rung("weights of rare ages", BASE, {"loss.age_balance": 0.3}),
+    Rung("rate 0.002", BASE, {"optimizer.lr": 0.002}),
+    Rung("decay 0.2", BASE, {"optimizer.weight_decay": 0.2}),
+    Rung("best", BASE, BEST),
+    Rung("80 pixels", BASE, {"data.image_size": 80}),
+    Rung("width 1", BASE, {"model.width": 1.0}),
+    Rung("30 epochs", BASE, {"num_epochs": 30}),
     # as many images as in 30 epochs of crop_part1
     Rung("with UTKFace", "30 epochs", {"num_epochs": 11, "data.train_on": "{utkface}"}),
     Rung("UTKFace first", "30 epochs", {"num_epochs": 12}, {"num_epochs": 10, "data.train_on": "{utkface}"}),
@@ -100,8 +102,8 @@ RUNGS = (
     Rung("FairFace first", "30 epochs", {"num_epochs": 12}, {"num_epochs": 4, "data.train_on": "{fairface}"}),
     Rung("Attention-56", "", {"model.name": "ran56", "model.width": 0.25}),
     Rung("Attention-56 to windows", "Attention-56", ADAMW | AVERAGE | SMOOTHING | WINDOW),
-    Rung("Attention-56 colour and erasing", "Attention-56 to windows", COLOUR),
     Rung("Attention-56 years", "Attention-56 to windows", YEARS),
+    Rung("Attention-56 best", "Attention-56 to windows", BEST),
 )
 BY_NAME = {rung.name: rung for rung in RUNGS}
 

@@ -68,9 +68,16 @@ def test_batch_norm_sees_the_parts_in_turn():
     single = tiny_training.AgeGenderNet(tiny_training.Smooth(axis_name=None), 12)
     apply = jax.jit(lambda variables, images: single.apply(variables, images, train=True, mutable=["batch_stats"])[1])
     stats = state.batch_stats
-    for part in np.split(data.normalize(BATCH.image), 2):
+    for part in (data.normalize(BATCH.image[n::2]) for n in range(2)):
         stats = apply({"params": state.params, "batch_stats": stats}, part)["batch_stats"]
     assert_close(state_after_step(model, accumulate=2).batch_stats, stats, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.3])
+def test_parts_do_not_depend_on_the_number_of_devices(mixup):
+    model = tiny_training.build_model()
+    one, four = (state_after_step(model, devices, accumulate=2, mixup=mixup) for devices in (1, 4))
+    assert_close((four.params, four.batch_stats, four.sums), (one.params, one.batch_stats, one.sums), rtol=1e-4)
 
 
 def test_parts_draw_their_own_dropout():

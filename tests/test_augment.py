@@ -149,7 +149,7 @@ def test_grey_images_have_one_value_per_pixel():
 def test_erasing_hides_one_rectangle_inside_the_image():
     expected, erased = IMAGES.astype(np.float64), 0
     for n, key in enumerate(KEYS):
-        chance, area, ratio, top, left, *colour = draws(jax.random.fold_in(key, 2), 8)
+        chance, area, ratio, top, left, *colour = draws(jax.random.fold_in(key, 4), 8)
         area, ratio = 0.02 + 0.18 * area, 3.3 ** (2 * ratio - 1)
         side = min(math.sqrt(area / ratio), 1), min(math.sqrt(area * ratio), 1)
         top, left = top * (1 - side[0]), left * (1 - side[1])
@@ -164,6 +164,22 @@ def test_erasing_hides_one_rectangle_inside_the_image():
     black = np.zeros((200, 32, 32, 3), np.uint8)
     hidden = (transformed(jax.random.split(jax.random.key(1), 200), black, erasing=1.0) > 0).any(-1)
     assert 0.01 < hidden.mean((1, 2)).min() and hidden.mean((1, 2)).max() < 0.25
+
+
+def test_the_draws_of_an_image_are_independent():
+    """`split` and `fold_in` of one key can give the same key twice."""
+    keys = jax.random.split(jax.random.key(4), 2000)
+    ramp = np.broadcast_to(np.linspace(80, 120, 16)[:, None] + np.array([0, 20, 40]), (2000, 16, 16, 3)).astype(
+        np.uint8
+    )
+
+    def of(**fields):
+        return transformed(keys, ramp, **fields)
+
+    drawn = [(abs(of(**only) - ramp) > 1).any((1, 2, 3)) for only in ({"flip": True}, {"grey": 0.3}, {"erasing": 0.3})]
+    drawn += [of(colour=0.3).mean((1, 2, 3)), of(shift=0.3).mean((1, 2, 3)), np.ptp(of(crop=0.5)[..., 0], (1, 2))]
+    drawn.append(np.repeat(mixup(keys, ramp.astype(np.float32), 0.4)[1][::2], 2))
+    np.testing.assert_allclose(np.corrcoef(np.array(drawn, float)), np.eye(len(drawn)), atol=0.1)
 
 
 def test_an_example_is_augmented_only_by_its_own_key():

@@ -30,7 +30,8 @@ def config_with(changes):
         ({"batch_size": 8, "accumulate": 8}, "BatchNorm cannot learn statistics from one image at a time"),
         ({"accumulate": 4}, "the batch cannot be divided into equal parts"),
         ({"batch_size": 24, "accumulate": 3, "augment.mixup": 0.2}, "mixup needs an even number of images"),
-        ({"batch_size": 8, "model.gender_to_age": "shuffled"}, "a shuffled feed needs at least two images a device"),
+        ({"batch_size": 8, "model.gender_to_age": "shuffled"}, "a shuffled feed needs at least two images"),
+        ({"model.gender_to_age": "shuffled", "augment.mixup": 0.2}, "with mixup four, on each device"),
         ({"eval.batch_size": 1, "model.gender_to_age": "shuffled"}, "a shuffled feed needs at least two images"),
         ({"batch_size": 8, "accumulate": 8, **CRITIC}, "BatchNorm cannot learn statistics from one image at a time"),
         ({"batch_size": 16, **CRITIC, "augment.mixup": 0.2}, "augment.mixup has no effect"),
@@ -96,6 +97,7 @@ def test_fields_with_an_effect_are_accepted(changes):
         {"augment.mixup": 0.2},
         {"accumulate": 3, "batch_size": 48, "augment.mixup": 0.2},
         {"eval.batch_size": 2, "model.gender_to_age": "shuffled"},
+        {"batch_size": 32, "model.gender_to_age": "shuffled", "augment.mixup": 0.2},
     ],
 )
 def test_the_smallest_sizes_that_fit_are_accepted(changes):

@@ -19,6 +19,12 @@ from agegender_jax.structs import Batch
 DRAW = np.random.default_rng(0)
 
 
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_labels_of_generated_images_do_not_depend_on_the_number_of_devices(devices):
+    parts = [frequency_critic.half_changed(part) for part in np.split(np.arange(8), devices)]
+    np.testing.assert_array_equal(np.concatenate(parts), [1, 1, 3, 3, 5, 5, 7, 7])
+
+
 def test_masks_of_frequency_bands():
     image = jnp.float32(DRAW.standard_normal((2, 64, 64)))
     edges = (0, 6, 12, 24, 99)

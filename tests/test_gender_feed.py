@@ -20,7 +20,7 @@ EXPECTED = {
     "stop_gradient": PROBS,
     "hard": [[0, 1], [1, 0], [0, 1]],
     "true": [[1, 0], [1, 0], [0, 1]],
-    "shuffled": PROBS[[2, 0, 1]],
+    "shuffled": PROBS[[1, 2, 0]],
 }
 
 
@@ -39,6 +39,14 @@ def test_every_feed_has_a_case():
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_feed_values(kind):
     np.testing.assert_allclose(feed(kind, LOGITS, GENDER), EXPECTED[kind], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8])
+def test_a_shuffled_feed_contains_nothing_of_the_example_or_its_partner_in_mixup(count):
+    givers = np.asarray(feed("shuffled", jnp.eye(count), None)).argmax(-1)
+    assert sorted(givers.tolist()) == list(range(count)) and (givers != np.arange(count)).all()
+    if count >= 4:
+        assert (givers // 2 != np.arange(count) // 2).all()
 
 
 @pytest.mark.parametrize("kind", EXPECTED)

@@ -123,6 +123,7 @@ def test_frozen_parameters_keep_their_bits():
                 "final_bn": 4,
             },
         ),
+        ("plain_cnn", {f"{layer}{n}": n - 1 for layer in ("conv", "bn") for n in (1, 2, 3, 4)}),
         ("levi_hassner", {"conv1": 0, "conv2": 1, "conv3": 2, "fc6": 4, "fc7": 4}),
     ],
 )

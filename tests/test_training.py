@@ -158,7 +158,7 @@ def test_a_shuffled_feed_needs_two_images_per_device(faces, tmp_path):
     config = small_config(faces, 1)
     config.model.gender_to_age = "shuffled"
     config.batch_size = jax.device_count()
-    with pytest.raises(ConfigError, match="at least two images a device"):
+    with pytest.raises(ConfigError, match="at least two images"):
         train.fit(config, str(tmp_path / "run"), ["test"])
 
 

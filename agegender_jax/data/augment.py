@@ -62,14 +62,13 @@ def swap_neighbours(x: jax.Array) -> jax.Array:
 
 
 def _augment(key, image, config):
-    flip_key, shift_key, colour_key = jax.random.split(key, 3)
+    # `split(key, n)[i]` is `fold_in(key, i)`, so no step may use both; 3 is the key of mixup
+    flip_key, place_key, colour_key, erase_key = (jax.random.fold_in(key, i) for i in (0, 1, 2, 4))
     flipped = jax.random.bernoulli(flip_key) if config.flip else jnp.zeros((), bool)
     if config.crop or config.expand or config.aspect or config.rotation:
-        window_key, erase_key = (jax.random.fold_in(key, i) for i in (1, 2))
-        image = _resample(window_key, image, flipped, config)
+        image = _resample(place_key, image, flipped, config)
     else:
-        erase_key = jax.random.fold_in(key, 2)
-        image = _shift(shift_key, jnp.where(flipped, image[:, ::-1], image), config.shift).astype(jnp.float32)
+        image = _shift(place_key, jnp.where(flipped, image[:, ::-1], image), config.shift).astype(jnp.float32)
     if config.colour:
         image = _recolour(colour_key, image, config.colour)
     if config.grey:

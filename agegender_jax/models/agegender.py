@@ -24,7 +24,7 @@ def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:
     | stop_gradient | as probs, but the age loss does not reach the gender head                             |
     | hard          | the predicted 0 or 1, with the gradient of probs (straight-through, arXiv 1308.3432)  |
     | true          | the label, 0 or 1 (an oracle)                                                         |
-    | shuffled      | stop_gradient of the previous example on the device, which carries no information     |
+    | shuffled      | stop_gradient of the example two before on the device, which carries no information   |
 
     Args:
       logits: [B, 2].
@@ -43,7 +43,7 @@ def feed(kind: str, logits: jax.Array, gender: jax.Array | None) -> jax.Array:
         return probs + lax.stop_gradient(jax.nn.one_hot(probs.argmax(-1), probs.shape[-1]) - probs)
     if kind == "true":
         return jax.nn.one_hot(gender, logits.shape[-1])
-    return jnp.roll(lax.stop_gradient(probs), 1, axis=0)
+    return jnp.roll(lax.stop_gradient(probs), min(2, len(probs) - 1), axis=0)  # the one before can be mixup's partner
 
 
 class AgeGenderNet(nn.Module):

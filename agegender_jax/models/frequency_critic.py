@@ -158,8 +158,7 @@ class FrequencyCritic(nn.Module):
     def _penalty(self, images, real, age, gender, step):
         faces = jax.image.resize(images, (len(images), SIZE, SIZE, 3), "linear")
         labels = (age, gender)
-        changed = jnp.arange(len(images)) % 2 == 0  # half of the batch gets its neighbour's labels
-        target = tuple(jnp.where(changed, jnp.roll(label, 1), label) for label in labels)
+        target = tuple(map(half_changed, labels))
         code = self.encoder(faces)
         fake = self.generator(code, self._one_hot(target))
         same = self.generator(code, self._one_hot(labels))
@@ -190,6 +189,11 @@ class FrequencyCritic(nn.Module):
     def _one_hot(self, labels):
         age, gender = labels
         return jnp.concatenate([jax.nn.one_hot(age, self.num_age_classes), jax.nn.one_hot(gender, 2)], -1)
+
+
+def half_changed(label: jax.Array) -> jax.Array:
+    """Return labels [B] in which every second example has those of the next one, on any even number of devices."""
+    return jnp.where(jnp.arange(len(label)) % 2 == 0, jnp.roll(label, -1), label)
 
 
 def _frozen(module: nn.Module, *args):

@@ -65,11 +65,10 @@ def parts(config: ConfigDict) -> None:
 
 
 def feed(config: ConfigDict) -> None:
-    if config.model.gender_to_age == "shuffled" and (
-        config.batch_size < 2 * jax.device_count() * config.accumulate or config.eval.batch_size < 2
-    ):
+    least = (4 if config.augment.mixup else 2) * jax.device_count() * config.accumulate
+    if config.model.gender_to_age == "shuffled" and (config.batch_size < least or config.eval.batch_size < 2):
         raise ConfigError(
-            "a shuffled feed needs at least two images a device in every batch",
+            "a shuffled feed needs at least two images, and with mixup four, on each device and in each part",
             "--config.batch_size, --config.eval.batch_size",
-            f"use a batch_size from {2 * jax.device_count()} and an eval.batch_size from 2",
+            f"use a batch_size from {least} and an eval.batch_size from 2",
         )

@@ -1,4 +1,4 @@
-"""Checks of a config for fields that have no effect on its system."""
+"""Checks of a config for fields of which `_without_effect` knows that they have no effect on its system."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,13 @@ WEIGHTS = ("loss.age_weight", "loss.gender_weight")
 
 
 def options(config: ConfigDict) -> None:
-    """Raise ConfigError for the first field that differs from its default but has no effect on the system."""
+    """Raise ConfigError for the first field that differs from its default and is known to have no effect."""
     for field, (reason, default) in lacking(config).items():
         raise ConfigError(f"{field} has no effect: {reason}", f"--config.{field}", f"leave it at {default!r}")
 
 
 def lacking(config: ConfigDict) -> dict[str, tuple[str, object]]:
-    """Return the fields that differ from their defaults but have no effect on the system, why, and the defaults."""
+    """Return the fields that differ from their defaults and are known to have no effect, why, and the defaults."""
     values, defaults = (dict(config_lib.flat(fields)) for fields in (config, config_lib.default()))
     return {
         field: (reason, defaults[field])
