@@ -172,7 +172,8 @@ def probabilities(folder):
 
 def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path):
     fitted = load(run / "calibration.json")
-    assert set(fitted) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years", "digest"}
+    assert set(fitted) == {"age_temperature", "gender_temperature", "n", "step", "bucket_years", "open_from", "digest"}
+    assert fitted["open_from"] is None
     splits = [line.split(",")[:2] for line in (run / "splits.csv").read_text().splitlines()[1:]]
     assert fitted["n"] == sum(split == "val" for _, split in splits) >= 30 and fitted["step"] == 2
     years = [int(file.split("_")[0]) for file, split in splits if split == "train"]

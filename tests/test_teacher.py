@@ -32,7 +32,7 @@ from agegender_jax.report.runs import Run
 from agegender_jax.run import checks, dataset, leaks, train
 from agegender_jax.run.host import processes
 from agegender_jax.run.training import compiled_step, teacher
-from agegender_jax.run.workdir import Workdir
+from agegender_jax.run.workdir import Workdir, calibration
 from agegender_jax.structs import Batch, Outputs, Probs
 
 
@@ -131,6 +131,22 @@ def test_the_teacher_answers_like_a_predictor_without_views(shipped):
         teacher.load(config_of("one,two"))(data.normalize(jnp.asarray(images))).age, sum(both) / 2, atol=1e-6
     )
     assert teacher.load(config_of("")) is None
+
+
+@pytest.mark.parametrize(
+    "fields, predictions, expected",
+    [
+        ({"open_from": 7}, None, 7),  # of a run with few images in val
+        ({"open_from": None}, {"open_from": 7}, None),
+        ({}, {"open_from": 7}, 7),  # of version 0.2
+        ({}, None, None),
+    ],
+)
+def test_the_open_last_group_of_a_run(fields, predictions, expected, tmp_path, monkeypatch):
+    temperatures = {"age_temperature": 1.0, "gender_temperature": 1.0, "step": 1, "bucket_years": None}
+    calibration.write(Workdir(tmp_path), temperatures | fields)
+    monkeypatch.setattr(members, "from_runs", lambda runs: ([], predictions))
+    assert teacher._load(str(tmp_path)) == ([], expected)
 
 
 def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from agegender_jax import ensemble, files, suggestions, weights
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction import members
 from agegender_jax.run.host import processes
-from agegender_jax.run.workdir import Workdir, write_json
+from agegender_jax.run.workdir import Workdir, calibration, write_json
 from agegender_jax.structs import Probs
 
 FIELD = "--config.loss.teacher"
@@ -127,9 +127,10 @@ def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
     """Return the nets of a name, and the first bucket of their open last group."""
     check_exists(name)
     if weights.is_shipped(name):
-        nets, calibration, _ = members.from_weights(name)
-    else:
-        nets, calibration = members.from_runs([name])
-        if not (files.expand(name, FIELD) / members.CALIBRATION).exists():
-            raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
-    return nets, (calibration or {}).get("open_from")
+        nets, predictions, _ = members.from_weights(name)
+        return nets, (predictions or {}).get("open_from")
+    nets, predictions = members.from_runs([name])
+    fitted = calibration.read(Workdir(files.expand(name, FIELD)))
+    if fitted is None:
+        raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
+    return nets, fitted.get("open_from", (predictions or {}).get("open_from"))  # runs of version 0.2 lack the first

@@ -10,6 +10,7 @@ from agegender_jax import files, metrics
 from agegender_jax.errors import CheckpointError
 from agegender_jax.evaluation import Member
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.prediction.calibration import open_group
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_json
 
@@ -18,7 +19,8 @@ def fit(member: Member, dataset: Dataset) -> dict:
     """Return the content of calibration.json of a run.
 
     {"age_temperature", "gender_temperature": 1.0 where val has too few images, "n": of val, 0 where too few, "step":
-    of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train}
+    of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train, "open_from": see
+    `prediction.calibration.open_group`, of val}
 
     Args:
       member: the member with its raw predictions for the val split of `dataset`.
@@ -32,6 +34,7 @@ def fit(member: Member, dataset: Dataset) -> dict:
         "n": len(gender) if enough else 0,
         "step": member.step,
         "bucket_years": metrics.bucket_years(dataset.prepared.age[train], dataset.prepared.age_years[train]),
+        "open_from": open_group(age),
     }
 
 
