@@ -133,6 +133,8 @@ def summary(folder: pathlib.Path, seeds: list[int], source: str, progress: Progr
             {"name": name, **compared(a, b)}
             for name, a, b in COMPARISONS
             if all(member in finished for member, _ in (*a, *b))
+            # two seeds are one pair of nets, and one seed is none
+            and (len(seeds) > 2 or not any(offset for _, offset in (*a, *b)))
         ],
         "made_by": made_by.made_by(NAME, source, seeds=",".join(map(str, seeds))),
     }

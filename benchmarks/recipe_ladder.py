@@ -125,6 +125,8 @@ def config_of(name: str, seed: int, source: str, extra: dict[str, str] | None = 
         for extra_name, path in (extra or {}).items():
             value = value.replace(f"{{{extra_name}}}", path) if isinstance(value, str) else value
         config.update_from_flattened_dict({field: value})
+    if start:
+        config.eval.every_epochs = config.num_epochs  # so that its last step is its best
     config_lib.validate(config)
     return config
 

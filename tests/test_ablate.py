@@ -189,6 +189,7 @@ def test_only_further_seeds_are_trained_and_a_signal_between_runs_stops(out, con
         (["seed=0,1"], [0], ["seed cannot vary", "--seeds"]),
         (["data.split_seed=0,1"], [0], ["data.split_seed cannot vary"]),
         (["data.splits=a,b"], [0], ["data.splits cannot vary", "--config.data.splits"]),
+        (["data.train_on=,b"], [0], ["data.train_on cannot vary", "--config.data.train_on"]),
         (["num_steps=1,2", "num_steps=1,3"], [0], ["num_steps varies twice"]),
         (["init_from=a/b,a-b"], [0], ["share a folder"]),
         (VARY, [], ["there are no seeds"]),

@@ -198,6 +198,11 @@ def test_splits_keep_pairs_together_and_random_splits_do_not(faces, pairs, resul
     assert split["random"]["exact"]["pairs"] == pytest.approx(separated / len(cases) * 5 / 6)
 
 
+def test_images_that_are_left_out_are_in_no_split():
+    pairs = np.array([[0, 1], [2, 3], [0, 2], [0, 4]])
+    assert source_problems.pairs_across(pairs, np.array(["train", "", "test", "", "train"])) == 1
+
+
 def test_expected_leakage_of_random_splits_against_sampled_ones():
     pairs = np.array([*itertools.combinations(range(4), 2), (10, 11), (20, 21)])
     rng, separated, leaked = np.random.default_rng(0), [], []

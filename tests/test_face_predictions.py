@@ -50,6 +50,14 @@ def test_intervals_cover_the_true_group_as_often_as_promised(sharpness, merge):
     assert (np.diff(intervals.intervals(merged[1], rests[40])) < merged[1].shape[1] - 1).mean() > 0.9  # not everything
 
 
+def test_an_open_last_group_that_val_lacks_is_known_from_train():
+    young, exact = np.array([[2, 2], [6, 6]]), np.array([[2, 2], [8, 8]])
+    joined = np.concatenate([grouped(exact), exact])  # with a source of exact ages
+    for train, expected in ((young, None), (grouped(exact), 7), (exact, None), (joined, None), (None, None)):
+        assert calibration.open_group(young, train) == expected
+    assert calibration.open_group(grouped(exact), joined) == 7
+
+
 def test_sets_grow_to_the_more_probable_neighbour():
     probs = np.array([[0.1, 0.5, 0.3, 0.1]])
     expected = {0.6: [1, 1], 0.5: [1, 1], 0.21: [1, 1], 0.2: [1, 2], 0.1: [0, 2], 0.0: [0, 3]}

@@ -39,17 +39,19 @@ def test_the_wider_net_without_masks_has_as_many_parameters():
 
 
 def test_ensembles_and_tasks_are_compared_seed_by_seed(tmp_path, monkeypatch):
-    """Three images, two seeds: an ensemble is the mean of its members, a net of two seeds of the next one, too."""
+    """Three images, three seeds: an ensemble is the mean of its members, two nets of one kind those of two seeds."""
     male, female = [0.9, 0.1], [0.2, 0.8]
     gender = {
         ("probs", 0): [male, male, male],
         ("probs", 1): [female, female, male],
+        ("probs", 2): [male, female, female],
         ("Attention-56", 0): [female, male, female],
         ("Attention-56", 1): [male, female, female],
+        ("Attention-56", 2): [male, male, female],
     }
     age = np.eye(12)[[0, 0, 0]]
     names = ("probs", "Attention-56", "none", "age alone")
-    runs = {(name, seed): gender.get((name, seed), [male] * 3) for name in names for seed in (0, 1)}
+    runs = {(name, seed): gender.get((name, seed), [male] * 3) for name in names for seed in (0, 1, 2)}
     data = types.SimpleNamespace(
         targets=lambda split: (np.zeros((3, 2), int), np.array([0, 1, 1])),
         indices=lambda split: np.arange(3),
@@ -63,17 +65,23 @@ def test_ensembles_and_tasks_are_compared_seed_by_seed(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(ideas.finished_runs, "tested", lambda run: {"parameters": 5})
     monkeypatch.setattr(ideas.finished_runs, "seconds", lambda run: 1.0)
-    result = ideas.summary(tmp_path, [0, 1], "faces.tar", types.SimpleNamespace(prepare=None))
+    progress = types.SimpleNamespace(prepare=None)
+    result = ideas.summary(tmp_path, [0, 1, 2], "faces.tar", progress)
     rows = {row["name"]: row for row in result["runs"]}
-    assert rows["probs"]["by_seed"]["gender_accuracy"] == pytest.approx([1 / 3, 1 / 3])
+    assert rows["probs"]["by_seed"]["gender_accuracy"] == pytest.approx([1 / 3, 1 / 3, 1])
     assert rows["age alone"]["gender_accuracy"] is None and rows["age alone"]["age_accuracy"] == 1
     differences = {row["name"]: row for row in result["comparisons"]}
     assert differences["both tasks minus age alone"]["gender_accuracy"] is None
-    ensemble = np.array([[0, 0, 0], [0, 1, 0]])  # male 0.55 for a disagreement of the two nets, else theirs
-    two = np.array([[0, 0, 0], [0, 0, 0]])  # the same two nets for both seeds
+    ensemble = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 1]])  # male 0.55 for a disagreement of the two nets, else theirs
+    two = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])  # of seeds 0 and 1, 1 and 2, 2 and 0
     right = [np.mean(of == np.array([0, 1, 1]), axis=1) for of in (ensemble, two)]
     by_seed = differences["ensemble minus two ResNet-18"]["gender_accuracy"]["by_seed"]
     assert by_seed == pytest.approx(list(right[0] - right[1]))
     assert "gender as logits, minus none" not in differences
+    fewer = ideas.summary(tmp_path, [0, 1], "faces.tar", progress)["comparisons"]  # of which two nets are one pair
+    assert {row["name"] for row in fewer} == differences.keys() - {
+        "ensemble minus two ResNet-18",
+        "ensemble minus two Attention-56",
+    }
     text = ideas.table(result)
     assert "| age alone | 5 | 1.000 |  | 0.000 |" in text

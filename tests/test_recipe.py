@@ -28,6 +28,14 @@ def test_every_rung_is_a_valid_config_that_differs_from_the_one_it_changes(name)
         assert {field for field in result if result[field] != base[field]} == set(rung.fields)
 
 
+@pytest.mark.parametrize("name", [rung.name for rung in recipe_ladder.RUNGS if rung.start])
+def test_weights_to_start_from_are_not_chosen_on_val(name):
+    """The best of a single evaluation is the last step."""
+    extra = {"utkface": "more", "fairface": "more"}
+    config = recipe_ladder.config_of(name, 0, "faces", extra, start=True)
+    assert config.eval.every_epochs == config.num_epochs
+
+
 def test_the_competitive_config_is_a_rung():
     """It differs in size and in what depends on the length of the run."""
     top = dict(config_lib.flat(recipe_ladder.config_of("best", 0, "data/crop_part1")))

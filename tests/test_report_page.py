@@ -153,7 +153,7 @@ def test_the_effect_of_temperatures_is_shown(whole):
     text, results, _ = whole
     for model in results["models"]:
         for head in ("age", "gender"):
-            change = model["calibration"][head]["change"]["ece"]
+            change = model["calibration"][head]["change"]["nll"]
             assert "{:+.3f} [{:+.3f}, {:+.3f}]".format(change["difference"], *change["ci95"]) in text
 
 

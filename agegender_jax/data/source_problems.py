@@ -121,8 +121,9 @@ def independent(faces: Prepared, pairs: np.ndarray) -> np.ndarray:
 
 
 def pairs_across(pairs: np.ndarray, split: np.ndarray) -> int:
-    """Return the number of pairs (int [K, 2]) whose files are in different splits ([N] str)."""
-    return int((split[pairs[:, 0]] != split[pairs[:, 1]]).sum())
+    """Return the number of pairs (int [K, 2]) whose files are in different splits ([N] str, "" for none)."""
+    a, b = split[pairs[:, 0]], split[pairs[:, 1]]
+    return int(((a != b) & (a != "") & (b != "")).sum())
 
 
 def random_split(pairs: np.ndarray, count: int) -> dict[str, float]:

@@ -56,8 +56,8 @@ def scored(
     Returns:
       Each stage as {measure: float, "ci95": {measure: [low, high]}}, None where it has no probabilities; "change",
       after minus before, {measure: {"difference", "ci95"}}, or None. All intervals are by the bootstrap over examples.
-      ECE has none: resampling biases it upwards, more so for better calibration, so that the interval can lie above the
-      value. In the change, most of that bias cancels, and the rest counts against the temperature.
+      ECE and its change have none (their `ci95` is missing or None): a sample biases ECE upwards, and resampling once
+      more, the more so the better the calibration, so that intervals would seldom contain the true value.
     """
     columns = {}
     for stage in ("before", "after"):
@@ -77,7 +77,9 @@ def scored(
         values = {name: value for name, (value, _) in part.items()}
         rows_by_stage[stage] = values | {"ci95": {name: part[name][1] for name in ("nll", "brier")}}
     for part in parts[len(known) :]:
-        rows_by_stage["change"] = {name: {"difference": value, "ci95": ci95} for name, (value, ci95) in part.items()}
+        rows_by_stage["change"] = {
+            name: {"difference": value, "ci95": None if name == "ece" else ci95} for name, (value, ci95) in part.items()
+        }
     return rows_by_stage
 
 

@@ -78,6 +78,7 @@ def fit(
     age_years: np.ndarray,
     bucket_years: list[float] | None,
     images: np.ndarray | None = None,
+    train_age: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """Return the fields of a Calibration; None for fewer than ENOUGH examples.
 
@@ -86,10 +87,11 @@ def fit(
       age: int [N, 2]; gender: int [N]; age_years: int [N], -1 where unknown.
       bucket_years: mean ages in train, see `metrics.bucket_years`; None for the middles of the groups.
       images: uint8 [N, S, S, 3] or None.
+      train_age: int [M, 2], of train, for `open_group`.
     """
     if len(gender) < ENOUGH:
         return None
-    open_from = open_group(age)
+    open_from = open_group(age, train_age)
     p_gender = np.asarray(probs.gender)
     merged = intervals.merge_open(np.asarray(probs.age), open_from)
     last = merged.shape[1] - 1
@@ -107,12 +109,23 @@ def fit(
     )
 
 
-def open_group(age: np.ndarray) -> int | None:
+def open_group(age: np.ndarray, train_age: np.ndarray | None = None) -> int | None:
     """Return the first bucket of an open last group of several buckets; None if there is none.
 
     Args:
-      age: int [N, 2], first and last bucket.
+      age: int [N, 2], first and last bucket, of val.
+      train_age: int [M, 2], of train. Its open group counts if val has none, which may be too small, unless train has
+        examples that are known to be in single buckets of it, from another source.
     """
+    start = _open_from(age)
+    if start is None and train_age is not None:
+        start = _open_from(train_age)
+        if start is not None and ((train_age[:, 0] == train_age[:, 1]) & (train_age[:, 0] >= start)).any():
+            return None
+    return start
+
+
+def _open_from(age: np.ndarray) -> int | None:
     wide = age[(age[:, 1] == NUM_AGE_BUCKETS - 1) & (age[:, 0] < age[:, 1])]
     return int(wide[:, 0].min()) if len(wide) else None
 

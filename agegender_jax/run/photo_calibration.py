@@ -32,6 +32,7 @@ def fit(members: Sequence[Member], dataset: Dataset, image_size: int) -> dict[st
         prepared.age_years[where],
         np.mean(years, 0).tolist() if years else None,
         prepared.images(image_size)[where],
+        train_age=prepared.age[dataset.indices("train")],
     )
 
 

@@ -18,6 +18,7 @@ from agegender_jax.suggestions import nearest_field
 FIXED = {
     "seed": "name the seeds with --seeds",
     "data.source": "all variants are trained and tested on the same images; compare sources with two ablations",
+    "data.train_on": "the names of images differ with it; set it with --config.data.train_on",
     "data.split_seed": "all variants are tested on the same images; set it with --config.data.split_seed",
     "data.splits": "all variants are tested on the same images; set it with --config.data.splits",
 }

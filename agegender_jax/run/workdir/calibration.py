@@ -20,7 +20,7 @@ def fit(member: Member, dataset: Dataset) -> dict:
 
     {"age_temperature", "gender_temperature": 1.0 where val has too few images, "n": of val, 0 where too few, "step":
     of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train, "open_from": see
-    `prediction.calibration.open_group`, of val}
+    `prediction.calibration.open_group`, "views": of the images}
 
     Args:
       member: the member with its raw predictions for the val split of `dataset`.
@@ -34,7 +34,8 @@ def fit(member: Member, dataset: Dataset) -> dict:
         "n": len(gender) if enough else 0,
         "step": member.step,
         "bucket_years": metrics.bucket_years(dataset.prepared.age[train], dataset.prepared.age_years[train]),
-        "open_from": open_group(age),
+        "open_from": open_group(age, dataset.prepared.age[train]),
+        "views": member.views,
     }
 
 
@@ -78,6 +79,8 @@ def apply(calibration: dict | None, raw: Member, calibrate: bool, note: Callable
             f"the temperatures of {raw.name} were fitted at step {calibration['step']}, "
             f"its predictions are of step {raw.step}"
         )
+    if (views := calibration.get("views", raw.views)) != raw.views:  # runs of version 0.2 do not record them
+        note(f"the temperatures of {raw.name} were fitted with views={views}, its predictions have views={raw.views}")
     return member.calibrate(calibration["age_temperature"], calibration["gender_temperature"])
 
 
