@@ -67,7 +67,9 @@ def measure(images: int, work: pathlib.Path) -> dict:
             allow_leak=False,
         )
         files.to_json(results)
-        evaluation.predictions(prepared.file, prepared.age_text, prepared.gender, evaluation.ensemble_probs([member]))
+        evaluation.predictions(
+            prepared.file, prepared.age_text, prepared.age, prepared.gender, evaluation.ensemble_probs([member])
+        )
         written = time.perf_counter()
         shown = write_results.figure_data([member], results, member.probs, faces, "all")
         report.page(results, report.draw(*shown, results, []), [])

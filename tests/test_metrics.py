@@ -8,6 +8,7 @@ from sklearn import metrics as sklearn_metrics
 
 from agegender_jax import ensemble, metrics
 from agegender_jax.data import pipeline
+from agegender_jax.prediction import intervals
 from agegender_jax.structs import Outputs, Probs
 
 
@@ -29,6 +30,41 @@ def test_open_group_counts_nothing_inside_and_the_distance_to_its_first_bucket_e
     age = labels([7, 7, 7], [11, 11, 11])
     result = metrics.scores(*predictions([7, 11, 5], [0, 0, 0]), age, np.zeros(3, int))
     assert result["age_accuracy"] == pytest.approx(2 / 3) and result["aabd"] == pytest.approx(2 / 3)
+
+
+def test_an_open_last_group_is_one_class_if_nothing_inside_it_is_labelled():
+    """0.6 on the five buckets from 70 on, 0.12 each, against 0.4 on 60-69: more probably above 70."""
+    age_probs, gender_probs = np.tile([0] * 6 + [0.4] + [0.12] * 5, (3, 1)), np.ones((3, 2)) / 2
+    cases = (
+        (labels([7, 7, 6], [11, 11, 6]), 7, [0, 0, 1]),
+        (labels([7, 7, 8], [11, 11, 8]), 6, [1, 1, 2]),  # the third is known to be in its eighties
+        (labels([7, 7, 6], [10, 10, 6]), 6, [1, 1, 0]),  # not open
+        (labels([7, 8, 6]), 6, [1, 2, 0]),
+    )
+    for age, bucket, distances in cases:
+        assert metrics.open_group(age) == (7 if bucket == 7 else None)
+        assert metrics.predicted_bucket(age_probs, age).tolist() == [bucket] * 3
+        assert metrics.outcomes(age_probs, gender_probs, age, np.zeros(3, int))["aabd"].tolist() == distances
+        counts = metrics.confusion(age_probs, gender_probs, age, np.zeros(3, int))["age"]
+        assert counts[:, bucket].sum() == 3
+    np.testing.assert_allclose(metrics.join_open_group(age_probs, cases[0][0])[0, 6:], [0.4, 0.6, 0, 0, 0, 0])
+    assert metrics.open_group(labels([], [])) is None
+
+
+def test_scores_of_an_open_last_group_agree_with_those_of_predictions_for_photos():
+    rng = np.random.default_rng(0)
+    age_probs = rng.dirichlet(np.ones(12), 200)
+    age = np.where(rng.random((200, 1)) < 0.3, [[7, 11]], rng.integers(0, 7, (200, 1)))
+    merged = intervals.merge_open(age_probs, 7)
+    assert (metrics.predicted_bucket(age_probs, age) == merged.argmax(-1)).all()
+    assert (merged.argmax(-1) != age_probs.argmax(-1)).any()
+    right = metrics.outcomes(age_probs, np.ones((200, 2)) / 2, age, np.zeros(200, int))["age_accuracy"]
+    (model,) = metrics.scored(
+        [Probs(age_probs, np.ones((200, 2)) / 2)], [None], age, np.zeros(200, int), np.full(200, -1)
+    )
+    assert model["age_accuracy"] == right.mean()
+    kappa = sklearn_metrics.cohen_kappa_score(age[:, 0], merged.argmax(-1), weights="quadratic")
+    assert model["age_kappa"] == pytest.approx(kappa)
 
 
 def test_agrees_with_scikit_learn():

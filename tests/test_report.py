@@ -119,9 +119,10 @@ def test_results_without_images_and_without_years_are_json():
 
 def test_predictions_are_sorted_and_exact():
     probs = member("ran", 0, 3).probs
-    text = evaluation.predictions(
-        ["b.jpg", "a,ü.jpg", "c.jpg"], ["30", "20", "more than 70"], np.array([0, 1, 1]), probs
-    )
+    probs.age[1] = np.eye(12)[4]
+    probs.age[2] = [0] * 6 + [0.4] + [0.12] * 5
+    files, age_text, age = ["b.jpg", "a,ü.jpg", "c.jpg"], ["30", "20", "more than 70"], [[3, 3], [2, 2], [7, 11]]
+    text = evaluation.predictions(files, age_text, np.array(age), np.array([0, 1, 1]), probs)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == ["file", "true_age", "true_gender", "age_bucket", "gender", "p_female"] + [
         f"p_age_{i}" for i in range(12)
@@ -130,6 +131,7 @@ def test_predictions_are_sorted_and_exact():
     assert [row["true_age"] for row in rows] == ["20", "30", "more than 70"]
     assert [row["true_gender"] for row in rows] == ["female", "male", "female"]
     assert rows[0]["p_female"] == f"{probs.gender[1, 1]:.6f}"
-    assert rows[0]["age_bucket"] == AGE_BUCKETS[probs.age[1].argmax()]
+    assert rows[0]["age_bucket"] == "40-49"
+    assert rows[2]["age_bucket"] == "70+"
     for row in rows:
         assert sum(float(row[f"p_age_{i}"]) for i in range(12)) == pytest.approx(1, abs=1e-5)

@@ -98,6 +98,8 @@ def _calibration(
     heads = {}
     for head, temperature in zip(right, temperatures or (None, None), strict=True):
         stages = {"before": getattr(before, head), "after": getattr(after, head, None)}
+        if head == "age":
+            stages = {stage: p if p is None else metrics.join_open_group(p, age) for stage, p in stages.items()}
         heads[head] = {
             "temperature": temperature,
             **metrics.calibration.scored(stages, right[head], group),

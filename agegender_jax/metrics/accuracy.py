@@ -1,7 +1,7 @@
 """How often predictions are right, and how far off.
 
 The three scores, each the mean over examples of an integer (`outcomes`):
-  age_accuracy: the most probable bucket lies in the label's range [first, last].
+  age_accuracy: the predicted bucket (`predicted_bucket`) lies in the label's range [first, last].
   gender_accuracy: the more probable gender is the label's.
   aabd: max(first - bucket, bucket - last, 0), the absolute difference of bucket indices (arXiv 2010.03791).
 
@@ -25,6 +25,44 @@ def nearest_bucket(bucket: np.ndarray, age: np.ndarray) -> np.ndarray:
     """
     array_checks.check(bucket=(bucket, "int N"), age=(age, "int N 2"))
     return np.clip(bucket, age[:, 0], age[:, 1])
+
+
+def open_group(age: np.ndarray, num_buckets: int = len(AGE_BUCKETS)) -> int | None:
+    """Return the first bucket of an open last group of labels, such as FairFace's "more than 70".
+
+    None if there is no such group, or if other labels are single buckets inside it.
+
+    Args:
+      age: int [N, 2], first and last bucket. num_buckets: A.
+    """
+    first, last = np.asarray(age).T
+    starts = first[(last == num_buckets - 1) & (first < last)]
+    if not len(starts) or ((first == last) & (first >= starts.min())).any():
+        return None
+    return int(starts.min())
+
+
+def join_open_group(age_probs: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """Return [N, A], with the probability of the labels' open last group (`open_group`) in its first bucket."""
+    probs = np.asarray(age_probs)
+    if (start := open_group(age, probs.shape[1])) is None:
+        return probs
+    joined = np.zeros_like(probs)
+    joined[:, :start] = probs[:, :start]
+    joined[:, start] = probs[:, start:].sum(-1)
+    return joined
+
+
+def predicted_bucket(age_probs: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """Return the most probable bucket, int [N].
+
+    If the labels have an open last group, it counts as one class, which its first bucket stands for: a net that was
+    trained on such labels divides its probability over all of its buckets.
+
+    Args:
+      age_probs: [N, A]. age: int [N, 2], labels, first and last bucket.
+    """
+    return join_open_group(age_probs, age).argmax(-1)
 
 
 def median_bucket(age_probs: np.ndarray) -> np.ndarray:
@@ -85,7 +123,7 @@ def outcomes(
     """Return the scores of each example: int [N] for each of SCORES.
 
     Args:
-      age_probs: [N, A], any monotone score will do.
+      age_probs: [N, A]; any monotone score will do, unless the labels have an open last group.
       gender_probs: [N, G].
       age: int [N, 2], first and last bucket that count as correct.
       gender: int [N].
@@ -95,7 +133,7 @@ def outcomes(
     """
     age, gender = np.asarray(age), np.asarray(gender)
     check_labels(age_probs, gender_probs, age, gender)
-    bucket = np.argmax(age_probs, -1)
+    bucket = predicted_bucket(age_probs, age)
     distance = np.abs(bucket - nearest_bucket(bucket, age))
     right = np.argmax(gender_probs, -1) == gender
     return {"age_accuracy": (distance == 0).astype(int), "gender_accuracy": right.astype(int), "aabd": distance}
@@ -155,7 +193,7 @@ def confusion(
     A label that is a range counts in the row of its bucket nearest to the prediction, so that the diagonal is correct.
     """
     check_labels(age_probs, gender_probs, age, gender)
-    bucket, predicted = np.argmax(age_probs, -1), np.argmax(gender_probs, -1)
+    bucket, predicted = predicted_bucket(age_probs, age), np.argmax(gender_probs, -1)
     counts = {
         "age": np.zeros((np.shape(age_probs)[1],) * 2, int),
         "gender": np.zeros((np.shape(gender_probs)[1],) * 2, int),

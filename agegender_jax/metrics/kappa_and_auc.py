@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import array_checks
-from agegender_jax.metrics.accuracy import check_labels, confusion, nearest_bucket, right_genders
+from agegender_jax.metrics.accuracy import check_labels, confusion, nearest_bucket, predicted_bucket, right_genders
 from agegender_jax.metrics.intervals import Estimate, from_counts, from_weights, has_groups
 
 AGREEMENT = ("age_kappa", "gender_balanced_accuracy", "gender_auc")
@@ -129,7 +129,7 @@ def _estimates(
 def _moments(probs: Any, age: np.ndarray, gender: np.ndarray) -> np.ndarray:
     """Return [N, 5 + 2 G], from whose weighted means kappa and the recalls are computed."""
     check_labels(probs.age, probs.gender, age, gender)
-    bucket, predicted = np.argmax(probs.age, -1), np.argmax(probs.gender, -1)
+    bucket, predicted = predicted_bucket(probs.age, age), np.argmax(probs.gender, -1)
     truth = nearest_bucket(bucket, age)
     of = right_genders(gender, np.shape(probs.gender)[1])
     squares = np.stack([(truth - bucket) ** 2, truth, bucket, truth**2, bucket**2], -1)

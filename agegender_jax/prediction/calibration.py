@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from agegender_jax import metrics
 from agegender_jax.image_constants import LUMA
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction import intervals, minimum_age
@@ -110,24 +111,14 @@ def fit(
 
 
 def open_group(age: np.ndarray, train_age: np.ndarray | None = None) -> int | None:
-    """Return the first bucket of an open last group of several buckets; None if there is none.
+    """Return the first bucket of an open last group of ages, see `metrics.open_group`; None if there is none.
 
     Args:
       age: int [N, 2], first and last bucket, of val.
-      train_age: int [M, 2], of train. Its open group counts if val has none, which may be too small, unless train has
-        examples that are known to be in single buckets of it, from another source.
+      train_age: int [M, 2], of train. Its open group counts if val has none, which may be too small.
     """
-    start = _open_from(age)
-    if start is None and train_age is not None:
-        start = _open_from(train_age)
-        if start is not None and ((train_age[:, 0] == train_age[:, 1]) & (train_age[:, 0] >= start)).any():
-            return None
-    return start
-
-
-def _open_from(age: np.ndarray) -> int | None:
-    wide = age[(age[:, 1] == NUM_AGE_BUCKETS - 1) & (age[:, 0] < age[:, 1])]
-    return int(wide[:, 0].min()) if len(wide) else None
+    start = metrics.open_group(age)
+    return metrics.open_group(train_age) if start is None and train_age is not None else start
 
 
 def middles(open_from: int | None) -> list[float]:

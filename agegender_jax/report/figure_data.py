@@ -56,7 +56,7 @@ class Examples:
     @cached_property
     def predicted_bucket(self) -> np.ndarray:
         """int [N]"""
-        return np.asarray(self.probs.age).argmax(-1)
+        return metrics.predicted_bucket(self.probs.age, self.age)
 
     @cached_property
     def predicted_gender(self) -> np.ndarray:

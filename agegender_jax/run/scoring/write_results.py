@@ -44,7 +44,8 @@ def write_results(
     results["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
     figures = draw_figures(members, results, probs, runs, dataset, split) if draw else {}
     prepared, rows = dataset.prepared, dataset.indices(split)
-    predictions = evaluation.predictions(prepared.file[rows], prepared.age_text[rows], prepared.gender[rows], probs)
+    labels = prepared.age_text[rows], prepared.age[rows], prepared.gender[rows]
+    predictions = evaluation.predictions(prepared.file[rows], *labels, probs)
     files.replace(out / "predictions.csv", predictions)
     results["predictions_sha256"] = files.sha256(out / "predictions.csv")
 
