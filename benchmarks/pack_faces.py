@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from agegender_jax.data import cache, checksums, prepared_files, sources, splits
+from agegender_jax.data import cache, checksums, near_duplicates, prepared_files, sources, splits
 from agegender_jax.data import prepare as prepare_lib
 from agegender_jax.data.decoding import decode, resize
 from agegender_jax.data.parallel_map import parallel_map
@@ -122,10 +122,11 @@ def prepare(spec: str, cache_dir: str | None = None, progress: Callable | None =
         rows = [position.pop(f"{prefix}{file}") for file in hashed["files"]]
         for name in ("sha256", "content"):
             columns[name][rows] = [digest.tobytes().hex() for digest in hashed[name]]
-        columns["dhash"][rows] = hashed["dhash"]
+        columns["dhash"][rows] = near_duplicates.whole(hashed["dhash"])
     if all(np.array_equal(columns[name], getattr(prepared, name)) for name in HASHES):
         return prepared
     columns["group"] = splits.groups(columns["content"], columns["dhash"], progress)
+    columns["mirrored"] = splits.mirrored(columns["dhash"], prepared.thumbnail)
     _replace_columns(prepared.folder, columns)
     return prepare_lib.prepare(spec, cache_dir, progress=progress)
 

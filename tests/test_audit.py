@@ -72,7 +72,7 @@ def faces(source):
 
 @pytest.fixture(scope="module")
 def pairs(faces):
-    return source_problems.find_pairs(faces.content, faces.dhash)
+    return source_problems.find_pairs(faces.content, faces.dhash, faces.thumbnail)
 
 
 @pytest.fixture(scope="module")

@@ -100,8 +100,22 @@ def test_images_of_the_run_that_training_started_from(run, tmp_path, monkeypatch
 
 
 def test_inherited_csv_of_version_0_1(run):
-    write_csv(run.inherited, ("dhash",), [[near_duplicates.dhash(smooth(11)).tobytes().hex()]])
+    write_csv(run.inherited, ("dhash",), [[near_duplicates.dhash(smooth(11))[:32].tobytes().hex()]])
     assert leaked(run, [smooth(11), smooth(12)]) == [0]
+
+
+def test_hashes_of_version_0_2_have_no_mirror_image(run):
+    """Such a run has seen a picture with a white background; hashes of both kinds can be inherited."""
+    white = smooth(0).copy()
+    white[:, :40] = 255
+    run.write_faces(prepared([white, *map(smooth, range(1, 6))], "own"), ["train"] * 4 + ["val", "test"])
+    rows = [row.split(",") for row in run.splits.read_text().splitlines()]
+    run.splits.write_text("".join(",".join([*row[:4], row[4][:64], row[5]]) + "\n" for row in rows))
+    images = [white[:, ::-1], smooth(1)[:, ::-1], smooth(5)]
+    assert leaked(run, images) == [0, 1]
+    hashes = near_duplicates.dhash(smooth(11)).tobytes().hex(), near_duplicates.dhash(smooth(12))[:32].tobytes().hex()
+    write_csv(run.inherited, ("dhash",), [[text] for text in hashes])
+    assert leaked(run, [smooth(12), smooth(13), smooth(11)]) == [0, 2]
 
 
 FLIPS = [("train", "tsain"), ("\n1", "*1"), (",train", "ltrain")]  # of a bit in splits.csv

@@ -20,15 +20,16 @@ def jpeg(image, quality):
 
 
 def flip_bits(image_hash, count):
-    bits = np.unpackbits(image_hash)
+    """Return the hash with bits of the image flipped, and the same pixels' of the mirror image."""
+    bits = np.unpackbits(image_hash[:32])
     bits[np.random.default_rng(0).permutation(256)[:count]] ^= 1
-    return np.packbits(bits)
+    return near_duplicates.whole(np.packbits(bits)[None])[0]
 
 
 @pytest.mark.parametrize("bits, near", [(0, True), (30, True), (31, False)])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_near_means_at_most_thirty_bits_of_the_image_or_its_mirror_image(bits, near, mirror):
-    a = near_duplicates.dhash(smooth(0))[None]
+    a = flip_bits(near_duplicates.dhash(smooth(0)), 0)[None]
     b = flip_bits(a[0], bits)[None]
     b = near_duplicates.mirrored(b) if mirror else b
     assert near_duplicates.distances(a, b).tolist() == [bits]
@@ -45,15 +46,24 @@ def test_pairs_within_come_once_and_in_order(monkeypatch):
 
 def test_hash_of_a_ramp():
     ramp = np.repeat(np.tile(np.arange(170, dtype=np.uint8), (160, 1))[..., None], 3, 2)
-    assert np.unpackbits(near_duplicates.dhash(ramp)).all()
-    assert not np.unpackbits(near_duplicates.dhash(ramp[:, ::-1])).any()
+    for image, ones in ((ramp, [256, 0]), (ramp[:, ::-1], [0, 256])):
+        hashes = near_duplicates.halves(near_duplicates.dhash(image)[None])
+        assert [int(np.bitwise_count(half).sum()) for half in hashes] == ones
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_hash_of_the_mirror_image_is_the_mirrored_hash(seed):
-    image = smooth(seed)
-    hashes = near_duplicates.dhash(image)[None], near_duplicates.dhash(image[:, ::-1])[None]
-    assert np.bitwise_count(near_duplicates.mirrored(hashes[0]) ^ hashes[1]).sum() <= 8  # ties
+@pytest.mark.parametrize("white", [False, True])
+def test_a_mirror_image_is_found_on_a_white_background(seed, white):
+    """Whose equal neighbours have the same bit in both images."""
+    image = smooth(seed, 170).copy()
+    if white:
+        image[:, :100] = 255
+    ours, theirs = (near_duplicates.dhash(x)[None] for x in (image, image[:, ::-1]))
+    np.testing.assert_array_equal(near_duplicates.mirrored(ours), theirs)
+    assert near_duplicates.distances(ours, theirs) == [0] and len(near_duplicates.pairs_between(ours, theirs)) == 1
+    old = near_duplicates.mirrored(ours[:, :32])  # of version 0.2
+    assert (np.bitwise_count(old ^ theirs).sum() > 2 * near_duplicates.HASH_LIMIT) == white
+    assert len(near_duplicates.pairs_between(theirs, ours[:, :32])) == 1  # one new hash is enough
 
 
 def test_a_thumbnail_shows_the_centre():
@@ -88,5 +98,5 @@ def test_copies_are_confirmed_and_other_pictures_with_a_near_hash_are_not():
 
 def test_a_picture_of_one_colour_confirms_nothing():
     flat = np.full((1, near_duplicates.SIDE**2), 90, np.uint8)
-    hashes = np.zeros((1, 32), np.uint8), flip_bits(np.zeros(32, np.uint8), 20)[None]
+    hashes = np.zeros((1, 64), np.uint8), flip_bits(np.zeros(64, np.uint8), 20)[None]
     assert near_duplicates.confirmed(hashes, (flat, flat + 1)).tolist() == [False]

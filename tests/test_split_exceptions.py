@@ -53,6 +53,27 @@ def joined(folder):
     return dataset(folder, train_on=str(folder / "more"))
 
 
+def test_a_mirror_image_on_a_plain_background_is_not_in_two_splits(tmp_path):
+    """Equal neighbours have the same bit in the hashes of both, so that they are in different groups."""
+    (tmp_path / "own").mkdir()
+    for i in range(40):
+        picture(i).save(tmp_path / "own" / f"{i}_0_0_{i:017}.png")
+    for i in range(10):
+        half = np.array(picture(50 + i).resize((170, 170)))
+        half[:, :100] = 255
+        for n, image in enumerate((half, half[:, ::-1])):
+            Image.fromarray(image).save(tmp_path / "own" / f"{i}_1_{n}_{i:017}.png")
+    left_out = 0
+    for seed in range(5):
+        faces = dataset(tmp_path, split_seed=seed)
+        of = dict(zip(faces.prepared.file.tolist(), faces.assignment.tolist(), strict=True))
+        pairs = [(of[f"{i}_1_0_{i:017}.png"], of[f"{i}_1_1_{i:017}.png"]) for i in range(10)]
+        assert all(a == b or "" in (a, b) for a, b in pairs)
+        assert len(faces.indices("test")) == 6  # val may lose some
+        left_out += sum("" in pair for pair in pairs)
+    assert left_out > 5
+
+
 def test_further_sources_do_not_change_val_and_test(alone, joined):
     for split in ("val", "test"):
         assert names(joined, split) == names(alone, split) != set()

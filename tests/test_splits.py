@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from test_near_duplicates import smooth
 
 from agegender_jax.data import near_duplicates, splits
 
@@ -43,7 +44,7 @@ def test_a_group_larger_than_val_or_test_is_in_train():
 
 def test_a_mirrored_copy_is_in_the_group_of_the_original(faces):
     sha256, hashes = faces
-    hashes = hashes.copy()
+    hashes = near_duplicates.whole(hashes)
     hashes[399:] = near_duplicates.mirrored(hashes[100:101])
     group = splits.groups(sha256, hashes)
     assert group[399] == group[100] and (group == group[100]).sum() == 2
@@ -69,3 +70,22 @@ def test_a_split_depends_only_on_content_and_seed(faces):
 def test_a_group_is_named_by_its_smallest_sha256():
     ids = splits.group_ids(np.array([0, 1, 0]), ["c", "b", "a"])
     assert ids.tolist() == ["a", "b", "a"]
+
+
+def test_mirror_images_that_groups_miss_are_left_out():
+    """Of train if they are in val or test, of val if they are in test; groups stay as they are."""
+    pictures = [smooth(seed, 170).copy() for seed in range(5)]
+    for picture in pictures[:3]:
+        picture[:, :100] = 255  # whose hash says nothing of the mirror image's
+    images = [*pictures, *(picture[:, ::-1] for picture in pictures[:3])]
+    hashes, thumbnails = (np.stack([f(x) for x in images]) for f in (near_duplicates.dhash, near_duplicates.thumbnail))
+    group = splits.groups([str(i) for i in range(8)], hashes)
+    mirrored = splits.mirrored(hashes, thumbnails)
+    assert len(set(group)) == 8 and len(set(mirrored)) == 5 and (mirrored[5:] == mirrored[:3]).all()
+    split = np.array(["train", "val", "train", "train", "test", "test", "test", "val"], "<U5")
+    splits.leave_out_mirrored(split, mirrored)
+    assert split.tolist() == ["", "", "", "train", "test", "test", "test", "val"]
+
+
+def test_numbers_are_joined_by_equal_ones_of_any_kind():
+    assert splits.join(np.array([5, 5, 7, 8, 9]), np.array([0, 1, 1, 3, 4])).tolist() == [0, 0, 0, 1, 2]

@@ -1,4 +1,9 @@
-"""Pairs of images that show the same picture, possibly mirrored: difference hashes, and thumbnails to confirm them."""
+"""Pairs of images that show the same picture, possibly mirrored: difference hashes, and thumbnails to confirm them.
+
+A hash is uint8 [64]: 256 bits of the image and 256 of its mirror image. The latter are not the reversed and inverted
+bits of the former where neighbouring pixels are equal, as on a white background. Hashes of version 0.2, uint8 [32], are
+of the image alone; every function takes both kinds.
+"""
 
 import numpy as np
 from PIL import Image
@@ -8,14 +13,15 @@ from agegender_jax.data.cache import Progress
 HASH_LIMIT = 30  # bits of 256
 COPY_LIMIT = 16  # bits; closer pairs need no confirmation
 MIN_CORRELATION = 0.96  # of thumbnails, for pairs between COPY_LIMIT and HASH_LIMIT
+HALF = 32  # bytes of the hash of an image or of its mirror image
 SIDE = 12  # pixels of a thumbnail
 BLOCK = 2048  # images compared with as many others at a time
 
 
 def dhash(image: np.ndarray) -> np.ndarray:
-    """Return the horizontal difference hash of a uint8 RGB image [H, W, 3]: 256 bits as uint8 [32]."""
+    """Return the horizontal difference hashes of a uint8 RGB image [H, W, 3] and of its mirror image: uint8 [64]."""
     grey = np.asarray(Image.fromarray(image).convert("L").resize((17, 16), Image.Resampling.BILINEAR), np.int16)
-    return np.packbits(grey[:, 1:] > grey[:, :-1])
+    return np.concatenate([np.packbits(levels[:, 1:] > levels[:, :-1]) for levels in (grey, grey[:, ::-1])])
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -28,35 +34,62 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)).ravel()
 
 
+def halves(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hashes of the images and of their mirror images, uint8 [N, 32] each, from uint8 [N, 64] or [N, 32].
+
+    From the latter, those of the mirror images are right up to ties between neighbouring pixels.
+    """
+    if hashes.shape[1] == HALF:
+        bits = np.unpackbits(hashes, axis=1).reshape(-1, 16, 16)
+        return hashes, np.packbits(1 - bits[:, :, ::-1].reshape(-1, 256), axis=1)
+    return hashes[:, :HALF], hashes[:, HALF:]
+
+
+def whole(hashes: np.ndarray) -> np.ndarray:
+    """Return hashes as uint8 [N, 64], see `halves`."""
+    return np.concatenate(halves(hashes), 1)
+
+
 def mirrored(hashes: np.ndarray) -> np.ndarray:
-    """Return the hashes of the mirror images, up to ties between neighbouring pixels: uint8 [N, 32] -> [N, 32]."""
-    bits = np.unpackbits(hashes, axis=1).reshape(-1, 16, 16)
-    return np.packbits(1 - bits[:, :, ::-1].reshape(-1, 256), axis=1)
+    """Return the hashes of the mirror images, uint8 [N, 64]."""
+    return np.concatenate(halves(hashes)[::-1], 1)
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the distance in bits of each pair of hashes, uint8 [K, 32] and [K, 32], or of a mirror image: int [K]."""
-    return np.minimum(_hamming(a, b), _hamming(a, mirrored(b)))
+    """Return the distance in bits of each of K pairs of hashes, or of one and the other's mirror image: int [K]."""
+    return np.minimum(direct_distances(a, b), _mirrored_distances(a, b))
+
+
+def direct_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the distance in bits of each pair of hashes, without mirror images: int [K]."""
+    return _hamming(halves(a)[0], halves(b)[0])
+
+
+def _mirrored_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    (a, a_mirrored), (b, b_mirrored) = halves(a), halves(b)
+    return np.minimum(_hamming(a_mirrored, b), _hamming(a, b_mirrored))
 
 
 def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.ndarray:
-    """Return the pairs (i, j), int [K, 2], of hashes uint8 [N, 32] and [M, 32] at most `limit` bits apart.
+    """Return the pairs (i, j), int [K, 2], of N and M hashes at most `limit` bits apart.
 
     A pair also counts if one image is close to the mirror image of the other.
     """
     blocks = [np.zeros((0, 2), np.int64)]
+    least = 256 - 2 * limit  # for signs in {-1, 1}: product = 256 - 2 * distance
     for i in range(0, len(a), BLOCK):
-        signs = _signs(a[i : i + BLOCK])
+        own, own_mirrored = map(_signs, halves(a[i : i + BLOCK]))
         for j in range(0, len(b), BLOCK):
-            # for signs in {-1, 1}: product = 256 - 2 * distance
-            part, least = b[j : j + BLOCK], 256 - 2 * limit
-            close = (signs @ _signs(part).T >= least) | (signs @ _signs(mirrored(part)).T >= least)
+            other, other_mirrored = map(_signs, halves(b[j : j + BLOCK]))
+            close = own @ other.T >= least
+            close |= own_mirrored @ other.T >= least
+            close |= own @ other_mirrored.T >= least
             blocks.append(np.argwhere(close) + (i, j))
     return np.concatenate(blocks)
 
 
 def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT, progress: Progress | None = None) -> np.ndarray:
-    """Return the pairs (i, j), i < j, int [K, 2], of hashes uint8 [N, 32] at most `limit` bits apart."""
+    """Return the pairs (i, j), i < j, int [K, 2], of N hashes at most `limit` bits apart."""
     blocks = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(hashes), BLOCK):
         if progress:
@@ -66,6 +99,26 @@ def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT, progress: Progress
     return np.concatenate(blocks)
 
 
+def mirrored_copies_within(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """Return the pairs (i, j), i < j, of N images that only the hashes of mirror images find, confirmed: int [K, 2].
+
+    Args:
+      hashes: uint8 [N, 64]. thumbnails: uint8 [N, SIDE * SIDE].
+    """
+    pairs = mirrored_copies_between((hashes, hashes), (thumbnails, thumbnails))
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+def mirrored_copies_between(
+    hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Return the confirmed pairs (i, j) of N and M images that the first halves of the hashes alone do not find."""
+    i, j = pairs = pairs_between(*hashes).T
+    a, b = hashes[0][i], hashes[1][j]
+    far = distances(a[:, :HALF], b[:, :HALF]) > HASH_LIMIT
+    return pairs.T[far & confirmed((a, b), (thumbnails[0][i], thumbnails[1][j]))]
+
+
 def confirmed(hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return which pairs of near hashes show the same picture, bool [K].
 
@@ -73,7 +126,7 @@ def confirmed(hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarra
     most 0.93. Copies at such distances correlate by 0.96 or more.
 
     Args:
-      hashes: of the first and of the second image of each pair, uint8 [K, 32] each.
+      hashes: of the first and of the second image of each pair.
       thumbnails: likewise, uint8 [K, SIDE * SIDE] each.
     """
     a, b = (pixels.reshape(-1, SIDE, SIDE) for pixels in thumbnails)

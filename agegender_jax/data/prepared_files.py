@@ -49,12 +49,13 @@ def write(
     unusable_files.check_any(spec, records, bad, on_bad)
     hashes = np.stack([record["dhash"] for record in records])
     groups = splits.groups([record["content"] for record in records], hashes, progress)
+    mirrored = splits.mirrored(hashes, np.stack([record["thumbnail"] for record in records]))
 
     def examples() -> Iterator[dict]:
         for i, (file, record) in enumerate(zip(usable_files, records, strict=True)):
             if progress:
                 progress(i + 1, len(records), "writing the prepared images")
-            yield record | {"group": int(groups[i]), "image": data(file)}
+            yield record | {"group": int(groups[i]), "mirrored": int(mirrored[i]), "image": data(file)}
 
     tfds_builder.write(folder, examples())
     _write_index(folder / INDEX, tfds_builder.read(folder))

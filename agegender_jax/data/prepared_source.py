@@ -24,8 +24,8 @@ class Prepared:
       file, age_text, race_text, sha256, content: [N] str; sha256 is of the decoded RGB pixels, content also of their
         shape: equal for equal pictures.
       age_years: int32 [N], -1 where only a group is known.
-      age: int32 [N, 2], first and last correct bucket. gender, race, group: int32 [N].
-      dhash: uint8 [N, 32]. thumbnail: uint8 [N, 144], see `near_duplicates`.
+      age: int32 [N, 2], first and last correct bucket. gender, race, group, mirrored: int32 [N], see `splits`.
+      dhash: uint8 [N, 64]. thumbnail: uint8 [N, 144], see `near_duplicates`.
       bad: (file, reason) of every unusable file.
       left_out: (path, reason) of links to folders and of archives in the source, which are not read, sorted.
     """
@@ -44,6 +44,7 @@ class Prepared:
     gender: np.ndarray
     race: np.ndarray
     group: np.ndarray
+    mirrored: np.ndarray
     dhash: np.ndarray
     thumbnail: np.ndarray
     bad: list[tuple[str, str]]

@@ -35,18 +35,19 @@ class Pairs:
         return np.concatenate([self.exact, self.near])
 
 
-def find_pairs(content: np.ndarray, dhash: np.ndarray) -> Pairs:
+def find_pairs(content: np.ndarray, dhash: np.ndarray, thumbnail: np.ndarray) -> Pairs:
     """Return all pairs of N files.
 
     Args:
       content: str [N], equal for equal pictures.
-      dhash: uint8 [N, 32].
+      dhash: uint8 [N, 64]. thumbnail: uint8 [N, 144]; see `near_duplicates`.
     """
-    i, j = pairs = near_duplicates.pairs_within(dhash).T
+    pairs = near_duplicates.pairs_within(dhash[:, : near_duplicates.HALF])
+    i, j = pairs = np.concatenate([pairs, near_duplicates.mirrored_copies_within(dhash, thumbnail)]).T
     exact = np.asarray(content)[i] == np.asarray(content)[j]
     near = pairs.T[~exact]
     distance = near_duplicates.distances(dhash[near[:, 0]], dhash[near[:, 1]])
-    direct = np.bitwise_count(dhash[near[:, 0]] ^ dhash[near[:, 1]]).sum(1, dtype=int)
+    direct = near_duplicates.direct_distances(dhash[near[:, 0]], dhash[near[:, 1]])
     return Pairs(pairs.T[exact], near, distance, direct > distance)
 
 
@@ -57,7 +58,8 @@ def exact_groups(faces: Prepared) -> list[np.ndarray]:
 
 def near_groups(faces: Prepared) -> list[np.ndarray]:
     """Return the files of each group of different but nearly equal pictures, int [M] each. A chain is one group."""
-    return [files for files in _groups(faces.group) if len(set(faces.content[files].tolist())) > 1]
+    groups = _groups(splits.join(faces.group, faces.mirrored))
+    return [files for files in groups if len(set(faces.content[files].tolist())) > 1]
 
 
 def links(faces: Prepared, files: np.ndarray) -> list[tuple[int, int, int]]:

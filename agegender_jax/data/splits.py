@@ -1,7 +1,9 @@
 """Groups of images that show the same picture, and train, val and test splits that keep each group together.
 
 Groups are the connected components of "equal decoded pixels" and "difference hashes, of the images or of one and the
-other's mirror image, at most 30 of 256 bits apart". A split depends only on the content of the images and the seed.
+other's mirror image, at most 30 of 256 bits apart", where the hash of the mirror image is derived from that of the
+image. Mirror images that this misses, because neighbouring pixels are equal, are left out (`leave_out_mirrored`). A
+split depends only on the content of the images and the seed.
 """
 
 import hashlib
@@ -21,16 +23,37 @@ def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None 
 
     Args:
       sha256: N strings that are equal for equal images.
-      hashes: uint8 [N, 32].
+      hashes: uint8 [N, 64], see `near_duplicates`, of which the first halves are used.
       progress: called with (done, total, text) while hashes are compared.
     """
-    from scipy import sparse  # a third of a second, which not every start of a program needs
-    from scipy.sparse import csgraph
-
     count = len(sha256)
     _, first, inverse = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
     equal = np.stack([np.arange(count), first[inverse]], 1)
-    pairs = np.concatenate([near_duplicates.pairs_within(hashes, progress=progress), equal])
+    pairs = np.concatenate([near_duplicates.pairs_within(hashes[:, : near_duplicates.HALF], progress=progress), equal])
+    return _components(pairs, count)
+
+
+def mirrored(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """Return numbers that are equal for images and their mirror images which groups miss: int32 [N].
+
+    Args:
+      hashes, thumbnails: see `near_duplicates.mirrored_copies_within`.
+    """
+    return _components(near_duplicates.mirrored_copies_within(hashes, thumbnails), len(hashes))
+
+
+def join(*numbers: np.ndarray) -> np.ndarray:
+    """Return numbers that are equal for images which are connected by equal numbers of any kind: int32 [N]."""
+    count = len(numbers[0])
+    firsts = [np.unique(kind, return_index=True, return_inverse=True)[1:] for kind in numbers]
+    pairs = [np.stack([np.arange(count), first[inverse]], 1) for first, inverse in firsts]
+    return _components(np.concatenate(pairs), count)
+
+
+def _components(pairs: np.ndarray, count: int) -> np.ndarray:
+    from scipy import sparse  # a third of a second, which not every start of a program needs
+    from scipy.sparse import csgraph
+
     graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
     return csgraph.connected_components(graph, directed=False)[1].astype(np.int32)
 
@@ -69,3 +92,13 @@ def leave_out_copies(split: np.ndarray, own: np.ndarray, group: np.ndarray) -> N
     """
     held_out = np.unique(group[own & np.isin(split, ("val", "test"))])
     split[~own & np.isin(group, held_out)] = UNUSED
+
+
+def leave_out_mirrored(split: np.ndarray, mirrored: np.ndarray) -> None:
+    """Set to UNUSED, in place, images of train and val that also occur, mirrored, in test, and those of train in val.
+
+    Args:
+      split: str [N]; mirrored: int [N], see `mirrored`.
+    """
+    for kept, others in (("test", ("val", "train")), ("val", ("train",))):
+        split[np.isin(split, others) & np.isin(mirrored, mirrored[split == kept])] = UNUSED

@@ -13,8 +13,8 @@ from agegender_jax.data import cache, near_duplicates
 
 TEXTS = ("file", "content", "sha256", "age_text", "race_text")
 READER_THREADS = 64  # of array_record, once per process; it hangs if one of them cannot be started
-VERSION = "2.1.0"  # of the files, their fields and the split rule
-NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group")
+VERSION = "2.2.0"  # of the files, their fields and the split rule
+NUMBERS = ("age_years", "age_first", "age_last", "gender", "race", "group", "mirrored")
 
 
 class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
@@ -30,7 +30,7 @@ class AgeGenderFaces(tfds.core.GeneratorBasedBuilder):
         features = {name: tfds.features.Text() for name in TEXTS}
         features |= {name: tfds.features.Scalar(np.int32) for name in NUMBERS}
         features["image"] = tfds.features.Image(shape=(None, None, 3))
-        features["dhash"] = tfds.features.Tensor(shape=(32,), dtype=np.uint8)
+        features["dhash"] = tfds.features.Tensor(shape=(2 * near_duplicates.HALF,), dtype=np.uint8)
         features["thumbnail"] = tfds.features.Tensor(shape=(near_duplicates.SIDE**2,), dtype=np.uint8)
         info = self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
         info.initialize_from_bucket = lambda: None  # otherwise leaves an empty folder in the system's temporary folder

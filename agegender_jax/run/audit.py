@@ -54,7 +54,7 @@ def inspect(
         check_out(folder, faces.fingerprint, command)
         if warning := faces.warning():
             progress.warn(warning)
-        pairs = source_problems.find_pairs(faces.content, faces.dhash)
+        pairs = source_problems.find_pairs(faces.content, faces.dhash, faces.thumbnail)
         assignment = splits.assign(faces.group, faces.content, split_seed)
         leakage = {
             "split": _split(assignment, pairs, split_seed),
@@ -113,7 +113,7 @@ def _run(run: Workdir, config: dict, faces: Prepared) -> dict:
         name: {"n": len(own.indices(name)), "seen": len(leaks.find(run, own, name))}
         for name in ("train", "val", "test")
     }
-    pairs = source_problems.find_pairs(images.sha256, images.dhash)
+    pairs = source_problems.find_pairs(images.sha256, images.dhash, images.thumbnail)
     return {"workdir": run.argument, "split_seed": seed, **_across(images.split, pairs), "seen": seen}
 
 

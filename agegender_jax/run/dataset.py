@@ -108,6 +108,7 @@ def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: C
         split = split_exceptions.assign(own, prepared.group, prepared.content, prepared.dhash, fields.split_seed)
     else:
         split = splits.assign(prepared.group, prepared.content, fields.split_seed)
+    splits.leave_out_mirrored(split, prepared.mirrored)
     if fields.exclude:
         split = split_exceptions.exclude(split, prepared.file, prepared.bad, fields.exclude)
     return Dataset(prepared, split)

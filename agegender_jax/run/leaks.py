@@ -15,7 +15,8 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_csv
 
 SPLITS = ("train", "val", "test", UNUSED)
-HASHES = {"dhash": 32, "thumbnail": near_duplicates.SIDE**2}  # bytes, as hex in a CSV
+HASHES = ("dhash", "thumbnail")  # bytes, as hex in a CSV
+THUMBNAIL = near_duplicates.SIDE**2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Images:
 
     Attributes:
       file, split, sha256: str [M]; empty strings if there is no such column.
-      dhash: uint8 [M, 32].
+      dhash: uint8 [M, 64]. Files written by version 0.2 have 32 bytes, see `near_duplicates.halves`.
       thumbnail: uint8 [M, 144].
       has_thumbnail: bool [M]; files written by version 0.1 have none.
     """
@@ -67,7 +68,7 @@ def inherit(run: Workdir, sources: Sequence[str]) -> None:
         for images in seen
         for bits, pixels, known in zip(images.dhash, images.thumbnail, images.has_thumbnail, strict=True)
     }
-    write_csv(run.inherited, tuple(HASHES), list(rows))
+    write_csv(run.inherited, HASHES, list(rows))
 
 
 def read_splits(run: Workdir) -> Images:
@@ -89,14 +90,18 @@ def _source_of(run: Workdir) -> str | None:
 
 
 def _near(prepared, where: np.ndarray, seen: Images, confirm: bool) -> np.ndarray:
-    """Return the positions in `where` of images close to a seen one, int [K]; with `confirm`, only confirmed pairs."""
-    i, j = near_duplicates.pairs_between(prepared.dhash[where], seen.dhash).T
+    """Return the positions in `where` of images close to a seen one, int [K]; with `confirm`, only confirmed pairs.
+
+    Mirror images that the groups of splits miss must be confirmed in any case.
+    """
+    hashes, thumbnails = prepared.dhash[where], prepared.thumbnail[where]
+    half = near_duplicates.HALF
+    i, j = near_duplicates.pairs_between(hashes[:, :half], seen.dhash[:, :half]).T
     if confirm:
-        same = near_duplicates.confirmed(
-            (prepared.dhash[where[i]], seen.dhash[j]), (prepared.thumbnail[where[i]], seen.thumbnail[j])
-        )
+        same = near_duplicates.confirmed((hashes[i], seen.dhash[j]), (thumbnails[i], seen.thumbnail[j]))
         i = i[same | ~seen.has_thumbnail[j]]
-    return i
+    mirrored = near_duplicates.mirrored_copies_between((hashes, seen.dhash), (thumbnails, seen.thumbnail))
+    return np.concatenate([i, mirrored[:, 0]])
 
 
 def _read(path: Path, is_included: Callable[[dict], bool] = lambda row: True) -> Images:
@@ -112,8 +117,8 @@ def _read(path: Path, is_included: Callable[[dict], bool] = lambda row: True) ->
         }
         thumbnails = [row.get("thumbnail", "") for row in rows]
         return Images(
-            dhash=_bytes([row["dhash"] for row in rows], HASHES["dhash"]),
-            thumbnail=_bytes([text or "00" * HASHES["thumbnail"] for text in thumbnails], HASHES["thumbnail"]),
+            dhash=_hashes([row["dhash"] for row in rows]),
+            thumbnail=_bytes([text or "00" * THUMBNAIL for text in thumbnails], THUMBNAIL),
             has_thumbnail=np.array([bool(text) for text in thumbnails], bool),
             **texts,
         )
@@ -130,6 +135,15 @@ def _checked(row: dict) -> dict:
     if None in row or None in row.values() or row.get("split", UNUSED) not in SPLITS:
         raise ValueError
     return row
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    """Return hexadecimal hashes of 64 or 32 bytes as uint8 [M, 64]."""
+    hashes = np.zeros((len(texts), 2 * near_duplicates.HALF), np.uint8)
+    old = np.array([len(text) == 2 * near_duplicates.HALF for text in texts], bool)
+    for kind, size in ((old, near_duplicates.HALF), (~old, 2 * near_duplicates.HALF)):
+        hashes[kind] = near_duplicates.whole(_bytes([texts[i] for i in np.flatnonzero(kind)], size))
+    return hashes
 
 
 def _bytes(texts: list[str], size: int) -> np.ndarray:
