@@ -12,7 +12,7 @@ from test_models import COUNTS, LONGER, shapes_of
 from agegender_jax import models, weights
 from agegender_jax.checkpoint import tree
 from agegender_jax.models import sizes
-from benchmarks import campaign, crop_scores, explanations, layers, result_files, tables, ynnpack
+from benchmarks import campaign, crop_scores, explanations, ideas, layers, result_files, tables, ynnpack
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "models.md").read_text()
 
@@ -166,6 +166,12 @@ def test_the_table_of_crop_part1_is_what_was_measured():
     results, text = result_files.read("crop_scores"), (campaign.ROOT / "docs" / "accuracy.md").read_text()
     for on in {row["on"] for row in results["rows"]}:
         assert crop_scores.table(results, on) in text
+
+
+def test_the_tables_of_the_papers_ideas_are_what_was_measured():
+    results = result_files.read("ideas")
+    assert results["seeds"] == [0, 1, 2] and len(results["runs"]) == len(ideas.RUNS)
+    assert ideas.table(results) in (campaign.ROOT / "docs" / "ablations.md").read_text()
 
 
 def test_the_readme_has_the_scores_of_face_api():
