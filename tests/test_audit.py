@@ -198,6 +198,19 @@ def test_splits_keep_pairs_together_and_random_splits_do_not(faces, pairs, resul
     assert split["random"]["exact"]["pairs"] == pytest.approx(separated / len(cases) * 5 / 6)
 
 
+def test_a_mirror_image_on_a_plain_background_is_a_near_duplicate_and_in_no_second_split(tmp_path):
+    for i in range(20):
+        save(tmp_path / "own", f"{20 + i}_0_0_{DATE}.png", picture(i))
+    half = np.array(picture(30, side=170))
+    half[:, :100] = 255
+    for name, image in (("50_1_0", half), ("60_1_0", half[:, ::-1])):
+        save(tmp_path / "own", f"{name}_{DATE}.png", Image.fromarray(image))
+    for seed in range(3):
+        result = inspect(str(tmp_path / "own"), tmp_path / f"out{seed}", split_seed=seed)
+        assert result["near"]["pairs"] == 1 and result["near"]["mirrored"] == 1
+        assert result["leakage"]["split"]["across"] == {"exact": 0, "near": 0}
+
+
 def test_images_that_are_left_out_are_in_no_split():
     pairs = np.array([[0, 1], [2, 3], [0, 2], [0, 4]])
     assert source_problems.pairs_across(pairs, np.array(["train", "", "test", "", "train"])) == 1

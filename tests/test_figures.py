@@ -11,6 +11,7 @@ from agegender_jax.report.figures import calibration, curves, distributions, fac
 from agegender_jax.report.figures.attention import SIDE, attention, overlay
 from agegender_jax.report.figures.confusion import confusion
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
+from agegender_jax.structs import Probs
 from agegender_jax.subsets import evenly_spaced
 
 N = 200
@@ -154,6 +155,17 @@ def test_the_grid_has_two_of_each_gender_and_age():
     groups_of_both = [len(np.unique(examples.age[examples.gender == g, 0])) for g in (0, 1)]
     assert labels.count("male") == labels.count("female") == 1
     assert sum(text.isdecimal() for text in labels) <= 2 * sum(groups_of_both) <= 48
+
+
+def test_an_open_last_group_has_its_name_and_its_probability(monkeypatch):
+    """0.6 from 70 on, which the label contradicts, against 0.4 on 60-69."""
+    monkeypatch.setattr(faces, "mosaic", lambda rows, side: rows)
+    probs = Probs(np.tile([0] * 6 + [0.4] + [0.12] * 5, (2, 1)), np.tile([0.9, 0.1], (2, 1)))
+    age = np.array([[7, 11], [2, 2]])
+    examples = report.Examples("x", probs, np.array([-1, 25]), age, np.array([0, 0]), lambda i: np.zeros((8, 8, 3)))
+    (row,) = faces.mistakes(examples)
+    assert [tile.above for tile in row.tiles] == ["70+ (0.600)"]
+    assert faces.samples(examples)[0].tiles[0].above == "male 70+"
 
 
 def test_a_mosaic_shows_pictures_pixel_for_pixel():

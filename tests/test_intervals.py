@@ -244,7 +244,7 @@ def test_undefined_resamples_are_left_out():
 
 
 def test_kappa_takes_the_bucket_of_a_range_that_is_nearest_to_the_prediction():
-    age, bucket = np.array([[7, 11], [7, 11], [2, 2], [3, 3]]), np.array([9, 5, 2, 4])
+    age, bucket = np.array([[7, 10], [7, 10], [2, 2], [3, 3]]), np.array([9, 5, 2, 4])
     counts = metrics.confusion(np.eye(12)[bucket], np.eye(2)[[0] * 4], age, np.zeros(4, int))
     expected = sklearn_metrics.cohen_kappa_score([9, 7, 2, 3], bucket, weights="quadratic", labels=range(12))
     assert metrics.kappa(counts["age"])[0] == pytest.approx(expected)

@@ -40,6 +40,8 @@ def test_an_open_last_group_is_one_class_if_nothing_inside_it_is_labelled():
         (labels([7, 7, 8], [11, 11, 8]), 6, [1, 1, 2]),  # the third is known to be in its eighties
         (labels([7, 7, 6], [10, 10, 6]), 6, [1, 1, 0]),  # not open
         (labels([7, 8, 6]), 6, [1, 2, 0]),
+        (labels([7, 8, 6], [11, 11, 6]), 6, [1, 2, 0]),  # two groups
+        (labels([7, 8, 6], [11, 9, 6]), 6, [1, 2, 0]),
     )
     for age, bucket, distances in cases:
         assert metrics.open_group(age) == (7 if bucket == 7 else None)
@@ -48,7 +50,9 @@ def test_an_open_last_group_is_one_class_if_nothing_inside_it_is_labelled():
         counts = metrics.confusion(age_probs, gender_probs, age, np.zeros(3, int))["age"]
         assert counts[:, bucket].sum() == 3
     np.testing.assert_allclose(metrics.join_open_group(age_probs, cases[0][0])[0, 6:], [0.4, 0.6, 0, 0, 0, 0])
-    assert metrics.open_group(labels([], [])) is None
+    assert metrics.open_group(np.zeros((0, 2), int)) is None
+    with pytest.raises(ValueError, match="age must be int"):
+        metrics.open_group(np.zeros(3, int))
 
 
 def test_scores_of_an_open_last_group_agree_with_those_of_predictions_for_photos():

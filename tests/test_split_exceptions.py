@@ -1,6 +1,7 @@
 """Sources only for training, files that are left out, and the split of the tested images, which neither changes."""
 
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -160,5 +161,6 @@ def test_a_further_image_between_two_own_ones_does_not_change_their_split():
     alone = splits.assign(group[:30], content[:30], 0)
     train, test = (np.flatnonzero(alone == split)[0] for split in ("train", "test"))
     group[[train, test, 30]] = 99  # near both
-    assigned = split_exceptions.assign(own, group, content, dhash, 0)
+    fields = {"group": group, "content": content, "dhash": dhash, "mirrored": np.arange(31)}
+    assigned = split_exceptions.assign(own, types.SimpleNamespace(**fields), 0)
     assert assigned.tolist() == [*alone, splits.UNUSED]

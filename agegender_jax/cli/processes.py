@@ -116,7 +116,8 @@ def _linger() -> None:
     state = distributed.global_state
     if state.service is not None:
         address = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS") or str(state.coordinator_address)
-        state.service = _Lingering(state.service, int(address.rpartition(":")[2]))
+        port = address.rpartition(":")[2]
+        state.service = _Lingering(state.service, int(port) if port.isdecimal() else 0)
 
 
 class _Lingering:
@@ -128,8 +129,11 @@ class _Lingering:
 
     def shutdown(self) -> None:
         end = time.monotonic() + LINGER
-        while time.monotonic() < end and _has_visitors(self._port):
-            time.sleep(0.02)
+        try:
+            while time.monotonic() < end and _has_visitors(self._port):
+                time.sleep(0.02)
+        except (psutil.Error, OSError):  # the system does not show connections
+            time.sleep(1)
         self._service.shutdown()
 
 

@@ -24,8 +24,8 @@ def apply_variants(config: ConfigDict, text: str, *groups: Mapping[str, Callable
     where = "--config=FILE:VARIANT"
     chosen = set(filter(None, (text or "").split(",")))
     known = [name for group in groups for name in group]
-    for name in sorted(chosen.difference(known)):
-        raise ConfigError(f"unknown variant {name!r}", where, nearest(name, known))
+    if unknown := sorted(chosen.difference(known)):
+        raise ConfigError(f"unknown variant {unknown[0]!r}", where, nearest(unknown[0], known))
     for group in groups:
         of_group = [name for name in group if name in chosen]
         if len(of_group) > 1:

@@ -71,7 +71,7 @@ def _mirrored_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.ndarray:
-    """Return the pairs (i, j), int [K, 2], of N and M hashes at most `limit` bits apart.
+    """Return the pairs (i, j), int [K, 2], of hashes uint8 [N, 64 or 32] and [M, 64 or 32] at most `limit` bits apart.
 
     A pair also counts if one image is close to the mirror image of the other.
     """
@@ -89,7 +89,7 @@ def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.n
 
 
 def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT, progress: Progress | None = None) -> np.ndarray:
-    """Return the pairs (i, j), i < j, int [K, 2], of N hashes at most `limit` bits apart."""
+    """Return the pairs (i, j), i < j, int [K, 2], of hashes uint8 [N, 64 or 32] at most `limit` bits apart."""
     blocks = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(hashes), BLOCK):
         if progress:
@@ -99,24 +99,32 @@ def pairs_within(hashes: np.ndarray, limit: int = HASH_LIMIT, progress: Progress
     return np.concatenate(blocks)
 
 
-def mirrored_copies_within(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+def mirrored_copies_within(hashes: np.ndarray, thumbnails: np.ndarray, progress: Progress | None = None) -> np.ndarray:
     """Return the pairs (i, j), i < j, of N images that only the hashes of mirror images find, confirmed: int [K, 2].
 
     Args:
       hashes: uint8 [N, 64]. thumbnails: uint8 [N, SIDE * SIDE].
     """
-    pairs = mirrored_copies_between((hashes, hashes), (thumbnails, thumbnails))
-    return pairs[pairs[:, 0] < pairs[:, 1]]
+    pairs = pairs_within(hashes, progress=progress)
+    return _mirrored_copies(pairs, (hashes, hashes), (thumbnails, thumbnails))
 
 
 def mirrored_copies_between(
     hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Return the confirmed pairs (i, j) of N and M images that the first halves of the hashes alone do not find."""
-    i, j = pairs = pairs_between(*hashes).T
+    """Return the pairs (i, j) of N and M images that only the hashes of mirror images find, confirmed: int [K, 2].
+
+    Args:
+      hashes: uint8 [N, 64] and [M, 64]. thumbnails: uint8 [N, SIDE * SIDE] and [M, SIDE * SIDE].
+    """
+    return _mirrored_copies(pairs_between(*hashes), hashes, thumbnails)
+
+
+def _mirrored_copies(pairs, hashes, thumbnails):
+    i, j = pairs.T
     a, b = hashes[0][i], hashes[1][j]
     far = distances(a[:, :HALF], b[:, :HALF]) > HASH_LIMIT
-    return pairs.T[far & confirmed((a, b), (thumbnails[0][i], thumbnails[1][j]))]
+    return pairs[far & confirmed((a, b), (thumbnails[0][i], thumbnails[1][j]))]
 
 
 def confirmed(hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -49,7 +49,7 @@ def write(
     unusable_files.check_any(spec, records, bad, on_bad)
     hashes = np.stack([record["dhash"] for record in records])
     groups = splits.groups([record["content"] for record in records], hashes, progress)
-    mirrored = splits.mirrored(hashes, np.stack([record["thumbnail"] for record in records]))
+    mirrored = splits.mirrored(hashes, np.stack([record["thumbnail"] for record in records]), progress)
 
     def examples() -> Iterator[dict]:
         for i, (file, record) in enumerate(zip(usable_files, records, strict=True)):

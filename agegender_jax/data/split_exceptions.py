@@ -1,6 +1,7 @@
 """The split of each image if some sources are only for training or listed files are left out of training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,20 +24,22 @@ def belongs_to(files: Sequence[str], names: Sequence[str]) -> np.ndarray:
     return np.array([file.partition("/")[0] in names for file in files], bool)
 
 
-def assign(own: np.ndarray, group: np.ndarray, content: np.ndarray, dhash: np.ndarray, seed: int) -> np.ndarray:
-    """Return the split of each image, str [N], if only some images may be used for validation and test.
+def assign(own: np.ndarray, prepared: Any, seed: int) -> np.ndarray:
+    """Return the split of each image, str [N], if perhaps only some images may be used for validation and test.
 
     These are divided as if there were no others. The others are for training, except those whose group, over all
-    images, contains an image of val or test: they are `splits.UNUSED`.
+    images, contains an image of val or test: they are `splits.UNUSED`, as are mirror images that groups miss.
 
     Args:
       own: bool [N], the images to divide.
-      group, content, dhash: as in `Prepared`, of all images.
+      prepared: has `group`, `content`, `dhash` and `mirrored`, as `Prepared`, of all images.
       seed: `data.split_seed`.
     """
-    split = np.full(len(own), "train", "<U5")
-    split[own] = splits.assign(splits.groups(content[own], dhash[own]), content[own], seed)
-    splits.leave_out_copies(split, own, group)
+    split, content = np.full(len(own), "train", "<U5"), prepared.content[own]
+    group = prepared.group if own.all() else splits.groups(content, prepared.dhash[own])
+    split[own] = splits.assign(group, content, seed)
+    splits.leave_out_copies(split, own, prepared.group)
+    splits.leave_out_mirrored(split, prepared.mirrored)
     return split
 
 

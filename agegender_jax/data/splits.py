@@ -33,17 +33,17 @@ def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None 
     return _components(pairs, count)
 
 
-def mirrored(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+def mirrored(hashes: np.ndarray, thumbnails: np.ndarray, progress: Progress | None = None) -> np.ndarray:
     """Return numbers that are equal for images and their mirror images which groups miss: int32 [N].
 
     Args:
       hashes, thumbnails: see `near_duplicates.mirrored_copies_within`.
     """
-    return _components(near_duplicates.mirrored_copies_within(hashes, thumbnails), len(hashes))
+    return _components(near_duplicates.mirrored_copies_within(hashes, thumbnails, progress), len(hashes))
 
 
 def join(*numbers: np.ndarray) -> np.ndarray:
-    """Return numbers that are equal for images which are connected by equal numbers of any kind: int32 [N]."""
+    """Return numbers, int32 [N], that are equal for images connected by equal numbers of any kind, int [N] each."""
     count = len(numbers[0])
     firsts = [np.unique(kind, return_index=True, return_inverse=True)[1:] for kind in numbers]
     pairs = [np.stack([np.arange(count), first[inverse]], 1) for first, inverse in firsts]
@@ -95,7 +95,7 @@ def leave_out_copies(split: np.ndarray, own: np.ndarray, group: np.ndarray) -> N
 
 
 def leave_out_mirrored(split: np.ndarray, mirrored: np.ndarray) -> None:
-    """Set to UNUSED, in place, images of train and val that also occur, mirrored, in test, and those of train in val.
+    """Set to UNUSED, in place, images of train that also occur, mirrored, in val or test, and those of val in test.
 
     Args:
       split: str [N]; mirrored: int [N], see `mirrored`.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agegender_jax import csv_cells, metrics
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax.labels import GENDERS
 from agegender_jax.structs import Probs
 
 
@@ -22,9 +22,7 @@ def predictions(file: Sequence[str], age_text: Sequence[str], age: np.ndarray, g
     age_columns = [f"p_age_{i}" for i in range(probs.age.shape[1])]
     writer.writerow(["file", "true_age", "true_gender", "age_bucket", "gender", "p_female", *age_columns])
     bucket, predicted = metrics.predicted_bucket(probs.age, age), probs.gender.argmax(-1)
-    names = [*AGE_BUCKETS]
-    if (start := metrics.open_group(age)) is not None:
-        names[start] = metrics.range_name(start, len(names) - 1)
+    names = metrics.bucket_names(age)
     for i in sorted(range(len(file)), key=lambda i: file[i]):
         cells = [f"{p:.6f}" for p in (probs.gender[i, 1], *probs.age[i])]
         name = csv_cells.guard(str(file[i]))

@@ -6,6 +6,7 @@ Everything is NumPy, except that SciPy finds one minimum. An undefined score and
 from agegender_jax.metrics import calibration, label_noise
 from agegender_jax.metrics.accuracy import (
     SCORES,
+    bucket_names,
     calibrated_losses,
     confusion,
     join_open_group,
@@ -49,6 +50,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_means",
     "bootstrap_varied",
+    "bucket_names",
     "bucket_years",
     "by_group",
     "calibrated_losses",

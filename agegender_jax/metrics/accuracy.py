@@ -30,20 +30,31 @@ def nearest_bucket(bucket: np.ndarray, age: np.ndarray) -> np.ndarray:
 def open_group(age: np.ndarray, num_buckets: int = len(AGE_BUCKETS)) -> int | None:
     """Return the first bucket of an open last group of labels, such as FairFace's "more than 70".
 
-    None if there is no such group, or if other labels are single buckets inside it.
+    None if there is no such group, or if labels tell some of its buckets apart.
 
     Args:
       age: int [N, 2], first and last bucket. num_buckets: A.
+
+    Raises:
+      ValueError: `age` has another shape.
     """
-    first, last = np.asarray(age).T
+    age = np.asarray(age)
+    array_checks.check(age=(age, "int N 2"))
+    first, last = age.T
     starts = first[(last == num_buckets - 1) & (first < last)]
-    if not len(starts) or ((first == last) & (first >= starts.min())).any():
+    if not len(starts):
         return None
-    return int(starts.min())
+    start = starts.min()
+    whole = (first == start) & (last == num_buckets - 1)
+    return int(start) if (whole | (last < start)).all() else None
 
 
 def join_open_group(age_probs: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Return [N, A], with the probability of the labels' open last group (`open_group`) in its first bucket."""
+    """Return [N, A], with the probability of the labels' open last group (`open_group`) in its first bucket.
+
+    Args:
+      age_probs: [N, A]. age: int [N, 2], labels, first and last bucket.
+    """
     probs = np.asarray(age_probs)
     if (start := open_group(age, probs.shape[1])) is None:
         return probs
@@ -63,6 +74,14 @@ def predicted_bucket(age_probs: np.ndarray, age: np.ndarray) -> np.ndarray:
       age_probs: [N, A]. age: int [N, 2], labels, first and last bucket.
     """
     return join_open_group(age_probs, age).argmax(-1)
+
+
+def bucket_names(age: np.ndarray) -> list[str]:
+    """Return the names of AGE_BUCKETS; that of an open last group of labels (int [N, 2]) is like "70+"."""
+    names = [*AGE_BUCKETS]
+    if (start := open_group(age)) is not None:
+        names[start] = range_name(start, len(names) - 1)
+    return names
 
 
 def median_bucket(age_probs: np.ndarray) -> np.ndarray:

@@ -192,7 +192,10 @@ class FrequencyCritic(nn.Module):
 
 
 def half_changed(label: jax.Array) -> jax.Array:
-    """Return labels [B] in which every second example has those of the next one, on any even number of devices."""
+    """Return labels [B] in which every second example has that of the next one.
+
+    They do not depend on the number of devices if each has an even number of examples.
+    """
     return jnp.where(jnp.arange(len(label)) % 2 == 0, jnp.roll(label, -1), label)
 
 

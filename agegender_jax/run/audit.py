@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from agegender_jax import files
-from agegender_jax.data import image_stats, resolve, source_problems, sources, splits
+from agegender_jax.data import image_stats, resolve, source_problems, sources, split_exceptions, splits
 from agegender_jax.data.prepare import prepare
 from agegender_jax.data.prepared_source import Prepared
 from agegender_jax.errors import ConfigError
@@ -55,7 +55,7 @@ def inspect(
         if warning := faces.warning():
             progress.warn(warning)
         pairs = source_problems.find_pairs(faces.content, faces.dhash, faces.thumbnail)
-        assignment = splits.assign(faces.group, faces.content, split_seed)
+        assignment = _assigned(faces, split_seed)
         leakage = {
             "split": _split(assignment, pairs, split_seed),
             "runs": [_run(run, config, faces) for run, config in zip(runs, configs, strict=True)],
@@ -89,6 +89,11 @@ def _list_bad(folder: Path, bad: list[tuple[str, str]]) -> str:
     return str(folder / "bad_images.csv")
 
 
+def _assigned(faces: Prepared, seed: int) -> np.ndarray:
+    """Return the split that a run with this `data.split_seed` has by default, str [N]."""
+    return split_exceptions.assign(np.ones(len(faces.file), bool), faces, seed)
+
+
 def _split(assignment: np.ndarray, pairs: source_problems.Pairs, seed: int) -> dict:
     """Return the leakage of the split with this data.split_seed, and that of a random split."""
     return {
@@ -106,7 +111,7 @@ def _run(run: Workdir, config: dict, faces: Prepared) -> dict:
     images, seed = leaks.read_splits(run), config["data"]["split_seed"]
     recorded = recorded_split.read(run, config, faces)
     if recorded is None:
-        own = Dataset(faces, splits.assign(faces.group, faces.content, seed))
+        own = Dataset(faces, _assigned(faces, seed))
     else:
         own, seed = Dataset(faces, recorded), None
     seen = {

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax.data import csv_splits, pipeline, split_exceptions, splits
+from agegender_jax.data import csv_splits, pipeline, split_exceptions
 from agegender_jax.data.decoding import decode
 from agegender_jax.data.prepare import prepare
 from agegender_jax.data.prepared_source import Prepared
@@ -104,11 +104,8 @@ def load_dataset(config: ConfigDict, progress: Callable | None = None, on_bad: C
         folder = f"{names[0]}/" if len(names) == 1 else ""
     if fields.splits:
         split = csv_splits.assign(prepared, own, fields.splits, folder)
-    elif fields.train_on:
-        split = split_exceptions.assign(own, prepared.group, prepared.content, prepared.dhash, fields.split_seed)
     else:
-        split = splits.assign(prepared.group, prepared.content, fields.split_seed)
-    splits.leave_out_mirrored(split, prepared.mirrored)
+        split = split_exceptions.assign(own, prepared, fields.split_seed)
     if fields.exclude:
         split = split_exceptions.exclude(split, prepared.file, prepared.bad, fields.exclude)
     return Dataset(prepared, split)

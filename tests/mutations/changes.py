@@ -272,7 +272,11 @@ CHANGES: tuple[Change, ...] = (
     *_changes(
         "agegender_jax/data/near_duplicates.py",
         ("test_near_duplicates", "test_splits"),
-        ("mirrored copies not compared", " | (signs @ _signs(mirrored(part)).T >= least)", ""),
+        (
+            "mirrored copies not compared",
+            "            close |= own_mirrored @ other.T >= least\n            close |= own @ other_mirrored.T >= least\n",
+            "",
+        ),
         ("29 bits instead of 30", "256 - 2 * limit", "256 - 2 * limit + 2"),
         ("nothing needs confirmation", "return agree | (distances(*hashes) <= COPY_LIMIT)", "return agree | True"),
     ),

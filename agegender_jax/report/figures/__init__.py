@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agegender_jax import metrics
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax.labels import GENDERS
 from agegender_jax.report.figure_data import Examples, Population
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
 from agegender_jax.report.figures.attention import attention
@@ -37,7 +37,7 @@ def draw(examples: Examples, people: Population, results: dict, runs: Sequence[R
             "mistakes.png": faces.mistakes(examples),
             "scores.png": distributions.scores(examples),
             "expected_age.png": years.expected_age(examples),
-            "confusion_age.png": confusion(counts["age"], AGE_BUCKETS, f"Age, {examples.name}"),
+            "confusion_age.png": confusion(counts["age"], metrics.bucket_names(examples.age), f"Age, {examples.name}"),
             "confusion_gender.png": confusion(counts["gender"], GENDERS, f"Gender, {examples.name}"),
             "reliability.png": calibration.reliability(results["models"][-1]),
             "groups.png": groups.groups(results),

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agegender_jax import metrics
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax.labels import GENDERS
 from agegender_jax.report.figure_data import Examples
 from agegender_jax.report.figures.mosaic import Row, Tile, mosaic
 from agegender_jax.subsets import evenly_spaced
@@ -34,20 +34,21 @@ def grid(examples: Examples) -> Figure:
 def samples(examples: Examples) -> Figure:
     """Return evenly spaced examples with the prediction above, highlighted if it is wrong, and the label below."""
     bucket, gender = examples.predicted_bucket, examples.predicted_gender
-    tiles = []
+    names, tiles = metrics.bucket_names(examples.age), []
     for i in evenly_spaced(len(examples.gender), SAMPLES):
         correct = gender[i] == examples.gender[i] and bool(examples.age_correct[i])
-        text = f"{GENDERS[gender[i]]} {AGE_BUCKETS[bucket[i]]}"
+        text = f"{GENDERS[gender[i]]} {names[bucket[i]]}"
         tiles.append(Tile(examples.picture(i), text, f"is {examples.label(i)}", not correct))
     return mosaic([Row(tiles[k : k + COLUMNS]) for k in range(0, len(tiles), COLUMNS)], SIDE)
 
 
 def mistakes(examples: Examples) -> Figure | None:
     """Return the wrong predictions of each head with the highest probability; None if there are none."""
-    predicted_gender = examples.predicted_gender
+    predicted_gender, names = examples.predicted_gender, metrics.bucket_names(examples.age)
+    age_probs = metrics.join_open_group(examples.probs.age, examples.age)
     heads = (
-        ("age", examples.probs.age, examples.predicted_bucket, examples.age_correct, AGE_BUCKETS),
-        ("gender", examples.probs.gender, predicted_gender, predicted_gender == examples.gender, GENDERS),
+        ("age", age_probs, examples.predicted_bucket, examples.age_correct, names),
+        ("gender", examples.probs.gender, predicted_gender, predicted_gender == examples.gender, [*GENDERS]),
     )
     rows = []
     for head, probs, predicted, correct, names in heads:
