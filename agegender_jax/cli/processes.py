@@ -5,8 +5,6 @@ import threading
 import time
 from typing import Any
 
-import psutil
-
 from agegender_jax.errors import ConfigError, LocalError
 
 # jax.distributed.initialize() needs all of a line's variables; the last one counts the processes
@@ -128,6 +126,8 @@ class _Lingering:
         self._port = port
 
     def shutdown(self) -> None:
+        import psutil  # here, so that the start of a single process does not pay for it
+
         end = time.monotonic() + LINGER
         try:
             while time.monotonic() < end and _has_visitors(self._port):
@@ -139,6 +139,8 @@ class _Lingering:
 
 def _has_visitors(port: int) -> bool:
     """Return whether another process is connected to a port of this one."""
+    import psutil
+
     connections = psutil.Process().net_connections("tcp")
     own = {connection.laddr.port for connection in connections}
     return any(

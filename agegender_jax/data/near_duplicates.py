@@ -83,7 +83,8 @@ def pairs_between(a: np.ndarray, b: np.ndarray, limit: int = HASH_LIMIT) -> np.n
             other, other_mirrored = map(_signs, halves(b[j : j + BLOCK]))
             close = own @ other.T >= least
             close |= own_mirrored @ other.T >= least
-            close |= own @ other_mirrored.T >= least
+            if max(a.shape[1], b.shape[1]) > HALF:  # else the same as the line above
+                close |= own @ other_mirrored.T >= least
             blocks.append(np.argwhere(close) + (i, j))
     return np.concatenate(blocks)
 
