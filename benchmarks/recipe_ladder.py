@@ -137,8 +137,9 @@ def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progr
     file = run.path / "ladder.json"
     if not file.exists():
         config = config_of(name, seed, source, extra)
+        first_run = Workdir(run.path.with_name(f"start{seed}"))
         if BY_NAME[name].start:
-            config.init_from = str(run.path.with_name(f"start{seed}"))
+            config.init_from = str(first_run.path)
             first = config_of(name, seed, source, extra, start=True)
             first.data.exclude = str(_own_images(first, run.path.parent, progress))
             train.fit(first, config.init_from, [f"benchmarks.{NAME}", name, str(seed)], progress)
@@ -151,7 +152,7 @@ def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progr
             "rung": name,
             "seed": seed,
             "step": member.step,
-            "seconds": finished_runs.seconds(run),
+            "seconds": sum(map(finished_runs.seconds, [first_run, run] if BY_NAME[name].start else [run])),
             "parameters": member.parameters,
             "fingerprint": faces.prepared.fingerprint,
             "outcomes": {score: outcomes[score][order].tolist() for score in SCORES},
@@ -172,8 +173,18 @@ def _own_images(config, folder: pathlib.Path, progress: Progress) -> pathlib.Pat
     return path
 
 
-def summary(rows: list[dict]) -> dict:
-    """Return the scores of every rung and its differences to the rung that it changes, over the seeds of both."""
+def groups(source: str, progress: Progress) -> np.ndarray:
+    """Return the groups of near-duplicates of the images of val, int [N], in the order of the outcomes of `run`."""
+    faces = dataset.load_dataset(config_of("shipped", 0, source), progress.prepare)
+    val = faces.indices("val")
+    return faces.prepared.group[val[np.argsort(faces.prepared.file[val])]]
+
+
+def summary(rows: list[dict], group: np.ndarray | None = None) -> dict:
+    """Return the scores of every rung and its differences to the rung that it changes, over the seeds of both.
+
+    Intervals treat the images of a `group` (see `groups`) as one unit.
+    """
     by_rung = collections.defaultdict(dict)
     for row in rows:
         by_rung[row["rung"]][row["seed"]] = row
@@ -189,7 +200,7 @@ def summary(rows: list[dict]) -> dict:
         for score in SCORES:
             row[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
             pair = [np.array([of[seed]["outcomes"][score] for seed in shared]) for of in (own, base)]
-            row[f"{score}_gain"] = metrics.compare(*pair) if shared else None
+            row[f"{score}_gain"] = metrics.compare(*pair, group) if shared else None
         rungs.append(row)
     first = rows[0]
     return {
@@ -203,13 +214,22 @@ def summary(rows: list[dict]) -> dict:
 
 
 def table(results: dict) -> str:
-    """Return the rungs as Markdown: scores, and differences to the changed rung with 95 % intervals."""
-    head = "| recipe | changes | seeds | age accuracy | gender accuracy | AABD |\n|---|---|--:|---|---|---|"
-    lines = [head]
+    """Return the rungs as Markdown: fields, minutes of a run, scores, and differences to the changed rung."""
+    head = "| recipe | changes | fields | seeds | minutes | age accuracy | gender accuracy | AABD |"
+    lines = [head, "|---|---|---|--:|--:|---|---|---|"]
     for rung in results["rungs"]:
         cells = [_cell(rung[score], rung[f"{score}_gain"]) for score in SCORES]
-        lines.append(f"| {rung['name']} | {rung['on'] or '-'} | {len(rung['seeds'])} | {' | '.join(cells)} |")
+        minutes = np.mean(rung["seconds"]) / 60
+        first = [rung["name"], rung["on"] or "-", _fields(rung), len(rung["seeds"]), f"{minutes:.1f}"]
+        lines.append(f"| {' | '.join(map(str, first + cells))} |")
     return "\n".join(lines)
+
+
+def _fields(rung: dict) -> str:
+    """Return the fields that differ, as typed after `--config.`; first those of the run that it starts from."""
+    parts = [rung["start"], rung["fields"]] if "start" in rung else [rung["fields"]]
+    texts = [" ".join(f"`{field}={value}`" for field, value in part.items()) for part in parts]
+    return ", then ".join(texts) or "-"
 
 
 def _cell(score: float, gain: dict | None) -> str:
@@ -234,11 +254,11 @@ def main() -> None:
         if missing := set().union(*(BY_NAME[name].data() for name in names)) - extra.keys():
             parser.error(f"these rungs need --{' and --'.join(sorted(missing))}")
         with Progress() as progress:
-            rows = []
+            group = groups(args.source, progress)
             for seed, name in itertools.product(map(int, args.seeds.split(",")), names):
                 progress.note(f"{name}, seed {seed}")
-                rows.append(run(name, seed, args.source, args.workdir, progress, extra))
-                result_files.write(result_files.RESULTS / f"{NAME}.json", summary(_all_rows(args.workdir)))
+                run(name, seed, args.source, args.workdir, progress, extra)
+                result_files.write(result_files.RESULTS / f"{NAME}.json", summary(_all_rows(args.workdir), group))
     print(table(result_files.read(NAME)))
 
 

@@ -4,6 +4,7 @@ python -m benchmarks.result_files runs/ablations/tasks/ablation.json ablation_ta
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -25,18 +26,25 @@ def write(path: pathlib.Path, value: Any) -> None:
 
 
 def compact(value: Any, indent: int = 0) -> str:
-    """Return JSON in which only lists and objects longer than LONGEST are broken, one item a line."""
+    """Return JSON in which only lists and objects longer than LONGEST are broken.
+
+    Each of their lists and objects then has a line of its own, or several; numbers and strings in a row share one.
+    """
     line = json.dumps(value)
     if len(line) <= LONGEST or not isinstance(value, dict | list):
         return line
     if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {compact(item, indent + 1)}" for key, item in value.items()]
+        items = [(item, f"{json.dumps(key)}: {compact(item, indent + 1)}") for key, item in value.items()]
         first, last = "{}"
     else:
-        items = [compact(item, indent + 1) for item in value]
+        items = [(item, compact(item, indent + 1)) for item in value]
         first, last = "[]"
+    lines: list[str] = []
+    for nested, group in itertools.groupby(items, lambda item: isinstance(item[0], dict | list)):
+        texts = [text for _, text in group]
+        lines += texts if nested else [", ".join(texts)]
     separator = "\n" + " " * (indent + 1)
-    return first + separator + f",{separator}".join(items) + "\n" + " " * indent + last
+    return first + separator + f",{separator}".join(lines) + "\n" + " " * indent + last
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from agegender_jax import models, synthetic
 from agegender_jax.configs import best
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.run import train
+from agegender_jax.run.workdir import Workdir, finished_runs
 from benchmarks import recipe_ladder, result_files
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "recipe.md"
@@ -85,7 +86,31 @@ def test_a_rung_is_compared_with_the_one_it_changes_seed_by_seed():
     assert shipped["age_accuracy_gain"] is None and adamw["seeds"] == [1, 2]
     gain = adamw["age_accuracy_gain"]
     assert gain["by_seed"] == [0.5]  # of seed 1 alone, which both have
-    assert "| AdamW | shipped | 2 | 0.500, +0.500 [" in recipe_ladder.table(result)
+    table = recipe_ladder.table(result)
+    assert "| shipped | - | - | 2 | 0.1 | 0.250 | " in table
+    assert (
+        "| AdamW | shipped | `batch_size=64` `optimizer.lr=0.001` `optimizer.weight_decay=0.05` | 2 | 0.1 | " in table
+    )
+    assert " | 0.500, +0.500 [" in table
+
+
+def test_the_table_shows_the_fields_of_the_run_that_a_rung_starts_from_first():
+    (line,) = [
+        line for line in recipe_ladder.table(recipe_ladder.summary([row("UTKFace first", 0, [1])])).splitlines()[2:]
+    ]
+    start, then = "`num_epochs=10` `data.train_on={utkface}`", "`num_epochs=12`"
+    assert line.startswith(f"| UTKFace first | 30 epochs | {start}, then {then} | 1 | 0.1 | 1.000 |")
+
+
+def test_near_duplicates_are_one_unit_of_an_interval():
+    """Of 40 images in 2 groups, an interval is as wide as that of 2 images."""
+    gained = [1] * 20 + [0] * 20
+    rows = [row("shipped", 0, [0] * 40, gained, gained), row("AdamW", 0, gained, gained, gained)]
+    alone, together = (
+        recipe_ladder.summary(rows, group)["rungs"][1]["age_accuracy_gain"]["ci95"]
+        for group in (None, np.repeat([7, 9], 20))
+    )
+    assert together == [0.0, 1.0] and 0.2 < alone[0] < alone[1] < 0.8
 
 
 def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monkeypatch):
@@ -138,7 +163,11 @@ def test_rungs_with_more_images_are_scored_on_the_same_ones(tmp_path, monkeypatc
     source, extra = str(tmp_path / "own"), {"utkface": str(tmp_path / "more")}
     with recipe_ladder.Progress(silent=True) as progress:
         for name in ("shipped", "with UTKFace", "UTKFace first"):
-            recipe_ladder.run(name, 0, source, tmp_path, progress, extra)
+            row = recipe_ladder.run(name, 0, source, tmp_path, progress, extra)
+        group = recipe_ladder.groups(source, progress)
+    parts = [finished_runs.seconds(Workdir(tmp_path / "UTKFace_first" / part)) for part in ("start0", "seed0")]
+    assert row["seconds"] == sum(parts) and min(parts) > 0
+    assert len(group) == len(set(group)) == 6
     splits = {}
     for folder in ("shipped/seed0", "with_UTKFace/seed0", "UTKFace_first/start0", "UTKFace_first/seed0"):
         with open(tmp_path / folder / "splits.csv", newline="") as file:

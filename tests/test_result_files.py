@@ -11,11 +11,12 @@ from benchmarks import audit_counts, made_by, result_files
 def test_compact_json_has_the_same_value_with_one_record_per_line(tmp_path):
     records = [{"net": f"net{i}", "ms": np.float32(i), "note": "x" * 700} for i in range(4)]
     path = tmp_path / "file.json"
-    result_files.write(path, {"command": "x", "records": records, "empty": [], "nan": float("nan")})
+    result_files.write(path, {"command": "x", "seed": 3, "records": records, "empty": [], "nan": float("nan")})
     value = json.loads(path.read_text())
     assert value["records"] == [{"net": f"net{i}", "ms": i, "note": "x" * 700} for i in range(4)]
     assert value["empty"] == [] and value["nan"] is None
     lines = path.read_text().splitlines()
+    assert lines[:3] == ["{", ' "command": "x", "seed": 3,', ' "records": [']
     assert len(lines) == 11 and [line for line in lines if '"net2"' in line][0].count('"ms"') == 1
 
 
