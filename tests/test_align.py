@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 
 import drawn_photos
 import numpy as np
@@ -99,6 +100,50 @@ def test_changed_pictures_are_aligned_again_and_another_source_is_refused(source
     del settings["paths"]  # as version 0.2.0 wrote it
     (out / "align.json").write_text(json.dumps(settings))
     assert align(str(old), out=str(out), size=64, score=0.7)["pictures"] == 2
+
+
+def test_chips_of_pictures_that_the_source_no_longer_has_are_removed(source, tmp_path):
+    folder, out = tmp_path / "faces", tmp_path / "out"
+    folder.mkdir()
+    first, second = sorted(source.glob("*.chip.jpg"))[:2]
+    for path in (first, second):
+        shutil.copy(path, folder)
+    align(str(folder), out=str(out), size=64, score=0.7)
+    chip = (out / second.name).with_suffix(".png")
+    content = chip.read_bytes()
+    (folder / second.name).rename(folder / "1_0_0_20170101.jpg")
+    assert align(str(folder), out=str(out), size=64, score=0.7)["pictures"] == 2
+    names = sorted(item.file for item in sources.read(str(out)))
+    assert names == sorted(["1_0_0_20170101.png", (out / first.name).with_suffix(".png").name])
+    (folder / "1_0_0_20170101.jpg").rename(folder / second.name)  # back again
+    assert align(str(folder), out=str(out), size=64, score=0.7)["aligned"] == 2
+    assert chip.read_bytes() == content and len(list(out.glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "tar", "rows"])
+def test_nothing_outside_the_folder_is_removed(kind, source, tmp_path):
+    """A CSV, an archive or an edited faces.jsonl names a path that leads to a file beside `out`."""
+    out, folder = tmp_path / "a" / "out", tmp_path / "a" / "faces"
+    victim = tmp_path / "a" / "keep" / "0001.png"
+    for made in (victim.parent, folder):
+        made.mkdir(parents=True)
+    victim.write_bytes(b"mine")
+    name = "20_0_0_20170101.jpg"
+    shutil.copy(min(source.glob("*.chip.jpg")), folder / name)
+    text = str(folder)
+    if kind == "csv":
+        lines = ["file,age,gender,race", "../keep/0001.png,20-29,Male,White", f"{name},20-29,Male,White"]
+        (folder / "labels.csv").write_text("\n".join(lines))
+    elif kind == "tar":
+        text = str(pack(folder, tmp_path / "packed.tar"))
+        with tarfile.open(text, "a") as archive:
+            archive.addfile(tarfile.TarInfo("../keep/0001.png"))
+    else:
+        align(text, out=str(out), size=64, score=0.7)
+        row = json.loads((out / "faces.jsonl").read_text())
+        (out / "faces.jsonl").write_text(json.dumps(row | {"chip": "../keep/0001.png", "file": "gone.jpg"}) + "\n")
+    assert align(text, out=str(out), size=64, score=0.7)["aligned"] == 1
+    assert victim.read_bytes() == b"mine" and sorted(path.name for path in victim.parent.iterdir()) == ["0001.png"]
 
 
 def test_a_name_that_a_spreadsheet_would_evaluate_keeps_its_label(source, tmp_path):

@@ -24,6 +24,7 @@ from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, 
 
 ROWS, LABELS = "faces.jsonl", "labels.csv"
 PATHS = "paths"  # of the source, in align.json
+_REMOVED = "removed"  # status of a picture that the source no longer has
 _NEAR = 0.25  # of the largest box's area: a smaller face is in the background
 
 
@@ -32,7 +33,7 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
 
     `out` is then a data source with the same labels: files keep UTKFace names, and other labels are in labels.csv.
     faces.jsonl has one row per picture. Repeat the call to continue after an interruption; pictures whose content or
-    label has changed are aligned again.
+    label has changed are aligned again, and the chips of those that the source no longer has are removed.
 
     Args:
       source: as data.source.
@@ -71,10 +72,14 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
 
         warn(sources.left_out_of_folders(source))
         items = sources.read(source, cache_dir, progress.prepare, warn)
-        named = _with_names((item for item in items if not _is_done(item, earlier.get(item.file))), earlier)
+        removed = set(earlier)
+        named = _with_names(_changed(items, earlier, removed), earlier)
         with open(folder / ROWS, "ab") as log:
-            for row in parallel_map(lambda pair: _align(*pair, folder, size, score), named):
+            for row in parallel_map(lambda pair: _align(*pair, earlier, folder, size, score), named):
                 log.write(files.to_json(row).encode() + b"\n")
+            for file in sorted(removed):
+                _remove_chip(folder, earlier[file])
+                log.write(files.to_json({"file": file, "status": _REMOVED}).encode() + b"\n")
         summary = _finish(folder)
         progress.note(
             f"{summary[ALIGNED]} chips, {summary[NO_FACE]} pictures without a face, "
@@ -98,7 +103,10 @@ def _check_same_source(folder: Path, paths: list[str]) -> None:
 
 
 def _rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the last row of each picture in faces.jsonl, by its file, after removing an incomplete last line."""
+    """Return the last row of each picture in faces.jsonl, by its file, after removing an incomplete last line.
+
+    Rows of removed pictures, and those whose chip is not in the folder, are left out.
+    """
     path = folder / ROWS
     if not path.exists():
         return {}
@@ -106,7 +114,22 @@ def _rows(folder: Path) -> dict[str, dict[str, Any]]:
     if (whole := content.rfind(b"\n") + 1) < len(content):
         with open(path, "r+b") as log:
             log.truncate(whole)
-    return {row["file"]: row for row in map(json.loads, content[:whole].splitlines())}
+    rows = {row["file"]: row for row in map(json.loads, content[:whole].splitlines())}
+    return {file: row for file, row in rows.items() if row["status"] != _REMOVED and _is_inside(row.get("chip", ""))}
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.split("/")
+
+
+def _changed(
+    items: Iterable[sources.Item], earlier: Mapping[str, dict[str, Any]], removed: set[str]
+) -> Iterator[sources.Item]:
+    """Yield the items that are not aligned yet, and discard the files of all items from `removed`."""
+    for item in items:
+        removed.discard(item.file)
+        if not _is_done(item, earlier.get(item.file)):
+            yield item
 
 
 def _is_done(item: sources.Item, row: dict[str, Any] | None) -> bool:
@@ -141,19 +164,21 @@ def _with_names(
         yield item, name
 
 
-def _align(item: sources.Item, name: str, folder: Path, size: int, score: float) -> dict[str, Any]:
-    """Write the chip of an item as `name`, and return its row; without a face, remove an earlier chip."""
+def _align(
+    item: sources.Item, name: str, earlier: Mapping[str, dict[str, Any]], folder: Path, size: int, score: float
+) -> dict[str, Any]:
+    """Write the chip of an item as `name`, and return its row; without a face, remove the chip of its earlier row."""
     row = {"file": item.file, "sha256": _sha256(item)}
     try:
         if item.data is None or item.label is None:
             raise DecodeError(item.reason)
         image = decode(item.data)
     except DecodeError as error:
-        (folder / name).unlink(missing_ok=True)
+        _remove_chip(folder, earlier.get(item.file, {}))
         return {**row, "status": UNREADABLE, "reason": str(error)}
     face = middle_face(image, detector.detect(image, score))
     if face is None:
-        (folder / name).unlink(missing_ok=True)
+        _remove_chip(folder, earlier.get(item.file, {}))
         return {**row, "status": NO_FACE}
     aligned = alignment.align(image, face)
     _write_png(folder / name, alignment.chip(image, aligned, size))
@@ -185,6 +210,11 @@ def _png_name(file: str) -> str:
     return f"{folder}/{stem if dot else name}.png".lstrip("/")
 
 
+def _remove_chip(folder: Path, row: Mapping[str, Any]) -> None:
+    if "chip" in row:
+        (folder / row["chip"]).unlink(missing_ok=True)
+
+
 def _write_png(path: Path, chip: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(chip))
@@ -201,6 +231,8 @@ def _finish(folder: Path) -> dict:
     ]
     if table:
         write_csv(folder / LABELS, ("file", "age", "gender", "race"), table)
+    else:
+        (folder / LABELS).unlink(missing_ok=True)  # of pictures that are gone
     counts = {status: sum(row["status"] == status for row in rows) for status in (ALIGNED, NO_FACE, UNREADABLE)}
     summary = {"schema": 1, "pictures": len(rows), **counts}
     write_json(folder / SUMMARY, summary)
