@@ -12,6 +12,8 @@ from typing import IO, Any
 from agegender_jax.errors import ConfigError
 
 DIGEST = "digest"  # field of sealed JSON
+# raised where JSON or a table has another content or impossible numbers
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of a file system without
 TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp")  # see `replace`
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

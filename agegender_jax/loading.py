@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from agegender_jax import files, models, weights
 from agegender_jax.checkpoint import check_match, digest, load_variables
+from agegender_jax.checkpoint.manifest import BadCheckpoint
 from agegender_jax.checkpoint.variable_shapes import variable_shapes
-from agegender_jax.errors import ConfigError
+from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.models import AgeGenderNet
 
 
@@ -66,5 +67,13 @@ def load_checkpoint(
 
 
 def checkpoint_digest(workdir: str | Path, step: int) -> str:
-    """Return the SHA-256 of a checkpoint, see `checkpoint.digest`."""
-    return digest(files.expand(workdir, "--workdir") / "checkpoints" / str(step))
+    """Return the SHA-256 of a checkpoint, see `checkpoint.digest`.
+
+    Raises:
+      CheckpointError: it is damaged, or a training has removed it meanwhile.
+    """
+    place = files.expand(workdir, "--workdir") / "checkpoints" / str(step)
+    try:
+        return digest(place)
+    except BadCheckpoint as error:
+        raise CheckpointError(f"the checkpoint cannot be used: {error}", str(place), "repeat the command") from error

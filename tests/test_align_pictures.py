@@ -78,6 +78,11 @@ def test_a_stopped_call_continues_and_a_changed_picture_is_aligned_again(folder,
     two.write_bytes((folder / "a" / "photo.png").read_bytes())
     summary, rows = run([two], tmp_path / "out")
     assert len(rows) == len(list((tmp_path / "out" / "chips").iterdir())) == summary["chips"] == 1
+    shown = two.read_bytes()
+    two.write_bytes(b"damaged")
+    summary, (row,) = run([two], tmp_path / "out")
+    assert row["status"] == "unreadable" and not list((tmp_path / "out" / "chips").iterdir()) and not summary["chips"]
+    two.write_bytes(shown)
     with pytest.raises(ConfigError, match="chips from another call: size differ"):
         align_pictures.align([str(two)], out=str(tmp_path / "out"), size=96, score=0.7)
 

@@ -286,6 +286,23 @@ def test_a_solved_run_stops_with_nothing_unsaved(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / solve.FIT).exists()
 
 
+def test_a_solved_run_that_is_killed_before_its_test_keeps_its_val_row(tmp_path, monkeypatch):
+    config = small_run.config(tmp_path)
+    config.model.update(name="region_sift", gender_to_age="none", classifier="lda", width=1.0)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(solve.final_test, "test", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(config, str(tmp_path / "run"), [])
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert rows.count('"split": "val"') == 1
+    train.fit(config, str(tmp_path / "run"), [])
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows and (tmp_path / "run" / "results.json").exists()
+
+
 def configs_of(name, variant=""):
     import importlib
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -198,6 +199,11 @@ def test_a_further_format_leaves_the_others_in_the_record(exported, folder, monk
     after = export.export(to=["safetensors"], out=str(out), **options)["files"]
     assert set(after) == {"onnx", "safetensors"} and after["onnx"] == before["onnx"]
     assert json.loads((out / "export.json").read_text())["files"] == after
+
+
+def test_the_record_is_no_card_and_no_card_replaces_it(exported):
+    assert (exported / "export.json").exists() and "export" not in weights.names(exported)
+    assert export._name(types.SimpleNamespace(name="export")) == "export-2"
 
 
 def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):

@@ -15,18 +15,25 @@ from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import predict
 from agegender_jax.run.explanations import explained_photos
-from agegender_jax.run.pictures import align_pictures
+from agegender_jax.run.pictures import align_pictures, jsonl_csv_rows
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.pictures.picture_files import not_read, open_pictures, read_boxes
 from agegender_jax.run.workdir import keep_settings
 
 
 @pytest.mark.parametrize(
-    "box", ["[0, 0, 5, NaN]", "[NaN, 0, 5, 5]", "[0, 0, Infinity, 5]", "[0, 0, 0.1, 5]", "[1e300, 0, 9, 9]"]
+    "box",
+    ["[0, 0, 5, NaN]", "[NaN, 0, 5, 5]", "[0, 0, Infinity, 5]", "[0, 0, 0.1, 5]", "[1e300, 0, 9, 9]"],
 )
 def test_impossible_boxes_are_refused(box, tmp_path):
     (tmp_path / "boxes.json").write_text(f'{{"a.jpg": [{box}]}}')
     with pytest.raises(ConfigError, match="a box is not"):
+        read_boxes(str(tmp_path / "boxes.json"))
+
+
+def test_a_box_that_no_float_holds_is_refused(tmp_path):
+    (tmp_path / "boxes.json").write_text(f'{{"a.jpg": [[0, 0, {10**400}, 9]]}}')
+    with pytest.raises(ConfigError, match="int too large"):
         read_boxes(str(tmp_path / "boxes.json"))
 
 
@@ -48,6 +55,18 @@ def test_lists_on_stdin(monkeypatch):
     for empty in (b"", b"\r\n\n", b"\0"):
         with pytest.raises(DataError, match="names no picture"):
             named(empty)
+
+
+def test_a_glob_matches_files_and_names_the_folders_that_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.png"):
+        (tmp_path / name).touch()
+    for pattern, names, folders in (("*", ["a.png"], ["sub"]), ("**/*", ["a.png", "sub/b.png"], [])):
+        left_out = []
+        with open_pictures([pattern], left_out) as pictures:
+            assert [picture.name for picture in pictures] == names
+        assert left_out == [(folder, "a folder that a glob matches") for folder in folders]
 
 
 def test_parts_of_a_folder_that_are_not_read(tmp_path, monkeypatch):
@@ -118,6 +137,25 @@ def test_results_of_another_command_and_damaged_settings(tmp_path):
         keep_settings(tmp_path / "predict.json", {"schema": 1}, "answers")
     with pytest.raises(ConfigError, match=r"results of another command[\s\S]*predict.json"):
         keep_settings(tmp_path / "align.json", {"schema": 1}, "chips")
+
+
+def test_a_damaged_line_loses_its_own_picture_only(tmp_path):
+    """The rows of the pictures after it stay; a call predicts the damaged one again."""
+    rows = {"a": [{"file": "a", "faces": 2}] * 2, "b": [{"file": "b", "faces": 0}], "c": [{"file": "c", "faces": 1}]}
+    for damaged in range(4):
+        states = dict.fromkeys(rows)
+        with RowFiles(tmp_path, "rows", ("file", "faces"), states) as written:
+            for name in rows.keys() - written.done:
+                written.write(rows[name])
+        lines = (tmp_path / "rows.jsonl").read_bytes().splitlines(keepends=True)
+        assert len(lines) == 4
+        lost = json.loads(lines[damaged])["file"]
+        lines[damaged] = b"\x00\xff\n"
+        (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+        with RowFiles(tmp_path, "rows", ("file", "faces"), states) as written:
+            assert written.done == rows.keys() - {lost}
+        kept = [row["file"] for row in jsonl_csv_rows.read(tmp_path / "rows.jsonl")]
+        assert sorted(kept) == sorted(row["file"] for name in written.done for row in rows[name])
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):

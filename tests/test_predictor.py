@@ -21,7 +21,7 @@ import tiny_runs
 from PIL import Image
 
 import agegender_jax
-from agegender_jax import ensemble, files, weights
+from agegender_jax import ensemble, files, loading, weights
 from agegender_jax.data import parallel_map
 from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.photos import detector
@@ -29,6 +29,7 @@ from agegender_jax.prediction import calibration, members, pictures
 from agegender_jax.prediction import predictor as prediction_predictor
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import calibrate
+from agegender_jax.run.explanations import explained_nets
 from agegender_jax.structs import Probs
 
 
@@ -229,6 +230,9 @@ def test_weights_are_checked_before_they_are_used(shipped, tmp_path):
         Predictor(weights="three", weights_dir=shipped)
 
 
+HUGE = {"temperatures": [10**400, 1]}  # no float is that large
+
+
 def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
     card = json.loads((shipped / "one.json").read_text())
     model, fitted = card["config"]["model"], card["calibration"]
@@ -245,14 +249,22 @@ def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
         assert "install the package again" not in caught.value.fix  # they are not those of the package
 
     refuses("its digest is of another content", {"digest": "0" * 64})
-    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}, {"members": ["a", "a"]}):
+    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}, {"members": ["a", "a"]}, HUGE):
         refuses("card of the weights is damaged", fields)
     parts = ({}, {"data": {}}, {"data": {"image_size": "x"}}, {"data": {"image_size": 32}, "eval": {"views": "all"}})
     for part in parts:
         refuses("describes no net", {"config": {"model": model} | part})
     refuses("weights are damaged", {}, b"no tensors" * 9)
     refuses("is not finite", {}, infinite)
-    wrong = ({"rests": []}, {"bucket_years": ["x"] * 12}, {"unsure": {}}, {"over": {}}, {"open_from": 99}, {"n": None})
+    wrong = (
+        {"rests": []},
+        {"bucket_years": ["x"] * 12},
+        {"unsure": {}},
+        {"over": {}},
+        {"open_from": 99},
+        {"n": None},
+        {"n": 10**400},
+    )
     for fields in (*wrong, {"image": {"brightness": 1, "contrast": 2}}):
         refuses("the calibration cannot be used", {"calibration": fitted | fields})
 
@@ -268,8 +280,16 @@ def test_bad_arguments_are_refused(shipped):
         Predictor("runs/ran", weights="one")
     with pytest.raises(ConfigError, match="name either"):
         Predictor("runs/ran", weights_dir=shipped)
-    for name in ("ran", "../up", ".hidden", ""):
-        with pytest.raises(ConfigError, match="cannot be called 'ran'|is not a file name"):
+    for checkpoint in ("latest", 3):
+        with pytest.raises(ConfigError, match="only runs have checkpoints"):
+            Predictor(weights_dir=shipped, checkpoint=checkpoint)
+        with pytest.raises(ConfigError, match="only runs have checkpoints"):
+            explained_nets.choose([], "one", str(shipped), checkpoint)
+    for unused in ({"name": "own"}, {"about": "about.json"}):
+        with pytest.raises(ConfigError, match="for the cards of weights, and none are written"):
+            calibrate.calibrate(["runs/absent"], **unused)
+    for name in ("ran", "../up", ".hidden", "", "export"):
+        with pytest.raises(ConfigError, match="cannot be called 'ran'|is not a name of weights"):
             calibrate._check_name(name, ["ran", "resnet"])
     with pytest.raises(CheckpointError, match="no run in the workdir"):
         Predictor("runs/absent")
@@ -300,6 +320,11 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo
     assert both.calibration.n == own.calibration.n and exported.calibration == both.calibration
     values = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
     np.testing.assert_allclose(*values, atol=0.02)  # float16
+    with pytest.raises(CheckpointError, match="is missing"):
+        loading.checkpoint_digest(workdirs[0], 10**6)  # as if the training had removed it
+    path = tmp_path / "runs" / "ran" / "calibration.json"
+    path.write_text(json.dumps(files.seal(json.loads(path.read_text()) | {"age_temperature": 2.0})))
+    assert Predictor(*workdirs).calibration is None  # it was fitted with another temperature
     card = weights.card("ran", tmp_path / "weights")
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
 

@@ -71,7 +71,7 @@ def read(folder: Path) -> dict:
         raise BadCheckpoint(f"{NAME} is missing") from None
     except OSError as error:
         raise BadCheckpoint(f"{NAME} cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
+    except files.MALFORMED:
         raise BadCheckpoint(f"{NAME} is damaged") from None
     if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise BadCheckpoint(f"{NAME} is damaged")

@@ -39,7 +39,7 @@ def is_good(path: Path) -> bool:
     """Return whether a file matches the checksum of `write_of`; False if there is none."""
     try:
         return json.loads(_beside(path).read_bytes()) == _entry(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, *files.MALFORMED):
         return False
 
 

@@ -12,7 +12,7 @@ from agegender_jax.data import sources
 from agegender_jax.data.cache import Progress
 from agegender_jax.data.sources import LeftOut
 from agegender_jax.errors import ConfigError, DataError
-from agegender_jax.files import replace, to_json
+from agegender_jax.files import MALFORMED, replace, to_json
 
 RULES = 2  # increase it when the rules for listing files, for labels or for the fingerprint change
 SETTLED_S = 2.0  # file systems' clocks are coarse: a second change soon after the first may leave the same time
@@ -48,7 +48,7 @@ def read(stamp: Path | None) -> tuple[str, LeftOut]:
         content = json.loads(stamp.read_bytes()) if stamp else {}
         left_out = [(str(path), str(reason)) for path, reason in content["left_out"]]
         fingerprint = re.fullmatch("[0-9a-f]{64}", content["fingerprint"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, *MALFORMED):
         return "", []
     return (fingerprint[0], left_out) if fingerprint else ("", [])
 

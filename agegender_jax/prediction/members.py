@@ -81,7 +81,29 @@ def from_runs(
         part = fitted.get(name)
         fitted = part if isinstance(part, dict) else {}
     same = fitted.get("checkpoints") == [member.digest for member in members]
+    for name, now in fitted_with(members).items():
+        same = same and fitted.get(name, now) == now  # version 0.3 recorded the checkpoints only
     return members, fitted.get("answers") if same else None
+
+
+def fitted_with(members: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return the temperatures and the views of members, for which thresholds are valid, as answers.json has them."""
+    return {
+        "temperatures": [list(member.temperatures or (1.0, 1.0)) for member in members],
+        "views": [member.views for member in members],
+    }
+
+
+def check_named(
+    runs: Sequence[Any], weights: str | None, weights_dir: str | Path | None, checkpoint: str | int = "best"
+) -> None:
+    """Raise ConfigError if both runs and weights are named, or a checkpoint of weights."""
+    if runs and (weights or weights_dir):
+        raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
+    if not runs and checkpoint != "best":
+        raise ConfigError(
+            "only runs have checkpoints, and none is named", f"--checkpoint={checkpoint}", "add --workdir=RUN"
+        )
 
 
 def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], dict[str, Any] | None, list[Card]]:
@@ -149,7 +171,7 @@ def as_calibration(fields: dict[str, Any] | None, path: Path) -> Calibration | N
     """
     try:
         return None if fields is None else calibration.parse(fields)
-    except (TypeError, ValueError, KeyError) as error:
+    except files.MALFORMED as error:
         fix = "agegender calibrate makes it again" if path.name == ANSWERS else cards.again(path)
         raise CheckpointError(f"the calibration cannot be used: {error}", str(path), fix) from error
 
@@ -170,7 +192,7 @@ def _temperatures(stored: dict[str, Any], path: Path) -> tuple[float, float]:
         age, gender = (float(stored.get(f"{head}_temperature", 1.0)) for head in ("age", "gender"))
         if all(cards.TEMPERATURES[0] <= value <= cards.TEMPERATURES[1] for value in (age, gender)):
             return age, gender
-    except (TypeError, ValueError):
+    except files.MALFORMED:
         pass
     raise CheckpointError(
         f"{path.name} is damaged", str(path), "delete it; repeating the training command fits it again"
@@ -183,7 +205,7 @@ def _read(path: Path) -> dict[str, Any]:
         files.check_seal(content)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, *files.MALFORMED):
         content = None
     if not isinstance(content, dict):
         raise CheckpointError(

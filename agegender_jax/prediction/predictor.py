@@ -21,7 +21,7 @@ from agegender_jax.prediction import faces_from_probs, members, pictures
 from agegender_jax.prediction.face import NO_FACE, OK, UNREADABLE, Face, Picture
 from agegender_jax.prediction.members import Member
 from agegender_jax.structs import Probs
-from agegender_jax.weights import DEFAULT, FOLDER
+from agegender_jax.weights import DEFAULT, FOLDER, Card
 
 Looked = tuple[Picture, list[Chip]]  # without predictions
 
@@ -79,9 +79,9 @@ class Predictor:
             raise ConfigError(f"batch_size {batch_size!r} is impossible", "--batch_size", "use a whole number from 1")
         if views not in (None, *VIEWS):
             raise ConfigError(f"unknown views {views!r}", "--views", f"use {', '.join(VIEWS)}")
-        if runs and (weights or weights_dir):
-            raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
+        members.check_named(runs, weights, weights_dir, checkpoint)
         self.chip_size = alignment.CHIP_SIZE
+        self.cards: list[Card] = []
         if runs:
             self.members, fields = members.from_runs(runs, checkpoint)
             path = files.expand(runs[0], "--workdir") / members.ANSWERS

@@ -92,7 +92,7 @@ def _check_same_source(folder: Path, paths: list[str]) -> None:
     """Raise ConfigError if `folder` has chips of other files, even of a source with the same name."""
     try:
         earlier = json.loads((folder / SETTINGS).read_bytes()).get(PATHS, paths)  # earlier versions wrote none
-    except (OSError, ValueError, AttributeError):
+    except (OSError, *files.MALFORMED):
         return  # an error of `keep_settings`, if any
     if earlier != paths:
         raise ConfigError(

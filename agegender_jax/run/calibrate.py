@@ -46,6 +46,9 @@ def calibrate(
     Raises:
       ConfigError, DataError, CheckpointError: an argument is wrong, or val is too small or was trained on.
     """
+    if not out and (about or name != weights.DEFAULT):
+        flag = "--about" if about else "--name"
+        raise ConfigError("this is for the cards of weights, and none are written", flag, "add --weights_out=DIR")
     runs, configs = read_runs(workdirs)
     names = member_names([run.path.name for run in runs])
     further = _about(about)
@@ -93,11 +96,11 @@ def _check_split(runs: Sequence[Workdir], dataset: Dataset) -> None:
 
 def _check_name(name: str, members: Sequence[str]) -> None:
     """Raise ConfigError unless `name` can be that of files beside those of the members."""
-    if name in members or not re.fullmatch(r"[\w+-][\w.+-]*", name):
+    if name in (*members, *weights.RESERVED) or not re.fullmatch(r"[\w+-][\w.+-]*", name):
         raise ConfigError(
             f"the ensemble cannot be called {name!r}, which is the name of a member"
             if name in members
-            else f"{name!r} is not a file name",
+            else f"{name!r} is not a name of weights",
             "--name",
             "use another name of letters, digits, +, - and _",
         )
@@ -109,7 +112,7 @@ def _about(path: str | None) -> dict[str, Any]:
     try:
         content = json.loads(files.expand(path, "--about").read_bytes())
         return dict(content)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, *files.MALFORMED) as error:
         raise ConfigError(f"--about cannot be read: {error}", path, "name a JSON file of fields") from error
 
 

@@ -23,10 +23,11 @@ from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import check_replaces, make_out, write_json
+from agegender_jax.weights import cards
 
 FORMATS = {"onnx": ".onnx", "stablehlo": ".jaxexport", "safetensors": ".json"}  # and the suffix of what is loaded
 EXTRAS = {"onnx": "onnx", "stablehlo": "stablehlo", "safetensors": "photos"}
-RECORD = "export.json"
+RECORD = f"{cards.RESERVED[0]}.json"
 FACES = 64  # compared
 LIMIT = 0.01  # difference of a probability; rounding in float32 stays below 1e-4
 
@@ -99,7 +100,7 @@ def _earlier(folder: Path) -> dict[str, Any]:
         return {
             kind: entry for kind, entry in entries.items() if files.sha256(folder / entry["file"]) == entry["sha256"]
         }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, *files.MALFORMED):
         return {}
 
 
@@ -120,7 +121,7 @@ def platform() -> str:
 
 def _write(kind: str, predictor: Predictor, folder: Path, platforms: Sequence[str]) -> Path:
     """Write the files of a format and the program that loads them; return the path of the one to load."""
-    path = folder / f"{predictor.name}{FORMATS[kind]}"
+    path = folder / f"{_name(predictor)}{FORMATS[kind]}"
     if kind == "safetensors":
         _write_tensors(predictor, folder)
     else:
@@ -138,7 +139,8 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
     names: list[str] = []
     for member in predictor.members:
         alone = len(predictor.members) == 1
-        names.append(predictor.name if alone else unique(member.name, (predictor.name, *names).__contains__))
+        taken = (*cards.RESERVED, _name(predictor), *names)
+        names.append(_name(predictor) if alone else unique(member.name, taken.__contains__))
         fields = {
             "config": member.config,
             "temperatures": member.temperatures,
@@ -148,7 +150,12 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
         weights.write(folder, names[-1], member.variables, fields, storage="float32")
     if len(names) > 1:
         card = {"members": names, "chip_size": predictor.chip_size, "calibration": predictor.fields}
-        weights.write_ensemble(folder, predictor.name, card)
+        weights.write_ensemble(folder, _name(predictor), card)
+
+
+def _name(predictor: Predictor) -> str:
+    """Return the name of the files, which is not that of RECORD."""
+    return unique(predictor.name, cards.RESERVED.__contains__)
 
 
 def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> float:

@@ -122,7 +122,7 @@ def _read(path: Path, is_included: Callable[[dict], bool] = lambda row: True) ->
             has_thumbnail=np.array([bool(text) for text in thumbnails], bool),
             **texts,
         )
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, csv.Error):
+    except (OSError, csv.Error, *files.MALFORMED):
         raise DataError(
             f"{path.name} of the run is missing or damaged: cannot check for train/test leakage",
             str(path),

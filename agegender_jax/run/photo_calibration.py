@@ -10,7 +10,7 @@ from agegender_jax import files
 from agegender_jax.evaluation import Member, ensemble_probs
 from agegender_jax.loading import checkpoint_digest
 from agegender_jax.prediction import calibration
-from agegender_jax.prediction.members import ANSWERS, ensemble_key
+from agegender_jax.prediction.members import ANSWERS, ensemble_key, fitted_with
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir
 
@@ -43,8 +43,8 @@ def write(run: Workdir, members: Sequence[Member], fitted: dict[str, Any], workd
         earlier = json.loads(path.read_bytes())
         files.check_seal(earlier)
         ensembles = dict(earlier["ensembles"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, *files.MALFORMED):
         ensembles = {}
     digests = [checkpoint_digest(path, member.step) for path, member in zip(workdirs, members, strict=True)]
-    ensembles[ensemble_key(workdirs)] = {"checkpoints": digests, "answers": fitted}
+    ensembles[ensemble_key(workdirs)] = {"checkpoints": digests, **fitted_with(members), "answers": fitted}
     files.replace(path, files.to_json(files.seal({"schema": 1, "ensembles": ensembles})) + "\n")

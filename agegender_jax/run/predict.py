@@ -162,9 +162,12 @@ def _predict(
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:
-    """Return what the predictions depend on: the names and digests of the nets, and the digest of their thresholds."""
-    digests = [member.digest for member in predictor.members]
-    return {"weights": predictor.name, "nets": digests, "thresholds": _digest(predictor.fields)}
+    """Return what the predictions depend on: names, digests and temperatures of nets, and the digest of thresholds."""
+    return {
+        "weights": predictor.name,
+        "nets": [member.digest for member in predictor.members],
+        "thresholds": _digest(predictor.fields),
+    } | ({} if predictor.cards else {"temperatures": [list(member.temperatures) for member in predictor.members]})
 
 
 def _digest(value: Any) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from agegender_jax import extras, files
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.weights import cards
-from agegender_jax.weights.cards import FOLDER, Card, card_config
+from agegender_jax.weights.cards import FOLDER, RESERVED, Card, card_config
 
 __all__ = [
     "DEFAULT",
     "FOLDER",
+    "RESERVED",
     "Card",
     "card",
     "card_config",
@@ -30,7 +31,7 @@ DEFAULT = "default"
 
 def names(folder: Path | None = None) -> list[str]:
     """Return the names of all shipped weights, or of those in a folder."""
-    return sorted(path.stem for path in (folder or FOLDER).glob("*.json"))
+    return sorted(path.stem for path in (folder or FOLDER).glob("*.json") if path.stem not in cards.RESERVED)
 
 
 def is_shipped(name: str) -> bool:

@@ -11,6 +11,7 @@ from agegender_jax.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
 SCHEMA = 1
+RESERVED = ("export",)  # not a card: export.json of `run.export`
 TEMPERATURES = 1e-3, 1e3
 CHIP_SIZES = 16, 1024  # pixels
 
@@ -66,7 +67,7 @@ def read(path: Path) -> Card:
                 about=fields,
             )
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *files.MALFORMED) as error:
         raise CheckpointError(f"the card of the weights is damaged: {error}", str(path), again(path)) from error
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
+from agegender_jax import files
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import checks, dataset, train
@@ -159,7 +160,7 @@ def _check_same(folder: Workdir, definition: dict) -> None:
         differences = config_lib.resume_difference(earlier["config"] | any_seed, definition["config"] | any_seed)
         pairs = [(name, earlier["config"][name], definition["config"][name]) for name in ("num_epochs", "num_steps")]
         pairs.append(("--vary", earlier["vary"], definition["vary"]))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, *files.MALFORMED):
         raise ConfigError(f"{FILE} cannot be read", str(path), "restore the file, or use another --workdir") from None
     differences += [f"{name}: {old} -> {new}" for name, old, new in pairs if old != new]
     if differences:

@@ -118,7 +118,7 @@ def check_same(folder: Workdir, config: ConfigDict) -> None:
         earlier = json.loads(path.read_bytes())
         differences = config_lib.resume_difference(earlier, config.to_dict())
         budget = earlier["num_epochs"], earlier["num_steps"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, *files.MALFORMED):
         raise ConfigError(
             "the fields of the systems in the workdir cannot be read",
             str(path),

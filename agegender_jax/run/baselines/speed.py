@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from agegender_jax import ensemble, loading
+from agegender_jax import ensemble, files, loading
 from agegender_jax.run.workdir import Workdir, write_json
 
 FILE = "speed.json"
@@ -34,5 +34,5 @@ def read(run: Workdir) -> float | None:
     try:
         content: Any = json.loads((run.path / FILE).read_bytes())
         return float(content["images_per_second"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, *files.MALFORMED):
         return None

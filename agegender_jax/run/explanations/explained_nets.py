@@ -45,12 +45,11 @@ def choose(
     """Return the nets of runs, or of weights if no run is named.
 
     Raises:
-      ConfigError, CheckpointError: both are named, or a net cannot be loaded or is a control.
+      ConfigError, CheckpointError: see `members.check_named`; or a net cannot be loaded or is a control.
     """
+    prediction_members.check_named(workdirs, weights, weights_dir, checkpoint)
     if not workdirs:
         return _of_weights(weights or DEFAULT, weights_dir)
-    if weights or weights_dir:
-        raise ConfigError("both runs and weights are named", f"weights={weights or weights_dir}", "name either")
     runs, configs = named_runs.read_runs(workdirs)
     names = named_runs.member_names([run.path.name for run in runs])
     nets = []

@@ -71,18 +71,16 @@ def align(arguments: Sequence[str], *, out: str, size: int, score: float) -> dic
 def _align(picture: PictureFile, source: Any, folder: Path, size: int, score: float) -> list[dict[str, Any]]:
     """Write the chips of a picture, and return its rows; runs in threads."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"file": picture.name, "reason": "", "faces": 0}
+    stem = f"{CHIPS}/{file_name(picture.name)}"
     try:
         image = pictures.pixels(source)
     except pictures.Unusable as error:
+        _remove_chips(folder, stem, 0)
         return [row | {"status": UNREADABLE, "reason": str(error)}]
     chips = face_chips.find(image, [size], score=score, chip_size=size)
-    stem = f"{CHIPS}/{file_name(picture.name)}"
     for i, chip in enumerate(chips):
         (folder / f"{stem}-{i}.png").write_bytes(png(chip.sized[size]))
-    number = len(chips)  # of an earlier call, when the picture had more faces
-    while (folder / f"{stem}-{number}.png").exists():
-        (folder / f"{stem}-{number}.png").unlink()
-        number += 1
+    _remove_chips(folder, stem, len(chips))
     aligned = row | {"status": ALIGNED, "faces": len(chips)}
     return [
         aligned
@@ -90,6 +88,13 @@ def _align(picture: PictureFile, source: Any, folder: Path, size: int, score: fl
         | {"score": round(chip.score or 0.0, 4), "landmarks": np.round(np.asarray(chip.landmarks), 2).tolist()}
         for i, chip in enumerate(chips)
     ] or [row | {"status": NO_FACE}]
+
+
+def _remove_chips(folder: Path, stem: str, number: int) -> None:
+    """Remove the chips from `number` on of an earlier call, when the picture had more faces."""
+    while (folder / f"{stem}-{number}.png").exists():
+        (folder / f"{stem}-{number}.png").unlink()
+        number += 1
 
 
 def png(chip: np.ndarray) -> bytes:

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agegender_jax import csv_cells, files
 
@@ -93,7 +94,7 @@ def cell(value: Any) -> str:
 
 
 def _repair(path: Path, states: Mapping[str, list[int] | None], restate: Restate | None) -> set[str]:
-    """Remove the rows of an incomplete last picture and of changed ones, and return the names of the other pictures.
+    """Remove lines that are no rows and the rows of incomplete or changed pictures; return the names of the others.
 
     The other rows are restated.
     """
@@ -102,18 +103,33 @@ def _repair(path: Path, states: Mapping[str, list[int] | None], restate: Restate
         return done
     temporary = path.with_suffix(".tmp")
     with open(path, "rb") as earlier, open(temporary, "wb") as file:
-        lines: list[bytes] = []  # of the picture so far
-        for line in earlier:
-            try:
-                row = json.loads(line) if line.endswith(b"\n") else {}
-                name, count, state = row["file"], max(1, row["faces"]), row["state"]
-            except (ValueError, TypeError, KeyError):
-                break
-            lines.append(f"{files.to_json(restate(row))}\n".encode() if restate else line)
-            if len(lines) == count:
-                if states.get(name, state) == state:
-                    done.add(name)
-                    file.writelines(lines)
-                lines = []
+        for name, group in itertools.groupby(map(_parsed, earlier), key=lambda parsed: parsed.name):
+            lines = list(group)
+            count, state = lines[0].count, lines[0].state
+            if name is not None and name not in done and len(lines) == count and states.get(name, state) == state:
+                done.add(name)
+                rows = (f"{files.to_json(restate(line.row))}\n".encode() if restate else line.text for line in lines)
+                file.writelines(rows)
         files.publish(file, path)
     return done
+
+
+class _Line(NamedTuple):
+    """A line of a .jsonl file: its row, and the name, the number of rows and the state of the picture.
+
+    The name of a line that is no row is None.
+    """
+
+    text: bytes
+    row: dict[str, Any]
+    name: str | None
+    count: int
+    state: list[int] | None
+
+
+def _parsed(line: bytes) -> _Line:
+    try:
+        row = json.loads(line) if line.endswith(b"\n") else {}
+        return _Line(line, row, row["file"], max(1, row["faces"]), row["state"])
+    except files.MALFORMED:
+        return _Line(line, {}, None, 0, None)

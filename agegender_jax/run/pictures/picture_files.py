@@ -146,7 +146,7 @@ def read_boxes(path: str) -> dict[str, list[list[float]]]:
         problem = "a box is not x, y, width and height in pixels"
     except (TypeError, AttributeError):
         problem = "it is not an object with a list of boxes for each picture"
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, *files.MALFORMED) as error:
         problem = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0][:100]
     raise ConfigError(f"the boxes cannot be used: {problem}", path, '{"photo.jpg": [[x, y, width, height]]}')
 
@@ -164,10 +164,13 @@ def _of(argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, st
     if os.path.exists(path):
         return _of_one(path, argument, stack, left_out)
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(argument) else []
+    folders = [match for match in matches if os.path.isdir(match)]
     matches = [match for match in matches if not os.path.isdir(match)]
     if not matches:
         what = "no file matches" if glob.has_magic(argument) else "there is no such picture"
         raise DataError(what, argument, "name picture files, folders, archives or globs")
+    if "**" not in argument:  # or else their pictures match too
+        left_out += [(match, "a folder that a glob matches") for match in folders]
     return [file for match in matches for file in _of_one(Path(match), match, stack, left_out)]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from agegender_jax import config as config_lib
+from agegender_jax import files
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.evaluation.members import ENSEMBLE
 from agegender_jax.names import unique
@@ -32,7 +33,7 @@ def read_config(run: Workdir) -> dict:
     try:
         config_lib.default().update(config)  # another field or kind of value raises
         config["model"]["gender_to_age"], config["data"]["source"]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except files.MALFORMED:
         raise CheckpointError(
             "config.json of the workdir is not the config of a run",
             str(run.config),

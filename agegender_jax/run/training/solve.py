@@ -63,8 +63,9 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
             progress.note(f"already finished; results in {folder.results}")
             return
         folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
-        recorder = stack.enter_context(Recorder(config, folder, progress, 1, STEP, 0))
-        if not checkpoints.is_scored(STEP):
+        is_scored = checkpoints.is_scored(STEP)
+        recorder = stack.enter_context(Recorder(config, folder, progress, 1, STEP, STEP if is_scored else 0))
+        if not is_scored:
             began = time.monotonic()
             variables, report = solve(config, folder, dataset, progress)
             state = _state(variables)

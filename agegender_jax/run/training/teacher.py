@@ -108,7 +108,7 @@ def check_unchanged(found: Teacher | None, run: Workdir) -> None:
     try:
         recorded = json.loads(run.teachers.read_bytes())
         files.check_seal(recorded)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, *files.MALFORMED) as error:
         fix = "restore the file, or use another --workdir"
         raise CheckpointError("the record of the run's teacher cannot be read", str(run.teachers), fix) from error
     if recorded != files.seal(found.identity):

@@ -56,7 +56,7 @@ def read(run: Workdir) -> dict | None:
             return calibration
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, *files.MALFORMED):
         pass
     raise CheckpointError(
         "calibration.json of the workdir is damaged",
@@ -96,5 +96,5 @@ def _usable(calibration: Any) -> bool:
             and isinstance(calibration["step"], int)
             and (years is None or len(years) == NUM_AGE_BUCKETS)
         )
-    except (KeyError, TypeError):
+    except files.MALFORMED:
         return False

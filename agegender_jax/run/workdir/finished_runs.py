@@ -26,7 +26,7 @@ def tested(run: Workdir) -> dict:
     """
     try:
         return json.loads(run.results.read_bytes())["models"][-1]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, *files.MALFORMED):
         raise _damaged("results", run.results, run) from None
 
 
@@ -51,7 +51,7 @@ def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
         columns = [name for name in rows[0] if name.startswith("p_age_")]
         age = np.array([[float(row[name]) for name in columns] for row in rows])
         female = np.array([float(row["p_female"]) for row in rows])
-    except (OSError, LookupError, TypeError, ValueError):
+    except (OSError, *files.MALFORMED):
         raise _damaged("predictions", run.predictions, run, fix) from None
     back = np.argsort(order)
     return Probs(age[back], np.stack([1 - female, female], -1)[back])

@@ -169,7 +169,7 @@ class Workdir:
             content = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError):
+        except (OSError, *files.MALFORMED):
             content = None
         if isinstance(content, dict):
             return content

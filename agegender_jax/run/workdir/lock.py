@@ -60,7 +60,7 @@ def _holder(lock: io.FileIO) -> tuple[int, str] | None:
         lock.seek(0)
         holder = json.loads(lock.read(4096))
         return int(holder["pid"]), str(holder["host"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *files.MALFORMED):
         return None
 
 

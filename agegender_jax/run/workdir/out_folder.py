@@ -73,7 +73,7 @@ def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callab
         if is_same(earlier):
             return
         description = describe(earlier)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+    except (OSError, RuntimeError, *files.MALFORMED):
         return
     raise ConfigError(
         f"--out holds other results: {description}", str(file.parent), "name another --out, or delete that folder"
@@ -101,7 +101,7 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str, free: Sequence[
     if path.exists():
         try:
             earlier = json.loads(path.read_bytes())
-        except ValueError:
+        except files.MALFORMED:
             earlier = None
         if not isinstance(earlier, dict):
             raise ConfigError(f"{path.name} in --out is damaged", str(path), fix)
