@@ -50,13 +50,17 @@ Members = tuple[tuple[str, int], ...]  # nets whose probabilities are averaged: 
 BOTH: Members = (("Attention-56", 0), ("probs", 0))
 COMPARISONS: tuple[tuple[str, Members, Members], ...] = (
     *(
-        (f"gender as {feed(kind, hidden)}, minus none", ((feed(kind, hidden), 0),), ((feed("none", hidden), 0),))
+        (
+            f"gender fed as {kind} minus not fed" + (f", both with {hidden} hidden units" if hidden else ""),
+            ((feed(kind, hidden), 0),),
+            ((feed("none", hidden), 0),),
+        )
         for hidden in HIDDEN
         for kind in KINDS[1:]
     ),
-    ("64 hidden units minus none, no gender", ((feed("none", 64), 0),), (("none", 0),)),
-    ("attention minus no masks", (("Attention-56", 0),), (("no masks", 0),)),
-    ("attention minus no masks, as many parameters", (("Attention-56", 0),), (("wider without masks", 0),)),
+    ("64 hidden units minus no hidden layer, gender not fed", ((feed("none", 64), 0),), (("none", 0),)),
+    ("Attention-56 minus no masks", (("Attention-56", 0),), (("no masks", 0),)),
+    ("Attention-56 minus wider without masks", (("Attention-56", 0),), (("wider without masks", 0),)),
     ("both tasks minus age alone", (("none", 0),), (("age alone", 0),)),
     ("both tasks minus gender alone", (("none", 0),), (("gender alone", 0),)),
     ("ensemble minus Attention-56", BOTH, (("Attention-56", 0),)),

@@ -77,7 +77,7 @@ def test_ensembles_and_tasks_are_compared_seed_by_seed(tmp_path, monkeypatch):
     right = [np.mean(of == np.array([0, 1, 1]), axis=1) for of in (ensemble, two)]
     by_seed = differences["ensemble minus two ResNet-18"]["gender_accuracy"]["by_seed"]
     assert by_seed == pytest.approx(list(right[0] - right[1]))
-    assert "gender as logits, minus none" not in differences
+    assert "gender fed as logits minus not fed" not in differences
     fewer = ideas.summary(tmp_path, [0, 1], "faces.tar", progress)["comparisons"]  # of which two nets are one pair
     assert {row["name"] for row in fewer} == differences.keys() - {
         "ensemble minus two ResNet-18",

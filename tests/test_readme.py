@@ -67,12 +67,18 @@ def test_links_lead_to_files(path):
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-FROM_CROP_PART1 = {
-    "ours: Attention-56, width 0.25, on CPU": "`ran_again`: Attention-56, width 0.25, up to 128 pixels, with teachers",
-    "ours: ResNet-18, width 1, on one core in an hour": "`best_resnet112`: the same net, continued at 112 pixels",
+FROM_CROP_PART1 = {  # rows of README and of docs/accuracy.md
+    "ours: Attention-56, width 0.25, with ResNet-18 among its teachers": (
+        "`ran_again`: Attention-56, width 0.25, up to 128 pixels, with teachers"
+    ),
+    "ours: ResNet-18, width 1, on one core in an hour": "`best_resnet112`: `best_resnet`, continued at 112 pixels",
     "ours: the ensemble of these two": "ensemble of `ran_again` and `best_resnet112`",
-    "ours: three nets, two also trained on more of UTKFace": "ensemble of both and `resnet_wide_distilled`",
-    "ours: two ResNet-18, one also on FairFace and UTKFace": "ensemble of this one and `resnet_wide_distilled`",
+    "ours: three nets, two also trained on more of UTKFace": (
+        "ensemble of `resnet_utkface`, `ran_utkface` and `resnet_wide_distilled`"
+    ),
+    "ours: two ResNet-18, one also on FairFace and UTKFace": (
+        "ensemble of `finetuned_utkface` and `resnet_wide_distilled`"
+    ),
 }
 DISTILLED_RECIPE = {
     "Attention-56, `ran_again` | 0.622, 0.882, 1.205": 0,
