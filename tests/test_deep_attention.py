@@ -101,6 +101,12 @@ def test_how_few_patches_suffice_for_the_prediction(monkeypatch):
     alone = ensemble.predict(net.clone(backbone=backbone.clone(top=1)), variables, images).age.argmax(-1)
     same = alone == ensemble.predict(net, variables, images).age.argmax(-1)
     assert scores["few"]["1"]["age"]["largest"] == pytest.approx(same.mean())
+    joined = patches.scores(net, variables, images, open_from=1)["few"]["1"]["age"]  # 0 or from 1 on
+    every, one = (
+        (ensemble.predict(n, variables, images).age[:, 0] > 0.5)
+        for n in (net, net.clone(backbone=backbone.clone(top=1)))
+    )
+    assert joined["largest"] == pytest.approx((every == one).mean())
     row = scores["few"]["1"]["gender"]
     assert row["largest"] > row["smallest"]
     assert row["difference"]["mean"] == pytest.approx(row["largest"] - row["smallest"])

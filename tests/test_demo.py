@@ -116,6 +116,17 @@ def test_attention_and_attributions_are_drawn_over_the_input_of_the_net(size):
     assert np.ptp(chip) < 5 and np.ptp(attention) > 100 and np.ptp(grad_cam) > 100
 
 
+def test_an_open_last_group_has_its_own_name_and_is_what_the_nets_are_asked_for(monkeypatch, predict_photo):
+    picture, [[(name, maps)]] = example()
+    joined = maps.replace(open_from=3)
+    assert "age 30+: LRP" in photo_predictions.html(picture, [[(name, joined)]])
+    seen = []
+    monkeypatch.setattr(photo_predictor, "compute_maps", lambda *_, open_from, methods: seen.append(open_from))
+    monkeypatch.setattr(predict_photo.predictor.faces_from_probs, "open_from", 7)
+    predict_photo.compile()
+    assert seen == [7, 7]
+
+
 def test_uncertainty_and_warnings_are_shown():
     html = photo_predictions.html(*example(status="unsure", flags=("tilted", "child"), calibrated=False))
     assert "unsure</b>" in html and "the face is tilted; probably a child: gender is not reliable." in html

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from programs import check
 
-from agegender_jax import explain, report, synthetic
+from agegender_jax import explain, files, report, synthetic
 from agegender_jax.data.decoding import resize
 from agegender_jax.errors import CheckpointError, ConfigError, DataError, Stopped
 from agegender_jax.explain import maps, sanity
@@ -27,7 +27,7 @@ from agegender_jax.report import overlay
 from agegender_jax.report.figures import relevance
 from agegender_jax.run import evaluate
 from agegender_jax.run import explain as explain_command
-from agegender_jax.run.explanations import explain_evaluation, explained_photos
+from agegender_jax.run.explanations import explain_evaluation, explained_nets, explained_photos
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.structs import Probs
@@ -251,7 +251,11 @@ def test_evaluate_explains(workdir, monkeypatch):
 def test_the_scores_get_the_groups_and_the_figures_the_labels_of_their_images(monkeypatch):
     images, age = np.arange(3)[:, None, None, None], np.zeros((3, 2), int)
     prepared = types.SimpleNamespace(
-        images=lambda size, progress: images, group=np.array([5, 6, 5]), age=age, gender=age[:, 0], file=["a", "b", "c"]
+        images=lambda size, progress: images,
+        group=np.array([5, 6, 5]),
+        age=age,
+        gender=age[:, 0].copy(),
+        file=["a", "b", "c"],
     )
     dataset = types.SimpleNamespace(prepared=prepared, indices=lambda split: np.array([0, 2]), picture=lambda i: age)
     seen = []
@@ -259,7 +263,10 @@ def test_the_scores_get_the_groups_and_the_figures_the_labels_of_their_images(mo
         explain_evaluation.loading, "load_checkpoint", lambda *_: (None, None, {"data": {"image_size": 32}}, 1)
     )
     relevant = types.SimpleNamespace(relevance={"age": {"lrp": 1}})
-    monkeypatch.setattr(explain_evaluation, "compute_maps", lambda *_, **__: relevant)
+    joined = []
+    monkeypatch.setattr(
+        explain_evaluation, "compute_maps", lambda *_, open_from, progress: joined.append(open_from) or relevant
+    )
     compared = []
     monkeypatch.setattr(explain_evaluation.report, "relevance_grid", lambda *args: compared.append(args) or b"")
     monkeypatch.setattr(explain_evaluation.map_scores, "score", lambda *arguments: seen.append(arguments) or {})
@@ -269,7 +276,11 @@ def test_the_scores_get_the_groups_and_the_figures_the_labels_of_their_images(mo
     explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
     ((*_, scored, _, _, _, group),) = seen
     assert scored.ravel().tolist() == [0, 2] and group.tolist() == [5, 5] and labels == ["male 0-9", "male 0-9"]
-    assert not compared
+    assert not compared and joined == [None]
+    age[:2] = 7, 11  # "more than 70"
+    explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
+    assert joined.pop() == 7
+    age[:2] = 0
     explained = explain_evaluation.explain([run] * 2, ["a", "b"], "best", dataset, "test", 2, Progress(silent=True))
     assert set(explained.figures) >= {"relevance_age.png", "relevance_gender.png"}
     for (nets, head, age, gender), expected in zip(compared, explain.HEADS, strict=True):
@@ -291,6 +302,37 @@ def example_maps(count=2, size=32, modules=("stage1_att1", "stage3_att2")):
     attention[-1] = attention[-1].replace(mean=np.full_like(masks, 0.5))
     targets = {head: np.asarray(getattr(probs, head)).argmax(-1) for head in explain.HEADS}
     return maps.Maps(probs, targets, tuple(attention), {head: attributions for head in explain.HEADS}, {})
+
+
+def test_an_open_last_group_is_predicted_as_one_class_and_explained_by_its_most_probable(workdir, tmp_path):
+    age = np.zeros((2, 12))
+    age[0, 6:9] = 0.4, 0.25, 0.35  # 60-69 is the most probable bucket, and 70+ the most probable group
+    age[1, 6:9] = 0.5, 0.3, 0.2
+    probs = Probs(age, np.array([[0.3, 0.7]] * 2))
+    assert maps.predicted(probs, "age", None).tolist() == [6, 6]
+    assert maps.predicted(probs, "age", 7).tolist() == [8, 6] and maps.predicted(probs, "gender", 7).tolist() == [1, 1]
+    targets = {head: maps.predicted(probs, head, 7) for head in explain.HEADS}
+    found = maps.Maps(probs, targets, (), {}, {}, 7)
+    assert found.prediction("age", 0) == ("70+", pytest.approx(0.6))
+    assert found.prediction("age", 1) == ("60-69", 0.5) and found.prediction("gender", 0) == ("female", 0.7)
+    small_weights.write(tmp_path)
+    card = json.loads((tmp_path / "one.json").read_text())
+    card["calibration"]["open_from"] = 1
+    (tmp_path / "one.json").write_text(json.dumps(files.seal(card)))
+    options = {"weights": "one", "weights_dir": tmp_path, "methods": ["grad_cam"], "heads": ["age"]}
+    path = workdir / "photos" / "deep" / "grey.jpg"
+    (image,) = in_process(workdir, [path], [], out=str(tmp_path), detector="none", **options)["images"]
+    prediction = image["answers"]["one"]["age"]
+    group = sum(prediction["probabilities"][1:])
+    assert prediction["class"] == ("10+" if group > 0.5 else "0-9")
+    assert prediction["probability"] == pytest.approx(max(group, 1 - group), abs=1e-5)
+    (net,) = explained_nets.choose([str(workdir / "run")], None, None, "best")
+    path = workdir / "run" / "calibration.json"
+    before = path.read_text()
+    path.write_text(json.dumps(files.seal(json.loads(before) | {"open_from": 7})))
+    (joined,) = explained_nets.choose([str(workdir / "run")], None, None, "best")
+    path.write_text(before)
+    assert net.open_from is None and joined.open_from == 7
 
 
 @pytest.mark.parametrize("areas", [False, True])

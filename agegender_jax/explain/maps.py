@@ -8,14 +8,16 @@ import flax.struct
 import jax
 import numpy as np
 
-from agegender_jax import ensemble
+from agegender_jax import ensemble, metrics
 from agegender_jax.explain import METHODS, RULES, attention, attribute, methods_of, relevance
 from agegender_jax.explain.attention import AttentionMaps
 from agegender_jax.explain.lrp import Relevance
 from agegender_jax.explain.target_logit import HEADS
+from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.structs import Probs
 
 BATCH = 8  # images at once
+CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 Progress = Callable[[int, int], None]  # receives (done, total)
 
 
@@ -33,6 +35,8 @@ class Maps:
       attention: one entry per module, with arrays [N, ...].
       attributions: head -> method -> float32 [N, H, W].
       relevance: head -> method -> decomposition of the logit, for the methods of RULES.
+      open_from: first class of an open last group of ages, such as "more than 70", which is predicted as one; None for
+        single classes.
     """
 
     probs: Probs
@@ -40,6 +44,14 @@ class Maps:
     attention: tuple[AttentionMaps, ...]
     attributions: dict[str, dict[str, np.ndarray]]
     relevance: dict[str, dict[str, Relevance]]
+    open_from: int | None = flax.struct.field(pytree_node=False, default=None)
+
+    def prediction(self, head: str, i: int) -> tuple[str, float]:
+        """Return the name and the probability of the explained class of image i, or of the open group that it is in."""
+        target, probs = int(self.targets[head][i]), getattr(self.probs, head)[i]
+        if head == "age" and self.open_from is not None and target >= self.open_from:
+            return metrics.range_name(self.open_from, len(probs) - 1, len(probs)), float(probs[self.open_from :].sum())
+        return CLASSES[head][target], float(probs[target])
 
     def for_head(self, head: str) -> dict[str, np.ndarray]:
         """Return the maps to score for a head: method or attention_<module> -> [N, H, W] in [-1, 1].
@@ -59,6 +71,7 @@ def compute_maps(
     methods: Sequence[str] = METHODS,
     heads: Sequence[str] = HEADS,
     targets: dict[str, np.ndarray] | None = None,
+    open_from: int | None = None,
     progress: Progress = silent,
 ) -> Maps:
     """Predict uint8 RGB images [N, H, W, 3] and compute their maps.
@@ -66,6 +79,7 @@ def compute_maps(
     Args:
       methods: of METHODS. heads: of HEADS.
       targets: head -> int [N], the classes to explain; the predicted classes if None.
+      open_from: see `Maps`. If the open group is predicted, its most probable class is explained.
       progress: receives the number of images done and the total.
 
     Raises:
@@ -77,7 +91,7 @@ def compute_maps(
     def explain_batch(images, targets):
         probs = ensemble.predict(net, variables, images)
         if targets is None:
-            targets = {head: np.asarray(getattr(probs, head)).argmax(-1) for head in heads}
+            targets = {head: predicted(probs, head, open_from) for head in heads}
         targets = {head: targets[head] for head in heads}
         logits = {
             head: {
@@ -96,9 +110,18 @@ def compute_maps(
             }
             for head in heads
         }
-        return Maps(probs, targets, attention(net, variables, images), attributions, logits)
+        return Maps(probs, targets, attention(net, variables, images), attributions, logits, open_from)
 
     return in_batches(explain_batch, (images, targets), progress)
+
+
+def predicted(probs: Probs, head: str, open_from: int | None) -> np.ndarray:
+    """Return the predicted classes, int [N]; of an open group of ages (see `Maps`), its most probable class."""
+    of_head = np.asarray(getattr(probs, head))
+    if head != "age" or open_from is None:
+        return of_head.argmax(-1)
+    group = metrics.join_from(of_head, open_from).argmax(-1)
+    return np.where(group == open_from, open_from + of_head[:, open_from:].argmax(-1), group)
 
 
 def _normalised(maps: np.ndarray) -> np.ndarray:

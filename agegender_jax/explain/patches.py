@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from agegender_jax import data, ensemble, metrics
-from agegender_jax.explain.maps import in_batches
+from agegender_jax.explain.maps import in_batches, predicted
 from agegender_jax.explain.target_logit import HEADS
 from agegender_jax.models import deep_attention
 
@@ -46,11 +46,14 @@ def attended(net: nn.Module, variables: Any, images: np.ndarray) -> Attended:
     return Attended(in_batches(weights, (images,)), cut)
 
 
-def scores(net: nn.Module, variables: Any, images: np.ndarray, group: np.ndarray | None = None) -> dict:
+def scores(
+    net: nn.Module, variables: Any, images: np.ndarray, group: np.ndarray | None = None, open_from: int | None = None
+) -> dict:
     """Return how often only the patches with the largest weights give the same prediction as all patches.
 
     Args:
       images: uint8 [N, H, W, 3]. group: int [N], equal for near-duplicates; None if all are independent.
+      open_from: see `maps.Maps`.
 
     Returns:
       cells: k k. largest: mean of the largest weight. few: for each n in FEW, by head, the shares of images whose
@@ -58,19 +61,22 @@ def scores(net: nn.Module, variables: Any, images: np.ndarray, group: np.ndarray
       a 95 % interval.
     """
     cells = net.backbone.grid**2
-    every = _classes(net, variables, images, 0)
+    every = _classes(net, variables, images, 0, open_from)
     few: dict[str, Any] = {}
     for count in (count for count in FEW if count < cells):
-        first, last = (_classes(net, variables, images, top) for top in (count, -count))
+        first, last = (_classes(net, variables, images, top, open_from) for top in (count, -count))
         few[str(count)] = {head: _agreement(every[head], first[head], last[head], group) for head in HEADS}
     weights = attended(net, variables, images).weights
     return {"cells": cells, "largest": float(weights.max(1).mean()), "few": few}
 
 
-def _classes(net: nn.Module, variables: Any, images: np.ndarray, top: int) -> dict[str, np.ndarray]:
+def _classes(net: nn.Module, variables: Any, images: np.ndarray, top: int, open_from: int | None) -> dict:
     net = net.clone(backbone=net.backbone.clone(top=top))
     probs = in_batches(lambda images: ensemble.predict(net, variables, images), (images,))
-    return {head: getattr(probs, head).argmax(-1) for head in HEADS}
+    classes = {head: predicted(probs, head, open_from) for head in HEADS}
+    if open_from is not None:
+        classes["age"] = np.minimum(classes["age"], open_from)  # one class
+    return classes
 
 
 def _agreement(every: np.ndarray, first: np.ndarray, last: np.ndarray, group: np.ndarray | None) -> dict[str, Any]:

@@ -55,8 +55,13 @@ def join_open_group(age_probs: np.ndarray, age: np.ndarray) -> np.ndarray:
     Args:
       age_probs: [N, A]. age: int [N, 2], labels, first and last bucket.
     """
+    return join_from(age_probs, open_group(age, np.shape(age_probs)[1]))
+
+
+def join_from(age_probs: np.ndarray, start: int | None) -> np.ndarray:
+    """Return [N, A], with the probability of the buckets from `start` on in that one; `age_probs` itself for None."""
     probs = np.asarray(age_probs)
-    if (start := open_group(age, probs.shape[1])) is None:
+    if start is None:
         return probs
     joined = np.zeros_like(probs)
     joined[:, :start] = probs[:, :start]

@@ -15,12 +15,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from agegender_jax.image_constants import LUMA
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.report import formatting
 from agegender_jax.report.figures.style import png
 from agegender_jax.subsets import evenly_spaced
 
-CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 SIDE = 2.0  # inches of a picture
 GRID_FACES = 6
 GRID_PATCHES = 3
@@ -80,8 +78,8 @@ def explanation_grid(images: np.ndarray, maps, labels: Sequence[str]) -> bytes:
     for i in evenly_spaced(len(images), GRID_FACES):
         rows.append([Panel(images[i], f"label:\n{labels[i]}")])
         for head, attributions in maps.attributions.items():
-            target = maps.targets[head][i]
-            prediction = f"{head}: {CLASSES[head][target]}, p = {getattr(maps.probs, head)[i, target]:.2f}"
+            name, probability = maps.prediction(head, i)
+            prediction = f"{head}: {name}, p = {probability:.2f}"
             for method, values in attributions.items():
                 title = f"{formatting.map_name(method)}\n{prediction}"
                 rows[-1].append(Panel(images[i], title, values[i], scale(method)))

@@ -61,7 +61,7 @@ def _nets(face: Face, maps: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
     for name, of_net in maps:
         rows = []
         for head, attributions in of_net.attributions.items():
-            predicted = overlay.CLASSES[head][int(of_net.targets[head][0])]
+            predicted, _ = of_net.prediction(head, 0)
             for method, values in attributions.items():
                 rows.append((values[0], f"{head} {predicted}: {formatting.map_name(method)}", overlay.scale(method)))
         rows += [(module.mean[0], f"attention {module.name}", "mask") for module in of_net.attention]

@@ -11,7 +11,6 @@ from agegender_jax import explain, files, report
 from agegender_jax.errors import ConfigError
 from agegender_jax.explain.map_scores import areas as compute_areas
 from agegender_jax.explain.maps import Maps, compute_maps
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import face_chips
 from agegender_jax.run.explanations import explained_nets, explained_photos
@@ -21,8 +20,6 @@ from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.pictures.picture_files import left_out_of_folders, not_read
 from agegender_jax.run.workdir import check_replaces, make_out, out_folder, write_json
 from agegender_jax.suggestions import nearest
-
-CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 
 
 def explain_photos(
@@ -97,7 +94,8 @@ def explain_photos(
             net, variables, step = explained.load(progress.warn)
             place, size = folder / explained.name, explained.size
             summary["members"].append({"name": explained.name, **explained.origin, "step": step, "image_size": size})
-            predictions = _explain_net(net, variables, pictures, size, methods, heads, scores, place, progress)
+            options = {"methods": methods, "heads": heads, "open_from": explained.open_from}
+            predictions = _explain_net(net, variables, pictures, size, options, scores, place, progress)
             for image, prediction in zip(images, predictions, strict=True):
                 image["answers"][explained.name] = prediction
         write_json(folder / "explanations.json", summary)
@@ -105,20 +103,20 @@ def explain_photos(
     return summary
 
 
-def _explain_net(net, variables, pictures: list[Photo], size, methods, heads, scores, folder: Path, progress):
-    """Write the files of one net and return its predictions for all photos."""
+def _explain_net(net, variables, pictures: list[Photo], size, options, scores, folder: Path, progress):
+    """Write the files of one net and return its predictions for all photos; `options` are those of compute_maps."""
     images = np.stack([photo.sized[size] for photo in pictures])
 
     def reporter(text: str):
         return lambda done, total: progress.prepare(done, total, f"{folder.name}: {text}")
 
-    maps = compute_maps(net, variables, images, methods=methods, heads=heads, progress=reporter("maps"))
+    maps = compute_maps(net, variables, images, **options, progress=reporter("maps"))
     areas = None
     if scores:
         areas = compute_areas(net, variables, images, maps, reporter("deletion and insertion"))
     predictions = []
     for i, photo in enumerate(pictures):
-        prediction = {head: _prediction(maps, areas, head, i) for head in heads}
+        prediction = {head: _prediction(maps, areas, head, i) for head in options["heads"]}
         files.replace(folder / f"{photo.name}.png", report.overlays(images[i], maps, i, prediction))
         files.replace(folder / f"{photo.name}.npz", arrays(maps, images[i], i))
         predictions.append(prediction)
@@ -145,8 +143,8 @@ def arrays(maps: Maps, image: np.ndarray, i: int) -> bytes:
 
 def _prediction(maps: Maps, areas: dict | None, head: str, i: int) -> dict:
     """Return class, probabilities, LRP's decomposition of the logit and the areas of the maps for photo i."""
-    probs, target = getattr(maps.probs, head)[i], int(maps.targets[head][i])
-    prediction = {"class": CLASSES[head][target], "probability": probs[target], "probabilities": probs}
+    name, probability = maps.prediction(head, i)
+    prediction = {"class": name, "probability": probability, "probabilities": getattr(maps.probs, head)[i]}
     for method, relevance in maps.relevance.get(head, {}).items():
         parts = {name: getattr(relevance, name)[i] for name in ("logit", "absorbed", "feed", "error")}
         prediction[method] = {"pixels": relevance.pixels[i].sum(), **parts}

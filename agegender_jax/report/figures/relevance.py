@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from agegender_jax import metrics, subsets
-from agegender_jax.labels import AGE_BUCKETS, GENDERS
+from agegender_jax.labels import GENDERS
 from agegender_jax.report import formatting, overlay
 from agegender_jax.report.figures import style
 from agegender_jax.report.figures.mosaic import GAP, GROUND, LINE, fitted
@@ -19,7 +19,6 @@ FACES = 6
 SIDE, MARGIN = 150, 190  # pixels: a picture, and the text on the left
 TOP, FOOT = 34, 116
 SMALL = 7.5
-CLASSES = {"age": AGE_BUCKETS, "gender": GENDERS}
 TITLES = {
     "age": "Age: which pixels support the predicted group",
     "gender": "Gender: which pixels support the predicted one",
@@ -64,12 +63,12 @@ def draw(nets: Mapping[str, NetRelevance], head: str, age: np.ndarray, gender: n
     for row, (name, net) in enumerate(nets.items(), 1):
         method = method_of(net.scores[head]["maps"])
         _margin(axis, row * pitch, name, _scores(method, net.scores[head]["maps"]))
-        probs, targets = getattr(net.maps.probs, head), net.maps.targets[head]
+        targets = net.maps.targets[head]
         for column, i in enumerate(chosen):
             panel = overlay.Panel(net.images[i], "", net.maps.attributions[head][method][i])
             right = age[i, 0] <= targets[i] <= age[i, 1] if head == "age" else targets[i] == gender[i]
-            text = f"{CLASSES[head][targets[i]]}, p = {probs[i, targets[i]]:.2f}"
-            place(row, column, overlay.blended(panel), text, not right)
+            predicted, probability = net.maps.prediction(head, i)
+            place(row, column, overlay.blended(panel), f"{predicted}, p = {probability:.2f}", not right)
     axis.imshow(canvas, extent=(0, width, height, 0), interpolation="none")
     localised = any("localisation" in row for net in nets.values() for row in net.scores[head]["maps"].values())
     _legend(figure, axis, width, height, len(gender), localised)

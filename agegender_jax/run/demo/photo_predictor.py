@@ -58,7 +58,8 @@ class PhotoPredictor:
         progress(len(members), len(members), "compiling")
 
     def _maps(self, member: Member, chip: np.ndarray) -> Maps:
-        return compute_maps(member.model, member.variables, chip[None], methods=self.methods)
+        open_from = self.predictor.faces_from_probs.open_from
+        return compute_maps(member.model, member.variables, chip[None], methods=self.methods, open_from=open_from)
 
 
 def _drawn_face(size: int) -> np.ndarray:

@@ -27,6 +27,7 @@ def explain(
 ) -> report.Explained:
     """Score the maps of every run's net on at most `count` evenly spaced images of a split."""
     rows = dataset.indices(split)
+    open_from = metrics.open_group(dataset.prepared.age[rows])
     rows = rows[evenly_spaced(len(rows), count)]
     members: dict = {}
     figures: dict = {}
@@ -43,10 +44,10 @@ def explain(
         def show(done: int, total: int, text: str = "maps", name: str = name) -> None:
             progress.prepare(done, total, f"{name}: {text}")
 
-        maps = compute_maps(net, variables, images, progress=show)
+        maps = compute_maps(net, variables, images, open_from=open_from, progress=show)
         scores = map_scores.score(net, variables, images, maps, cue_masks, show, dataset.prepared.group[rows])
         if patches.has_patches(net):
-            scores["patches"] = patches.scores(net, variables, images, dataset.prepared.group[rows])
+            scores["patches"] = patches.scores(net, variables, images, dataset.prepared.group[rows], open_from)
             chosen = patches.attended(net, variables, images)
             figures[report.patches_figure(name)] = report.patches_grid(images, chosen, labels)
         members[name] = scores | {"seconds": round(time.perf_counter() - start, 1)}

@@ -12,6 +12,7 @@ from agegender_jax.prediction import members as prediction_members
 from agegender_jax.prediction.members import Member
 from agegender_jax.run.explanations import explain_evaluation
 from agegender_jax.run.scoring import named_runs
+from agegender_jax.run.workdir import calibration
 from agegender_jax.weights import DEFAULT
 
 
@@ -23,6 +24,7 @@ class ExplainedNet:
       name: name of its files.
       origin: "workdir" or "weights", and the argument that named it.
       config: {"model": …, "data": {"image_size": …}}, plain dicts.
+      open_from: first class of an open last group of ages, which the net predicts as one; None for single classes.
       chip_size: side of the aligned chip in pixels, see `photos.face_chips.find`.
       load: returns the Flax module, its variables and the step, None for weights; its argument receives warnings.
     """
@@ -30,6 +32,7 @@ class ExplainedNet:
     name: str
     origin: dict[str, str]
     config: dict[str, Any]
+    open_from: int | None
     chip_size: int
     load: Callable[[Callable[[str], None]], tuple[Any, Any, int | None]]
 
@@ -60,7 +63,8 @@ def choose(
             net, variables, _, step = loading.load_checkpoint(path, checkpoint, warn)
             return net, variables, step
 
-        nets.append(ExplainedNet(name, {"workdir": run.argument}, config, CHIP_SIZE, load))
+        open_from = (calibration.read(run) or {}).get("open_from")
+        nets.append(ExplainedNet(name, {"workdir": run.argument}, config, open_from, CHIP_SIZE, load))
     return nets
 
 
@@ -75,13 +79,14 @@ def check_methods(nets: Sequence[ExplainedNet], methods: Sequence[str]) -> None:
 
 def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
     folder = files.expand(weights_dir, "--weights_dir") if weights_dir else None
-    loaded, _, cards = prediction_members.from_weights(name, folder)
+    loaded, fields, cards = prediction_members.from_weights(name, folder)
     names = named_runs.member_names([member.name for member in loaded])
     return [
         ExplainedNet(
             own,
             {"weights": prediction_members.origin(name, weights_dir)},
             member.config,
+            (fields or {}).get("open_from"),
             cards[0].chip_size,
             functools.partial(_parts, member),
         )

@@ -105,7 +105,7 @@ def _repair(path: Path, states: Mapping[str, list[int] | None], restate: Restate
     with open(path, "rb") as earlier, open(temporary, "wb") as file:
         for name, group in itertools.groupby(map(_parsed, earlier), key=lambda parsed: parsed.name):
             lines = list(group)
-            count, state = lines[0].count, lines[0].state
+            count, state = lines[0].number, lines[0].state
             if name is not None and name not in done and len(lines) == count and states.get(name, state) == state:
                 done.add(name)
                 rows = (f"{files.to_json(restate(line.row))}\n".encode() if restate else line.text for line in lines)
@@ -123,7 +123,7 @@ class _Line(NamedTuple):
     text: bytes
     row: dict[str, Any]
     name: str | None
-    count: int
+    number: int
     state: list[int] | None
 
 
