@@ -170,6 +170,14 @@ def test_an_accuracy_within_a_hundredth_of_the_majority_rate_is_a_collapse(wrong
     assert metrics.collapsed(*probs, age, gender, half_done=False) == []
 
 
+def test_an_open_last_group_is_one_class_that_a_head_can_collapse_to():
+    bucket = np.arange(100) % 8
+    probs = predictions(7 + np.arange(100) % 5, np.tile([0, 1], 50))
+    age = np.stack([bucket, np.where(bucket == 7, 11, bucket)], 1)
+    assert metrics.collapsed(*probs, age, np.tile([0, 1], 50), half_done=False) == ["age"]
+    assert metrics.collapsed(*probs, labels(bucket), np.tile([0, 1], 50), half_done=False) == []
+
+
 def test_labels_of_one_class_raise_no_alarm():
     probs = predictions(np.full(50, 2), np.full(50, 1))
     assert metrics.collapsed(*probs, labels(np.full(50, 2)), np.full(50, 1), half_done=True) == []
