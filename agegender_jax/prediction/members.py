@@ -82,7 +82,7 @@ def from_runs(
         fitted = part if isinstance(part, dict) else {}
     same = fitted.get("checkpoints") == [member.digest for member in members]
     for name, now in fitted_with(members).items():
-        same = same and fitted.get(name, now) == now  # version 0.3 recorded the checkpoints only
+        same = same and fitted.get(name, now) == now  # earlier files have the checkpoints only
     return members, fitted.get("answers") if same else None
 
 

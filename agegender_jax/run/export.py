@@ -27,7 +27,7 @@ from agegender_jax.weights import cards
 
 FORMATS = {"onnx": ".onnx", "stablehlo": ".jaxexport", "safetensors": ".json"}  # and the suffix of what is loaded
 EXTRAS = {"onnx": "onnx", "stablehlo": "stablehlo", "safetensors": "photos"}
-RECORD = f"{cards.RESERVED[0]}.json"
+RECORD = "export.json"  # cards.RESERVED
 FACES = 64  # compared
 LIMIT = 0.01  # difference of a probability; rounding in float32 stays below 1e-4
 

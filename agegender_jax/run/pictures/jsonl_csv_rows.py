@@ -104,9 +104,11 @@ def _repair(path: Path, states: Mapping[str, list[int] | None], restate: Restate
     temporary = path.with_suffix(".tmp")
     with open(path, "rb") as earlier, open(temporary, "wb") as file:
         for name, group in itertools.groupby(map(_parsed, earlier), key=lambda parsed: parsed.name):
+            if name is None:
+                continue
             lines = list(group)
             count, state = lines[0].number, lines[0].state
-            if name is not None and name not in done and len(lines) == count and states.get(name, state) == state:
+            if name not in done and len(lines) == count and states.get(name, state) == state:
                 done.add(name)
                 rows = (f"{files.to_json(restate(line.row))}\n".encode() if restate else line.text for line in lines)
                 file.writelines(rows)
