@@ -13,9 +13,9 @@ def collapsed(
 ) -> list[str]:
     """Return the names of the heads ("age", "gender") that are no better than a constant prediction.
 
-    A head is listed if it puts 98 % or more of the examples in one class (an open last group of ages is one); the gender
-    head also if, after half of the run, its accuracy is within 0.01 of the majority rate. A head is not listed if all
-    labels are of one class.
+    A head is listed if it puts 98 % or more of the examples in one class (an open last group of ages is one), and the
+    gender head also if, after half of the run, its accuracy is within 0.01 of the majority rate. A head is not listed
+    if all labels are of one class.
     """
     check_labels(age_probs, gender_probs, age, gender)
     count = len(gender)
