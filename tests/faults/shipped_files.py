@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -55,7 +56,8 @@ def calibrations(trials, rng, folder):
     fitted = weights.card("default", small_weights.write(folder / "weights")).calibration
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo_calibration, "checkpoint_digest", lambda path, step: f"{step:064}")
-        photo_calibration.write(run, [type("Member", (), {"step": 60})], fitted, [str(folder)])
+        member = types.SimpleNamespace(step=60, temperatures=(1.5, 0.75), views="flip")
+        photo_calibration.write(run, [member], fitted, [str(folder)])
 
     def read():
         return (
