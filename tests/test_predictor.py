@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import sys
 import threading
+import types
 
 import drawn_photos
 import jax
@@ -327,6 +328,25 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo
     assert Predictor(*workdirs).calibration is None  # it was fitted with another temperature
     card = weights.card("ran", tmp_path / "weights")
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
+
+
+def test_the_card_of_a_member_is_calibrated_on_images_of_its_own_size(tmp_path, monkeypatch):
+    (tmp_path / "splits.csv").write_text("")
+    sizes, cards = {"a": 32, "b": 64}, {}
+    run = types.SimpleNamespace(splits=tmp_path / "splits.csv", read_run=dict)
+    members = [types.SimpleNamespace(name=name, step=name, temperatures=None, parameters=1) for name in sizes]
+
+    def loaded(path, step):
+        return None, None, {"model": {}, "data": {"image_size": sizes[step]}}, step
+
+    monkeypatch.setattr(calibrate, "load_checkpoint", loaded)
+    monkeypatch.setattr(calibrate, "fit", lambda members, dataset, size: {members[0].name: size})
+    monkeypatch.setattr(calibrate.weights, "write", lambda folder, file, _, fields: cards.update({file: fields}))
+    monkeypatch.setattr(calibrate.weights, "write_ensemble", lambda folder, name, fields: cards.update({name: fields}))
+    run.path = tmp_path
+    calibrate._write_weights(tmp_path, [run, run], members, {"both": 64}, None, "own", {})
+    fitted = {name: card["calibration"] for name, card in cards.items()}
+    assert fitted == {"a": {"a": 32}, "b": {"b": 64}, "own": {"both": 64}}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])

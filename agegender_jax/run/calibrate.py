@@ -69,7 +69,7 @@ def calibrate(
         if out:
             folder = files.resolve(out, "--weights_out")
             make_out(folder)
-            _write_weights(folder, runs, members, fitted, dataset, name, further, size)
+            _write_weights(folder, runs, members, fitted, dataset, name, further)
             progress.note(f"weights: {folder}")
         unsure = fitted["unsure"]
         progress.note(
@@ -124,12 +124,11 @@ def _write_weights(
     dataset: Dataset,
     name: str,
     further: Mapping[str, Any],
-    size: int,
 ) -> None:
     names = [name] if len(members) == 1 else [member.name for member in members]
     for run, member, file in zip(runs, members, names, strict=True):
         _, variables, config, _ = load_checkpoint(run.path, member.step)
-        own = fitted if len(members) == 1 else fit([member], dataset, size)
+        own = fitted if len(members) == 1 else fit([member], dataset, config["data"]["image_size"])
         made = run.read_run() or {}
         fields = {
             "config": weights.card_config(config),
