@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import types
 
 import flax.linen as nn
@@ -199,6 +200,24 @@ def check_saved_is_finite(run):
 
 
 TARGETS = ["batch", "gradient", "params", "ema"]
+
+
+def test_rows_are_on_disk_before_the_checkpoint_that_resumes_after_them(new_run, monkeypatch):
+    run = new_run("stop")
+    rows_at_save, synced, fsync, save = {}, {}, os.fsync, Checkpoints.save
+
+    def record(file):
+        fsync(file)
+        synced[os.readlink(f"/proc/self/fd/{file}")] = len(run.rows())
+
+    def check(checkpoints, step, *args):
+        rows_at_save[step] = len(run.rows()), synced[str(run.folder.metrics)]
+        return save(checkpoints, step, *args)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(Checkpoints, "save", check)
+    run.start()
+    assert rows_at_save[SAVE][0] == 1 and all(written == on_disk for written, on_disk in rows_at_save.values())
 
 
 @pytest.mark.parametrize("target, driver", list(zip(TARGETS, DRIVERS, strict=True)))

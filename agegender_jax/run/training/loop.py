@@ -106,6 +106,7 @@ class TrainingLoop:
                 monitor.check(step, state)
                 with processes.sync_errors():
                     recorder.folder.check_in_place()
+                    recorder.sync()
                     self.checkpoints.save(step, state, config_lib.to_dict(config))
             if stop_code:
                 leave(stop_code, step, self.checkpoints)

@@ -61,6 +61,11 @@ class Recorder:
             if self.is_main:
                 self.log.remove(step, "val")
 
+    def sync(self) -> None:
+        """Return once all rows are on disk, before a checkpoint is saved from which a run resumes after them."""
+        if self.is_main:
+            self.log.sync()
+
     def restart_clock(self, step: int) -> None:
         """Measure images per second and waiting time from `step` on."""
         self._time, self._step, self._waited = time.perf_counter(), step, 0.0

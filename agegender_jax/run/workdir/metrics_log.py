@@ -22,8 +22,13 @@ class MetricsLog:
         """Add a line; lines of val are on disk when this returns."""
         with open(self.path, "ab") as file:
             file.write(files.to_json(row).encode() + b"\n")
-            if row["split"] == "val":
-                file.flush()
+        if row["split"] == "val":
+            self.sync()
+
+    def sync(self) -> None:
+        """Return once all lines are on disk."""
+        if self.path.exists():
+            with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict]:
