@@ -84,6 +84,8 @@ def test_transparent_palette_and_colour_key_are_composited_on_white():
     for form in ("PNG", "GIF"):
         pixels = decode(encode(palette, form, transparency=0))
         assert pixels[1, 1].tolist() == [255, 255, 255] and pixels[0, 0].tolist() == [10, 20, 30]
+    wide = Image.fromarray(np.array([[0, 2570, 65535, 5140]], np.uint16))
+    assert decode(encode(wide, "PNG", transparency=2570))[0].tolist() == [[v] * 3 for v in (0, 255, 255, 20)]
     keyed = decode(encode(Image.new("RGB", (4, 4), (9, 8, 7)), "PNG", transparency=(9, 8, 7)))
     assert keyed.min() == 255
     assert decode(encode(Image.new("LA", (4, 4), (0, 0)), "PNG")).min() == 255

@@ -135,7 +135,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey; convert() would clip instead of scale
         wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        image = Image.fromarray(np.where(wide == image.info.get("transparency"), np.uint8(255), grey))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
