@@ -120,6 +120,46 @@ def test_chips_of_pictures_that_the_source_no_longer_has_are_removed(source, tmp
     assert chip.read_bytes() == content and len(list(out.glob("*.png"))) == 2
 
 
+def test_what_an_interruption_or_damage_left_is_put_right(source, tmp_path):
+    folder, out = tmp_path / "faces", tmp_path / "out"
+    folder.mkdir()
+    first, second = sorted(source.glob("*.chip.jpg"))[:2]
+    for path in (first, second):
+        shutil.copy(path, folder)
+    align(str(folder), out=str(out), size=64, score=0.7)
+    rows = (out / "faces.jsonl").read_bytes().splitlines(keepends=True)
+    chip = (out / first.name).with_suffix(".png")
+    before = chip.read_bytes()
+    chip.unlink()
+    (out / "faces.jsonl").write_bytes(b"\x00\x00\n" + rows[1])
+    assert align(str(folder), out=str(out), size=64, score=0.7)["aligned"] == 2 and chip.read_bytes() == before
+    (out / "faces.jsonl").write_bytes(rows[1])  # the other row was not written any more
+    shutil.copy(source / "30_1_0_20170101000000000.jpg", folder / first.name)  # without a face
+    assert align(str(folder), out=str(out), size=64, score=0.7)["no_face"] == 1 and not chip.exists()
+
+
+def test_a_member_that_a_later_one_replaces_does_not_count(source, tmp_path):
+    first, second = sorted(source.glob("*.chip.jpg"))[:2]
+    (tmp_path / "faces").mkdir()
+    shutil.copy(first, tmp_path / "faces")
+    packed = pack(tmp_path / "faces", tmp_path / "packed.tar")
+    with tarfile.open(packed, "a") as archive:
+        archive.add(second, first.name)
+    for _ in range(3):
+        assert align(str(packed), out=str(tmp_path / "out"), size=64, score=0.7)["aligned"] == 1
+        (item,) = sources.read(str(tmp_path / "out"))
+        image = decode(second.read_bytes())
+        chip = alignment.chip(image, alignment.align(image, detector.detect(image)[0]), 64)
+        np.testing.assert_array_equal(decode(item.data), chip)
+
+
+def test_a_file_of_the_user_stays(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "labels.csv").write_text("mine")
+    align(str(source), out=str(tmp_path / "out"), size=64, score=0.7)
+    assert (tmp_path / "out" / "labels.csv").read_text() == "mine"
+
+
 @pytest.mark.parametrize("kind", ["csv", "tar", "rows"])
 def test_nothing_outside_the_folder_is_removed(kind, source, tmp_path):
     """A CSV, an archive or an edited faces.jsonl names a path that leads to a file beside `out`."""

@@ -203,7 +203,7 @@ def test_a_further_format_leaves_the_others_in_the_record(exported, folder, monk
 
 def test_the_record_is_no_card_and_no_card_replaces_it(exported):
     assert (exported / "export.json").exists() and "export" not in weights.names(exported)
-    assert export._name(types.SimpleNamespace(name="export")) == "export-2"
+    assert export._card_name(types.SimpleNamespace(name="export")) == "export-2"
 
 
 def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):

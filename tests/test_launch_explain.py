@@ -331,8 +331,22 @@ def test_an_open_last_group_is_predicted_as_one_class_and_explained_by_its_most_
     before = path.read_text()
     path.write_text(json.dumps(files.seal(json.loads(before) | {"open_from": 7})))
     (joined,) = explained_nets.choose([str(workdir / "run")], None, None, "best")
+    path.write_text(json.dumps(files.seal(json.loads(before) | {"open_from": 99})))
+    with pytest.raises(CheckpointError, match="calibration.json of the workdir is damaged"):
+        explained_nets.choose([str(workdir / "run")], None, None, "best")
+    old = json.loads(before)
+    del old["open_from"]  # as version 0.2 wrote it, which has it in answers.json
+    path.write_text(json.dumps(files.seal(old)))
+    thresholds = {"ensembles": {"run": {"checkpoints": [], "answers": card["calibration"] | {"open_from": 8}}}}
+    (workdir / "run" / "answers.json").write_text(json.dumps(thresholds))
+    (older,) = explained_nets.choose([str(workdir / "run")], None, None, "best")
+    (workdir / "run" / "answers.json").unlink()
     path.write_text(before)
-    assert net.open_from is None and joined.open_from == 7
+    assert net.open_from is None and joined.open_from == 7 and older.open_from == 8
+    card["calibration"]["open_from"] = 99
+    (tmp_path / "one.json").write_text(json.dumps(files.seal(card)))
+    with pytest.raises(CheckpointError, match="the calibration cannot be used: open_from 99"):
+        explained_nets.choose([], "one", str(tmp_path), "best")
 
 
 @pytest.mark.parametrize("areas", [False, True])

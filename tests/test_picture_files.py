@@ -62,7 +62,14 @@ def test_a_glob_matches_files_and_names_the_folders_that_it_leaves_out(tmp_path,
     (tmp_path / "sub").mkdir()
     for name in ("a.png", "sub/b.png"):
         (tmp_path / name).touch()
-    for pattern, names, folders in (("*", ["a.png"], ["sub"]), ("**/*", ["a.png", "sub/b.png"], [])):
+    (tmp_path / "sub" / "deep").mkdir()
+    (tmp_path / "sub" / "deep" / "c.png").touch()
+    everything = ["a.png", "sub/b.png", "sub/deep/c.png"]
+    for pattern, names, folders in (
+        ("*", ["a.png"], ["sub"]),
+        ("**/*", everything, []),
+        ("**/sub/*", ["sub/b.png"], ["sub/deep"]),
+    ):
         left_out = []
         with open_pictures([pattern], left_out) as pictures:
             assert [picture.name for picture in pictures] == names
@@ -137,6 +144,16 @@ def test_results_of_another_command_and_damaged_settings(tmp_path):
         keep_settings(tmp_path / "predict.json", {"schema": 1}, "answers")
     with pytest.raises(ConfigError, match=r"results of another command[\s\S]*predict.json"):
         keep_settings(tmp_path / "align.json", {"schema": 1}, "chips")
+
+
+def test_settings_that_earlier_versions_did_not_write_are_taken_to_be_the_same(tmp_path):
+    path, now = tmp_path / "predict.json", {"schema": 1, "temperatures": [1.5]}
+    path.write_text('{"schema": 1}')
+    with pytest.raises(ConfigError, match="temperatures differ"):
+        keep_settings(path, now, "answers")
+    assert not keep_settings(path, now, "answers", added=("temperatures",)) and json.loads(path.read_text()) == now
+    with pytest.raises(ConfigError, match="temperatures differ"):
+        keep_settings(path, now | {"temperatures": [2.0]}, "answers", added=("temperatures",))
 
 
 def test_a_damaged_line_loses_its_own_picture_only(tmp_path):

@@ -347,6 +347,9 @@ def test_the_card_of_a_member_is_calibrated_on_images_of_its_own_size(tmp_path, 
     calibrate._write_weights(tmp_path, [run, run], members, {"both": 64}, None, "own", {})
     fitted = {name: card["calibration"] for name, card in cards.items()}
     assert fitted == {"a": {"a": 32}, "b": {"b": 64}, "own": {"both": 64}}
+    members[0].name = "export"
+    calibrate._write_weights(tmp_path, [run, run], members, {}, None, "own", {})
+    assert cards["own"]["members"] == ["export-2", "b"] and "export" not in cards
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])

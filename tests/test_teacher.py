@@ -142,10 +142,12 @@ def test_the_teacher_answers_like_a_predictor_without_views(shipped):
         ({}, None, None),
     ],
 )
-def test_the_open_last_group_of_a_run(fields, predictions, expected, tmp_path, monkeypatch):
+def test_the_open_last_group_of_a_run(fields, predictions, expected, tmp_path, monkeypatch, shipped):
     temperatures = {"age_temperature": 1.0, "gender_temperature": 1.0, "step": 1, "bucket_years": None}
     calibration.write(Workdir(tmp_path), temperatures | fields)
-    monkeypatch.setattr(members, "from_runs", lambda runs: ([], predictions))
+    answers = predictions and weights.card("one", shipped).calibration | predictions
+    monkeypatch.setattr(members, "fitted_thresholds", lambda runs: {"answers": answers})
+    monkeypatch.setattr(members, "from_runs", lambda runs: ([], None))
     assert teacher._load(str(tmp_path)) == ([], expected)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from agegender_jax import data, ensemble, metrics
-from agegender_jax.explain.maps import in_batches, predicted
+from agegender_jax.explain.maps import in_batches
 from agegender_jax.explain.target_logit import HEADS
 from agegender_jax.models import deep_attention
 
@@ -73,10 +73,7 @@ def scores(
 def _classes(net: nn.Module, variables: Any, images: np.ndarray, top: int, open_from: int | None) -> dict:
     net = net.clone(backbone=net.backbone.clone(top=top))
     probs = in_batches(lambda images: ensemble.predict(net, variables, images), (images,))
-    classes = {head: predicted(probs, head, open_from) for head in HEADS}
-    if open_from is not None:
-        classes["age"] = np.minimum(classes["age"], open_from)  # one class
-    return classes
+    return {"age": metrics.join_from(probs.age, open_from).argmax(-1), "gender": probs.gender.argmax(-1)}
 
 
 def _agreement(every: np.ndarray, first: np.ndarray, last: np.ndarray, group: np.ndarray | None) -> dict[str, Any]:

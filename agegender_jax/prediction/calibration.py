@@ -54,7 +54,7 @@ def parse(fields: Any) -> Calibration:
     """Return the Calibration of a JSON value.
 
     Raises:
-      ValueError, TypeError, KeyError: fields are missing or have impossible values.
+      Exception: one of `files.MALFORMED`: fields are missing or have impossible values.
     """
     parsed = Calibration(**fields)
     open_from, image = parsed.open_from, parsed.image

@@ -76,14 +76,23 @@ def from_runs(
         temperatures = _temperatures(stored, folder / CALIBRATION)
         digest = loading.checkpoint_digest(folder, step)
         members.append(Member(place.name, model, variables, weights.card_config(config), temperatures, digest))
-    fitted = _read(folders[0] / ANSWERS)
-    for name in ("ensembles", ensemble_key(workdirs)):
-        part = fitted.get(name)
-        fitted = part if isinstance(part, dict) else {}
+    fitted = fitted_thresholds(workdirs)
     same = fitted.get("checkpoints") == [member.digest for member in members]
     for name, now in fitted_with(members).items():
         same = same and fitted.get(name, now) == now  # earlier files have the checkpoints only
     return members, fitted.get("answers") if same else None
+
+
+def fitted_thresholds(workdirs: Sequence[str | Path]) -> dict[str, Any]:
+    """Return what answers.json of the first run has for an ensemble; {} for nothing.
+
+    {"answers": the fields of its calibration, "checkpoints": their digests, and see `fitted_with`}
+    """
+    fitted = _read(files.expand(workdirs[0], "--workdir") / ANSWERS)
+    for name in ("ensembles", ensemble_key(workdirs)):
+        part = fitted.get(name)
+        fitted = part if isinstance(part, dict) else {}
+    return fitted
 
 
 def fitted_with(members: Sequence[Any]) -> dict[str, list[Any]]:

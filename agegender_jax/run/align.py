@@ -75,12 +75,14 @@ def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: st
         removed = set(earlier)
         named = _with_names(_changed(items, earlier, removed), earlier)
         with open(folder / ROWS, "ab") as log:
-            for row in parallel_map(lambda pair: _align(*pair, earlier, folder, size, score), named):
+            for row in parallel_map(lambda pair: _align(*pair, folder, size, score), named):
                 log.write(files.to_json(row).encode() + b"\n")
+                log.flush()  # so that few chips lack a row after an interruption
             for file in sorted(removed):
-                _remove_chip(folder, earlier[file])
+                if chip := earlier[file].get("chip"):
+                    _remove_chip(folder, chip)
                 log.write(files.to_json({"file": file, "status": _REMOVED}).encode() + b"\n")
-        summary = _finish(folder)
+        summary = _finish(folder, had_labels=any(_has_group(row) for row in earlier.values()))
         progress.note(
             f"{summary[ALIGNED]} chips, {summary[NO_FACE]} pictures without a face, "
             f"{summary[UNREADABLE]} unusable: {folder}"
@@ -105,7 +107,7 @@ def _check_same_source(folder: Path, paths: list[str]) -> None:
 def _rows(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the last row of each picture in faces.jsonl, by its file, after removing an incomplete last line.
 
-    Rows of removed pictures, and those whose chip is not in the folder, are left out.
+    Damaged lines, rows of removed pictures, and those that name a chip outside of the folder are left out.
     """
     path = folder / ROWS
     if not path.exists():
@@ -114,8 +116,17 @@ def _rows(folder: Path) -> dict[str, dict[str, Any]]:
     if (whole := content.rfind(b"\n") + 1) < len(content):
         with open(path, "r+b") as log:
             log.truncate(whole)
-    rows = {row["file"]: row for row in map(json.loads, content[:whole].splitlines())}
-    return {file: row for file, row in rows.items() if row["status"] != _REMOVED and _is_inside(row.get("chip", ""))}
+    rows = {}
+    for line in content[:whole].splitlines():
+        try:
+            row = json.loads(line)
+            if row["status"] != _REMOVED and _is_inside(row.get("chip", "")):
+                rows[row["file"]] = row
+            else:
+                rows.pop(row["file"], None)
+        except files.MALFORMED:
+            continue
+    return rows
 
 
 def _is_inside(path: str) -> bool:
@@ -125,11 +136,21 @@ def _is_inside(path: str) -> bool:
 def _changed(
     items: Iterable[sources.Item], earlier: Mapping[str, dict[str, Any]], removed: set[str]
 ) -> Iterator[sources.Item]:
-    """Yield the items that are not aligned yet, and discard the files of all items from `removed`."""
+    """Yield the items that are not aligned yet, the unreadable last; discard the files of all items from `removed`.
+
+    An archive's member that a later one of the same name replaces is left out.
+    """
+    readable: set[str] = set()
+    unreadable: list[sources.Item] = []
     for item in items:
         removed.discard(item.file)
+        if item.data is None:
+            unreadable.append(item)
+            continue
+        readable.add(item.file)
         if not _is_done(item, earlier.get(item.file)):
             yield item
+    yield from (i for i in unreadable if i.file not in readable and not _is_done(i, earlier.get(i.file)))
 
 
 def _is_done(item: sources.Item, row: dict[str, Any] | None) -> bool:
@@ -164,21 +185,19 @@ def _with_names(
         yield item, name
 
 
-def _align(
-    item: sources.Item, name: str, earlier: Mapping[str, dict[str, Any]], folder: Path, size: int, score: float
-) -> dict[str, Any]:
-    """Write the chip of an item as `name`, and return its row; without a face, remove the chip of its earlier row."""
+def _align(item: sources.Item, name: str, folder: Path, size: int, score: float) -> dict[str, Any]:
+    """Write the chip of an item as `name`, and return its row; without a face, remove an earlier chip."""
     row = {"file": item.file, "sha256": _sha256(item)}
     try:
         if item.data is None or item.label is None:
             raise DecodeError(item.reason)
         image = decode(item.data)
     except DecodeError as error:
-        _remove_chip(folder, earlier.get(item.file, {}))
+        _remove_chip(folder, name)
         return {**row, "status": UNREADABLE, "reason": str(error)}
     face = middle_face(image, detector.detect(image, score))
     if face is None:
-        _remove_chip(folder, earlier.get(item.file, {}))
+        _remove_chip(folder, name)
         return {**row, "status": NO_FACE}
     aligned = alignment.align(image, face)
     _write_png(folder / name, alignment.chip(image, aligned, size))
@@ -210,9 +229,10 @@ def _png_name(file: str) -> str:
     return f"{folder}/{stem if dot else name}.png".lstrip("/")
 
 
-def _remove_chip(folder: Path, row: Mapping[str, Any]) -> None:
-    if "chip" in row:
-        (folder / row["chip"]).unlink(missing_ok=True)
+def _remove_chip(folder: Path, name: str) -> None:
+    """Remove a chip, unless its path leads outside of the folder, as that of an unusable picture may."""
+    if _is_inside(name):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_png(path: Path, chip: np.ndarray) -> None:
@@ -220,8 +240,13 @@ def _write_png(path: Path, chip: np.ndarray) -> None:
     path.write_bytes(png(chip))
 
 
-def _finish(folder: Path) -> dict:
-    """Write labels.csv, if labels are not in names, and summary.json."""
+def _has_group(row: Mapping[str, Any]) -> bool:
+    """Return whether the label of a row is a group of ages, which no file name has."""
+    return row["status"] == ALIGNED and Label(*row["label"]).age_years < 0
+
+
+def _finish(folder: Path, had_labels: bool) -> dict:
+    """Write labels.csv, if labels are not in names, and summary.json; remove a labels.csv of pictures that are gone."""
     rows = list(_rows(folder).values())
     labelled = [(row["chip"], Label(*row["label"])) for row in rows if row["status"] == ALIGNED]
     table = [
@@ -231,8 +256,8 @@ def _finish(folder: Path) -> dict:
     ]
     if table:
         write_csv(folder / LABELS, ("file", "age", "gender", "race"), table)
-    else:
-        (folder / LABELS).unlink(missing_ok=True)  # of pictures that are gone
+    elif had_labels:
+        (folder / LABELS).unlink(missing_ok=True)
     counts = {status: sum(row["status"] == status for row in rows) for status in (ALIGNED, NO_FACE, UNREADABLE)}
     summary = {"schema": 1, "pictures": len(rows), **counts}
     write_json(folder / SUMMARY, summary)

@@ -11,6 +11,7 @@ from agegender_jax import files, weights
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.evaluation import Member
 from agegender_jax.loading import load_checkpoint
+from agegender_jax.names import unique
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import calibration
 from agegender_jax.run import leaks
@@ -125,7 +126,11 @@ def _write_weights(
     name: str,
     further: Mapping[str, Any],
 ) -> None:
-    names = [name] if len(members) == 1 else [member.name for member in members]
+    names = [name]
+    if len(members) > 1:
+        names = []
+        for member in members:
+            names.append(unique(member.name, (*weights.RESERVED, name, *names).__contains__))
     for run, member, file in zip(runs, members, names, strict=True):
         _, variables, config, _ = load_checkpoint(run.path, member.step)
         own = fitted if len(members) == 1 else fit([member], dataset, config["data"]["image_size"])

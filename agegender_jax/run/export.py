@@ -121,7 +121,7 @@ def platform() -> str:
 
 def _write(kind: str, predictor: Predictor, folder: Path, platforms: Sequence[str]) -> Path:
     """Write the files of a format and the program that loads them; return the path of the one to load."""
-    path = folder / f"{_name(predictor)}{FORMATS[kind]}"
+    path = folder / f"{_card_name(predictor) if kind == 'safetensors' else predictor.name}{FORMATS[kind]}"
     if kind == "safetensors":
         _write_tensors(predictor, folder)
     else:
@@ -139,8 +139,8 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
     names: list[str] = []
     for member in predictor.members:
         alone = len(predictor.members) == 1
-        taken = (*cards.RESERVED, _name(predictor), *names)
-        names.append(_name(predictor) if alone else unique(member.name, taken.__contains__))
+        taken = (*cards.RESERVED, _card_name(predictor), *names)
+        names.append(_card_name(predictor) if alone else unique(member.name, taken.__contains__))
         fields = {
             "config": member.config,
             "temperatures": member.temperatures,
@@ -150,11 +150,11 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
         weights.write(folder, names[-1], member.variables, fields, storage="float32")
     if len(names) > 1:
         card = {"members": names, "chip_size": predictor.chip_size, "calibration": predictor.fields}
-        weights.write_ensemble(folder, _name(predictor), card)
+        weights.write_ensemble(folder, _card_name(predictor), card)
 
 
-def _name(predictor: Predictor) -> str:
-    """Return the name of the files, which is not that of RECORD."""
+def _card_name(predictor: Predictor) -> str:
+    """Return the name of the weights and their card, which is not that of RECORD."""
     return unique(predictor.name, cards.RESERVED.__contains__)
 
 

@@ -34,6 +34,7 @@ from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
 SETTINGS = "predict.json"
 RESTATED = "coverage", "over", "max_error"  # options whose fields follow from the probabilities in a row
 DRAWN = "gallery", "annotate"  # options that earlier versions wrote into SETTINGS
+ADDED = ("temperatures",)  # which they did not
 UNCALIBRATED = (
     "these nets have no thresholds: no prediction is unsure, and intervals contain a share of the predicted "
     "probability; python -m launch.calibrate fits thresholds on their val split"
@@ -108,7 +109,7 @@ def predict(
         stack.enter_context(hold(folder))
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
         settings |= {"engine": "ray"} if cluster else {}
-        differ = keep_settings(folder / SETTINGS, settings, "answers", RESTATED + DRAWN)
+        differ = keep_settings(folder / SETTINGS, settings, "answers", RESTATED + DRAWN, ADDED)
         restate = functools.partial(prediction_rows.restated, faces_from_probs=predictor.faces_from_probs)
         drawings, began, predicted, faces = Drawings(folder, annotate, gallery), time.monotonic(), 0, 0
         columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}

@@ -13,7 +13,7 @@ from agegender_jax.prediction.members import Member
 from agegender_jax.run.explanations import explain_evaluation
 from agegender_jax.run.scoring import named_runs
 from agegender_jax.run.workdir import calibration
-from agegender_jax.weights import DEFAULT
+from agegender_jax.weights import DEFAULT, FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,8 @@ def choose(
             net, variables, _, step = loading.load_checkpoint(path, checkpoint, warn)
             return net, variables, step
 
-        open_from = (calibration.read(run) or {}).get("open_from")
-        nets.append(ExplainedNet(name, {"workdir": run.argument}, config, open_from, CHIP_SIZE, load))
+        origin = {"workdir": run.argument}
+        nets.append(ExplainedNet(name, origin, config, calibration.open_from(run), CHIP_SIZE, load))
     return nets
 
 
@@ -81,12 +81,13 @@ def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
     folder = files.expand(weights_dir, "--weights_dir") if weights_dir else None
     loaded, fields, cards = prediction_members.from_weights(name, folder)
     names = named_runs.member_names([member.name for member in loaded])
+    fitted = prediction_members.as_calibration(fields, (folder or FOLDER) / f"{name}.json")
     return [
         ExplainedNet(
             own,
             {"weights": prediction_members.origin(name, weights_dir)},
             member.config,
-            (fields or {}).get("open_from"),
+            fitted.open_from if fitted else None,
             cards[0].chip_size,
             functools.partial(_parts, member),
         )

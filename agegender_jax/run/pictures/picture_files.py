@@ -68,7 +68,8 @@ def open_pictures(
     Args:
       arguments: files, folders (read recursively), globs with `**`, archives, Parquet files, and "-" for lines on
         stdin. A path from stdin or a column that cannot be read still gives a PictureFile.
-      left_out: receives (path, reason) of links and archives in folders and archives that are not read.
+      left_out: receives (path, reason) of what is not read: links and archives in folders and archives, and folders
+        that a glob matches, unless it matches files in them.
 
     Raises:
       DataError: an argument names nothing.
@@ -169,8 +170,8 @@ def _of(argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, st
     if not matches:
         what = "no file matches" if glob.has_magic(argument) else "there is no such picture"
         raise DataError(what, argument, "name picture files, folders, archives or globs")
-    if "**" not in argument:  # or else their pictures match too
-        left_out += [(match, "a folder that a glob matches") for match in folders]
+    read = {parent for match in matches for parent in Path(match).parents}
+    left_out += [(folder, "a folder that a glob matches") for folder in folders if Path(folder) not in read]
     return [file for match in matches for file in _of_one(Path(match), match, stack, left_out)]
 
 

@@ -129,8 +129,8 @@ def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
     if weights.is_shipped(name):
         nets, predictions, _ = members.from_weights(name)
         return nets, (predictions or {}).get("open_from")
-    nets, predictions = members.from_runs([name])
-    fitted = calibration.read(Workdir(files.expand(name, FIELD)))
-    if fitted is None:
+    nets, _ = members.from_runs([name])
+    run = Workdir(files.expand(name, FIELD))
+    if calibration.read(run) is None:
         raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
-    return nets, fitted.get("open_from", (predictions or {}).get("open_from"))  # runs of version 0.2 lack the first
+    return nets, calibration.open_from(run)

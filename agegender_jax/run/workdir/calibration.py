@@ -10,6 +10,7 @@ from agegender_jax import files, metrics
 from agegender_jax.errors import CheckpointError
 from agegender_jax.evaluation import Member
 from agegender_jax.labels import NUM_AGE_BUCKETS
+from agegender_jax.prediction import members
 from agegender_jax.prediction.calibration import open_group
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_json
@@ -65,6 +66,20 @@ def read(run: Workdir) -> dict | None:
     )
 
 
+def open_from(run: Workdir) -> int | None:
+    """Return the first bucket of the open last group of a run's ages; None if there is none.
+
+    Raises:
+      CheckpointError: see `read`; or answers.json, which alone has it in runs of version 0.2, is damaged.
+    """
+    fitted = read(run)
+    if fitted is not None and "open_from" in fitted:
+        return fitted["open_from"]
+    thresholds = members.fitted_thresholds([run.path]).get("answers")
+    found = members.as_calibration(thresholds, run.path / members.ANSWERS)
+    return found.open_from if found else None
+
+
 def apply(calibration: dict | None, raw: Member, calibrate: bool, note: Callable[[str], None]) -> Member:
     """Return the member with its bucket_years and, if `calibrate`, with its temperatures; `note` receives warnings."""
     if calibration is None:
@@ -86,15 +101,14 @@ def apply(calibration: dict | None, raw: Member, calibrate: bool, note: Callable
 
 def _usable(calibration: Any) -> bool:
     try:
-        temperatures, years = (
-            (calibration["age_temperature"], calibration["gender_temperature"]),
-            calibration["bucket_years"],
-        )
+        temperatures = calibration["age_temperature"], calibration["gender_temperature"]
+        years, start = calibration["bucket_years"], calibration.get("open_from")
         return (
             all(math.isfinite(x) for x in (*temperatures, *(years or ())))
             and min(temperatures) > 0
             and isinstance(calibration["step"], int)
             and (years is None or len(years) == NUM_AGE_BUCKETS)
+            and (start is None or (isinstance(start, int) and 0 < start < NUM_AGE_BUCKETS))
         )
     except files.MALFORMED:
         return False

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,8 +27,7 @@ class MetricsLog:
     def sync(self) -> None:
         """Return once all lines are on disk."""
         if self.path.exists():
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
+            files.sync(self.path)
 
     def read(self) -> list[dict]:
         """Return all complete lines, in order; an incomplete one is skipped."""

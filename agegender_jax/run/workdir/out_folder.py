@@ -80,7 +80,9 @@ def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callab
     )
 
 
-def keep_settings(path: Path, settings: dict[str, Any], of: str, free: Sequence[str] = ()) -> bool:
+def keep_settings(
+    path: Path, settings: dict[str, Any], of: str, free: Sequence[str] = (), added: Sequence[str] = ()
+) -> bool:
     """Write the settings of a call to `path`, and return whether an earlier call had others of those in `free`.
 
     In this case those in `free` are not written: the caller adapts the earlier results, and then writes all settings.
@@ -88,6 +90,7 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str, free: Sequence[
     Args:
       of: what the folder contains, for the message, such as "answers".
       free: names of settings that may differ.
+      added: names of settings that earlier versions did not write, and that are taken to be the same.
 
     Raises:
       ConfigError: an earlier call had other settings, or was one of another command.
@@ -105,6 +108,7 @@ def keep_settings(path: Path, settings: dict[str, Any], of: str, free: Sequence[
             earlier = None
         if not isinstance(earlier, dict):
             raise ConfigError(f"{path.name} in --out is damaged", str(path), fix)
+        earlier = {name: settings[name] for name in added if name in settings} | earlier
         differ = [name for name in {**settings, **earlier} if earlier.get(name) != settings.get(name)]
         if refused := [name for name in differ if name not in free]:
             raise ConfigError(f"--out holds {of} from another call: {', '.join(refused)} differ", str(path.parent), fix)
