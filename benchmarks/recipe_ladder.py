@@ -101,9 +101,7 @@ RUNGS = (
     Rung("with FairFace", "30 epochs", {"num_epochs": 6, "data.train_on": "{fairface}"}),
     Rung("FairFace first", "30 epochs", {"num_epochs": 12}, {"num_epochs": 4, "data.train_on": "{fairface}"}),
     Rung("Attention-56", "", {"model.name": "ran56", "model.width": 0.25}),
-    Rung("Attention-56 to windows", "Attention-56", ADAMW | AVERAGE | SMOOTHING | WINDOW),
-    Rung("Attention-56 years", "Attention-56 to windows", YEARS),
-    Rung("Attention-56 best", "Attention-56 to windows", BEST),
+    Rung("Attention-56 best", "Attention-56", ADAMW | AVERAGE | SMOOTHING | WINDOW | BEST),
 )
 BY_NAME = {rung.name: rung for rung in RUNGS}
 
