@@ -212,13 +212,14 @@ def summary(rows: list[dict], group: np.ndarray | None = None) -> dict:
 
 
 def table(results: dict) -> str:
-    """Return the rungs as Markdown: fields, minutes of a run, scores, and differences to the changed rung."""
-    head = "| recipe | changes | fields | seeds | minutes | age accuracy | gender accuracy | AABD |"
-    lines = [head, "|---|---|---|--:|--:|---|---|---|"]
+    """Return the rungs as Markdown: fields, scores, and differences to the changed rung."""
+    lines = [
+        "| recipe | changes | fields | seeds | age accuracy | gender accuracy | AABD |",
+        "|---|---|---|--:|---|---|---|",
+    ]
     for rung in results["rungs"]:
         cells = [_cell(rung[score], rung[f"{score}_gain"]) for score in SCORES]
-        minutes = np.mean(rung["seconds"]) / 60
-        first = [rung["name"], rung["on"] or "-", _fields(rung), len(rung["seeds"]), f"{minutes:.1f}"]
+        first = [rung["name"], rung["on"] or "-", _fields(rung), len(rung["seeds"])]
         lines.append(f"| {' | '.join(map(str, first + cells))} |")
     return "\n".join(lines)
 
