@@ -102,13 +102,19 @@ def test_changed_pictures_are_aligned_again_and_another_source_is_refused(source
     assert align(str(old), out=str(out), size=64, score=0.7)["pictures"] == 2
 
 
-def test_chips_of_pictures_that_the_source_no_longer_has_are_removed(source, tmp_path):
-    folder, out = tmp_path / "faces", tmp_path / "out"
+def two_aligned(source, path):
+    """Align two faces; return their folder, that of their chips, and both paths in `source`."""
+    folder, out = path / "faces", path / "out"
     folder.mkdir()
     first, second = sorted(source.glob("*.chip.jpg"))[:2]
-    for path in (first, second):
-        shutil.copy(path, folder)
+    for face in (first, second):
+        shutil.copy(face, folder)
     align(str(folder), out=str(out), size=64, score=0.7)
+    return folder, out, first, second
+
+
+def test_chips_of_pictures_that_the_source_no_longer_has_are_removed(source, tmp_path):
+    folder, out, first, second = two_aligned(source, tmp_path)
     chip = (out / second.name).with_suffix(".png")
     content = chip.read_bytes()
     (folder / second.name).rename(folder / "1_0_0_20170101.jpg")
@@ -121,12 +127,7 @@ def test_chips_of_pictures_that_the_source_no_longer_has_are_removed(source, tmp
 
 
 def test_what_an_interruption_or_damage_left_is_put_right(source, tmp_path):
-    folder, out = tmp_path / "faces", tmp_path / "out"
-    folder.mkdir()
-    first, second = sorted(source.glob("*.chip.jpg"))[:2]
-    for path in (first, second):
-        shutil.copy(path, folder)
-    align(str(folder), out=str(out), size=64, score=0.7)
+    folder, out, first, second = two_aligned(source, tmp_path)
     rows = (out / "faces.jsonl").read_bytes().splitlines(keepends=True)
     chip = (out / first.name).with_suffix(".png")
     before = chip.read_bytes()

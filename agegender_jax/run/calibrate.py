@@ -11,7 +11,6 @@ from agegender_jax import files, weights
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.evaluation import Member
 from agegender_jax.loading import load_checkpoint
-from agegender_jax.names import unique
 from agegender_jax.photos.alignment import CHIP_SIZE
 from agegender_jax.prediction import calibration
 from agegender_jax.run import leaks
@@ -126,14 +125,11 @@ def _write_weights(
     name: str,
     further: Mapping[str, Any],
 ) -> None:
-    names = [name]
-    if len(members) > 1:
-        names = []
-        for member in members:
-            names.append(unique(member.name, (*weights.RESERVED, name, *names).__contains__))
+    alone = len(members) == 1
+    names = [name] if alone else weights.member_names(name, [member.name for member in members])
     for run, member, file in zip(runs, members, names, strict=True):
         _, variables, config, _ = load_checkpoint(run.path, member.step)
-        own = fitted if len(members) == 1 else fit([member], dataset, config["data"]["image_size"])
+        own = fitted if alone else fit([member], dataset, config["data"]["image_size"])
         made = run.read_run() or {}
         fields = {
             "config": weights.card_config(config),
@@ -148,6 +144,6 @@ def _write_weights(
             "calibration": own,
         }
         weights.write(folder, file, variables, fields)
-    if len(members) > 1:
+    if not alone:
         card = {"members": names, "chip_size": CHIP_SIZE, **further, "calibration": fitted}
         weights.write_ensemble(folder, name, card)

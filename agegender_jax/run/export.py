@@ -23,11 +23,10 @@ from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.workdir import check_replaces, make_out, write_json
-from agegender_jax.weights import cards
 
 FORMATS = {"onnx": ".onnx", "stablehlo": ".jaxexport", "safetensors": ".json"}  # and the suffix of what is loaded
 EXTRAS = {"onnx": "onnx", "stablehlo": "stablehlo", "safetensors": "photos"}
-RECORD = "export.json"  # cards.RESERVED
+RECORD = "export.json"  # weights.RESERVED
 FACES = 64  # compared
 LIMIT = 0.01  # difference of a probability; rounding in float32 stays below 1e-4
 
@@ -136,26 +135,24 @@ def _write(kind: str, predictor: Predictor, folder: Path, platforms: Sequence[st
 
 def _write_tensors(predictor: Predictor, folder: Path) -> None:
     """Write each net's float32 weights with its card, and the card of the ensemble."""
-    names: list[str] = []
-    for member in predictor.members:
-        alone = len(predictor.members) == 1
-        taken = (*cards.RESERVED, _card_name(predictor), *names)
-        names.append(_card_name(predictor) if alone else unique(member.name, taken.__contains__))
+    name, alone = _card_name(predictor), len(predictor.members) == 1
+    names = [name] if alone else weights.member_names(name, [member.name for member in predictor.members])
+    for member, file in zip(predictor.members, names, strict=True):
         fields = {
             "config": member.config,
             "temperatures": member.temperatures,
             "chip_size": predictor.chip_size,
             "calibration": predictor.fields if alone else None,
         }
-        weights.write(folder, names[-1], member.variables, fields, storage="float32")
-    if len(names) > 1:
+        weights.write(folder, file, member.variables, fields, storage="float32")
+    if not alone:
         card = {"members": names, "chip_size": predictor.chip_size, "calibration": predictor.fields}
-        weights.write_ensemble(folder, _card_name(predictor), card)
+        weights.write_ensemble(folder, name, card)
 
 
 def _card_name(predictor: Predictor) -> str:
     """Return the name of the weights and their card, which is not that of RECORD."""
-    return unique(predictor.name, cards.RESERVED.__contains__)
+    return unique(predictor.name, weights.RESERVED.__contains__)
 
 
 def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> float:

@@ -1,7 +1,7 @@
 """Shipped weights: a card <name>.json, and <name>.safetensors, whose SHA-256 must be that in the card."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from agegender_jax import extras, files
 from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.names import unique
 from agegender_jax.weights import cards
 from agegender_jax.weights.cards import FOLDER, RESERVED, Card, card_config
 
@@ -21,6 +22,7 @@ __all__ = [
     "card_config",
     "is_shipped",
     "load",
+    "member_names",
     "names",
     "write",
     "write_ensemble",
@@ -32,6 +34,14 @@ DEFAULT = "default"
 def names(folder: Path | None = None) -> list[str]:
     """Return the names of all shipped weights, or of those in a folder."""
     return sorted(path.stem for path in (folder or FOLDER).glob("*.json") if path.stem not in cards.RESERVED)
+
+
+def member_names(ensemble: str, members: Iterable[str]) -> list[str]:
+    """Return names for the weights of members, of which none is that of their ensemble, another's or reserved."""
+    names: list[str] = []
+    for member in members:
+        names.append(unique(member, (*RESERVED, ensemble, *names).__contains__))
+    return names
 
 
 def is_shipped(name: str) -> bool:
