@@ -194,7 +194,6 @@ def summary(rows: list[dict], group: np.ndarray | None = None) -> dict:
         shared = sorted(own.keys() & base.keys())
         row = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own)}
         row |= {"start": rung.start} if rung.start else {}
-        row["seconds"] = [own[seed]["seconds"] for seed in sorted(own)]
         for score in SCORES:
             row[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
             pair = [np.array([of[seed]["outcomes"][score] for seed in shared]) for of in (own, base)]
