@@ -107,6 +107,7 @@ def everything(count=600, names=("ran", "resnet"), source="synthetic", picture=N
         age,
         gender,
         picture,
+        np.arange(count),
         np.array(BUCKET_YEARS),
     )
     people = report.Population(source, years, age, gender, np.ones(count, bool))

@@ -69,7 +69,7 @@ def test_a_range_is_one_class():
     assert calibration.nll(probs, right) == pytest.approx(-np.log(0.7))
     assert scored(probs, right)["brier"] == pytest.approx(0.1**2 + 0.2**2 + 0.3**2)
     (full,) = (b for b in calibration.reliability(probs, right) if b["n"])
-    assert full == {"n": 1, "confidence": pytest.approx(0.4), "accuracy": 1.0}
+    assert full == {"n": 1, "confidence": pytest.approx(0.4), "accuracy": 1.0, "ci95": metrics.wilson(np.array([1]))}
 
 
 def test_bins_include_their_upper_edge_and_all_examples():
@@ -77,9 +77,17 @@ def test_bins_include_their_upper_edge_and_all_examples():
     probs = np.stack([top, np.zeros(6)], 1)
     bins = calibration.reliability(probs, np.tile([True, False], (6, 1)))
     assert [i for i, b in enumerate(bins) if b["n"]] == [0, 4, 7, 9, 14] and bins[14]["n"] == 2
-    assert bins[1] == {"n": 0, "confidence": None, "accuracy": None}
+    assert bins[1] == {"n": 0, "confidence": None, "accuracy": None, "ci95": None}
     nothing = scored(np.zeros((0, 2)), np.zeros((0, 2), bool))
     assert nothing == {"nll": None, "brier": None, "ece": None, "ci95": {"nll": None, "brier": None}}
+
+
+def test_the_intervals_of_bins_treat_near_duplicates_as_one_unit():
+    probs, hit = np.tile([0.7, 0.3], (40, 1)), np.arange(40) % 20 < 14
+    right, group = np.stack([hit, ~hit], 1), np.arange(40) % 20
+    alone, pairs = (next(b for b in calibration.reliability(probs, right, g) if b["n"]) for g in (None, group))
+    assert alone["ci95"] == metrics.wilson(hit) and alone["accuracy"] == pairs["accuracy"] == 0.7
+    assert pairs["ci95"] == pytest.approx(metrics.wilson(hit[:20]))
 
 
 def test_the_change_by_a_temperature_has_an_interval_from_the_same_resamples():

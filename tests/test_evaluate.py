@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from agegender_jax.run import align, audit, checks, explain, train
 from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.ablate import ablation
 from agegender_jax.run.baselines.command import baselines
-from agegender_jax.run.dataset import load_dataset
+from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring import named_runs, scored_images
 from agegender_jax.run.workdir import Workdir, make_out, write_csv
@@ -122,9 +123,17 @@ def test_a_source_that_no_member_was_trained_on_is_scored_completely(run, config
     others = str(tmp_path / "others")
     results = evaluate(run, out=tmp_path / "all", source=others)
     assert (results["split"], results["n"]) == ("all", 20)
-    assert "others is not the source of any member: all of its images are scored" in capsys.readouterr().out
+    assert "others is not the source of any member: all 20 images are scored; --split=test" in capsys.readouterr().out
     assert evaluate(run, out=tmp_path / "test", source=others, split="test")["n"] == 2
     assert "is not the source" not in capsys.readouterr().out
+
+
+def test_mirror_images_that_no_split_has_are_not_called_scored(run, capsys):
+    dataset = Dataset(SimpleNamespace(name="others", fingerprint="x"), np.array(["train", "", "test", "", "val"]))
+    with Progress() as progress:
+        configs = [Workdir(run).read_config()]
+        assert scored_images.choose_split([Workdir(run)], configs, "others", dataset, progress) == "all"
+    assert "all 5 images are scored, less 2 mirror images of others; --split=test" in capsys.readouterr().out
 
 
 def test_the_members_own_source_is_scored_on_test(run, config, tmp_path, capsys):

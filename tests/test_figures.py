@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 from reporting import BUCKET_YEARS, everything
 
-from agegender_jax import report
+from agegender_jax import metrics, report
 from agegender_jax.labels import AGE_BUCKETS
 from agegender_jax.report.figures import calibration, curves, distributions, faces, groups, years
 from agegender_jax.report.figures.attention import SIDE, attention, overlay
@@ -28,6 +29,10 @@ def pixels(figure):
 
 def texts(axis):
     return [text.get_text() for text in axis.texts if text.get_text()]
+
+
+def interval_bars(axis):
+    return [collection.get_segments()[0][:, 1].tolist() for collection in axis.collections]
 
 
 def heights(axis):
@@ -85,9 +90,20 @@ def test_expected_age_and_its_errors(content):
     assert right.get_xticklabels()[0].get_text() == f"0-17\nn = {minors.sum()}"
 
 
+def test_errors_in_years_treat_near_duplicates_as_one_unit(content):
+    _, _, examples, _ = content
+    alone, pairs = np.arange(N), np.arange(N) // 2
+    error = np.abs(examples.probs.age @ np.array(BUCKET_YEARS) - examples.years)
+    minors = (examples.years >= 0) & (examples.years < 18)
+    for group in (alone, pairs):
+        figure = years.expected_age(dataclasses.replace(examples, group=group))
+        bar = interval_bars(figure.axes[1])[0]
+        np.testing.assert_allclose(bar, metrics.bootstrap_varied(error[minors], group[minors]), rtol=1e-5)
+
+
 def test_expected_age_needs_years(content):
     _, _, examples, _ = content
-    without = report.Examples("x", examples.probs, np.full(N, -1), examples.age, examples.gender, examples.picture)
+    without = dataclasses.replace(examples, years=np.full(N, -1))
     assert years.expected_age(without) is None
 
 
@@ -107,6 +123,8 @@ def test_reliability_draws_the_bins_of_the_results(content):
     ece = results["models"][-1]["calibration"]["age"]["before"]["ece"]
     assert before.get_label() == f"before temperature, ECE {ece:.3f}"
     np.testing.assert_array_equal(before.get_xydata(), [(row["confidence"], row["accuracy"]) for row in bins])
+    after = [row for row in results["models"][-1]["calibration"]["age"]["reliability"]["after"] if row["n"]]
+    assert interval_bars(top) == [row["ci95"] for row in after]
     assert calibration.reliability({"name": "ran"}) is None
 
 
@@ -162,7 +180,9 @@ def test_an_open_last_group_has_its_name_and_its_probability(monkeypatch):
     monkeypatch.setattr(faces, "mosaic", lambda rows, side: rows)
     probs = Probs(np.tile([0] * 6 + [0.4] + [0.12] * 5, (2, 1)), np.tile([0.9, 0.1], (2, 1)))
     age = np.array([[7, 11], [2, 2]])
-    examples = report.Examples("x", probs, np.array([-1, 25]), age, np.array([0, 0]), lambda i: np.zeros((8, 8, 3)))
+    examples = report.Examples(
+        "x", probs, np.array([-1, 25]), age, np.array([0, 0]), lambda i: np.zeros((8, 8, 3)), np.arange(2)
+    )
     (row,) = faces.mistakes(examples)
     assert [tile.above for tile in row.tiles] == ["70+ (0.600)"]
     assert faces.samples(examples)[0].tiles[0].above == "male 70+"

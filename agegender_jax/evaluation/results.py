@@ -104,8 +104,8 @@ def _calibration(
             "temperature": temperature,
             **metrics.calibration.scored(stages, right[head], group),
             "reliability": {
-                stage: None if stages[stage] is None else metrics.calibration.reliability(stages[stage], right[head])
-                for stage in stages
+                stage: None if p is None else metrics.calibration.reliability(p, right[head], group)
+                for stage, p in stages.items()
             },
         }
     return heads

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import array_checks
-from agegender_jax.metrics.intervals import from_weights, weighted_sums
+from agegender_jax.metrics.intervals import from_weights, weighted_sums, wilson
 
 MEASURES = ("nll", "brier", "ece")
 BINS = 15
@@ -25,21 +25,24 @@ def nll(probs: np.ndarray, right: np.ndarray) -> float | None:
     return float(_nll(probs, right).mean()) if len(probs) else None
 
 
-def reliability(probs: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+def reliability(probs: np.ndarray, right: np.ndarray, group: np.ndarray | None = None) -> list[dict[str, Any]]:
     """Return how often the most probable class is right, by its probability (Guo et al. 2017, arXiv 1706.04599).
 
+    Args:
+      probs, right: both [N, K]. group: int [N], see `intervals`.
+
     Returns:
-      For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy"}; the means are None in an empty
-        bin.
+      For each of BINS bins, ](i - 1) / BINS, i / BINS], {"n", "confidence", "accuracy", "ci95"}, the last for the
+        accuracy; all but n are None in an empty bin.
     """
     _check(probs, right)
     bin_index, confidence, hit = _binned(probs, right)
-    n = np.bincount(bin_index, minlength=BINS)
-    sums = (np.bincount(bin_index, x, minlength=BINS) for x in (confidence, hit))
-    return [
-        {"n": int(c), "confidence": float(p / c) if c else None, "accuracy": float(a / c) if c else None}
-        for c, p, a in zip(n, *sums, strict=True)
-    ]
+    rows = []
+    for members in (np.flatnonzero(bin_index == i) for i in range(BINS)):
+        means = [float(x[members].mean()) if len(members) else None for x in (confidence, hit)]
+        interval = wilson(hit[members], None if group is None else np.asarray(group)[members])
+        rows.append({"n": len(members), "confidence": means[0], "accuracy": means[1], "ci95": interval})
+    return rows
 
 
 def scored(

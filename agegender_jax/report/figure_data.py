@@ -42,6 +42,7 @@ class Examples:
       age: int [N, 2], first and last correct bucket.
       gender: int [N].
       picture: returns the image of an example, uint8 RGB [H, W, 3].
+      group: int [N], equal for near-duplicates, which intervals treat as one unit.
       bucket_years: float [A], mean age of each bucket, or None if it is unknown.
     """
 
@@ -51,6 +52,7 @@ class Examples:
     age: np.ndarray
     gender: np.ndarray
     picture: Callable[[int], np.ndarray]
+    group: np.ndarray
     bucket_years: np.ndarray | None = None
 
     @cached_property

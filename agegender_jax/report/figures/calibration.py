@@ -1,9 +1,7 @@
 """Reliability diagrams: accuracy as a function of confidence."""
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from agegender_jax import metrics
 from agegender_jax.report.figures import style
 
 HEADS = ("age", "gender")
@@ -33,9 +31,7 @@ def reliability(model: dict) -> Figure | None:
                 top.plot(*zip(*means, strict=True), line, marker="o", markersize=4, color=colour, label=label)
                 if when == shown:
                     for row in filled:
-                        correct = np.arange(row["n"]) < round(row["n"] * row["accuracy"])
-                        low, high = metrics.wilson(correct) or (0.0, 0.0)  # n is not 0
-                        top.vlines(row["confidence"], low, high, color=colour, linewidth=1, alpha=0.7)
+                        top.vlines(row["confidence"], *row["ci95"], color=colour, linewidth=1, alpha=0.7)
                 edges = [i / len(bins) for i in range(len(bins) + 1)]
                 bottom.stairs([row["n"] for row in bins], edges, color=colour, linestyle=line, linewidth=1.5)
         count = sum(row["n"] for row in calibration[head]["reliability"]["before"])

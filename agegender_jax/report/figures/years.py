@@ -20,7 +20,7 @@ def expected_age(examples: Examples) -> Figure | None:
     figure = style.new(11, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _density(figure, left, true, expected)
-    _errors(right, true, expected - true)
+    _errors(right, true, expected - true, examples.group[known])
     figure.suptitle(f"Expected age, {examples.name}, n = {len(true):,}", fontsize=11)
     return figure
 
@@ -34,16 +34,19 @@ def _density(figure: Figure, axis, true: np.ndarray, expected: np.ndarray) -> No
     axis.legend(fontsize=8, loc="upper left")
 
 
-def _errors(axis, true: np.ndarray, error: np.ndarray) -> None:
+def _errors(axis, true: np.ndarray, error: np.ndarray, group: np.ndarray) -> None:
     bands = np.array(metrics.age_bands(true, [""] * len(true)))
     names = list(dict.fromkeys(bands[np.argsort(true, kind="stable")]))
-    errors = [error[bands == name] for name in names]
+    errors, groups = ([values[bands == name] for name in names] for values in (error, group))
     kinds = (
         ("mean |error|", np.abs, style.BLUE, -0.12),
         ("mean error (expected - true)", np.asarray, style.VERMILION, 0.12),
     )
     for name, transform, colour, offset in kinds:
-        points = [(float(transform(v).mean()), metrics.bootstrap_varied(transform(v))) for v in errors]
+        points = [
+            (float(transform(v).mean()), metrics.bootstrap_varied(transform(v), of))
+            for v, of in zip(errors, groups, strict=True)
+        ]
         few = [len(values) < metrics.SMALL for values in errors]
         style.dots(axis, np.arange(len(names)) + offset, points, few, colour, vertical=True)
         axis.plot([], [], "o-", color=colour, label=name)

@@ -127,6 +127,7 @@ def figure_data(
         age,
         gender,
         lambda i: dataset.picture(rows[i]),
+        prepared.group[rows],
         evaluation.bucket_years(members),
     )
     return examples, report.Population(prepared.name, years, prepared.age, prepared.gender, scored)
