@@ -53,8 +53,13 @@ def _training(run: Workdir, step: int) -> dict:
         "epochs": config["num_epochs"],
         "seconds": finished_runs.seconds(run),
         "train_on": [pathlib.Path(config["data"]["source"]).name, *further],
-        "val": {score: val[score] for score in (*SCORES, "loss", "calibrated_loss")},
+        "val": {"n": _count(run.splits, "val"), **{score: val[score] for score in (*SCORES, "loss", "calibrated_loss")}},
     }
+
+
+def _count(splits: pathlib.Path, split: str) -> int:
+    with open(splits, newline="") as file:
+        return sum(row["split"] == split for row in csv.DictReader(file))
 
 
 def _test_images(path: pathlib.Path) -> str:
@@ -80,12 +85,11 @@ def table(results: dict, on: str = CROP_PART1) -> str:
     heads = ["", "minutes", "val: age, gender, loss", "age accuracy", "gender accuracy", "AABD", old, children]
     lines = [heads, ["---"] + ["--:"] + ["---"] * 4 + ["--:"] * 2]
     for of in rows:
-        val = of.get("val")
         lines.append(
             [
                 of["name"],
-                f"{of['seconds'] / 60:.0f}" if val else "",
-                f"{val['age_accuracy']:.3f}, {val['gender_accuracy']:.3f}, {val['calibrated_loss']:.3f}" if val else "",
+                f"{of['seconds'] / 60:.0f}" if "val" in of else "",
+                _val(of),
                 *(tables.with_interval(of, score) for score in SCORES),
                 f"{of[OLD]['age_accuracy']:.2f}",
                 f"{of[CHILDREN]['gender_accuracy']:.2f}",
@@ -94,6 +98,15 @@ def table(results: dict, on: str = CROP_PART1) -> str:
     if not any("val" in of for of in rows):
         lines = [[line[0], *line[3:]] for line in lines]
     return tables.markdown(lines)
+
+
+def _val(of: dict) -> str:
+    """Return the scores on val, with the number of its images if it is not that of the scored ones."""
+    if not (val := of.get("val")):
+        return ""
+    count = val.get("n", of["n"])  # earlier rows do not have it
+    text = f"{val['age_accuracy']:.3f}, {val['gender_accuracy']:.3f}, {val['calibrated_loss']:.3f}"
+    return text if count == of["n"] else f"{text} (n = {count})"
 
 
 def main() -> None:

@@ -90,11 +90,13 @@ RUNGS = (
     Rung("years", BASE, YEARS),
     Rung("weights of rare ages", BASE, {"loss.age_balance": 0.3}),
     Rung("rate 0.002", BASE, {"optimizer.lr": 0.002}),
+    Rung("rate 0.004", BASE, {"optimizer.lr": 0.004}),
     Rung("decay 0.2", BASE, {"optimizer.weight_decay": 0.2}),
     Rung("best", BASE, BEST),
     Rung("80 pixels", BASE, {"data.image_size": 80}),
     Rung("width 1", BASE, {"model.width": 1.0}),
     Rung("30 epochs", BASE, {"num_epochs": 30}),
+    Rung("30 epochs at rate 0.002", "30 epochs", {"optimizer.lr": 0.002}),
     # as many images as in 30 epochs of crop_part1
     Rung("with UTKFace", "30 epochs", {"num_epochs": 11, "data.train_on": "{utkface}"}),
     Rung("UTKFace first", "30 epochs", {"num_epochs": 12}, {"num_epochs": 10, "data.train_on": "{utkface}"}),
