@@ -53,7 +53,10 @@ def _training(run: Workdir, step: int) -> dict:
         "epochs": config["num_epochs"],
         "seconds": finished_runs.seconds(run),
         "train_on": [pathlib.Path(config["data"]["source"]).name, *further],
-        "val": {"n": _count(run.splits, "val"), **{score: val[score] for score in (*SCORES, "loss", "calibrated_loss")}},
+        "val": {
+            "n": _count(run.splits, "val"),
+            **{score: val[score] for score in (*SCORES, "loss", "calibrated_loss")},
+        },
     }
 
 

@@ -49,7 +49,10 @@ def test_a_run_has_val_at_the_tested_step_and_an_evaluation_its_members(tmp_path
     assert rows[0]["val"]["loss"] == 20 and rows[0]["train_on"] == ["crop_part1.tar", "UTKFace.tar"]
     assert rows[0]["40 and more"] == {"n": 4, "age_accuracy": 0.375, "gender_accuracy": 0.75, "aabd": 1.0}
     assert "val" not in rows[1] and rows[1]["below 10"]["n"] == 2
-    assert "| net | 2 | 0.500, 0.750, 1.000 (n = 1) | 0.500 [0.000, 1.000] |" in text and "| two nets |  |  | 0.500 " in text
+    assert (
+        "| net | 2 | 0.500, 0.750, 1.000 (n = 1) | 0.500 [0.000, 1.000] |" in text
+        and "| two nets |  |  | 0.500 " in text
+    )
     assert "40 and more (n = 4)" in text and "| 0.38 | 0.75 |" in text
 
 
