@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -33,18 +34,44 @@ def member(name, seed, count=N):
     return evaluation.Member(name, f"runs/{name}", 7, 1234, probs, "probs", YEARS_OF_BUCKET)
 
 
-def results(members, count=N, source="faces", years=YEARS):
+def results(members, count=N, source="faces", years=YEARS, group=None, pairs=False):
+    rows = np.arange(count) // 2 if pairs else np.arange(count)
     return evaluation.results(
         members,
-        AGE[:count],
-        GENDER[:count],
-        RACE[:count],
-        age_years=years[:count],
-        age_text=years[:count].astype(str),
+        AGE[rows],
+        GENDER[rows],
+        RACE[rows],
+        age_years=years[rows],
+        age_text=years[rows].astype(str),
         split="test",
         source={"name": source, "fingerprint": "f" * 64},
         allow_leak=False,
+        group=group,
     )
+
+
+def intervals(content, path=()):
+    """Yield (path, low, high) of all intervals in nested results."""
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from intervals(value, (*path, key))
+        if "ci95" in path and len(content) == 2 and isinstance(content, list):
+            yield path, *content
+
+
+def test_all_intervals_treat_near_duplicates_as_one_unit():
+    """With pairs of copies as units, every interval is wider, by about the root of 2."""
+    members = [member("ran", 0), member("resnet", 1).calibrate(2.0, 0.5)]
+    rows = np.arange(N) // 2
+    heads = [{name: jax.tree.map(lambda x: x[rows], getattr(of, name)) for name in ("probs", "raw")} for of in members]
+    members = [dataclasses.replace(of, **probs) for of, probs in zip(members, heads, strict=True)]
+    alone, grouped = (list(intervals(results(members, group=group, pairs=True))) for group in (None, rows))
+    assert [path for path, *_ in alone] == [path for path, *_ in grouped]
+    width = np.array([[high - low for _, low, high in of] for of in (alone, grouped)])
+    parts = np.array(["reliability" if "reliability" in path else path[0] for path, *_ in alone])
+    for part in ("models", "paired", "groups", "reliability"):
+        before, after = width[:, parts == part]
+        assert (after >= before - 0.02).all() and np.median(after[before > 0] / before[before > 0]) > 1.2, part
 
 
 def test_results_of_one_member_have_the_promised_form():
