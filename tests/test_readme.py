@@ -72,10 +72,10 @@ FROM_CROP_PART1 = {  # rows of README and of docs/accuracy.md
         "`ran_again`: Attention-56, width 0.25, up to 128 pixels, with teachers"
     ),
     "ours: ResNet-18, width 1, on one core in an hour": "`best_resnet112`: `best_resnet`, continued at 112 pixels",
-    "ours: the same with most of val in training": "`last_resnet112`: `last_resnet`, continued at 112 pixels",
+    "ours: the ResNet-18 with most of val in training": "`last_resnet112`: `last_resnet`, continued at 112 pixels",
     "ours: the ensemble of the first two": "ensemble of `ran_again` and `best_resnet112`",
-    "ours: three nets, two also trained on more of UTKFace": (
-        "ensemble of `resnet_utkface`, `ran_utkface` and `resnet_wide_distilled`"
+    "ours: its ensemble with the same net trained further with UTKFace": (
+        "ensemble of `last_resnet112` and `last_resnet_utkface`"
     ),
     "ours: two ResNet-18, one also on FairFace and UTKFace": (
         "ensemble of `finetuned_utkface` and `resnet_wide_distilled`"
