@@ -16,7 +16,7 @@ import json
 import pathlib
 
 from agegender_jax.metrics import SCORES
-from agegender_jax.run.workdir import Workdir, finished_runs
+from agegender_jax.run.workdir import Workdir, finished_runs, training_summary
 from agegender_jax.run.workdir.metrics_log import MetricsLog
 from benchmarks import result_files, tables
 
@@ -54,15 +54,10 @@ def _training(run: Workdir, step: int) -> dict:
         "seconds": finished_runs.seconds(run),
         "train_on": [pathlib.Path(config["data"]["source"]).name, *further],
         "val": {
-            "n": _count(run.splits, "val"),
+            "n": training_summary.split_sizes(run)["val"],
             **{score: val[score] for score in (*SCORES, "loss", "calibrated_loss")},
         },
     }
-
-
-def _count(splits: pathlib.Path, split: str) -> int:
-    with open(splits, newline="") as file:
-        return sum(row["split"] == split for row in csv.DictReader(file))
 
 
 def _test_images(path: pathlib.Path) -> str:

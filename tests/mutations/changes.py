@@ -445,7 +445,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     *_changes(
         "agegender_jax/report/figures/relevance.py",
-        ("test_launch_explain relevance_of_several",),
+        ("test_explanation_figures relevance_of_several",),
         ("right predictions marked as wrong", "not right)", "right)"),
     ),
     *_changes(

@@ -79,11 +79,9 @@ def choose_split(
     trained_on = {_fingerprint(run) for run in runs}
     if source is None or dataset.prepared.fingerprint in trained_on or source in [c["data"]["source"] for c in configs]:
         return "test"
-    scored, count = len(dataset.indices("all")), len(dataset.assignment)
-    unused = f", less {count - scored} mirror images of others" if scored < count else ""
     progress.note(
-        f"{dataset.prepared.name} is not the source of any member: all {count} images are scored{unused}; "
-        "--split=test scores a tenth of them"
+        f"{dataset.prepared.name} is not the source of any member: {len(dataset.indices('all'))} of its "
+        f"{len(dataset.assignment)} images are scored, those of all splits; --split=test scores a tenth of them"
     )
     return "all"
 

@@ -27,7 +27,7 @@ def read(run: Workdir, name: str, step: int) -> report.Run:
         step,
         config_lib.to_dict(config),
         _read_or_none(run.read_run) or {},
-        _split_sizes(run),
+        split_sizes(run),
         MetricsLog(run.metrics).read(),
         _read_or_none(run.read_calibration),
     )
@@ -47,7 +47,8 @@ def _read_or_none(reading: Callable[[], dict | None]) -> dict | None:
         return None
 
 
-def _split_sizes(run: Workdir) -> dict[str, int]:
+def split_sizes(run: Workdir) -> dict[str, int]:
+    """Return the number of images in train, val and test; {} if splits.csv cannot be read."""
     try:
         with open(run.splits, newline="", encoding="utf-8", errors="surrogateescape") as file:
             counts = collections.Counter(row["split"] for row in csv.DictReader(file))
