@@ -105,6 +105,21 @@ def test_the_table_of_the_control_in_pytorch_is_what_was_measured():
     assert tables.control(result_files.read("torch_recipe")) in (campaign.ROOT / "docs" / "recipe.md").read_text()
 
 
+def test_the_bounds_that_labels_set_are_what_was_measured():
+    text = (campaign.ROOT / "docs" / "accuracy.md").read_text()
+    noise = result_files.read("audit_crop_part1")["label_noise"]
+    for heading, score, bounds in (
+        ("age accuracy", "age_accuracy", "ceiling"),
+        ("gender accuracy", "gender_accuracy", "ceiling"),
+        ("AABD", "aabd", "floor"),
+    ):
+        cells = [
+            "{:.3f} to {:.3f} [{:.3f}, {:.3f}]".format(*kind[score][bounds], *kind[score][f"{bounds}_ci95"])
+            for kind in (noise["exact"], noise["exact_without_recurring"])
+        ]
+        assert f"| {heading} | {' | '.join(cells)} |" in text
+
+
 def test_the_table_of_pasted_faces_is_what_was_measured():
     results = result_files.read("pasted_faces")
     assert tables.pasted_faces(results) in (campaign.ROOT / "docs" / "predict.md").read_text()
