@@ -38,6 +38,7 @@ def row(name: str, on: str, folder: pathlib.Path) -> dict:
     return scored | {
         **{score: model[score] for score in SCORES},
         "aabd_median": model.get("aabd_median"),
+        "majority": results["majority"],
         "ci95": {score: model["ci95"][score] for score in SCORES},
         OLD: _pooled([group for band, group in ages.items() if int(band.partition("-")[0].strip("+")) >= 40]),
         CHILDREN: _pooled([ages["0-9"]]),

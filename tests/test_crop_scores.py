@@ -17,7 +17,7 @@ def folder(path, source="", run=True):
     group = {"age_accuracy": 0.5, "gender_accuracy": 0.75, "aabd": 1.0}
     ages = {"0-9": {"n": 2} | group, "40-49": {"n": 3} | group, "100-109": {"n": 1, **group, "age_accuracy": 0.0}}
     model = {"name": "net", "step": 20, **group, "ci95": {name: [0.0, 1.0] for name in group}}
-    results = {"n": 6, "models": [{"name": "other"}, model], "groups": {"age": ages}}
+    results = {"n": 6, "models": [{"name": "other"}, model], "groups": {"age": ages}, "majority": group}
     (path / "results.json").write_text(json.dumps(results))
     (path / "predictions.csv").write_text(PREDICTIONS.format(source, source))
     if run:
@@ -48,7 +48,7 @@ def test_a_run_has_val_at_the_tested_step_and_an_evaluation_its_members(tmp_path
     text, rows = collect(f"net={run}", f"two nets={both}")
     assert rows[0]["val"]["loss"] == 20 and rows[0]["train_on"] == ["crop_part1.tar", "UTKFace.tar"]
     assert rows[0]["40 and more"] == {"n": 4, "age_accuracy": 0.375, "gender_accuracy": 0.75, "aabd": 1.0}
-    assert "val" not in rows[1] and rows[1]["below 10"]["n"] == 2
+    assert "val" not in rows[1] and rows[1]["below 10"]["n"] == 2 and rows[1]["majority"]["aabd"] == 1.0
     assert (
         "| net | 2 | 0.500, 0.750, 1.000 (n = 1) | 0.500 [0.000, 1.000] |" in text
         and "| two nets |  |  | 0.500 " in text

@@ -117,6 +117,13 @@ def test_tables_are_what_was_measured(page, name, members):
         assert f"| {heading} | {' | '.join(cells)} |" in text
 
 
+def test_the_majority_class_is_that_of_the_test_images():
+    rows = [row for row in result_files.read("crop_scores")["rows"] if row["on"] == CROP_PART1 and "majority" in row]
+    majority = rows[-1]["majority"]
+    cells = [f"{majority[score]:.3f}" for score in ("age_accuracy", "gender_accuracy", "aabd")]
+    assert f"| majority class | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+
+
 def test_the_scores_on_val_are_those_of_the_runs():
     text = (ROOT / "docs" / "recipe.md").read_text()
     val = result_files.read("distilled_crop_part1")["val"]

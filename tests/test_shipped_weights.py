@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import runpy
+import shlex
 import types
 
 import drawn_photos
@@ -15,6 +16,8 @@ from absl import flags
 
 import agegender_jax
 from agegender_jax import Predictor, models, weights
+from agegender_jax import config as config_lib
+from agegender_jax.cli import app
 from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.prediction.calibration import parse
 from benchmarks import card_scores, open_group
@@ -103,6 +106,27 @@ def test_a_card_says_what_its_users_need(name):
         content = (weights.FOLDER / f"{name}.safetensors").read_bytes()
         assert hashlib.sha256(content).hexdigest() == card.sha256 and about["split_sha256"] and about["command"]
         assert np.isfinite(card.temperatures).all() and about["parameters"] > 0
+
+
+@pytest.mark.parametrize("name", [name for name in weights.names() if weights.card(name).members is None])
+def test_the_commands_of_a_card_have_its_net_and_recipe(name):
+    card = weights.card(name)
+    commands = [shlex.split(part) for part in card.about["command"].split(" && ")]
+    trainings = [command for command in commands if "launch.train" in command]
+    sizes = []
+    for command in trainings:
+        fields = dict(item.removeprefix("--").split("=", 1) for item in command if item.startswith("--"))
+        config = app.ConfigFile().parse(fields.pop("config"))
+        values = dict(config_lib.flat(config))
+        changes = {key.removeprefix("config."): text for key, text in fields.items() if key.startswith("config.")}
+        config.update_from_flattened_dict({field: type(values[field])(text) for field, text in changes.items()})
+        sizes.append(config.data.image_size)
+        assert {key: config.model[key] for key in ("name", "width", "dropout")} == {
+            key: card.config["model"][key] for key in ("name", "width", "dropout")
+        }
+        assert (config.loss.age, config.augment.erasing) == ("ce", 0.0)  # the recipe has changed since
+        assert config.augment.mixup == (0.2 if config.loss.teacher else 0.0)
+    assert sizes == sorted(sizes) and sizes[-1] == card.config["data"]["image_size"]
 
 
 def test_an_open_last_group_is_one_group_when_it_is_scored():

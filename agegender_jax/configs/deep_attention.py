@@ -2,8 +2,8 @@
 
 agegender train --config=deep_attention --config.data.source=crop_part1.tar
 
-Variants after a colon, comma-separated: uniform (all patches count equally) or low (no patches), both controls; paper
-(both nets with VGG-16's layers, at 224 of 448 pixels, with patches of 160; needs a GPU, not trained here).
+One variant after a colon: uniform (all patches count equally) or low (no patches), both controls, or paper (both nets
+with VGG-16's layers, at 224 of 448 pixels, with patches of 160; needs a GPU, not trained here).
 
 Only the idea is known: a net at low resolution chooses, end to end, where a second net looks at full resolution. Later
 papers say that both are VGG-16; here both nets are small, and grid, patches and rates are our choices

@@ -3,10 +3,10 @@
 agegender train --config=finetune --config.data.source=crop_part1.tar
 
 All layers are trained; the variant head, after a colon, freezes all below the heads, for a few hundred images. Eight
-epochs at 112 pixels, the size that the weights were trained at. The recipe is that of `best`, with half of its rate,
-without mixup, and with plain cross-entropy. Faces should be cropped and upright like those of UTKFace, or come from
-`agegender align --source`. The leak check does not know the images that the weights were trained on. docs/recipe.md has
-the result on crop_part1 and the time.
+epochs at 112 pixels, the size that the weights were trained at. The recipe is that of `best`, with half of its rate, a
+moving average of decay 0.995, no mixup, and the age bucket instead of the age in years as the target. Faces should be
+cropped and upright like those of UTKFace, or come from `agegender align --source`. The leak check does not know the
+images that the weights were trained on. docs/recipe.md has the result on crop_part1 and the time.
 """
 
 from agegender_jax import config as config_lib

@@ -4,10 +4,11 @@ agegender train --config=ran --config.data.source=crop_part1.tar
 
 Variants after a colon, comma-separated: 92 (Attention-92), paper (constant rate, no warm-up, no clipping).
 
-The defaults, 200 pixels and width 1, need a GPU and have not been measured. On two CPU cores (AMD EPYC, float32, jax
-0.10.2), `--config.model.width=0.25 --config.data.image_size=64 --config.num_epochs=40` took about an hour on a shared
-machine and reached an age accuracy of 0.597, a gender accuracy of 0.847 and an AABD of 0.578 on the test split of
-`crop_part1` (780 images, seed 0). docs/accuracy.md has the intervals.
+The defaults, 200 pixels and width 1, need a GPU and have not been measured. With version 0.1.0, whose splits were
+others, on two CPU cores (AMD EPYC, float32, jax 0.10.2), `--config.model.width=0.25 --config.data.image_size=64
+--config.num_epochs=40` took about an hour on a shared machine and reached an age accuracy of 0.597, a gender accuracy
+of 0.847 and an AABD of 0.578 on the test split of `crop_part1` (780 images, seed 0). docs/accuracy.md has the
+intervals.
 """
 
 from agegender_jax import config as config_lib
