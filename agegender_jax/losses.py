@@ -21,6 +21,7 @@ def age_loss(
     spread: float = 0.5,
     bucket_weights: np.ndarray | None = None,
     years: jax.Array | None = None,
+    open_from: int | None = None,
 ) -> jax.Array:
     """Return the age loss of logits if the buckets first..last count as correct: [B, A], int [B, 2] -> [B].
 
@@ -46,13 +47,16 @@ def age_loss(
       spread: spread of the targets of dldl, ordinal and years, in buckets.
       bucket_weights: float [A]; the loss of an example is multiplied by the mean over its correct buckets. None for 1.
       years: int [B], ages in whole years, negative if unknown; only for the loss "years".
+      open_from: first bucket of an open last group, such as "more than 70", of which no label tells the buckets apart,
+        see `metrics.open_group`. The group counts as one bucket, the last one, also in `bucket_weights`. None for none.
 
     Raises:
       ValueError: the kind is unknown, or "years" is used without `years`.
     """
     array_checks.check(logits=(logits, "float B A"), age=(age, "int B 2"))
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    bucket = jnp.arange(logits.shape[-1])[None]
+    log_probs = _joined(jax.nn.log_softmax(logits.astype(jnp.float32)), open_from)
+    age = age if open_from is None else jnp.minimum(age, open_from)
+    bucket = jnp.arange(log_probs.shape[-1])[None]
     right = (age[:, :1] <= bucket) & (bucket <= age[:, 1:])
     log_right = jax.nn.logsumexp(log_probs, axis=-1, where=right)
     if kind == "ce":
@@ -72,7 +76,7 @@ def age_loss(
     elif kind == "years":
         if years is None:
             raise ValueError("the age loss 'years' needs the ages in years")
-        target = _shares_of_years(years, logits.shape[-1], BUCKET_YEARS * spread)
+        target = _shares_of_years(years, log_probs.shape[-1], BUCKET_YEARS * spread)
         loss = -jnp.where(years < 0, log_right, (target * log_probs).sum(-1))
     else:
         raise ValueError(f"unknown age loss {kind!r}; known: {', '.join(AGE_LOSSES)}")
@@ -91,7 +95,15 @@ def _shares_of_years(years: jax.Array, num_buckets: int, deviation: float) -> ja
     return jnp.diff(below, axis=-1, append=1.0)
 
 
-def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarray:
+def _joined(log_probs: jax.Array, open_from: int | None) -> jax.Array:
+    """Return [B, open_from + 1], with the probability of the classes from `open_from` on as one; unchanged for None."""
+    if open_from is None:
+        return log_probs
+    last = jax.nn.logsumexp(log_probs[:, open_from:], -1, keepdims=True)
+    return jnp.concatenate([log_probs[:, :open_from], last], -1)
+
+
+def bucket_weights(age: np.ndarray, num_buckets: int, power: float, open_from: int | None = None) -> np.ndarray:
     """Return the weight count^-power of each bucket, scaled so that the mean over the examples is 1: float32 [A].
 
     A bucket without examples gets the weight of a bucket with one example.
@@ -99,7 +111,10 @@ def bucket_weights(age: np.ndarray, num_buckets: int, power: float) -> np.ndarra
     Args:
       age: int [N, 2], first and last correct bucket; an example counts equally in each of its buckets.
       power: 0 for equal weights, 1 for an equal total weight of all buckets.
+      open_from: see `age_loss`; the result is then [open_from + 1].
     """
+    if open_from is not None:
+        age, num_buckets = np.minimum(age, open_from), open_from + 1
     bucket = np.arange(num_buckets)
     shares = ((age[:, :1] <= bucket) & (bucket <= age[:, 1:])).astype(np.float64)
     shares /= shares.sum(1, keepdims=True)
@@ -123,11 +138,9 @@ def teacher_loss(logits: jax.Array, probs: jax.Array | np.ndarray, open_from: in
         probability of the whole group is learned. None for no such group.
     """
     array_checks.check(logits=(logits, "float B N"), probs=(probs, "float B N"))
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_probs = _joined(jax.nn.log_softmax(logits.astype(jnp.float32)), open_from)
     target = jnp.asarray(probs)
     if open_from is not None:
-        last = jax.nn.logsumexp(log_probs[:, open_from:], -1, keepdims=True)
-        log_probs = jnp.concatenate([log_probs[:, :open_from], last], -1)
         target = jnp.concatenate([target[:, :open_from], target[:, open_from:].sum(-1, keepdims=True)], -1)
     return -(target * log_probs).sum(-1)
 

@@ -6,7 +6,7 @@ python -m benchmarks.crop_scores --table    # of the results file
 
 Each argument is a name and the folder of a run of `launch.train` or of an --out of `launch.evaluate`, whose last model
 is taken. --on names the images that were scored: all rows of one name must have the same ones. Rows are added to
-benchmarks/results/crop_scores.json, in place of those with the same name.
+benchmarks/results/crop_scores.json, in place of those with the same name. Results with leaked images are refused.
 """
 
 import argparse
@@ -26,9 +26,17 @@ CROP_PART1 = "crop_part1, test"
 
 
 def row(name: str, on: str, folder: pathlib.Path) -> dict:
-    """Return the scores of the last model of a folder; of a run also those on val, at the step that was tested."""
+    """Return the scores of the last model of a folder; of a run also those on val, at the step that was tested.
+
+    Raises:
+      ValueError: a model may have been trained on the scored images, or they are not the test split of CROP_PART1.
+    """
     run = Workdir(folder)  # reports have the same names
     results = json.loads(run.results.read_text())
+    if results["allow_leak"]:
+        raise ValueError(f"{folder}: models may have been trained on the scored images")
+    if on == CROP_PART1 and results["split"] != "test":
+        raise ValueError(f"{folder}: the split {results['split']!r} was scored, not test")
     model, ages = results["models"][-1], results["groups"]["age"]
     scored = {"on": on, "name": name, "n": results["n"], "test_images": _test_images(run.predictions)}
     if run.metrics.exists():
@@ -118,7 +126,10 @@ def main() -> None:
     rows = {(of["on"], of["name"]): of for of in (result_files.read(NAME)["rows"] if path.exists() else ())}
     for argument in args.rows:
         name, _, folder = argument.rpartition("=")
-        rows[args.on, name] = row(name, args.on, pathlib.Path(folder))
+        try:
+            rows[args.on, name] = row(name, args.on, pathlib.Path(folder))
+        except ValueError as error:
+            parser.error(str(error))
     if len({of["test_images"] for of in rows.values() if of["on"] == args.on}) > 1:
         parser.error("the folders have different test images")
     results = {"rows": list(rows.values())}

@@ -27,6 +27,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import metrics
 from agegender_jax.configs import resnet
 from agegender_jax.data import split_exceptions
+from agegender_jax.errors import ConfigError
 from agegender_jax.metrics import SCORES
 from agegender_jax.run import dataset, train
 from agegender_jax.run.host import compile_cache, ynnpack
@@ -132,14 +133,19 @@ def config_of(name: str, seed: int, source: str, extra: dict[str, str] | None = 
 
 
 def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progress, extra=None) -> dict:
-    """Train a rung with a seed, or find it trained; return the outcomes on val and what they rest on."""
+    """Train a rung with a seed, or find it trained; return the outcomes on val and what they rest on.
+
+    Raises:
+      ConfigError: the folder holds a run of the rung with other fields, made by another version of this file.
+    """
     run = Workdir(folder / name.replace(" ", "_") / f"seed{seed}")
-    file = run.path / "ladder.json"
+    file, config = run.path / "ladder.json", config_of(name, seed, source, extra)
+    first_run = Workdir(run.path.with_name(f"start{seed}"))
+    if BY_NAME[name].start:
+        config.init_from = str(first_run.path)
+    _check_same(run, config)
     if not file.exists():
-        config = config_of(name, seed, source, extra)
-        first_run = Workdir(run.path.with_name(f"start{seed}"))
         if BY_NAME[name].start:
-            config.init_from = str(first_run.path)
             first = config_of(name, seed, source, extra, start=True)
             first.data.exclude = str(_own_images(first, run.path.parent, progress))
             train.fit(first, config.init_from, [f"benchmarks.{NAME}", name, str(seed)], progress)
@@ -163,6 +169,21 @@ def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progr
     return json.loads(file.read_text())
 
 
+def _check_same(run: Workdir, config) -> None:
+    """Raise ConfigError if the run has another recipe. Sources may have moved; `main` compares what they contain."""
+    if (earlier := run.read_config()) is None:
+        return
+    now = config_lib.to_dict(config)
+    for group, field in ((now, "init_from"), (now["data"], "train_on")):
+        was = earlier[field] if group is now else earlier["data"][field]
+        group[field] = was if was and group[field] else group[field]
+    unlike = config_lib.resume_difference(earlier, now)
+    if (was := earlier["num_epochs"]) != now["num_epochs"]:
+        unlike.append(f"num_epochs: {was} -> {now['num_epochs']}")
+    if unlike:
+        raise ConfigError(f"the run has another recipe: {'; '.join(unlike)}", str(run.path), "use another --workdir")
+
+
 def _own_images(config, folder: pathlib.Path, progress: Progress) -> pathlib.Path:
     """Write a CSV for `data.exclude`, so that the run trains on `data.train_on` alone, less copies of val and test."""
     faces, path = dataset.load_dataset(config, progress.prepare), folder / "own.csv"
@@ -171,6 +192,15 @@ def _own_images(config, folder: pathlib.Path, progress: Progress) -> pathlib.Pat
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(path, ("file",), [(file,) for file in files[own]])
     return path
+
+
+def _fingerprint(source: str, progress: Progress) -> str:
+    return dataset.load_dataset(config_of("shipped", 0, source), progress.prepare).prepared.fingerprint
+
+
+def _has_other_images(row: dict, fingerprint: str) -> bool:
+    """Return whether a rung without further sources has another fingerprint than that of the ladder's source."""
+    return not BY_NAME[row["rung"]].data() and row["fingerprint"] != fingerprint
 
 
 def groups(source: str, progress: Progress) -> np.ndarray:
@@ -194,7 +224,7 @@ def summary(rows: list[dict], group: np.ndarray | None = None) -> dict:
         if not own:
             continue
         shared = sorted(own.keys() & base.keys())
-        row = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own)}
+        row = {"name": rung.name, "on": rung.on, "fields": rung.fields, "seeds": sorted(own), "shared": shared}
         row |= {"start": rung.start} if rung.start else {}
         for score in SCORES:
             row[score] = float(np.mean([own[seed]["outcomes"][score] for seed in own]))
@@ -220,9 +250,15 @@ def table(results: dict) -> str:
     ]
     for rung in results["rungs"]:
         cells = [_cell(rung[score], rung[f"{score}_gain"]) for score in SCORES]
-        first = [rung["name"], rung["on"] or "-", _fields(rung), len(rung["seeds"])]
+        first = [rung["name"], rung["on"] or "-", _fields(rung), _seeds(rung)]
         lines.append(f"| {' | '.join(map(str, first + cells))} |")
     return "\n".join(lines)
+
+
+def _seeds(rung: dict) -> str:
+    """Return the number of seeds of the scores, and of those of the differences if they are fewer."""
+    count, shared = len(rung["seeds"]), len(rung.get("shared", rung["seeds"]))
+    return f"{count}, {shared} shared" if 0 < shared < count else str(count)
 
 
 def _fields(rung: dict) -> str:
@@ -254,7 +290,9 @@ def main() -> None:
         if missing := set().union(*(BY_NAME[name].data() for name in names)) - extra.keys():
             parser.error(f"these rungs need --{' and --'.join(sorted(missing))}")
         with Progress() as progress:
-            group = groups(args.source, progress)
+            group, fingerprint = groups(args.source, progress), _fingerprint(args.source, progress)
+            if others := [row["rung"] for row in _all_rows(args.workdir) if _has_other_images(row, fingerprint)]:
+                parser.error(f"{args.workdir} has runs on other images than {args.source}: {', '.join(others)}")
             for seed, name in itertools.product(map(int, args.seeds.split(",")), names):
                 progress.note(f"{name}, seed {seed}")
                 run(name, seed, args.source, args.workdir, progress, extra)

@@ -36,17 +36,24 @@ from agegender_jax.run.workdir import Workdir
 from benchmarks import result_files, tables, torch_nets, torch_steps
 
 NAME = "torch_recipe"
-USUAL = {
-    "model.stochastic_depth": 0,
-    "model.dtype": "float32",
-    "optimizer.name": "adam",
-    "optimizer.schedule": "cosine",
-    "optimizer.layer_decay": 1,
-    "optimizer.freeze": 0,
-    "loss.age": "ce",
-    "loss.age_balance": 0,
-    "augment.mixup": 0,
-}
+IMPLEMENTED = (  # every other field must have its default
+    *("seed", "batch_size", "num_epochs"),
+    *(f"data.{name}" for name in ("source", "train_on", "splits", "split_seed", "exclude", "image_size", "max_bad")),
+    *(f"model.{name}" for name in ("name", "width", "stem", "gender_to_age", "age_hidden", "dropout")),
+    *(f"optimizer.{name}" for name in ("lr", "weight_decay", "ema", "warmup", "final", "clip_norm")),
+    *(f"loss.{name}" for name in ("age_weight", "gender_weight", "label_smoothing", "age_spread")),
+    *(f"augment.{name}" for name in config_lib.default().augment if name != "mixup"),
+)
+WITHOUT_EFFECT = (
+    "checkpoint.",
+    "log.",
+    "train.",
+    "eval.batch_size",
+    "eval.every_epochs",
+    "eval.views",
+    "deterministic",
+)
+WITHOUT_EFFECT += ("data.cache_dir", "data.num_workers", "parallel")  # on what is compared
 
 
 def augment(images, group):
@@ -191,7 +198,12 @@ def comparison(run, config, probs, faces):
     """
     workdir, theirs, here = Workdir(run), json.loads((run / "config.json").read_text()), config_lib.to_dict(config)
     unlike = [text for text in config_lib.resume_difference(theirs, here) if not text.startswith("eval.")]
-    of = {"epochs": lambda config: config["num_epochs"], "splits": lambda config: config["data"]["splits"]}
+    of = {
+        "epochs": lambda config: config["num_epochs"],
+        "steps": lambda config: config["num_steps"],
+        "bn_batches": lambda config: config["eval"].get("bn_batches", 0),
+        "splits": lambda config: config["data"]["splits"],
+    }
     unlike += [f"{name}: {get(theirs)!r} -> {get(here)!r}" for name, get in of.items() if get(theirs) != get(here)]
     fingerprint = json.loads((run / "run.json").read_text())["source"]["fingerprint"]
     if unlike or fingerprint != faces.prepared.fingerprint:
@@ -245,10 +257,10 @@ def pooled(results):
 
 def check(config):
     """Raise ValueError for a setting that only the JAX side has."""
-    flat = dict(config_lib.flat(config))
-    for name, usual in USUAL.items():
-        if flat[name] != usual:
-            raise ValueError(f"{name} is {flat[name]!r}; PyTorch's side has {usual!r} only")
+    usual = dict(config_lib.flat(config_lib.default()))
+    for name, value in config_lib.flat(config):
+        if value != usual[name] and name not in IMPLEMENTED and not name.startswith(WITHOUT_EFFECT):
+            raise ValueError(f"{name} is {value!r}; PyTorch's side has {usual[name]!r} only")
 
 
 def train(config, faces, workdir, until=None):
@@ -260,6 +272,8 @@ def train(config, faces, workdir, until=None):
     if path.exists():
         training.load(path)
     age, gender = faces.prepared.age[:, 0], faces.prepared.gender
+    if (age != faces.prepared.age[:, 1])[where].any():
+        raise ValueError("some labels are ranges of age buckets; PyTorch's side has single buckets only")
     while training.epoch < (until or config["num_epochs"]):
         start, order = time.perf_counter(), np.random.default_rng((config["seed"], training.epoch)).permutation(where)
         training.net.train()

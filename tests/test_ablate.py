@@ -20,9 +20,9 @@ from agegender_jax import config as config_lib
 from agegender_jax.cli import app
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.labels import AGE_BUCKETS
-from agegender_jax.run import train
+from agegender_jax.run import dataset, leaks, train
 from agegender_jax.run.ablate import ablation, comparison, variants
-from agegender_jax.run.workdir import Workdir, finished_runs
+from agegender_jax.run.workdir import Workdir, finished_runs, write_csv
 from agegender_jax.run.workdir.metrics_log import MetricsLog
 
 BASE, OTHER = "model.gender_to_age=probs", "model.gender_to_age=shuffled"
@@ -249,6 +249,25 @@ def test_variants_differ_from_the_base_in_one_field_each(config):
         first, own = (dict(config_lib.flat(v.config)) for v in (base, variant))
         assert own[field] == value and {name for name in own if own[name] != first[name]} == {field}
     assert variants.parse(config, ["init_from=,runs/a b"])[1].folder == "init_from=runs-a-b"
+
+
+def test_images_that_only_some_variants_leave_out(config, tmp_path, monkeypatch):
+    """The same command resumes; the test images are the same."""
+    faces = dataset.load_dataset(config)
+    excluded = tmp_path / "exclude.csv"
+    write_csv(excluded, ("file",), [[file] for file in faces.prepared.file[faces.indices("train")[:3]]])
+    sizes = {}
+
+    def fit(config, workdir, command):
+        tiny_runs.make_run(pathlib.Path(workdir), config)
+        sizes[config.data.exclude] = (leaks.read_splits(Workdir(workdir)).split == "train").sum()
+
+    monkeypatch.setattr(ablation.train, "fit", fit)
+    vary = [f"data.exclude=,{excluded}"]
+    first = ablate(config, tmp_path / "out", seeds=(0,), vary=vary)
+    assert sizes[""] - sizes[str(excluded)] == 3
+    monkeypatch.setattr(ablation.train, "fit", None)
+    assert ablate(config, tmp_path / "out", seeds=(0,), vary=vary) == first
 
 
 def test_the_ablation_script_uses_valid_variants():

@@ -18,6 +18,7 @@ def folder(path, source="", run=True):
     ages = {"0-9": {"n": 2} | group, "40-49": {"n": 3} | group, "100-109": {"n": 1, **group, "age_accuracy": 0.0}}
     model = {"name": "net", "step": 20, **group, "ci95": {name: [0.0, 1.0] for name in group}}
     results = {"n": 6, "models": [{"name": "other"}, model], "groups": {"age": ages}, "majority": group}
+    results |= {"allow_leak": False, "split": "test"}
     (path / "results.json").write_text(json.dumps(results))
     (path / "predictions.csv").write_text(PREDICTIONS.format(source, source))
     if run:
@@ -60,6 +61,16 @@ def test_rows_are_added_and_replaced_by_name(tmp_path, collect):
     collect(f"a={folder(tmp_path / 'a')}", f"b={folder(tmp_path / 'b')}")
     _, rows = collect(f"c={folder(tmp_path / 'c')}", f"a={folder(tmp_path / 'd', run=False)}")
     assert [row["name"] for row in rows] == ["a", "b", "c"] and "val" not in rows[0]
+
+
+@pytest.mark.parametrize("changed, message", [({"allow_leak": True}, "trained on"), ({"split": "val"}, "not test")])
+def test_leaked_images_and_other_splits_are_refused(changed, message, tmp_path, collect, capsys):
+    path = folder(tmp_path / "run")
+    results = json.loads((path / "results.json").read_text())
+    (path / "results.json").write_text(json.dumps(results | changed))
+    with pytest.raises(SystemExit):
+        collect(f"net={path}")
+    assert message in capsys.readouterr().err and not (tmp_path / "crop_scores.json").exists()
 
 
 def test_rows_on_other_images_are_apart(tmp_path, collect):

@@ -21,7 +21,7 @@ def faces(files=FILES, near=()):
     group, content = np.arange(count), np.array([f"{i:04}" for i in range(count)])
     for i in near:
         dhash[i], group[i] = dhash[near[0]], near[0]
-    fields = {"file": np.array(files), "group": group, "content": content, "dhash": dhash}
+    fields = {"file": np.array(files), "group": group, "content": content, "dhash": dhash, "mirrored": np.arange(count)}
     return types.SimpleNamespace(bad=[("bad.png", "not an image")], **fields)
 
 

@@ -118,6 +118,27 @@ def test_no_command_writes_into_its_source(command, run, config):
     assert not Path(inside).exists()
 
 
+@pytest.mark.parametrize("command", ["train", "solve", "ablate", "baselines"])
+def test_no_command_writes_into_the_images_that_it_only_trains_on(command, run, config, tmp_path):
+    more = tmp_path / "more"
+    more.mkdir()
+    config = config.copy_and_resolve_references()
+    config.data.train_on = str(more)
+    inside = str(more / "out")
+    solved = config.copy_and_resolve_references()
+    solved.update(init_from=str(run))
+    solved.model.update(head="ridge", gender_to_age="none", dropout=0.0)
+    call = {
+        "train": lambda: train.fit(config, inside, []),
+        "solve": lambda: train.fit(solved, inside, []),
+        "ablate": lambda: ablation.ablate(config, ["model.width=0.125,0.25"], [0], inside, [], False),
+        "baselines": lambda: baselines(config, inside, ["resnet18"], []),
+    }[command]
+    with pytest.raises(ConfigError, match="--workdir is inside the data source"):
+        call()
+    assert not Path(inside).exists()
+
+
 def test_a_source_that_no_member_was_trained_on_is_scored_completely(run, config, tmp_path, capsys):
     synthetic.write_faces(tmp_path / "others", 20, seed=7, size=32)
     others = str(tmp_path / "others")
@@ -154,13 +175,24 @@ def test_the_start_of_a_run_says_what_is_left_out_of_its_source(config, tmp_path
     assert notes == [f"WARNING: {prepared.warning()}"]
 
 
-def test_the_source_of_a_run_that_trained_on_more_is_its_own(config, tmp_path):
+def test_the_source_of_a_run_that_trained_on_more_is_its_own(run, config, tmp_path):
+    """Also under another path, which it shares with a run that trained on no others."""
     synthetic.write_faces(tmp_path / "more", 20, seed=9, size=32)
+    copy = str(shutil.copytree(config.data.source, tmp_path / "copy"))
     wider = config.copy_and_resolve_references()
-    wider.data.train_on = str(tmp_path / "more")
+    wider.data.update(source=copy, train_on=str(tmp_path / "more"))
     both = tiny_runs.make_run(tmp_path / "both", wider, test=False)
-    results = evaluate(both, out=tmp_path / "out", source=config.data.source)
-    assert results["split"] == "test"
+    for i, source in enumerate((config.data.source, copy)):
+        results = evaluate(both, out=tmp_path / str(i), source=source)
+        assert (results["split"], results["n"]) == ("test", 6)
+    assert evaluate(both, out=tmp_path / "all", source=str(tmp_path / "more"), allow_leak=True)["split"] == "all"
+    read = named_runs.read_runs([str(run), str(both)])
+    assert scored_images.data_config(*read, None).data.source == config.data.source
+    both.joinpath("splits.csv").unlink()
+    with pytest.raises(ConfigError, match="the members were trained on different sources"):
+        scored_images.data_config(*read, None)
+    options = {"source": config.data.source, "allow_leak": True}
+    assert evaluate(both, out=tmp_path / "unknown", **options)["split"] == "all"
 
 
 @pytest.fixture(scope="module")

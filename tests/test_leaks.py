@@ -99,6 +99,24 @@ def test_images_of_the_run_that_training_started_from(run, tmp_path, monkeypatch
     assert sorted(last.inherited.read_text().splitlines()) == sorted(before.splitlines())
 
 
+def test_images_of_val_that_an_earlier_run_was_trained_on(run, tmp_path):
+    """Those that it was only validated on do not count."""
+    later = Workdir(tmp_path / "later")
+    later.path.mkdir()
+    faces = Dataset(prepared([smooth(i) for i in (3, 4, 5, 1, 9)], "new"), np.array(["val"] * 3 + ["train", "val"]))
+    assert leaks.find_trained_val(later, faces).tolist() == []
+    leaks.inherit(later, [str(run.path)])
+    assert leaks.find_trained_val(later, faces).tolist() == [0]
+    last = Workdir(tmp_path / "last")
+    last.path.mkdir()
+    later.write_faces(prepared([smooth(4)], "new"), ["train"])
+    for sources in ([run, later], [later, run]):
+        leaks.inherit(last, [str(source.path) for source in sources])
+        assert leaks.find_trained_val(last, faces).tolist() == [0, 1]
+    write_csv(last.inherited, ("dhash",), [[near_duplicates.dhash(smooth(3))[:32].tobytes().hex()]])
+    assert leaks.find_trained_val(last, faces).tolist() == []  # of an earlier version, which did not say
+
+
 def test_inherited_csv_of_version_0_1(run):
     write_csv(run.inherited, ("dhash",), [[near_duplicates.dhash(smooth(11))[:32].tobytes().hex()]])
     assert leaked(run, [smooth(11), smooth(12)]) == [0]

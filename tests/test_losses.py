@@ -85,6 +85,23 @@ def test_bucket_weights_favour_rare_buckets_and_average_to_one():
     np.testing.assert_allclose(losses.age_loss(logits, few, 0.1, bucket_weights=weights), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", losses.AGE_LOSSES)
+def test_an_open_last_group_is_one_bucket(kind):
+    """As if the net had one output for it, whose probability is the sum, also in smoothing and weights."""
+    years, age = jnp.array([15]), jnp.array([[1, 1]])
+    joined = jnp.log(jnp.array([[*np.exp(LOG_PROBS[:2]), np.exp(LOG_PROBS[2:]).sum()]]))
+    labels = np.array([[0, 0]] * 8 + [[1, 1]] * 2 + [[2, 3]])
+    weights = losses.bucket_weights(labels, 4, 1.0, open_from=2)
+    np.testing.assert_array_equal(weights, losses.bucket_weights(np.minimum(labels, 2), 3, 1.0))
+    assert weights[2] / weights[0] == pytest.approx(8)
+    options = {"smoothing": 0.1, "kind": kind, "spread": 0.7, "bucket_weights": weights}
+    one = losses.age_loss(LOGITS, age, years=years, open_from=2, **options)
+    np.testing.assert_allclose(one, losses.age_loss(joined, age, years=years, **options), rtol=1e-5)
+    whole = losses.age_loss(LOGITS, jnp.array([[2, 3]]), years=jnp.array([-1]), open_from=2, **options)
+    last = losses.age_loss(joined, jnp.array([[2, 2]]), years=jnp.array([-1]), **options)
+    np.testing.assert_allclose(whole, last, rtol=1e-5)
+
+
 def test_one_bucket_is_the_cross_entropy():
     np.testing.assert_allclose(losses.age_loss(LOGITS, jnp.array([[1, 1]])), [-LOG_PROBS[1]], rtol=1e-6)
 

@@ -11,6 +11,7 @@ import pytest
 from agegender_jax import config as config_lib
 from agegender_jax import models, synthetic
 from agegender_jax.configs import best
+from agegender_jax.errors import ConfigError
 from agegender_jax.models.ran import ResidualAttentionNet
 from agegender_jax.run import train
 from agegender_jax.run.workdir import Workdir, finished_runs
@@ -89,8 +90,8 @@ def test_a_rung_is_compared_with_the_one_it_changes_seed_by_seed():
     table = recipe_ladder.table(result)
     assert "| shipped | - | - | 2 | 0.250 | " in table
     assert (
-        "| AdamW | shipped | `batch_size=64` `optimizer.lr=0.001` `optimizer.weight_decay=0.05` | 2 | 0.500, +0.500 ["
-        in table
+        "| AdamW | shipped | `batch_size=64` `optimizer.lr=0.001` `optimizer.weight_decay=0.05` | 2, 1 shared "
+        "| 0.500, +0.500 [" in table
     )
 
 
@@ -143,6 +144,15 @@ def test_runs_are_scored_at_their_last_step_and_not_trained_twice(tmp_path, monk
     assert calls == [("latest", "val")] and rows[0] == rows[1]
     assert rows[0]["outcomes"]["aabd"] == [1, 0]  # in the order of the files: a, b
     assert not (tmp_path / "shipped" / "seed0" / "checkpoints").exists()
+    run = Workdir(tmp_path / "shipped" / "seed0")
+    changed = recipe_ladder.config_of("AdamW", 0, "moved/faces").to_dict()
+    for earlier, text in ((changed, "batch_size: 64 -> 16"), (changed | {"num_epochs": 5}, "num_epochs: 5 -> 12")):
+        run.write_config(earlier)
+        with pytest.raises(ConfigError, match=text):
+            recipe_ladder.run("shipped", 0, "faces", tmp_path, progress)
+    run.write_config(recipe_ladder.config_of("shipped", 0, "moved/faces").to_dict())
+    assert recipe_ladder.run("shipped", 0, "faces", tmp_path, progress) == rows[0]
+    assert recipe_ladder._has_other_images(rows[0], "g") and not recipe_ladder._has_other_images(rows[0], "f")
 
 
 def test_rungs_with_more_images_are_scored_on_the_same_ones(tmp_path, monkeypatch):

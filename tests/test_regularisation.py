@@ -168,3 +168,10 @@ def test_the_step_of_a_config_has_its_losses_and_mixup(monkeypatch):
         logits, some, 0.2, kind="ordinal", spread=1.5, bucket_weights=losses.bucket_weights(age, 12, 0.5)
     )
     np.testing.assert_array_equal(options["age_loss"](logits, some, 0.2), expected)
+    grouped = np.concatenate([age, [[7, 11]]])
+    options = train.make_driver(config, None, None, train_age=grouped).keywords
+    weights = losses.bucket_weights(grouped, 12, 0.5, open_from=7)
+    expected = losses.age_loss(logits, some, 0.2, kind="ordinal", spread=1.5, bucket_weights=weights, open_from=7)
+    np.testing.assert_array_equal(options["age_loss"](logits, some, 0.2), expected)
+    mixed = train.make_driver(config, None, None, train_age=np.concatenate([grouped, [[8, 8]]])).keywords
+    assert mixed["age_loss"].keywords["open_from"] is None  # another label tells its buckets apart

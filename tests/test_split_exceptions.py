@@ -75,6 +75,34 @@ def test_a_mirror_image_on_a_plain_background_is_not_in_two_splits(tmp_path):
     assert left_out > 5
 
 
+def test_a_csv_of_splits_does_not_put_a_mirror_image_into_two_splits(tmp_path):
+    """As in the default split: of images on a plain background, which are in different groups."""
+    rows = ["file,split"]
+    for i in range(12):
+        picture(i).save(write(tmp_path / "own" / f"{i}_0_0_{i:017}.png"))
+        rows.append(f"{i}_0_0_{i:017}.png,{'train' if i < 8 else 'val' if i < 10 else 'test'}")
+    for i, kept in enumerate(("test", "val")):
+        half = np.array(picture(50 + i).resize((170, 170)))
+        half[:, :100] = 255
+        Image.fromarray(half).save(write(tmp_path / "own" / f"{i}_1_0_{i:017}.png"))
+        rows.append(f"{i}_1_0_{i:017}.png,{kept}")
+        Image.fromarray(half[:, ::-1]).save(write(tmp_path / "own" / f"{i}_1_1_{i:017}.png"))
+        rows.append(f"{i}_1_1_{i:017}.png,train")
+        Image.fromarray(half[:, ::-1]).save(write(tmp_path / "more" / f"{i}_1_2_{i:017}.png"))
+    picture(60).save(write(tmp_path / "more" / f"60_1_0_{60:017}.png"))
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    faces = dataset(tmp_path, splits=str(tmp_path / "splits.csv"), train_on=str(tmp_path / "more"))
+    split = {file.rpartition("/")[2]: of for file, of in zip(faces.prepared.file, faces.assignment, strict=True)}
+    for i, kept in enumerate(("test", "val")):
+        assert [split[f"{i}_1_{n}_{i:017}.png"] for n in range(3)] == [kept, "", ""]
+    assert split[f"60_1_0_{60:017}.png"] == "train"
+
+
+def write(path):
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
 def test_further_sources_do_not_change_val_and_test(alone, joined):
     for split in ("val", "test"):
         assert names(joined, split) == names(alone, split) != set()

@@ -148,7 +148,7 @@ def test_the_open_last_group_of_a_run(fields, predictions, expected, tmp_path, m
     answers = predictions and weights.card("one", shipped).calibration | predictions
     monkeypatch.setattr(members, "fitted_thresholds", lambda runs: {"answers": answers})
     monkeypatch.setattr(members, "from_runs", lambda runs: ([], None))
-    assert teacher._load(str(tmp_path)) == ([], expected)
+    assert teacher._load(str(tmp_path), []) == ([], expected)
 
 
 def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path, monkeypatch):
@@ -162,6 +162,12 @@ def test_a_teacher_that_cannot_be_used_is_refused(shipped, tmp_path, monkeypatch
     monkeypatch.setattr(members, "from_runs", lambda runs: ([], None))
     with pytest.raises(ConfigError, match="has not finished its training"):
         teacher.load(config_of(str(tmp_path / "uncalibrated")))
+    run = Workdir(tmp_path / "uncalibrated")
+    calibration.write(run, {"age_temperature": 1.0, "gender_temperature": 1.0, "step": 1, "bucket_years": None})
+    run.config.write_text(json.dumps({"loss": {"age_weight": 0.0, "gender_weight": 1.0}}))
+    with pytest.raises(ConfigError, match="has not trained its age head"):
+        teacher._load(str(run.path), ["age", "gender"])
+    teacher._load(str(run.path), ["gender"])
     monkeypatch.undo()
     monkeypatch.setattr(weights, "FOLDER", shipped)
     (tmp_path / "empty").mkdir()
@@ -206,7 +212,7 @@ def test_a_net_follows_its_teacher(shipped, tmp_path):
     assert distance(80) < 0.5 * distance(1)
 
 
-def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path):
+def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path, capsys):
     """Also if the run starts from the weights of a run that has seen others."""
     config = config_of("")
     config.data.cache_dir = str(tmp_path / "cache")
@@ -224,6 +230,12 @@ def test_images_that_a_teacher_has_seen_count_as_seen(tmp_path):
         train.fit(config, str(run), ["test"])
         assert len((run / "inherited.csv").read_text().splitlines()) - 1 == expected
         assert json.loads((run / "results.json").read_text())["allow_leak"]
+        trained = calibration.read(Workdir(run))["val_trained_on"]
+        split = leaks.read_splits(Workdir(tmp_path / "first")), leaks.read_splits(Workdir(run))
+        train_before, val = split[0].sha256[split[0].split == "train"], split[1].sha256[split[1].split == "val"]
+        assert trained == np.isin(val, train_before).sum() > 0
+        assert f"WARNING: {trained} of {len(val)} images of val" in capsys.readouterr().out
+        assert f"{trained} images of val were trained on" in (run / "report.html").read_text()
 
 
 def test_a_run_goes_on_with_the_same_teacher_and_ends_without_it(shipped, tmp_path, monkeypatch):

@@ -75,6 +75,8 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):
         ({"data": {"split_seed": 1}}, "data.split_seed: 1 -> 0"),
         ({"data": {"splits": "a.csv"}}, "splits"),
         ({"num_epochs": 9}, "epochs"),
+        ({"num_steps": 10}, "steps"),
+        ({"eval": {"bn_batches": 50}}, "bn_batches"),
         ({}, "other images"),
     ],
 )
@@ -104,10 +106,29 @@ def test_the_counterpart_is_compared_image_by_image(tmp_path, monkeypatch):
 
 
 def test_settings_without_counterpart_are_refused():
-    config = small_config()
-    config.augment.mixup = 0.2
-    with pytest.raises(ValueError, match="augment.mixup"):
-        torch_recipe.check(config)
+    torch_recipe.check(small_config())
+    for field, value in (
+        ("augment.mixup", 0.2),
+        ("init_from", "runs/a"),
+        ("loss.teacher", "runs/a"),
+        ("num_steps", 10),
+        ("optimizer.rates", "3:0.1"),
+        ("accumulate", 4),
+        ("model.learning", "none"),
+        ("eval.bn_batches", 50),
+    ):
+        config = small_config()
+        config.update_from_flattened_dict({field: value})
+        with pytest.raises(ValueError, match=field):
+            torch_recipe.check(config)
+
+
+def test_ranges_of_ages_are_refused(tmp_path):
+    found = faces()
+    found.prepared.age[0, 1] = 11
+    found.prepared.age[0, 0] = 7
+    with pytest.raises(ValueError, match="ranges of age buckets"):
+        torch_recipe.train(small_config(), found, tmp_path)
 
 
 def seed_results(seed: int, ours: list[float], **recipe) -> dict:

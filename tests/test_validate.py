@@ -117,3 +117,6 @@ def test_the_gender_head_may_have_the_majority_rate_in_the_first_half_of_a_run(v
     dataset = types.SimpleNamespace(targets=lambda split: labels, eval_batches=lambda *args: None)
     assert Validator(default(), dataset, recorder)(step, None)["collapsed"] == heads
     assert [row["collapsed"] for row in rows] == [heads]
+    untrained = default()
+    untrained.loss.gender_weight = 0.0
+    assert Validator(untrained, dataset, recorder)(step, None)["collapsed"] == []

@@ -1,7 +1,8 @@
 """The split of each image as a CSV names it: an official split of the data, or the splits.csv of another run.
 
 The CSV has the columns `file` and `split`, which is train, val, test, or empty for an image that is left out; further
-columns are ignored. It names every image of `data.source`. Groups of near-duplicates must not lie in several splits.
+columns are ignored. It names every image of `data.source`. Groups of near-duplicates must not lie in several splits;
+mirror images that groups miss are left out as in the default split.
 """
 
 import numpy as np
@@ -19,7 +20,8 @@ def assign(prepared: Prepared, own: np.ndarray, path: str, folder: str = "") -> 
     """Return the split of each image, str [N].
 
     Images of `data.train_on` need no row. They are for training, except those whose row has an empty split, and those
-    whose group, over all images, contains an image of val or test.
+    whose group, over all images, contains an image of val or test. Mirror images that groups miss are left out, see
+    `splits.leave_out_mirrored`.
 
     Args:
       own: bool [N], the images of `data.source`.
@@ -49,6 +51,8 @@ def assign(prepared: Prepared, own: np.ndarray, path: str, folder: str = "") -> 
     group = prepared.group[own] if own.all() else splits.groups(prepared.content[own], prepared.dhash[own])
     _check_groups(prepared.file[own], split[own], group, path)
     splits.leave_out_copies(split, own, prepared.group)
+    splits.leave_out_mirrored(split, prepared.mirrored)
+    _check_sizes(split[own], path)
     return split
 
 

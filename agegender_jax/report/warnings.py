@@ -15,9 +15,10 @@ def warnings(results: dict, runs: Sequence[Run]) -> list[str]:
         texts.append("Leakage was allowed: models may have been trained on these images. These are not test results.")
     if excluded := results.get("excluded_leaked"):
         texts.append(f"{excluded} images are left out: a member was trained on them or on near-duplicates of them.")
+    untrained = {run.name: run.untrained_heads() for run in runs}
     for model in results["models"]:
-        if model["collapsed"]:
-            heads = ", ".join(model["collapsed"])
+        heads = ", ".join(head for head in model["collapsed"] if head not in untrained.get(model["name"], ()))
+        if heads:
             texts.append(f"{model['name']}: collapsed ({heads}); no better than a constant prediction.")
     for run in runs:
         texts += _about_run(run, results)
@@ -38,6 +39,11 @@ def _about_run(run: Run, results: dict) -> list[str]:
         f"{run.name}: the {head} head was not trained (loss.{head}_weight is 0); its {head} scores are meaningless."
         for head in run.untrained_heads()
     ]
+    if count := (run.calibration or {}).get("val_trained_on"):
+        texts.append(
+            f"{run.name}: {count} images of val were trained on by the nets that it started or learned from, so its "
+            "best step and its temperatures may be wrong."
+        )
     feed = run.config["model"]["gender_to_age"]
     if feed in CONTROLS:
         texts.append(f"{run.name}: a control experiment whose age head receives the {feed} gender.")

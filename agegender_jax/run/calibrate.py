@@ -21,6 +21,7 @@ from agegender_jax.run.photo_calibration import fit, write
 from agegender_jax.run.scoring.named_runs import member_names, read_runs
 from agegender_jax.run.scoring.scored_images import data_config, load_scored
 from agegender_jax.run.scoring.split_predictions import predict_member
+from agegender_jax.run.training import final_test
 from agegender_jax.run.workdir import Workdir, make_out
 
 
@@ -56,6 +57,10 @@ def calibrate(
     with stop_flag() as stop, Progress(stop=stop) as progress:
         dataset = load_scored(runs, configs, data_config(runs, configs, source), progress)
         _check_split(runs, dataset)
+        for run in runs:
+            final_test.warn_of_trained_val(
+                run, dataset, f"the nets that {run.path.name} started or learned from", progress
+            )
         members = [
             predict_member(run, "best", dataset, "val", name, progress) for run, name in zip(runs, names, strict=True)
         ]

@@ -67,7 +67,11 @@ def evaluate(
     names = member_names([run.path.name for run in runs])
     folder = files.resolve(out or f"reports/{'+'.join(names)}", "--out")
     fields = data_config(runs, configs, source)
-    check_outside(fields.data.source, folder, "--out")
+    trained_on = [
+        config["data"].get("train_on", "") for run, config in zip(runs, configs, strict=True) if run.is_original()
+    ]
+    for spec in (fields.data.source, *filter(None, trained_on)):
+        check_outside(spec, folder, "--out")
     make_out(folder)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         dataset = load_scored(runs, configs, fields, progress)

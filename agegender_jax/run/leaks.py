@@ -16,6 +16,7 @@ from agegender_jax.run.workdir import Workdir, write_csv
 
 SPLITS = ("train", "val", "test", UNUSED)
 HASHES = ("dhash", "thumbnail")  # bytes, as hex in a CSV
+INHERITED = (*HASHES, "split")  # the columns of inherited.csv; files of earlier versions have no split
 THUMBNAIL = near_duplicates.SIDE**2
 
 
@@ -56,19 +57,39 @@ def find(run: Workdir, faces: Dataset, split: str) -> np.ndarray:
     return where[np.unique(np.concatenate(pairs))]
 
 
+def find_trained_val(run: Workdir, faces: Dataset) -> np.ndarray:
+    """Return the indices of the images of val that a run has been trained on through the nets in its inherited.csv.
+
+    On such images, the run's losses, temperatures and thresholds are better than on others.
+
+    Raises:
+      DataError: inherited.csv is damaged.
+    """
+    where = faces.indices("val")
+    if not run.inherited.exists() or not len(where):
+        return where[:0]
+    trained = _read(run.inherited, lambda row: row.get("split") == "train")
+    return where[np.unique(_near(faces.prepared, where, trained, confirm=True))] if len(trained.dhash) else where[:0]
+
+
 def inherit(run: Workdir, sources: Sequence[str]) -> None:
-    """Write to inherited.csv what the runs among `sources` have seen, for a run that starts or learns from them."""
+    """Write to inherited.csv what the runs among `sources` have seen, for a run that starts or learns from them.
+
+    An image that one of them was trained on, and another one only validated on, is in "train".
+    """
     runs = [Workdir(source) for source in sources if files.expand(source, "--config").is_dir()]
     if not runs:
         return
     seen = [_seen(earlier) for earlier in runs]
     seen += [_read(earlier.inherited) for earlier in runs if earlier.inherited.exists()]
-    rows = {
-        (bits.tobytes().hex(), pixels.tobytes().hex() if known else ""): None
-        for images in seen
-        for bits, pixels, known in zip(images.dhash, images.thumbnail, images.has_thumbnail, strict=True)
-    }
-    write_csv(run.inherited, HASHES, list(rows))
+    rows: dict[tuple[str, str], str] = {}
+    for images in seen:
+        for bits, pixels, known, split in zip(
+            images.dhash, images.thumbnail, images.has_thumbnail, images.split, strict=True
+        ):
+            image = bits.tobytes().hex(), pixels.tobytes().hex() if known else ""
+            rows[image] = str(split) if split == "train" else rows.get(image, str(split))
+    write_csv(run.inherited, INHERITED, [(*image, split) for image, split in rows.items()])
 
 
 def read_splits(run: Workdir) -> Images:

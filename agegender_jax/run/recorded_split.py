@@ -1,4 +1,6 @@
-"""The split that a run recorded in its splits.csv, for runs whose split was named by `data.splits`."""
+"""What a run recorded in its splits.csv about the images of its `data.source`: which they were, and their splits."""
+
+import hashlib
 
 import numpy as np
 
@@ -23,18 +25,37 @@ def read(run: Workdir, config: dict, prepared: Prepared) -> np.ndarray | None:
     Raises:
       DataError: splits.csv is missing or damaged.
     """
-    data = config["data"]
-    if not data.get("splits"):
+    if not config["data"].get("splits"):
         return None
-    images = leaks.read_splits(run)
-    names, own = images.file, np.ones(len(images.file), bool)
-    if data["train_on"]:
-        folders = split_exceptions.own_names(data["source"], data["train_on"])
-        own = split_exceptions.belongs_to(names, folders)
-        if len(folders) == 1:
-            names = np.array([name.partition("/")[2] for name in names], str)
-    table = dict(zip(zip(names[own], images.sha256[own], strict=True), images.split[own], strict=True))
+    names, sha256, split = _own(run, config)
+    table = dict(zip(zip(names, sha256, strict=True), split, strict=True))
     try:
         return np.array([table[image] for image in zip(prepared.file, prepared.sha256, strict=True)], "<U5")
     except KeyError:
         return None
+
+
+def source_digest(run: Workdir, config: dict) -> str:
+    """Return the `pixels_digest` of the images of a run's `data.source`, without those of `data.train_on`.
+
+    Raises:
+      DataError: splits.csv is missing or damaged.
+    """
+    return pixels_digest(_own(run, config)[1])
+
+
+def pixels_digest(sha256: np.ndarray) -> str:
+    """Return a digest of images, str [N] of their pixels, without their names and order."""
+    return hashlib.sha256("".join(sorted(sha256.tolist())).encode()).hexdigest()
+
+
+def _own(run: Workdir, config: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the names in `data.source`, the sha256 and the splits of a run's images, without those of `train_on`."""
+    data, images = config["data"], leaks.read_splits(run)
+    names, own = images.file, np.ones(len(images.file), bool)
+    if data.get("train_on"):
+        folders = split_exceptions.own_names(data["source"], data["train_on"])
+        own = split_exceptions.belongs_to(names, folders)
+        if len(folders) == 1:
+            names = np.array([name.partition("/")[2] for name in names], str)
+    return names[own], images.sha256[own], images.split[own]

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from agegender_jax import config as config_lib
 from agegender_jax import models, optim
 from agegender_jax.checkpoint import Checkpoints
-from agegender_jax.data import resolve
+from agegender_jax.data import resolve, split_exceptions
 from agegender_jax.run import checks
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host import device_memory, processes
@@ -59,7 +59,9 @@ def fit(
         resuming = False
         with processes.sync_errors():
             if is_main:
-                resolve.check_outside(config.data.source, folder.path, "--workdir")
+                resolve.check_outside(
+                    split_exceptions.join(config.data.source, config.data.train_on), folder.path, "--workdir"
+                )
                 stack.enter_context(folder)
                 resuming = checks.same_run(folder, config)
         progress = stack.enter_context(progress or Progress(silent=not is_main, stop=stop))
@@ -73,6 +75,7 @@ def fit(
         checkpoints = Checkpoints(folder.checkpoints, notice=progress.note, on_saved=stop.mark_saved)
         stack.callback(checkpoints.close)
 
+        trained_from = ", ".join(filter(None, (config.init_from, config.loss.teacher)))
         new_state = initial_state.initializer(config, model, tx)
         with processes.sync_errors():
             weights = initial_state.load_weights(config, folder, checkpoints, new_state, progress) if is_main else {}
@@ -80,6 +83,7 @@ def fit(
                 if checkpoints.is_empty():
                     teacher.record(load_teacher(), folder)
                 folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
+                final_test.warn_of_trained_val(folder, dataset, trained_from, progress)
         state = initial_state.restore_or_create(new_state, checkpoints, resuming, weights, num_steps, progress)
         start = int(state.step)
         if already_finished(start, num_steps, folder, progress):
@@ -106,7 +110,6 @@ def fit(
             folder.check_in_place()
             if is_main:
                 folder.restore_start(config, command, dataset.prepared, dataset.assignment)
-        trained_from = ", ".join(filter(None, (config.init_from, config.loss.teacher)))
         final_test.test(folder, dataset, trained_from, config.log.figures, progress)
 
 

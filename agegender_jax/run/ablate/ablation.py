@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax import files
+from agegender_jax.data import split_exceptions
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import checks, dataset, train
@@ -46,22 +47,23 @@ def ablate(
     """
     all_variants = variants.parse(config, vary)
     _check_seeds(seeds)
-    check_outside(config.data.source, Workdir(workdir).path, "--workdir")
+    check_outside(split_exceptions.join(config.data.source, config.data.train_on), Workdir(workdir).path, "--workdir")
     with Workdir(workdir) as folder, stop_flag() as stop:
         progress = Progress(stop=stop)
         definition = _definition(all_variants, seeds, ensemble)
         _check_same(folder, definition)
         with progress:
-            data = dataset.load_dataset(all_variants[0].config, progress.prepare)
-        variants.check(all_variants, data)
+            data_of = _datasets(all_variants, progress)
+        variants.check(all_variants, data_of)
+        data = data_of[all_variants[0].name]
         if not len(data.indices("test")):
             raise DataError("the test split is empty", data.prepared.name, "give more images")
         runs = {
             (variant.name, seed): Workdir(folder.path / variant.folder / f"seed{seed}")
             for seed, variant in itertools.product(seeds, all_variants)
         }
-        for run in runs.values():
-            checks.same_data(run, data)
+        for (name, _), run in runs.items():
+            checks.same_data(run, data_of[name])
         if not (folder.path / FILE).exists():
             write_json(folder.path / FILE, definition | {"runs": [], "variants": [], "differences": []})
         _train({variant.name: variant.config for variant in all_variants}, runs, command, progress, stop)
@@ -84,6 +86,15 @@ def ablate(
         comparison.show(ablation, progress)
         progress.note(f"all numbers: {folder.path / FILE}")
     return ablation
+
+
+def _datasets(all_variants: Sequence[variants.Variant], progress: Progress) -> dict[str, dataset.Dataset]:
+    """Return the dataset of each variant; their train splits differ if `data.exclude` varies."""
+    by_exclude: dict[str, dataset.Dataset] = {}
+    for variant in all_variants:
+        if variant.config.data.exclude not in by_exclude:
+            by_exclude[variant.config.data.exclude] = dataset.load_dataset(variant.config, progress.prepare)
+    return {variant.name: by_exclude[variant.config.data.exclude] for variant in all_variants}
 
 
 def _train(

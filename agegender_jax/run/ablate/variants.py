@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -79,8 +79,8 @@ def parse(config: ConfigDict, vary: Sequence[str]) -> list[Variant]:
     return [base, *rest]
 
 
-def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
-    """Raise a UserError for the first variant that cannot be trained on `faces`."""
+def check(variants: Sequence[Variant], data_of: Mapping[str, dataset.Dataset]) -> None:
+    """Raise a UserError for the first variant that cannot be trained on its dataset, by the variant's name."""
     for variant in variants:
         try:
             checks.own_config(variant.config)
@@ -89,7 +89,7 @@ def check(variants: Sequence[Variant], faces: dataset.Dataset) -> None:
             initial_state.check_sources(variant.config)
         except ConfigError as error:
             raise ConfigError(error.what, f"--vary, variant {variant.name}: {error.where}", error.fix) from None
-        checks.batch_fits(faces, variant.config)
+        checks.batch_fits(data_of[variant.name], variant.config)
 
 
 def _line(text: str) -> tuple[str, list]:

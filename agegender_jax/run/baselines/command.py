@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
 from agegender_jax import extras, files, models
+from agegender_jax.data import split_exceptions
 from agegender_jax.data.resolve import check_outside
 from agegender_jax.errors import ConfigError, Stopped
 from agegender_jax.run import checks, dataset, train
@@ -97,7 +98,7 @@ def choose(only: Sequence[str]) -> list[System]:
 
 def check(chosen: Sequence[System], common: ConfigDict, folder: Workdir) -> dict[str, ConfigDict]:
     """Return the config of each system; raise ConfigError before anything is trained."""
-    check_outside(common.data.source, folder.path, "--workdir")
+    check_outside(split_exceptions.join(common.data.source, common.data.train_on), folder.path, "--workdir")
     configs = {system.name: config_of(system, common, folder) for system in chosen}
     if any(config.model.name == "region_sift" for config in configs.values()):
         extras.check("baselines")

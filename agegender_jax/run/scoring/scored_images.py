@@ -27,7 +27,7 @@ def data_config(runs: Sequence[Workdir], configs: Sequence[dict], source: str | 
       ConfigError: no source is named, and the members were trained on different sources or a run may be from elsewhere.
     """
     sources = {config["data"]["source"] for config in configs}
-    if source is None and len(sources) > 1 and len({_fingerprint(run) for run in runs}) > 1:
+    if source is None and len(sources) > 1 and not _one_source(runs, configs):
         raise ConfigError(
             f"the members were trained on different sources: {', '.join(sorted(sources))}",
             "--source",
@@ -76,8 +76,9 @@ def choose_split(
     runs: Sequence[Workdir], configs: Sequence[dict], source: str | None, dataset: Dataset, progress: Progress
 ) -> str:
     """Return "all" for a source that no member was trained on, else "test"."""
-    trained_on = {_fingerprint(run) for run in runs}
-    if source is None or dataset.prepared.fingerprint in trained_on or source in [c["data"]["source"] for c in configs]:
+    if source is None or source in [config["data"]["source"] for config in configs]:
+        return "test"
+    if any(_is_source(run, config, dataset) for run, config in zip(runs, configs, strict=True)):
         return "test"
     progress.note(
         f"{dataset.prepared.name} is not the source of any member: {len(dataset.indices('all'))} of its "
@@ -114,6 +115,27 @@ def without_leaked(runs: Sequence[Workdir], dataset: Dataset, split: str, progre
             "validated on"
         )
     return dataset.without(leaked), len(leaked)
+
+
+def _one_source(runs: Sequence[Workdir], configs: Sequence[dict]) -> bool:
+    """Return whether the runs have the same images in `data.source`, whatever they are also trained on."""
+    if not any(config["data"].get("train_on") for config in configs):
+        return len({_fingerprint(run) for run in runs}) == 1
+    try:
+        return len({recorded_split.source_digest(*of) for of in zip(runs, configs, strict=True)}) == 1
+    except DataError:  # no splits.csv
+        return False
+
+
+def _is_source(run: Workdir, config: dict, dataset: Dataset) -> bool:
+    """Return whether a run was trained on the train split of these images, perhaps together with `data.train_on`."""
+    if not config["data"].get("train_on"):
+        return dataset.prepared.fingerprint == _fingerprint(run)
+    try:
+        digest = recorded_split.source_digest(run, config)
+    except DataError:  # no splits.csv
+        return False
+    return digest == recorded_split.pixels_digest(dataset.prepared.sha256)
 
 
 def _fingerprint(run: Workdir) -> str:

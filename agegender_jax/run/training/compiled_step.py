@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agegender_jax import data, losses, models, optim, parallel, training
+from agegender_jax import data, losses, metrics, models, optim, parallel, training
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run.training.teacher import Teacher
@@ -28,7 +28,8 @@ def make_driver(
     """Return the compiled training step of `config` in its driver, `shard_map` or `pmap`.
 
     Args:
-      train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance`; None for no balancing.
+      train_age: int [N, 2], the age buckets of the train split, for `loss.age_balance` and an open last group, which
+        counts as one; None for neither.
       teacher: that of `loss.teacher`, loaded; None for labels only.
     """
 
@@ -36,11 +37,13 @@ def make_driver(
         return data.normalize_float(augment(keys, images, config.augment))
 
     balance = config.loss.age_balance if train_age is not None else 0
+    open_from = None if train_age is None else metrics.open_group(train_age)
     age_loss = functools.partial(
         losses.age_loss,
         kind=config.loss.age,
         spread=config.loss.age_spread,
-        bucket_weights=losses.bucket_weights(train_age, NUM_AGE_BUCKETS, balance) if balance else None,
+        bucket_weights=losses.bucket_weights(train_age, NUM_AGE_BUCKETS, balance, open_from) if balance else None,
+        open_from=open_from,
     )
     step = functools.partial(
         training.train_step,

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from agegender_jax import config as config_lib
 from agegender_jax import data, extras, files, training
 from agegender_jax.checkpoint import Checkpoints
-from agegender_jax.data import resolve
+from agegender_jax.data import resolve, split_exceptions
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.models import region_sift
@@ -45,7 +45,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
         stop, folder = stack.enter_context(stop_flag()), Workdir(workdir)
         stop.begin(0, GRACE)
         checks.before_data(config)
-        resolve.check_outside(config.data.source, folder.path, "--workdir")
+        resolve.check_outside(split_exceptions.join(config.data.source, config.data.train_on), folder.path, "--workdir")
         stack.enter_context(folder)
         if earlier := folder.read_config():
             config.model.support = earlier["model"].get("support", 0)
@@ -74,6 +74,7 @@ def fit(config: ConfigDict, workdir: str, command: list[str], progress: Progress
             checkpoints.save(STEP, state, config_lib.to_dict(config))
             validate(STEP, state, Validator(config, dataset, recorder), checkpoints)
         checkpoints.finish()
+        final_test.warn_of_trained_val(folder, dataset, config.init_from, progress)
         final_test.test(folder, dataset, config.init_from, config.log.figures, progress)
 
 

@@ -16,13 +16,15 @@ from agegender_jax.run.workdir import Workdir, calibration, write_json
 from agegender_jax.structs import Probs
 
 FIELD = "--config.loss.teacher"
+HEADS = ("age", "gender")
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
     """The function from normalised images [B, S, S, 3] to the mean probabilities of nets.
 
-    Each net sees the images once, resized to its own image size, and its probabilities are calibrated.
+    Each net sees the images once, resized to its own image size, and its probabilities are calibrated. Temperatures
+    that were fitted to the average of several views (`eval.views`) make those of one view a little too confident.
 
     Attributes:
       nets: with their weights.
@@ -76,11 +78,12 @@ def load(config: ConfigDict) -> Teacher | None:
     """Return the teacher; None for none.
 
     Raises:
-      ConfigError: there are no such weights or runs, a net is a control, an ensemble and one of its nets are named, or
-        a run has not finished.
+      ConfigError: there are no such weights or runs, a net is a control, an ensemble and one of its nets are named, a
+        run has not finished, or it did not train a head that this run trains.
       CheckpointError: a run has no usable checkpoint, or a file is damaged.
     """
-    loaded = [_load(name) for name in names(config)]
+    trained = [head for head in HEADS if config.loss[f"{head}_weight"]]
+    loaded = [_load(name, trained) for name in names(config)]
     if not loaded:
         return None
     nets = [net for part, _ in loaded for net in part]
@@ -123,8 +126,8 @@ def check_everywhere(found: Teacher | None) -> None:
         raise ConfigError("the processes have different teachers", FIELD, "give every process the same files")
 
 
-def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
-    """Return the nets of a name, and the first bucket of their open last group."""
+def _load(name: str, heads: Sequence[str]) -> tuple[Sequence[members.Member], int | None]:
+    """Return the nets of a name, and the first bucket of their open last group; `heads` must have been trained."""
     check_exists(name)
     if weights.is_shipped(name):
         nets, predictions, _ = members.from_weights(name)
@@ -133,4 +136,11 @@ def _load(name: str) -> tuple[Sequence[members.Member], int | None]:
     run = Workdir(files.expand(name, FIELD))
     if calibration.read(run) is None:
         raise ConfigError("the teacher has not finished its training", f"{FIELD}={name}", "finish that run first")
+    loss = (run.read_config() or {}).get("loss", {})
+    if untrained := [head for head in heads if loss.get(f"{head}_weight") == 0]:
+        raise ConfigError(
+            f"the teacher has not trained its {untrained[0]} head: its loss.{untrained[0]}_weight is 0",
+            f"{FIELD}={name}",
+            f"name another net, or set --config.loss.{untrained[0]}_weight=0 here, too",
+        )
     return nets, calibration.open_from(run)

@@ -48,6 +48,7 @@ class Validator:
         scores |= calibrated_scores(probs, age, gender, self.config.loss)
         half_done = 2 * step >= self.recorder.num_steps
         collapsed = metrics.collapsed(probs.age, probs.gender, age, gender, half_done=half_done)
+        collapsed = [head for head in collapsed if self.config.loss[f"{head}_weight"]]
         self.recorder.write({**self.recorder.position(step, "val"), **scores, "collapsed": collapsed})
         for head in collapsed:
             self.recorder.progress.warn(

@@ -16,15 +16,16 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir, write_json
 
 
-def fit(member: Member, dataset: Dataset) -> dict:
+def fit(member: Member, dataset: Dataset, val_trained_on: int = 0) -> dict:
     """Return the content of calibration.json of a run.
 
     {"age_temperature", "gender_temperature": 1.0 where val has too few images, "n": of val, 0 where too few, "step":
     of the checkpoint, "bucket_years": see `metrics.bucket_years`, of train, "open_from": see
-    `prediction.calibration.open_group`, "views": of the images}
+    `prediction.calibration.open_group`, "views": of the images, "val_trained_on": the argument}
 
     Args:
       member: the member with its raw predictions for the val split of `dataset`.
+      val_trained_on: how many images of val the nets were trained on that the run started or learned from.
     """
     age, gender = dataset.targets("val")
     train = dataset.indices("train")
@@ -37,6 +38,7 @@ def fit(member: Member, dataset: Dataset) -> dict:
         "bucket_years": metrics.bucket_years(dataset.prepared.age[train], dataset.prepared.age_years[train]),
         "open_from": open_group(age, dataset.prepared.age[train]),
         "views": member.views,
+        "val_trained_on": val_trained_on,
     }
 
 
