@@ -49,6 +49,17 @@ def expand(path: str | os.PathLike, where: str) -> Path:
         ) from error
 
 
+def existing(path: str | os.PathLike, where: str) -> Path:
+    """Return a path that a user typed: as it is written if something is so called, such as ~photo.jpg, else `expand`ed.
+
+    Raises:
+      ConfigError: see `expand`.
+    """
+    if os.fspath(path).startswith("~") and os.path.lexists(path):
+        return Path(path).absolute()  # which `expand` and `resolve` leave as it is
+    return expand(path, where)
+
+
 def resolve(path: str | os.PathLike, where: str) -> Path:
     """Return a path that a user typed, see `expand`, absolute and without links.
 

@@ -1,5 +1,8 @@
 """Faces are detected, and their chips are the same at any position in a photo."""
 
+import threading
+import weakref
+
 import drawn_photos
 import numpy as np
 import pytest
@@ -127,6 +130,40 @@ def test_photos_are_searched_small_and_again_large_only_without_a_face(monkeypat
     monkeypatch.setattr(detector, "detect_once", lambda image, score: sizes.append(image.shape[:2]) or [at_half])
     (face,) = detector.detect(np.zeros((1600, 3200, 3), np.uint8))
     assert sizes[2:] == [(800, 1600)] and face.box == (20, 40, 60, 80) and (face.landmarks == 2).all()
+
+
+def test_few_large_networks_are_in_memory_at_a_time(monkeypatch):
+    alive, made = weakref.WeakSet(), []
+
+    class Network:
+        def __init__(self, height, width):
+            self.setInputSize((width, height))
+            alive.add(self)
+            made.append((height, width))
+            large = [network.size for network in alive if network.size[0] * network.size[1] > 640 * 480]
+            assert len(large) <= 2 and len(alive) <= 10
+
+        def setInputSize(self, size):
+            self.size = size[::-1]
+
+        def setScoreThreshold(self, score):
+            pass
+
+        def detect(self, bgr):
+            assert bgr.shape[:2] == self.size
+            return 0, None
+
+    monkeypatch.setattr(detector, "_create", Network)
+    monkeypatch.setattr(detector, "_local", threading.local())
+    for side in (128, 160, 192):
+        detector.detect_once(np.zeros((side, side, 3), np.uint8))
+    for height in (1180, 1180, 1180, 1181, 1182, 1183):
+        assert detector.detect(np.zeros((height, 1590, 3), np.uint8)) == []
+    assert made[3:5] == [(1180, 1590), (2360, 3180)] and len(made) == 11  # both are used for pictures of one size
+    for side in (*range(100, 120), 128, 160, 192):
+        for _ in range(2):
+            detector.detect_once(np.zeros((side, side, 3), np.uint8))
+    assert len(made) == 16 and len(alive) == 10  # small networks change their size
 
 
 def test_narrow_pictures_are_widened_for_opencv(monkeypatch):

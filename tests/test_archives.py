@@ -111,6 +111,94 @@ def test_archives_that_claim_far_more_than_their_size(tmp_path):
         list(sources.read(str(many)))
 
 
+def sized(i, **fields):
+    """Return an empty tar member with fields in a PAX header, for write_tar."""
+    info, data = member(f"{i}_0_0_{DATE}")
+    info.pax_headers = {name.replace("_", "."): str(value) for name, value in fields.items()}
+    return info, data
+
+
+HOLES = [sized(i, GNU_sparse_map="0,0", GNU_sparse_size=60 * 2**20) for i in range(40)]  # 2.4 GiB
+
+
+@pytest.mark.parametrize(
+    "members, reason",
+    [
+        (HOLES, "claims to unpack to more than 1024 MiB"),
+        ([sized(0, GNU_sparse_map="0,0", GNU_sparse_size=-(10**15)), *HOLES], "size of -1000000000000000 bytes"),
+        (
+            [member(f"1_0_0_{DATE}", b"x"), sized(2, size=-1536)],
+            "damaged or cut short",
+        ),  # leads to its own header again
+    ],
+    ids=["large", "negative", "backward"],
+)
+@pytest.mark.parametrize("form", ["tar", "tgz"])
+def test_sizes_in_extended_headers_count(form, members, reason, tmp_path):
+    path = write_tar(tmp_path / f"a.{form}", members)
+    assert os.path.getsize(path) < 2**17
+    with pytest.raises(DataError, match=reason):
+        list(sources.read(path))
+
+
+def headers(fields, kind=tarfile.XHDTYPE):
+    """Return the blocks of a PAX header."""
+    text = b"".join(b"%03d %s\n" % (len(field) + 5, field) for field in fields)
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = kind, len(text)
+    return info.tobuf() + text.ljust(-(-len(text) // 512) * 512, b"\0")
+
+
+def old_sparse(blocks):
+    """Return the header of a GNU sparse file and blocks of its map, each of which says that another follows."""
+    header = bytearray(member(f"1_0_0_{DATE}", kind=tarfile.GNUTYPE_SPARSE)[0].tobuf(tarfile.GNU_FORMAT))
+    header[386:410], header[482], header[483:495] = b"00000000001\0" * 2, 1, b"00000000010\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + ((b"00000000001\0" * 42).ljust(511, b"\1") + b"\0") * blocks
+
+
+def test_headers_of_tar_members_are_bounded(tmp_path):
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 2**20 - 1024
+    named = long_name.tobuf() + b"x" * long_name.size + tarfile.TarInfo("a").tobuf()
+    fields = headers([b"GNU.a%05d=" % i for i in range(20000)], tarfile.XGLTYPE)
+    many = fields + b"".join(tarfile.TarInfo(f"{i}.txt").tobuf() for i in range(1000))
+    sparse = headers([b"GNU.sparse.major=1", b"GNU.sparse.minor=0"]) + tarfile.TarInfo("a").tobuf()
+    for content, reason in (
+        ([named] * 70, "claims to unpack"),
+        ([many], "claims to unpack"),
+        ([old_sparse(4000)], "more than 1 MiB of headers"),
+        ([sparse, b"999999999\n", b"0\n" * 2**21], "more than 1 MiB of headers"),
+    ):
+        with gzip.open(tmp_path / "a.tgz", "wb", compresslevel=1) as file:
+            file.writelines(content)
+        with pytest.raises(DataError, match=reason):
+            list(sources.read(str(tmp_path / "a.tgz")))
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz"])
+def test_bad_extended_headers_are_refused(form, tmp_path):
+    end = b"\0" * 1024
+    bad = headers([b"a=bcdef"]).replace(b"012 a=", b"000 a=")
+    for content in (old_sparse(2), bad + tarfile.TarInfo(f"1_0_0_{DATE}").tobuf() + end):
+        path = tmp_path / f"a.{form}"
+        path.write_bytes(content if form == "tar" else gzip.compress(content))
+        with pytest.raises(DataError, match="damaged or cut short: a bad header"):
+            list(sources.read(str(path)))
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz"])
+def test_folders_and_links_that_claim_to_be_sparse_files(form, tmp_path):
+    members = [member(f"{i}_0_0_{DATE}", kind=kind) for i, kind in enumerate((tarfile.DIRTYPE, tarfile.SYMTYPE))]
+    for info, _ in members:
+        info.pax_headers = {"GNU.sparse.map": "0,1"}
+    assert list(reasons(write_tar(tmp_path / f"a.{form}", members)).values()) == [
+        listing.FOLDER,
+        listing.LINK_TO_NOTHING,
+    ]
+
+
 def test_huge_and_nested_tar_headers(tmp_path):
     long_name = tarfile.TarInfo("././@LongLink")
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 2**30
@@ -213,6 +301,21 @@ def test_a_folder_with_links_and_its_archive_are_the_same_source(form, tmp_path)
         listing.LINK_OUTSIDE,
         listing.LINK_TO_NOTHING,
     }
+
+
+@pytest.mark.parametrize("form", ["tar", "tgz"])
+def test_a_hard_link_is_the_file_of_that_name_before_it(form, tmp_path):
+    old, link, early, soft = (f"{i}_0_0_{DATE}" for i in (1, 2, 3, 4))
+    members = [
+        member(early, kind=tarfile.LNKTYPE, target=old),  # tar cannot extract it
+        member(old, b"old"),
+        member(link, kind=tarfile.LNKTYPE, target=old),
+        member(soft, kind=tarfile.SYMTYPE, target=old),
+        member(old, b"new"),  # as `tar -r` appends it
+    ]
+    items = list(sources.read(write_tar(tmp_path / f"a.{form}", members)))
+    assert {item.file: item.data for item in items if item.data} == {old: b"new", link: b"old", soft: b"new"}
+    assert [item.reason for item in items if item.file == early] == [listing.LINK_TO_NOTHING]
 
 
 @pytest.mark.parametrize("form", ["tar", "tar.gz"])

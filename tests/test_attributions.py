@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_nets
 from scipy import ndimage
 
 from agegender_jax import data, explain, models
-from agegender_jax.explain.grad_cam import last_layer
+from agegender_jax.config.allowed_values import CHOICES
+from agegender_jax.explain.grad_cam import _is_layer, _output, last_layer
 from agegender_jax.models import pooling
 from agegender_jax.models.levi_hassner import LeviHassner
 from agegender_jax.models.ran import ResidualAttentionNet
@@ -153,20 +155,62 @@ def test_a_map_depends_on_its_own_picture_and_on_the_predicted_class(method, mon
     np.testing.assert_allclose(result[[0, 0, 1]], other, atol=1e-4 * np.abs(result).max())
 
 
-@pytest.mark.parametrize("name", ["ran56_cifar", "resnet34", "levi_hassner"])
-def test_the_last_map_of_every_kind_of_net(name):
-    net = models.build(name, num_age_classes=5, width=0.125)
-    images = jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8)
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), train=False))
-    result = jax.eval_shape(lambda v, x: explain.attribute("grad_cam", net, v, x, "age"), shapes, images)
-    assert result.shape == (2, 32, 32)
+DEEP = ("ran128_cifar", "ran164_cifar", "ran236_cifar")  # ran92_cifar with more modules, slow to trace
 
 
-def test_every_net_has_a_last_map():
-    for name in models.names():
-        last_layer(models.backbone(name))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in models.names()]
+)
+def test_every_net_calls_its_last_layer_once(name):
+    net, found = models.build(name, num_age_classes=5, width=0.125), []
+    layer = last_layer(net.backbone)
+
+    def record(call, args, kwargs, context):
+        out = call(*args, **kwargs)
+        if _is_layer(context, layer):
+            found.append(out.shape)
+        return out
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), train=False))
+    ((count, *side, _),) = found
+    assert count == 2 and side[0] == side[1] <= 32
+
+
+def variants(name):
+    """Return {option=value: net} for every value of every option that may change its layers, one at a time."""
+    options = {field.removeprefix("model."): values for field, values in CHOICES.items() if field.startswith("model.")}
+    options |= {"name": (), "gender_to_age": (), "age_hidden": (8,), "low": (1,), "top": (2,)}
+    nets = {}
+    for option, values in options.items():
+        for value in values:
+            feed = {"gender_to_age": "none"} if value in models.SOLVED else {}
+            try:
+                net = models.build(name, num_age_classes=5, width=0.125, **feed | {option: value})
+            except ValueError:  # it has no such option
+                continue
+            nets.setdefault(net, f"{option}={value}")
+    return {what: net for net, what in nets.items()}
+
+
+@pytest.mark.parametrize("name", {kind: name for name, (kind, _) in reversed(models.BACKBONES.items())}.values())
+def test_grad_cam_of_every_variant_of_every_kind_of_net(name, monkeypatch):
+    small_nets.patch(monkeypatch, name)
+    nets, images = variants(name), jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8)
+    assert {"dtype=bfloat16", "head=elm", "head=ridge", "age_hidden=8"} <= set(nets)
+    assert name != "deep_attention" or {"trunk=vgg16", "patches=none", "top=2"} <= set(nets)
+    for what, net in nets.items():
+        shapes = jax.eval_shape(lambda net=net: net.init(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), train=False))
+        result = jax.eval_shape(lambda v, x, net=net: explain.attribute("grad_cam", net, v, x, "age"), shapes, images)
+        assert result.shape == (2, 32, 32) and result.dtype == np.float32, what
+
+
+def test_a_backbone_without_a_last_map():
     with pytest.raises(ValueError, match="Dense"):
         last_layer(nn.Dense(2))
+    net, variables = tiny("resnet")
+    with pytest.raises(ValueError, match="no output of a layer named 'layer9_0'"):
+        jax.eval_shape(lambda v, x: _output(net, v, x, "layer9_0"), variables, data.normalize(IMAGES))
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ def probabilities(folder):
 def test_training_leaves_the_temperatures_and_applies_them(run, config, tmp_path):
     fitted = load(run / "calibration.json")
     assert set(fitted) == {
+        "val_trained_on",
         "age_temperature",
         "gender_temperature",
         "n",

@@ -66,8 +66,9 @@ def test_file_systems_without_locks(tmp_path, monkeypatch, number):
         assert not exclusive
 
 
-def test_other_errors_of_a_lock_are_errors(tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", fail(errno.EIO))
+@pytest.mark.parametrize("number", [errno.EIO, errno.EBADF])
+def test_other_errors_of_a_lock_are_errors(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(fcntl, "flock", fail(number))
     with pytest.raises(OSError), cache.locked(tmp_path / "data"):
         pass
 
@@ -85,6 +86,10 @@ def test_the_lock_of_another_user_is_opened_for_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", deny_writing)
     with cache.locked(tmp_path / "data") as exclusive:
         assert exclusive and modes == [os.O_RDWR, os.O_RDONLY]
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", fail(errno.EBADF))  # on NFS
+        with cache.locked(tmp_path / "data") as exclusive:
+            assert not exclusive
     monkeypatch.setattr(os, "open", fail(errno.EACCES))  # its owner's umask is 077
     with cache.locked(tmp_path / "data") as exclusive:
         assert not exclusive

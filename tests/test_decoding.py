@@ -91,6 +91,26 @@ def test_transparent_palette_and_colour_key_are_composited_on_white():
     assert decode(encode(Image.new("LA", (4, 4), (0, 0)), "PNG")).min() == 255
 
 
+@pytest.mark.parametrize(
+    "depth, row, key, expected",
+    [
+        (1, "40", (0,), (255, 255, 255)),
+        (2, "64", (2,), (85, 255, 85)),
+        (4, "5a00", (5,), (255, 170, 0)),
+        (4, "5a00", (0xA5,), (255, 170, 0)),  # only the lower bits count
+        (8, "055511", (5,), (255, 85, 17)),
+        (16, "12341256ffff", (0x1234,), (255, 18, 255)),
+        (16, "123456789abc 123456789abd 001200120012", (0x1234, 0x5678, 0x9ABC), (255, 255, 0)),
+    ],
+)
+def test_colour_keys_of_every_depth(depth, row, key, expected):
+    body = b"tRNS" + struct.pack(f">{len(key)}H", *key)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    colour = 2 if len(key) == 3 else 0
+    pixels = decode(png(3, 1, b"\0" + bytes.fromhex(row), depth, colour, chunk))
+    assert pixels[0].tolist() == [[value] * 3 for value in expected]
+
+
 def test_sixteen_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
     expected = np.round(ramp / 257).astype(int)

@@ -7,21 +7,24 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import tiny_runs
 
 from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
+from agegender_jax.checkpoint import Checkpoints, load_variables
 from agegender_jax.data import named_sources
-from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.errors import CheckpointError, ConfigError, DataError
 from agegender_jax.run import align, audit, checks, explain, train
 from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.ablate import ablation
 from agegender_jax.run.baselines.command import baselines
 from agegender_jax.run.dataset import Dataset, load_dataset
+from agegender_jax.run.explanations import explain_evaluation
 from agegender_jax.run.host.progress import Progress
-from agegender_jax.run.scoring import named_runs, scored_images
+from agegender_jax.run.scoring import attention_figure, named_runs, scored_images, write_results
 from agegender_jax.run.workdir import Workdir, make_out, write_csv
 
 
@@ -427,3 +430,65 @@ def test_evaluation_repeats_the_results_of_training(run, tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     own = json.loads((run / "results.json").read_text())
     assert results["models"] == own["models"] and results["groups"] == own["groups"]
+
+
+@pytest.fixture
+def still_trained(run, tmp_path, monkeypatch):
+    """A function that returns a run which, once its checkpoint of step 2 is scored, saves `count` better ones."""
+
+    def begin(count):
+        training = Path(shutil.copytree(run, tmp_path / "still_trained"))
+
+        def predict_member(*arguments):
+            member = predict(*arguments)
+            variables, config, _ = load_variables(training / "checkpoints")
+            checkpoints = Checkpoints(training / "checkpoints")
+            for step in range(3, 3 + count):
+                better = jax.tree.map(lambda leaf: leaf + 1, variables)
+                checkpoints.save(step, better, config, {"val_loss": -step, "calibrated_loss": -step})
+            checkpoints.finish()
+            checkpoints.close()
+            assert load_variables(training / "checkpoints")[2] == 2 + count
+            return member
+
+        monkeypatch.setattr(evaluate_command, "predict_member", predict_member)
+        return training
+
+    predict = evaluate_command.predict_member
+    return begin
+
+
+def test_the_scored_checkpoint_is_explained_and_not_a_better_one_since(still_trained, tmp_path, monkeypatch):
+    class Explained(Exception):
+        pass
+
+    def compute_maps(net, variables, images, **_):
+        raise Explained(variables)
+
+    monkeypatch.setattr(explain_evaluation, "compute_maps", compute_maps)
+    training = still_trained(1)
+    with pytest.raises(Explained) as explained:
+        evaluate(training, out=tmp_path / "out", explain=2)
+    jax.tree.map(np.testing.assert_array_equal, explained.value.args[0], load_variables(training / "checkpoints", 2)[0])
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["models"][0]["step"] == 2
+
+
+def test_the_scores_are_written_if_their_checkpoint_is_removed_before_it_is_explained(still_trained, tmp_path):
+    training = still_trained(2)
+    with pytest.raises(CheckpointError, match="scores are written, but step 2 .* no checkpoint of step 2") as caught:
+        evaluate(training, out=tmp_path / "out", explain=2)
+    assert caught.value.where == str(training / "checkpoints") and "repeat the command" in caught.value.fix
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["models"][0]["step"] == 2 and "explanations" not in results
+
+
+def test_the_scores_are_written_if_their_checkpoint_is_removed_before_its_masks_are_drawn(
+    still_trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(attention_figure, "has_masks", lambda model: True)
+    monkeypatch.setattr(write_results.report, "draw", lambda *_: {})
+    results = evaluate(still_trained(2), out=tmp_path / "out", draw=True)
+    assert results["models"][0]["step"] == 2 and (tmp_path / "out" / "results.json").exists()
+    warning = "WARNING: no figure of the attention masks of still_trained: there is no checkpoint of step 2"
+    assert warning in capsys.readouterr().out.splitlines()
+    assert not any((tmp_path / "out" / "figures").iterdir())

@@ -1,7 +1,9 @@
 """launch.export: files that other programs load, with the probabilities of the nets."""
 
+import dataclasses
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import agegender_jax
 from agegender_jax import models, weights
 from agegender_jax.config import default, to_dict
 from agegender_jax.errors import CheckpointError, ConfigError
@@ -88,21 +91,43 @@ def exported(folder, tmp_path_factory):
     return out
 
 
+def test_a_net_of_an_exported_ensemble_keeps_the_groups_of_its_labels(folder, tmp_path):
+    years = [4.0, 14, 24, 34, 44, 54, 64, 77, 77, 77, 77, 77]
+    predictor = Predictor(weights_dir=folder)
+    predictor.members = [dataclasses.replace(net, open_from=7, bucket_years=years) for net in predictor.members]
+    export._write_tensors(predictor, tmp_path)
+    alone = Predictor(weights=predictor.members[0].name, weights_dir=tmp_path)
+    assert alone.calibration is None
+    assert (alone.faces_from_probs.open_from, alone.faces_from_probs.years.tolist()) == (7, years)
+
+
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo", "safetensors"])
-def test_each_file_is_loaded_by_its_own_program(exported, images, expected, kind, monkeypatch):
+def test_each_file_is_loaded_by_its_own_program(exported, images, expected, kind, monkeypatch, tmp_path):
     """Without this library and flax, but for safetensors, which holds weights alone."""
-    if kind != "safetensors":  # modules that cannot be imported
+    if kind != "safetensors":  # modules that cannot be imported, in the folder that is searched first
         for module in ("flax", "agegender_jax", *(["jax"] if kind == "onnx" else [])):
-            _hide(exported, module)
+            _hide(tmp_path, module)
+        monkeypatch.setattr(agegender_jax, "__file__", str(tmp_path / "agegender_jax" / "__init__.py"))
     difference = export._difference(kind, exported / f"default{export.FORMATS[kind]}", images, expected)
     assert difference < 2e-6
-    for hidden in exported.glob("*/__init__.py"):
-        hidden.unlink()
 
 
 def _hide(folder, module):
-    (folder / module).mkdir(exist_ok=True)  # programs find modules beside themselves first
+    (folder / module).mkdir()
     (folder / module / "__init__.py").write_text("raise ImportError('hidden')")
+
+
+@pytest.mark.parametrize(("hidden_in", "paths"), [("current", ""), ("current", f"{os.pathsep}absent"), (".", "")])
+def test_packages_in_the_current_folder_and_beside_the_file_are_not_used(
+    exported, images, expected, hidden_in, paths, monkeypatch, tmp_path
+):
+    for name in ("default.onnx", "default.onnx.sha256", "load_onnx.py"):
+        shutil.copy(exported / name, tmp_path)
+    (tmp_path / "current").mkdir()
+    _hide(tmp_path / hidden_in, "onnxruntime")
+    monkeypatch.chdir(tmp_path / "current")
+    monkeypatch.setenv("PYTHONPATH", paths)
+    assert export._difference("onnx", tmp_path / "default.onnx", images, expected) < 2e-6
 
 
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo"])

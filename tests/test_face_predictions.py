@@ -5,7 +5,7 @@ import pytest
 
 from agegender_jax.errors import ConfigError
 from agegender_jax.photos.face_chips import Chip
-from agegender_jax.prediction import calibration, intervals, minimum_age
+from agegender_jax.prediction import calibration, intervals, members, minimum_age
 from agegender_jax.prediction.calibration import Calibration
 from agegender_jax.prediction.face import Picture
 from agegender_jax.prediction.faces_from_probs import FacesFromProbs
@@ -152,12 +152,12 @@ def test_calibration_of_grouped_labels():
     assert calibration.fit(Probs(probs.age[:99], probs.gender[:99]), age[:99], gender[:99], unknown[:99], None) is None
 
 
-def predict(calibrated, probs, chips=None, coverage=0.9, ages=(), max_error=0.05):
+def predict(calibrated, probs, chips=None, coverage=0.9, ages=(), max_error=0.05, groups=None):
     count = len(probs.age)
     if chips is None:
         chips = np.full((count, 8, 8, 3), 100, np.uint8)
     parts = [Chip((0, 0, 8, 8), 0.9, None, [], {8: chip}) for chip in chips]
-    faces_from_probs = FacesFromProbs(calibrated, coverage, ages, max_error)
+    faces_from_probs = FacesFromProbs(calibrated, coverage, ages, max_error, groups)
     (picture,) = faces_from_probs.add_faces([(Picture("a.jpg", "ok", "", ()), parts)], probs, 8)
     return picture.faces
 
@@ -205,6 +205,21 @@ def test_the_open_group_is_one_prediction():
     assert face.age_bucket == "70+" and face.age_interval[1] == 120 and face.age == pytest.approx(0.3 * 64.5 + 0.7 * 75)
     with pytest.raises(ConfigError, match="over 80"):
         FacesFromProbs(fitted, 0.9, (80,), 0.01)
+
+
+def test_the_open_group_is_one_prediction_without_a_calibration_too():
+    groups = members.label_groups([net(7, [5.0] * 7 + [71.0] * 5), net(None, None), net(8, [7.0] * 7 + [75.0] * 5)])
+    assert groups == (7, [6.0] * 7 + [73.0] * 5)
+    spread = np.array([[0, 0, 0, 0, 0, 0, 0.3, 0.13, 0.13, 0.13, 0.13, 0.18]], np.float32)
+    (face,) = predict(None, Probs(spread, np.array([[0.01, 0.99]], np.float32)), coverage=0.6, groups=groups)
+    assert face.age_bucket == "70+" and face.age_interval == (70, 120)
+    assert face.age == pytest.approx(0.3 * 6 + 0.7 * 73, abs=0.01) and not face.calibrated
+    assert members.label_groups([net(7, None)]) == (7, calibration.middles(7))
+    assert members.label_groups([net(None, None)]) == (None, calibration.middles(None))
+
+
+def net(open_from, years):
+    return members.Member("net", None, None, {}, (1.0, 1.0), open_from=open_from, bucket_years=years)
 
 
 @pytest.mark.parametrize("values", [(0.3, (), 0.01), (0.9, (), 0.0001), (0.9, (0,), 0.01)])

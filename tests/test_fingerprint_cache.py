@@ -195,6 +195,80 @@ def test_bad_files_are_refused_without_reading_again(faces, tmp_path, read):
     assert len(read) == 1 and [[file for file, _ in bad] for bad in reported] == [["30_0_0_20170101000000000.jpg"]]
 
 
+@pytest.fixture
+def labelled(faces):
+    """Return a function that gives the first image of a source with a CSV another row, None for none."""
+    first, *others = sorted(faces.iterdir())
+    first.rename(faces / "11.png")
+
+    def write(row):
+        time.sleep(0.02)
+        rows = "".join(f"{path.name},20-29,Male,White\n" for path in others)
+        (faces / "labels.csv").write_text(f"file,age,gender,race\n{rows}" + (f"11.png,{row}\n" if row else ""))
+
+    return write
+
+
+CHANGED_ROWS = (("19-Oct,Male,White", "date or number"), ("20-29,Malle,White", "'Malle'"), (None, "1 of the 4 parts"))
+
+
+@pytest.mark.parametrize("settled_s", [-3600.0, 3600.0])
+def test_the_reasons_of_unusable_files_are_those_of_today(settled_s, faces, labelled, tmp_path, read, monkeypatch):
+    monkeypatch.setattr(fingerprint_cache, "SETTLED_S", settled_s)
+    fingerprints, arguments = set(), (str(faces), str(tmp_path / "cache"))
+    for row, reason in CHANGED_ROWS:
+        labelled(row)
+        for _ in range(2):
+            prepared = prepare.prepare(*arguments, max_bad=1)
+            assert [file for file, _ in prepared.bad] == ["11.png"] and reason in prepared.bad[0][1]
+            fingerprints.add(prepared.fingerprint)
+            with pytest.raises(DataError) as caught:
+                prepare.prepare(*arguments)
+            assert reason in caught.value.what and ("a spreadsheet" in caught.value.what) == (row == CHANGED_ROWS[0][0])
+    assert len(fingerprints) == 1 and len(read) == (3 if settled_s < 0 else 12)
+    labelled("20-29,Male,White")
+    assert not prepare.prepare(*arguments).bad
+
+
+def test_sources_that_share_prepared_data_have_their_own_reasons(faces, labelled, tmp_path, read):
+    labelled(CHANGED_ROWS[0][0])
+    shutil.copytree(faces, faces.with_name("others"))
+    labelled(CHANGED_ROWS[1][0])
+    (faces / "12.png").write_bytes(b"not an image")
+    (faces.with_name("others") / "12.png").write_bytes(b"not an image")
+    for _ in range(2):
+        for name, (_, reason) in zip(("others", "faces"), CHANGED_ROWS, strict=False):
+            prepared = prepare.prepare(str(faces.with_name(name)), str(tmp_path / "cache"), max_bad=1)
+            assert reason in dict(prepared.bad)["11.png"]
+    assert len(read) == 2 and len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
+
+
+def test_reasons_of_files_that_cannot_be_decoded_are_kept(faces, tmp_path, read, monkeypatch):
+    name, empty = "7_1_1_20170101000000000.jpg", "8_1_1_20170101000000000.jpg"
+    (faces / name).write_bytes(b"not an image")
+    (faces / empty).write_bytes(b"")
+    (faces / "labels.csv").write_text(f"file,age,gender,race\n{empty},20-29,Malle,White\n")
+    first = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=1)
+    assert [file for file, _ in first.bad] == [name, empty] and "'Malle'" in first.bad[1][1]
+    (faces / "labels.csv").unlink()
+    second = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=1)
+    assert second.bad == [first.bad[0], (empty, "empty file")] and second.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("text", [None, b"", b"\xff", b"{}", b'{"unusable": [["a"]]}', "a bit"])
+def test_a_missing_or_damaged_list_of_unusable_files_is_made_again(text, faces, tmp_path, read):
+    (faces / "30_0_0_20170101000000000.jpg").write_bytes(b"nothing")
+    first = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5)
+    (path,) = (tmp_path / "cache").glob("*.unusable.json")
+    good = path.read_bytes()
+    if text is None:
+        path.unlink()
+    else:
+        path.write_bytes(good.replace(b"not a", b"not b") if text == "a bit" else text)
+    again = prepare.prepare(str(faces), str(tmp_path / "cache"), max_bad=0.5)
+    assert again.bad == first.bad and path.read_bytes() == good and len(read) == 2
+
+
 def test_the_order_of_a_folder_does_not_matter(faces, tmp_path, read, monkeypatch):
     prepare.prepare(str(faces), str(tmp_path / "cache"))
     list_folder = listing.list_folder

@@ -75,7 +75,7 @@ ONLY_IN = {
     "jinja2": ("agegender_jax/report",),
     "gradio": ("agegender_jax/run/demo/page.py",),
     "ray": ("agegender_jax/run/cluster",),
-    "pyarrow": ("agegender_jax/run/pictures/parquet_rows.py", "agegender_jax/run/pictures/parquet_pictures.py"),
+    "pyarrow": tuple(f"agegender_jax/run/pictures/parquet_{part}.py" for part in ("columns", "pictures", "rows")),
     "jax2onnx": ("agegender_jax/export",),
     "onnxruntime": ("agegender_jax/export",),
     "rich": ("agegender_jax/run",),

@@ -155,6 +155,14 @@ def test_long_or_undecodable_names_are_shortened_and_replaced(tmp_path):
     assert {photo.name for photo in explained_photos.read([str(tmp_path)], whole)[0]} == {"\ufffd", "ö" * 100}
 
 
+def test_a_replaced_byte_takes_the_room_of_its_replacement(tmp_path):
+    """The suffixes of the files, and of their temporary names, must fit into the 255 bytes of a file name."""
+    with open(os.path.join(os.fsencode(tmp_path), b"\xe9" * 100 + b".jpg"), "wb") as file:
+        Image.new("RGB", (32, 32)).save(file, "JPEG")
+    ((photo,), _) = explained_photos.read([str(tmp_path)], whole)
+    assert photo.name == "\ufffd" * 66 and len(photo.name.encode()) <= explained_photos.LONGEST
+
+
 def test_user_errors(workdir, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -267,15 +275,15 @@ def test_the_scores_get_the_groups_and_the_figures_the_labels_of_their_images(mo
     labels = []
     monkeypatch.setattr(explain_evaluation.report, "explanation_grid", lambda *args: labels.extend(args[2]) or b"")
     run = types.SimpleNamespace(path=None)
-    explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
+    explain_evaluation.explain([run], ["net"], [1], dataset, "test", 2, Progress(silent=True))
     ((*_, scored, _, _, _, group),) = seen
     assert scored.ravel().tolist() == [0, 2] and group.tolist() == [5, 5] and labels == ["male 0-9", "male 0-9"]
     assert not compared and joined == [None]
     age[:2] = 7, 11  # "more than 70"
-    explain_evaluation.explain([run], ["net"], "best", dataset, "test", 2, Progress(silent=True))
+    explain_evaluation.explain([run], ["net"], [1], dataset, "test", 2, Progress(silent=True))
     assert joined.pop() == 7
     age[:2] = 0
-    explained = explain_evaluation.explain([run] * 2, ["a", "b"], "best", dataset, "test", 2, Progress(silent=True))
+    explained = explain_evaluation.explain([run] * 2, ["a", "b"], [1, 1], dataset, "test", 2, Progress(silent=True))
     assert set(explained.figures) >= {"relevance_age.png", "relevance_gender.png"}
     for (nets, head, age, gender), expected in zip(compared, explain.HEADS, strict=True):
         assert list(nets) == ["a", "b"] and nets["b"].maps is relevant and head == expected
@@ -316,7 +324,7 @@ def test_an_open_last_group_is_predicted_as_one_class_and_explained_by_its_most_
     old = json.loads(before)
     del old["open_from"]  # as version 0.2 wrote it, which has it in answers.json
     path.write_text(json.dumps(files.seal(old)))
-    thresholds = {"ensembles": {"run": {"checkpoints": [], "answers": card["calibration"] | {"open_from": 8}}}}
+    thresholds = {"ensembles": {"run": {"checkpoints": [""], "answers": card["calibration"] | {"open_from": 8}}}}
     (workdir / "run" / "answers.json").write_text(json.dumps(thresholds))
     (older,) = explained_nets.choose([str(workdir / "run")], None, None, "best")
     (workdir / "run" / "answers.json").unlink()

@@ -103,6 +103,16 @@ def test_collapse_alarm(buckets, genders, half_done, heads):
     assert metrics.collapsed(*probs, labels(np.arange(100) % 12), gender, half_done) == heads
 
 
+def test_a_head_that_is_right_on_unbalanced_labels_has_not_collapsed():
+    bucket, gender = np.repeat([2, 5], [197, 3]), np.repeat([0, 1], [197, 3])
+    for half_done in (False, True):
+        assert metrics.collapsed(*predictions(bucket, gender), labels(bucket), gender, half_done) == []
+        constant = predictions(np.full(200, 2), np.zeros(200, int))
+        assert metrics.collapsed(*constant, labels(bucket), gender, half_done) == ["age", "gender"]
+        two_right = predictions(np.repeat([2, 5, 2], [197, 2, 1]), np.repeat([0, 1, 0], [197, 2, 1]))
+        assert metrics.collapsed(*two_right, labels(bucket), gender, half_done) == []
+
+
 def test_majority():
     age, gender = labels([2, 2, 3]), np.array([1, 1, 0])
     assert metrics.majority(age, gender) == pytest.approx(

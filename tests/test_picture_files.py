@@ -4,20 +4,23 @@ import errno
 import io
 import json
 import os
+import pwd
 import sys
 
 import pytest
+from PIL import Image
 from source_files import pack
 
 from agegender_jax import files
 from agegender_jax.data.listing import Unreadable
 from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.photos.face_chips import Chip
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run import predict
 from agegender_jax.run.explanations import explained_photos
 from agegender_jax.run.pictures import align_pictures, jsonl_csv_rows
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
-from agegender_jax.run.pictures.picture_files import not_read, open_pictures, read_boxes
+from agegender_jax.run.pictures.picture_files import check_outside, find, not_read, open_pictures, read_boxes
 from agegender_jax.run.workdir import keep_settings
 
 
@@ -126,6 +129,57 @@ def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="an empty path is named"):
         align_pictures.align([sys.executable], out="", size=32, score=0.7)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_begins_with_a_tilde_is_that_of_an_existing_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("~photo.png", "~folder/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    pack(tmp_path / "~folder", tmp_path / "~packed.zip")
+    for argument, name in (
+        ("~photo.png", "~photo.png"),
+        ("~ph*.png", "~photo.png"),
+        ("*.png", "~photo.png"),
+        ("~folder", "~folder/a.png"),
+        ("~folder/**", "~folder/a.png"),
+        ("~packed.zip", "~packed.zip/a.png"),
+    ):
+        with open_pictures([argument]) as (picture,):
+            source = picture.source()
+            assert picture.name == name and (source if isinstance(source, bytes) else source())[1:4] == b"PNG"
+            found = [file.name for file in find({name: picture.state}, [])]  # as for a picture of an earlier call
+            assert found == ([] if argument == "~packed.zip" else [name])
+        check_outside(tmp_path / "out", [argument])
+    for argument in ("~folder", "~folder/**"):
+        with pytest.raises(ConfigError, match="--out is inside a folder of pictures"):
+            check_outside(tmp_path / "~folder" / "out", [argument])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"~photo.png\n")))
+    with open_pictures(["-"]) as (listed,):
+        assert listed.source()()[1:4] == b"PNG"
+    (tmp_path / "~boxes.json").write_text('{"~photo.png": [[0, 0, 8, 8]]}')
+    assert read_boxes("~boxes.json") == {"~photo.png": [[0, 0, 8, 8]]}
+    chip = Chip((0, 0, 8, 8), None, None, [], {})
+    photos, _ = explained_photos.read(["~photo.png", "~folder"], lambda image: [chip])
+    assert [photo.fields["file"] for photo in photos] == ["~photo.png", "~folder/a.png"]
+
+
+def test_a_tilde_is_the_home_folder_otherwise(tmp_path, monkeypatch):
+    def no_entry(*args):
+        raise KeyError(args)
+
+    monkeypatch.setattr(pwd, "getpwnam", no_entry)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "a.png").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for argument in ("~/a.png", "~", "~/*.png", "~/**"):
+        with open_pictures([argument]) as (picture,):
+            assert picture.name.endswith("/a.png") and picture.source()() == b""
+    with pytest.raises(ConfigError, match="inside a folder of pictures"):
+        check_outside(tmp_path / "home" / "out", ["~/**/*.png"])
+    with pytest.raises(ConfigError, match="the home folder of ~nobody.png is not known"):
+        open_pictures(["~nobody.png"]).__enter__()
 
 
 def test_a_circle_of_links_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from predicted_photos import run
 from agegender_jax import weights
 from agegender_jax.errors import ConfigError, Stopped
 from agegender_jax.prediction.predictor import Predictor
+from agegender_jax.report import gallery
 from agegender_jax.run.pictures import jsonl_csv_rows, prediction_rows
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.workdir import hold
@@ -160,6 +162,37 @@ def test_drawings_of_earlier_calls_are_made_where_they_are_missing(folder, tmp_p
     run([a], out, weights="one")
     assert [path.name[0] for path in (out / "annotated").iterdir()] == ["b"]  # no copy of the earlier picture
     assert (out / "gallery.html").read_text().count("data:image/jpeg") == 3  # later calls keep the page up to date
+
+
+def test_copies_are_drawn_again_for_another_coverage(folder, tmp_path, monkeypatch):
+    shutil.copy(folder / "one.png", tmp_path / "a.png")
+    out, options = tmp_path / "out", {"annotate": True, "weights": "one"}
+    drawn = []
+    monkeypatch.setattr(gallery, "annotated", lambda picture: drawn.append(picture.faces[0].age_interval) or b"jpeg")
+    rows, _ = run([tmp_path / "a.png"], out, **options)
+    run([tmp_path / "a.png"], out, **options)
+    assert len(drawn) == 1
+    run([tmp_path / "a.png"], out, weights="one", coverage=0.5)  # draws nothing
+    (row,) = run([tmp_path / "a.png"], out, coverage=0.5, **options)[0][str(tmp_path / "a.png")]
+    assert drawn[1:] == [(row["age_low"], row["age_high"])] != drawn[:1]
+    run([tmp_path / "a.png"], out, coverage=0.5, **options)
+    assert len(drawn) == 2
+
+
+def test_another_picture_of_the_same_relative_name_is_refused(folder, tmp_path, monkeypatch):
+    for place, source in (("trip1", "one.png"), ("trip2", "crowd.png")):
+        (tmp_path / place).mkdir()
+        shutil.copy(folder / source, tmp_path / place / "a.png")
+    monkeypatch.chdir(tmp_path / "trip1")
+    rows, _ = run(["a.png"], tmp_path / "out", weights="one")
+    monkeypatch.chdir(tmp_path / "trip2")
+    with pytest.raises(ConfigError, match="another picture called a.png: the last call ran in .*trip1"):
+        run(["a.png"], tmp_path / "out", weights="one")
+    monkeypatch.chdir(tmp_path)
+    added, _ = run(["trip2/a.png"], tmp_path / "out", weights="one")
+    assert added["a.png"] == rows["a.png"] and len(added["trip2/a.png"]) > 1
+    monkeypatch.chdir(tmp_path / "trip1")
+    assert run(["a.png"], tmp_path / "out", weights="one")[0] == added  # the same picture
 
 
 def test_predictions_of_other_nets_and_boxes_are_not_mixed(folder, shipped, tmp_path, monkeypatch):

@@ -161,17 +161,87 @@ def test_open_files_other_arrays_and_what_is_no_picture(predictor, photo, tmp_pa
             "cannot be read: gone": absent,
             "is a URL": "https://example.org/a.png",
             "an empty path": "",
+            "an array must be uint8 RGB [H, W, 3], got float64": photo / 255,
+            "damaged: ": Image.open(io.BytesIO(content[:2000])),
         }
-        answers = list(predictor.pictures([*bad.values(), photo[:9, :9]]))
-    assert answers.pop().status == "no_face"
-    for text, picture in zip(bad, answers, strict=True):
-        assert picture.status == "unreadable" and text in picture.reason, picture
+        listed = list(predictor.pictures([*bad.values(), photo[:9, :9]]))
+        given = list(predictor.pictures(iter([*bad.values(), photo[:9, :9]])))
+    for answers in (listed, given):
+        assert answers.pop().status == "no_face"
+        for reason, picture in zip(bad, answers, strict=True):
+            assert picture.status == "unreadable" and reason in picture.reason, picture
     with pytest.raises(DataError, match="None is not a picture"):
         predictor(None)
     assert not pictures.is_one(photo[None]) and not pictures.is_one(np.array(["a.png"]))
     (tmp_path / "b.png").write_bytes(drawn_photos.encode(photo[:9, :9]))
     for one in (str(tmp_path / "b.png"), photo[:9, :9], Image.fromarray(photo[:9, :9])):
         assert [picture.status for picture in predictor.pictures(one)] == ["no_face"]
+
+
+def _frames(count):
+    return [np.full((40, 60, 3), 20 * i, np.uint8) for i in range(count)]
+
+
+def _one_buffer(frames):
+    buffer = np.zeros_like(frames[0])
+    for frame in frames:
+        buffer[:] = frame
+        yield buffer
+
+
+def _one_bytearray(frames):
+    buffer = bytearray(len(drawn_photos.encode(frames[0], "BMP")))
+    for frame in frames:
+        buffer[:] = drawn_photos.encode(frame, "BMP")
+        yield memoryview(buffer)
+        yield buffer
+
+
+def _closed_files(frames):
+    for frame in frames:
+        with io.BytesIO(drawn_photos.encode(frame)) as file:
+            yield file
+
+
+def _closed_images(frames):
+    for frame in frames:
+        with io.BytesIO(drawn_photos.encode(frame)) as file, Image.open(file) as image:
+            yield image
+        with Image.fromarray(frame) as image:
+            yield image
+            image.paste((255, 0, 0), (0, 0, 60, 40))
+        image.close()
+
+
+@pytest.mark.parametrize("again", [_one_buffer, _one_bytearray, _closed_files, _closed_images])
+@pytest.mark.parametrize("wrapped", [None, "boxes", "named"])
+def test_an_iterable_may_close_or_overwrite_a_source_when_it_gives_the_next(predictor, again, wrapped):
+    frames = _frames(10)
+    sources = again(frames)
+    if wrapped == "boxes":
+        sources = (prediction_predictor.WithBoxes(source, []) for source in sources)
+    elif wrapped == "named":
+        sources = (("frame", source) for source in sources)
+    answers = list(predictor.pictures(sources, previews=100))
+    times = len(answers) // len(frames)
+    assert [answer.reason for answer in answers] == [""] * len(frames) * times
+    for i, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer.preview, frames[i // times])
+
+
+def test_a_name_may_begin_with_a_tilde(tmp_path, monkeypatch):
+    (tmp_path / "~photo.jpg").write_bytes(b"photo")
+    monkeypatch.chdir(tmp_path)
+    assert pictures._read("~photo.jpg") == b"photo"
+    with pytest.raises(pictures.Unusable, match="cannot be read"):
+        pictures._read("~nobody.jpg")
+
+
+def test_a_list_of_pixels_is_not_copied(predictor):
+    frames = _frames(3)
+    for sources in (frames, tuple(frames), np.stack(frames)):
+        for answer, frame in zip(predictor.pictures(sources, previews=100), sources, strict=True):
+            assert np.shares_memory(answer.preview, frame)
 
 
 def test_a_box_outside_of_its_picture_has_no_prediction(predictor, photo):
@@ -318,6 +388,10 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo
     other = tiny_runs.make_run(tmp_path / "other" / "resnet", config, seed=2, test=False)
     assert Predictor(workdirs[0], copy).calibration == both.calibration  # the same checkpoint elsewhere
     assert Predictor(workdirs[0], other).calibration is None  # of the same name and step
+    renamed = [shutil.copytree(workdir, tmp_path / "moved" / f"run{i}") for i, workdir in enumerate(workdirs)]
+    assert Predictor(*renamed).calibration == both.calibration
+    assert Predictor(*reversed(workdirs)).calibration == both.calibration  # the mean has no order
+    assert Predictor(workdirs[1]).calibration is None
     assert both.calibration.n == own.calibration.n and exported.calibration == both.calibration
     values = [[(face.age, face.p_female) for face in model(photo)] for model in (both, exported)]
     np.testing.assert_allclose(*values, atol=0.02)  # float16

@@ -1,5 +1,6 @@
 """launch.train in several processes: like one with as many devices, ended together, and user errors reported once."""
 
+import concurrent.futures
 import csv
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -18,8 +20,9 @@ import pytest
 from agegender_jax import synthetic
 from agegender_jax.checkpoint import load_variables
 from agegender_jax.cli import processes as launching
-from agegender_jax.errors import ConfigError, DataError, LocalError
+from agegender_jax.errors import ConfigError, DataError, LocalError, NotFiniteError, PeerReportedError, Stopped
 from agegender_jax.run.host import processes
+from agegender_jax.run.host.signals import StopFlag
 
 ONE_OF_TWO = ("--coordinator=localhost:29500", "--num_processes=2", "--process_id=1")
 
@@ -233,6 +236,91 @@ def test_one_process_sends_nothing_and_changes_no_error(monkeypatch):
     with processes.sync_errors() as agreed:
         agreed.value = 75
     assert agreed.value == 75
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """A function that calls another with 0 and 1 in threads, which exchange their rows as two processes do."""
+    own, rows, barrier = threading.local(), [None, None], threading.Barrier(2, timeout=20)
+
+    def allgather(row):
+        barrier.wait()
+        rows[own.index] = row
+        barrier.wait()
+        return np.stack(rows)
+
+    def call(function):
+        def enter(index):
+            own.index = index
+            return function(index)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            return list(pool.map(enter, range(2)))
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: own.index)
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", allgather)
+    return call
+
+
+@pytest.mark.parametrize(
+    "texts", [("a\0", "\0\0"), ("", "x"), ("\0a\0b", "é" * processes.SIZE), ("a" * processes.SIZE, "\0" * 5000)]
+)
+def test_texts_arrive_as_they_were_sent(texts, two_threads):
+    sent = [text.encode()[: processes.SIZE].decode() for text in texts]
+    assert two_threads(lambda index: processes.gather_texts(texts[index])) == [sent, sent]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Stopped(75, 40, "x"),
+        Stopped(75, 0, "x"),
+        Stopped(75, None, "x"),
+        Stopped(75, None, ""),
+        ConfigError("what", "where", ""),
+        DataError("", "", ""),
+        NotFiniteError("w" * 5000, "h" * 5000, "f" * 5000, 3),
+    ],
+    ids=("step_40", "step_0", "no_step", "nothing", "empty_fix", "empty_texts", "long_texts"),
+)
+@pytest.mark.parametrize("failing", [0, 1])
+def test_any_error_of_one_process_reaches_both(error, failing, two_threads):
+    def fail(index):
+        try:
+            with processes.sync_errors():
+                if index == failing:
+                    raise error
+        except Exception as raised:
+            return raised
+
+    main, other = two_threads(fail)
+    assert type(main) is type(error) and main.agreed and main.code == error.code
+    assert type(other) is PeerReportedError and other.code == error.code
+    if isinstance(error, Stopped):
+        assert (main.step, main.doing, str(main)) == (error.step, error.doing, str(error))
+    elif failing:
+        cut = processes.SIZE // 4
+        assert main.what == f"{error.what[:cut]} (process 1)"
+        assert (main.where, main.fix) == (error.where[:cut], error.fix[:cut])
+
+
+@pytest.mark.parametrize("signalled", [(0,), (1,), (0, 1)])
+def test_a_signal_to_any_process_stops_both_between_batches(signalled, two_threads):
+    done = [[], []]
+
+    def work(index):
+        stop = StopFlag()
+        try:
+            for batch in processes.until_stopped(range(5), stop, "predicting"):
+                done[index].append(batch)
+                stop.code = 75 if batch == 1 and index in signalled else None
+        except Exception as raised:
+            return raised
+
+    main, other = two_threads(work)
+    assert isinstance(main, Stopped) and (main.code, main.doing) == (75, "predicting")
+    assert isinstance(other, PeerReportedError) and other.code == 75 and done == [[0, 1], [0, 1]]
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def test_the_open_last_group_of_a_run(fields, predictions, expected, tmp_path, m
     temperatures = {"age_temperature": 1.0, "gender_temperature": 1.0, "step": 1, "bucket_years": None}
     calibration.write(Workdir(tmp_path), temperatures | fields)
     answers = predictions and weights.card("one", shipped).calibration | predictions
-    monkeypatch.setattr(members, "fitted_thresholds", lambda runs: {"answers": answers})
+    monkeypatch.setattr(members, "own_thresholds", lambda run: answers)
     monkeypatch.setattr(members, "from_runs", lambda runs: ([], None))
     assert teacher._load(str(tmp_path), []) == ([], expected)
 

@@ -154,6 +154,16 @@ def test_results_of_a_shorter_run_do_not_stay(faces, one_step, tmp_path, monkeyp
         train.fit(small_config(faces, 2), str(run), ["test"])
 
 
+def test_the_record_of_a_finished_run_does_not_change(faces, one_step, tmp_path, capsys):
+    run = shutil.copytree(one_step, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    config = small_config(faces, 1)
+    config.num_epochs, config.log.every_steps = 7, 3
+    train.fit(config, str(run), ["another", "command"])
+    assert "already finished at step 1" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
 def test_a_shuffled_feed_needs_two_images_per_device(faces, tmp_path):
     config = small_config(faces, 1)
     config.model.gender_to_age = "shuffled"

@@ -49,8 +49,8 @@ def writable(folder: Path) -> Path:
 def locked(path: Path, progress: Progress | None = None) -> Iterator[bool]:
     """Hold the lock `<path>.lock` while the context lasts; yield False if the file system has no locks.
 
-    Without a lock, two processes may do the same work. They do not disturb each other, because each file and folder
-    appears by a rename.
+    It is False, too, if the lock file belongs to another user on NFS. Without a lock, two processes may do the same
+    work. They do not disturb each other, because each file and folder appears by a rename.
     """
     handle = _open_lock(path.with_name(f"{path.name}.lock"))
     try:
@@ -81,9 +81,14 @@ def _lock(handle: int, progress: Progress | None) -> bool:
                 progress(0, 1, "waiting for another process that prepares the same images")
             time.sleep(POLL_S)
         except OSError as error:
-            if error.errno in NO_LOCKS:
+            if error.errno in NO_LOCKS or error.errno == errno.EBADF and _is_read_only(handle):
                 return False
             raise
+
+
+def _is_read_only(handle: int) -> bool:
+    """Return whether a file is open for reading only; NFS answers EBADF when such a file is locked exclusively."""
+    return fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 def new_folder(beside: Path) -> Path:

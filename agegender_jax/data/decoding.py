@@ -12,6 +12,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 64_000_000
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and checksum
+_PNG_DEPTH = 24  # position in the file of the bits per channel; IHDR is the first chunk
 _ORIENTATION = 0x0112  # EXIF 2.3, table 4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,6 +58,8 @@ def decode(data: bytes) -> np.ndarray:
                 raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} megapixels")
             with _refusing_truncated():
                 image.load()
+            if image.format == "PNG":
+                _scale_colour_key(image, data[_PNG_DEPTH])
             return upright_rgb(image)
     except DecodeError:
         raise
@@ -122,6 +125,19 @@ def _is_cut_short(data: bytes) -> bool:
     if data.startswith(b"\x89PNG"):
         return _PNG_END not in data
     return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
+def _scale_colour_key(image: Image.Image, depth: int) -> None:
+    """Scale the transparent colour of a loaded PNG to 8 bits; Pillow scales only the pixels.
+
+    Of 16 bits, Pillow leaves the upper 8, so that colours which differ in the lower bits alone are transparent too.
+    """
+    key = image.info.get("transparency")
+    if image.mode == "L" and depth in (2, 4) and isinstance(key, int):
+        most = 2**depth - 1
+        image.info["transparency"] = (key & most) * (255 // most)
+    elif image.mode == "RGB" and depth == 16 and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -198,8 +198,8 @@ def file_entries(root: Path, paths: Iterable[str]) -> list[Entry]:
     return [_entry(path, os.path.join(root, path), real) for path in paths]
 
 
-def _entry(path: str, full: str, root: str | None) -> Entry:
-    """Return the entry of the file at `full`.
+def check_regular(full: str, root: str | None) -> os.stat_result:
+    """Return the metadata of a regular file; raise Unreadable if `full` is something else or leads outside.
 
     Args:
       root: resolved folder that must contain the file; None if the path has no links.
@@ -208,15 +208,24 @@ def _entry(path: str, full: str, root: str | None) -> Entry:
         status = os.stat(full)
         outside = root is not None and not os.path.realpath(full).startswith(os.path.join(root, ""))
     except FileNotFoundError:
-        return Entry(path, reason=LINK_TO_NOTHING if os.path.islink(full) else "no such file")
+        raise Unreadable(LINK_TO_NOTHING if os.path.islink(full) else "no such file") from None
     except (OSError, ValueError) as error:
-        return Entry(path, reason=f"cannot be read: {getattr(error, 'strerror', error)}")
+        raise Unreadable(f"cannot be read: {getattr(error, 'strerror', error)}") from error
     if outside:
-        return Entry(path, reason=LINK_OUTSIDE)
+        raise Unreadable(LINK_OUTSIDE)
     if stat.S_ISDIR(status.st_mode):
-        return Entry(path, reason=FOLDER)
+        raise Unreadable(FOLDER)
     if not stat.S_ISREG(status.st_mode):
-        return Entry(path, reason=NOT_REGULAR)
+        raise Unreadable(NOT_REGULAR)
+    return status
+
+
+def _entry(path: str, full: str, root: str | None) -> Entry:
+    """Return the entry of the file at `full`; see `check_regular`."""
+    try:
+        status = check_regular(full, root)
+    except Unreadable as error:
+        return Entry(path, reason=str(error))
     if status.st_size > MAX_BYTES:
         return Entry(path, reason=TOO_LARGE)
     return Entry(path, functools.partial(_read_file, full), state=State.of(status))

@@ -63,7 +63,8 @@ def prepare(
     stamp = fingerprint_cache.path(spec, folder, progress)
     fingerprint, in_archives = fingerprint_cache.read(stamp)
     content = _find(folder_of(fingerprint), progress) if fingerprint else None
-    if content is None:
+    bad = unusable_files.read(stamp) if content and content[2] else []  # not content[2], which may be another source's
+    if content is None or bad is None:
         in_archives = []
         with cache.full_disk(folder), tempfile.TemporaryFile(dir=folder) as copy:
             items = sources.read(spec, str(folder), progress, in_archives.extend)
@@ -75,10 +76,13 @@ def prepare(
                 progress,
                 lambda out: prepared_files.write(out, copied, copy.fileno(), spec, progress, on_bad),
             )
+        bad = prepared_files.with_current_reasons(content[2], copied)
         if stamp and not any(file.failed for file in copied) and fingerprint_cache.still(stamp, spec, folder):
+            if bad:
+                unusable_files.write(stamp, bad)
             fingerprint_cache.write(stamp, fingerprint, in_archives)
     named_sources.remember(spec, cache_dir)
-    records, columns, bad = content
+    records, columns, _ = content
     unusable_files.check_share(spec, len(records), bad, max_bad, on_bad)
     age = np.stack([columns.pop("age_first"), columns.pop("age_last")], 1)
     name = sources.source_name(spec)

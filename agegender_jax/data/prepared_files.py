@@ -15,6 +15,7 @@ from agegender_jax.data.cache import Progress
 from agegender_jax.data.decoding import DecodeError, decode
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.data.source_copy import CopiedFile
+from agegender_jax.data.unusable_files import Unusable
 from agegender_jax.errors import UserError
 from agegender_jax.files import replace, to_json
 
@@ -81,6 +82,22 @@ def _examine(file: CopiedFile, data: bytes) -> dict | str:
     }
 
 
+def with_current_reasons(unusable: Unusable, files: list[CopiedFile]) -> Unusable:
+    """Return the unusable files of a source with the reasons that hold for `files`, sorted.
+
+    Sources with equal fingerprints share prepared data, whose list has the reasons of the first. They may differ in the
+    reasons of files without a label, for example after a row of a CSV has been corrected or removed.
+
+    Args:
+      unusable: the list in the prepared data.
+      files: of the source, with the fingerprint of the prepared data.
+    """
+    current = [(file.file, file.reason) for file in files if file.reason]
+    current += [(file.file, str(_examine(file, b""))) for file in files if not file.reason and not file.size]
+    decoded, known = {file.file for file in files if not file.reason and file.size}, set(current)
+    return sorted(current + [pair for pair in unusable if pair[0] in decoded and pair not in known])
+
+
 def _write_index(path: Path, records: Iterable[dict]) -> None:
     """Write all columns of the records except the image, in stored order, so that a start need not read the images."""
     columns: dict[str, list] = {}
@@ -119,8 +136,8 @@ def read_if_whole(folder: Path, progress: Progress | None):
     return None
 
 
-def read(folder: Path) -> tuple[Any, dict[str, np.ndarray], list[tuple[str, str]]]:
-    """Return the records of a prepared folder, their columns, and the bad files."""
+def read(folder: Path) -> tuple[Any, dict[str, np.ndarray], Unusable]:
+    """Return the records of a prepared folder, their columns, and the unusable files, see `with_current_reasons`."""
     from agegender_jax.data import tfds_builder
 
     checksums.check(folder)

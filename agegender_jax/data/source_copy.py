@@ -35,7 +35,10 @@ def append(item: sources.Item, copy: BinaryIO) -> CopiedFile:
 
 
 def fingerprint(files: Iterable[CopiedFile]) -> str:
-    """Return the SHA-256, in hex, of the names and bytes of the files and the age groups that CSVs give them."""
+    """Return the SHA-256, in hex, of the names and bytes of the files and the age groups that CSVs give them.
+
+    A file without a label has no bytes here, and the reason why it has none does not change the fingerprint.
+    """
     whole = hashlib.sha256()
     for file in files:
         line = f"{file.digest.hex()} {file.file}\n"

@@ -56,14 +56,19 @@ def last_layer(backbone: nn.Module) -> str:
     if isinstance(backbone, GoogLeNet):
         return "inception_5b"
     if isinstance(backbone, DeepAttention):
-        return f"where{len(deep_attention.WHERE)}"
+        blocks, _, _ = deep_attention.TRUNKS[backbone.trunk]
+        return f"where{len(blocks)}_{len(blocks[-1])}" if len(blocks[-1]) > 1 else f"where{len(blocks)}"
     if isinstance(backbone, PlainCNN):
         return f"bn{len(plain_cnn.UNITS)}"
     raise ValueError(f"the last convolutional map of a {type(backbone).__name__} is not known")
 
 
 def _output(net, variables, x, layer):
-    """Return the output of the layer after a ReLU without zeros: the net's own ReLU then has gradient 1 everywhere."""
+    """Return the output of the layer after a ReLU without zeros: the net's own ReLU then has gradient 1 everywhere.
+
+    Raises:
+      ValueError: the backbone has no such layer, or does not call it.
+    """
     outputs = []
 
     def record(call, args, kwargs, context):
@@ -74,6 +79,8 @@ def _output(net, variables, x, layer):
 
     with nn.intercept_methods(record):
         net.apply(variables, x, train=False)
+    if not outputs:
+        raise ValueError(f"the backbone of this {type(net).__name__} has no output of a layer named {layer!r}")
     return outputs[0]
 
 

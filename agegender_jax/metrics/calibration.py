@@ -1,7 +1,9 @@
 """Calibration: whether probabilities match observed frequencies, and the temperature that makes them match.
 
 All functions take probs [N, K] and right, bool [N, K], the classes that count as correct: one, or all of a range. A
-range is treated as one class, whose probability is the sum of its members'.
+range is treated as one class, whose probability is the sum of its members', by NLL, Brier score and temperatures. For
+the ECE and the reliability diagram, the confidence is that of the most probable class alone, so the ECE of labels that
+are ranges is too high, unless an open last group has been joined (`metrics.join_open_group`).
 """
 
 from collections.abc import Mapping

@@ -127,23 +127,27 @@ def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
 
 _local = threading.local()  # a network holds the size of its input, so each thread has its own
 _creating = threading.Lock()  # while the log level of the process is another one
-_SIZES = 8  # networks of a thread: a new size takes as long as a small picture
+_LARGE = 640 * 480  # pixels; a network takes 50 to 90 bytes for each pixel of its pictures, 0.5 GB at 3200x3200
+_SMALL_KEPT, _LARGE_KEPT = 8, 2  # networks of a thread; a picture without faces is searched at two sizes
 
 
 def _network(height: int, width: int) -> Any:
-    """Return this thread's network for pictures of that size."""
+    """Return this thread's network for pictures of that size, which may replace the least recently used one."""
     networks = _local.__dict__.setdefault("networks", {})
     key = (height, width)
     if key in networks:
         networks[key] = networks.pop(key)  # the most recently used is last
         return networks[key]
-    if len(networks) >= _SIZES:
-        network = networks.pop(next(iter(networks)))
-        network.setInputSize((width, height))
+    large = height * width > _LARGE
+    alike = [size for size in networks if (size[0] * size[1] > _LARGE) == large]
+    replaced = networks.pop(alike[0]) if len(alike) >= (_LARGE_KEPT if large else _SMALL_KEPT) else None
+    if replaced is None or large:
+        del replaced  # frees its memory before the next network takes its own
+        networks[key] = _create(height, width)
     else:
-        network = _create(height, width)
-    networks[key] = network
-    return network
+        replaced.setInputSize((width, height))  # to make one takes as long as to search a small picture
+        networks[key] = replaced
+    return networks[key]
 
 
 def _create(height: int, width: int) -> Any:

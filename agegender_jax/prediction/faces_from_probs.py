@@ -29,19 +29,29 @@ class FacesFromProbs:
       calibration: of the nets; None if none was fitted. Intervals then contain `coverage` of the probability, nothing
         is unsure, and `over` decides nothing.
       coverage, over, max_error: see `Predictor`.
+      groups: `open_from` and `bucket_years` of the nets, see `members.label_groups`, for nets without a calibration.
 
     Raises:
       ConfigError: values are impossible, or the labels of the nets do not distinguish these ages.
     """
 
-    def __init__(self, calibration: Calibration | None, coverage: float, ages: tuple[int, ...], max_error: float):
+    def __init__(
+        self,
+        calibration: Calibration | None,
+        coverage: float,
+        ages: tuple[int, ...],
+        max_error: float,
+        groups: tuple[int | None, Sequence[float]] | None = None,
+    ):
         if not intervals.COVERAGES[0] <= coverage <= intervals.COVERAGES[-1]:
             raise ConfigError(f"coverage {coverage} is impossible", "--coverage", "use 0.5 to 0.99")
         if not minimum_age.ERRORS[0] <= max_error <= 0.5:
             raise ConfigError(
                 f"max_error {max_error} is impossible", "--max_error", f"use {minimum_age.ERRORS[0]} to 0.5"
             )
-        self.open_from = calibration.open_from if calibration else None
+        if calibration:
+            groups = calibration.open_from, calibration.bucket_years
+        self.open_from, years = groups or (None, calibrations.middles(None))
         oldest = minimum_age.AGES[-1] if self.open_from is None else 10 * self.open_from
         if wrong := [n for n in ages if not (isinstance(n, int | np.integer) and minimum_age.AGES[0] <= n <= oldest)]:
             raise ConfigError(
@@ -49,7 +59,6 @@ class FacesFromProbs:
             )
         self.calibration, self.coverage, self.ages, self.max_error = calibration, coverage, ages, max_error
         self.rest = calibration.rest(coverage) if calibration else None
-        years = calibration.bucket_years if calibration else calibrations.middles(None)
         self.years = np.asarray(years, np.float64)
         self.threshold = calibration.unsure["threshold"] if calibration else 0.0
         self.adult = calibration.child["below"] if calibration else calibrations.CHILD

@@ -14,6 +14,7 @@ import numpy as np
 from agegender_jax import ensemble, files, loading, models, weights
 from agegender_jax.data.views import views
 from agegender_jax.errors import CheckpointError, ConfigError
+from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.prediction import calibration
 from agegender_jax.prediction.calibration import Calibration
 from agegender_jax.structs import Probs
@@ -32,6 +33,8 @@ class Member:
       config: {"model": …, "data": {"image_size": …}, "eval": {"views": …}}, plain dicts.
       temperatures: of age and gender.
       digest: SHA-256 of the checkpoint or of the weights file.
+      open_from, bucket_years: of the labels that it was trained on, see `Calibration`; None if unknown, and `open_from`
+        also for single buckets.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Member:
     config: dict[str, Any]
     temperatures: tuple[float, float]
     digest: str = ""
+    open_from: int | None = None
+    bucket_years: Sequence[float] | None = None
 
     @property
     def image_size(self) -> int:
@@ -55,7 +60,7 @@ class Member:
 def from_runs(
     workdirs: Sequence[str | Path], checkpoint: str | int = "best"
 ) -> tuple[list[Member], dict[str, Any] | None]:
-    """Return the nets of runs, and their ensemble's calibration, from the first run if it is for these checkpoints.
+    """Return the nets of runs, and the calibration of their ensemble that one of them has for these checkpoints.
 
     Raises:
       CheckpointError: a run has no usable checkpoint.
@@ -75,24 +80,46 @@ def from_runs(
         stored = _read(folder / CALIBRATION)
         temperatures = _temperatures(stored, folder / CALIBRATION)
         digest = loading.checkpoint_digest(folder, step)
-        members.append(Member(place.name, model, variables, weights.card_config(config), temperatures, digest))
-    fitted = fitted_thresholds(workdirs)
-    same = fitted.get("checkpoints") == [member.digest for member in members]
-    for name, now in fitted_with(members).items():
-        same = same and fitted.get(name, now) == now  # earlier files have the checkpoints only
-    return members, fitted.get("answers") if same else None
+        config, labels = weights.card_config(config), _labels(stored)
+        members.append(Member(place.name, model, variables, config, temperatures, digest, **labels))
+    for folder in folders:
+        for fitted in _ensembles(folder):
+            if _is_for(fitted, members):
+                return members, fitted.get("answers")
+    return members, None
 
 
-def fitted_thresholds(workdirs: Sequence[str | Path]) -> dict[str, Any]:
-    """Return what answers.json of the first run has for an ensemble; {} for nothing.
+def own_thresholds(workdir: str | Path) -> dict[str, Any] | None:
+    """Return the fields of the calibration that answers.json has for a run alone; None if there are none."""
+    alone = [
+        fitted
+        for fitted in _ensembles(files.expand(workdir, "--workdir"))
+        if isinstance(fitted.get("checkpoints"), list) and len(fitted["checkpoints"]) == 1
+    ]
+    return alone[-1].get("answers") if alone else None
 
-    {"answers": the fields of its calibration, "checkpoints": their digests, and see `fitted_with`}
-    """
-    fitted = _read(files.expand(workdirs[0], "--workdir") / ANSWERS)
-    for name in ("ensembles", ensemble_key(workdirs)):
-        part = fitted.get(name)
-        fitted = part if isinstance(part, dict) else {}
-    return fitted
+
+def _ensembles(folder: Path) -> list[dict[str, Any]]:
+    """Return what answers.json of a run has for each ensemble: "answers", "checkpoints", and see `fitted_with`."""
+    ensembles = _read(folder / ANSWERS).get("ensembles")
+    return [part for part in ensembles.values() if isinstance(part, dict)] if isinstance(ensembles, dict) else []
+
+
+def _is_for(fitted: dict[str, Any], members: Sequence[Member]) -> bool:
+    """Return whether thresholds were fitted for these nets, in any order; earlier files have the checkpoints only."""
+    now = {"checkpoints": [member.digest for member in members]} | fitted_with(members)
+    names = [name for name in now if name in fitted]
+    then = [fitted[name] for name in names]
+    if "checkpoints" not in names or any(not isinstance(of, list) or len(of) != len(members) for of in then):
+        return False
+    return sorted(zip(*then, strict=True)) == sorted(zip(*(now[name] for name in names), strict=True))
+
+
+def label_groups(members: Sequence[Member]) -> tuple[int | None, list[float]]:
+    """Return `open_from` and `bucket_years` of an ensemble, as its `Calibration` has them, from those of its nets."""
+    open_from = min((member.open_from for member in members if member.open_from is not None), default=None)
+    years = [member.bucket_years for member in members if member.bucket_years]
+    return open_from, np.mean(years, 0).tolist() if years else calibration.middles(open_from)
 
 
 def fitted_with(members: Sequence[Any]) -> dict[str, list[Any]]:
@@ -128,8 +155,8 @@ def from_weights(name: str, folder: Path | None = None) -> tuple[list[Member], d
     for part in cards:
         model, variables = weights.load(part, folder)
         _check_no_control(model, part.name)
-        config = weights.card_config(part.config)
-        members.append(Member(part.name, model, variables, config, part.temperatures, part.sha256))
+        config, labels = weights.card_config(part.config), _labels(part.calibration or part.about)
+        members.append(Member(part.name, model, variables, config, part.temperatures, part.sha256, **labels))
     return members, card.calibration, [card, *(part for part in cards if part is not card)]
 
 
@@ -206,6 +233,15 @@ def _temperatures(stored: dict[str, Any], path: Path) -> tuple[float, float]:
     raise CheckpointError(
         f"{path.name} is damaged", str(path), "delete it; repeating the training command fits it again"
     )
+
+
+def _labels(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return `open_from` and `bucket_years` in calibration.json or in a calibration; None where they are not there."""
+    start, years = stored.get("open_from"), stored.get("bucket_years")
+    return {
+        "open_from": start if isinstance(start, int) and 0 < start < NUM_AGE_BUCKETS else None,
+        "bucket_years": years if isinstance(years, list) and len(years) == NUM_AGE_BUCKETS else None,
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

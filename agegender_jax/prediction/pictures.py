@@ -102,7 +102,7 @@ def _line(error: Exception) -> str:
 def _read(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of a regular file that is not too large; links are followed."""
     try:
-        real = files.resolve(path, "picture")
+        real = files.resolve(files.existing(path, "picture"), "picture")
     except (OSError, RuntimeError, ValueError, ConfigError) as error:
         raise Unusable(f"cannot be read: {getattr(error, 'what', error)}") from error
     entry = listing.file_entry(real.parent, real.name)

@@ -1,17 +1,20 @@
 """The predictor for photos, which finds the faces and predicts their age and gender."""
 
 import dataclasses
+import functools
 import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from PIL import Image
 
 from agegender_jax import files
+from agegender_jax.data import listing
 from agegender_jax.data.parallel_map import parallel_map
 from agegender_jax.data.views import VIEWS
 from agegender_jax.errors import ConfigError, DataError
@@ -96,7 +99,11 @@ class Predictor:
         self.fields = fields  # of the calibration, as JSON
         self.calibration = members.as_calibration(fields, path)
         self.faces_from_probs = faces_from_probs.FacesFromProbs(
-            self.calibration, coverage, (over,) if isinstance(over, int) else tuple(over), max_error
+            self.calibration,
+            coverage,
+            (over,) if isinstance(over, int) else tuple(over),
+            max_error,
+            members.label_groups(self.members),
         )
         self.detector, self.score, self.batch_size = detector, score, batch_size
         self.sizes = sorted({member.image_size for member in self.members})
@@ -124,15 +131,21 @@ class Predictor:
     def pictures(self, sources: Iterable[Any], previews: int = 0) -> Iterator[Picture]:
         """Yield a Picture for each source, in order; a bad source does not raise an error.
 
+        A few sources are taken ahead. An iterable other than a list, a tuple or an array may close or overwrite a
+        source when the next one is taken from it.
+
         Args:
           sources: see `__call__`; also (name, source) pairs, whose source may be a function that returns bytes. One
             picture is taken as a list of it.
           previews: longest side of `Picture.preview` in pixels; 0 for none.
         """
+        sources = [sources] if pictures.is_one(sources) else sources
         named = (
             source if isinstance(source, tuple) and len(source) == 2 else (pictures.name_of(source, i), source)
-            for i, source in enumerate([sources] if pictures.is_one(sources) else sources)
+            for i, source in enumerate(sources)
         )
+        if not (isinstance(sources, list | tuple) or hasattr(sources, "__array__")):
+            named = ((name, _kept(source)) for name, source in named)
         looked = parallel_map(lambda item: self._look(item[0], item[1], previews), named)
         groups = parallel_map(self._computed, self._groups(looked), threads=_COMPUTING, ahead=2)
         for group, probs in groups:
@@ -232,3 +245,32 @@ class WithBoxes:
 
     def __init__(self, source: Any, boxes: Sequence[Sequence[float]]):
         self.source, self.boxes = source, boxes
+
+
+def _kept(source: Any) -> Any:
+    """Return a source that stays the same when its caller closes or overwrites it.
+
+    It is pixels, bytes, or a function that returns bytes or raises the error. A Pillow image is decoded, since it may
+    still have to be read from a file.
+    """
+    if isinstance(source, WithBoxes):
+        return WithBoxes(_kept(source.source), source.boxes)
+    if isinstance(source, str | os.PathLike | bytes):
+        return source
+    try:
+        if isinstance(source, Image.Image) or hasattr(source, "__array__"):
+            return np.array(pictures.pixels(source))
+        if isinstance(source, bytearray | memoryview):
+            return bytes(source)
+        if hasattr(source, "read"):
+            content = source.read(listing.MAX_BYTES + 1)
+            return lambda: content
+    except pictures.Unusable as error:
+        return functools.partial(_fail, listing.Unreadable(str(error)))
+    except Exception as error:  # nearly anything, as the file or the array is the caller's
+        return functools.partial(_fail, error)
+    return source
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error

@@ -91,8 +91,9 @@ def evaluate(
             predict_member(run, checkpoint, dataset, split, name, progress, calibrate, views)
             for run, name in zip(runs, names, strict=True)
         ]
+        steps = [member.step for member in members]
         explanations = functools.partial(
-            explain_evaluation.explain, runs, names, checkpoint, dataset, split, explain, progress
+            explain_evaluation.explain, runs, names, steps, dataset, split, explain, progress
         )
         return write_results(
             folder,

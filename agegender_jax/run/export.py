@@ -143,6 +143,8 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
             "temperatures": member.temperatures,
             "chip_size": predictor.chip_size,
             "calibration": predictor.fields if alone else None,
+            "open_from": member.open_from,
+            "bucket_years": member.bucket_years,
         }
         weights.write(folder, file, member.variables, fields, storage="float32")
     if not alone:
@@ -164,9 +166,11 @@ def _difference(kind: str, path: Path, images: np.ndarray, expected: Any) -> flo
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "images.npy"), Path(scratch, "probabilities.npz")
         np.save(inputs, images)
-        library = Path(agegender_jax.__file__).parents[1]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(library), os.environ.get("PYTHONPATH", "")])}
-        command = [sys.executable, str(path.parent / loaders.name(kind)), str(path), str(inputs), str(outputs)]
+        # Packages are looked for neither in the current folder, which "" names in PYTHONPATH, nor in the loader's (-P).
+        folders = [str(Path(agegender_jax.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        loader = path.parent / loaders.name(kind)
+        command = [sys.executable, "-P", str(loader), str(path), str(inputs), str(outputs)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -3,8 +3,11 @@
 import contextlib
 import functools
 import hashlib
+import json
+import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from agegender_jax import files
@@ -34,6 +37,7 @@ from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
 SETTINGS = "predict.json"
 RESTATED = "coverage", "over", "max_error"  # options whose fields follow from the probabilities in a row
 DRAWN = "gallery", "annotate"  # options that earlier versions wrote into SETTINGS
+DIRECTORY = "directory"  # of the last call, from which names of pictures are relative
 ADDED = ("temperatures",)  # which they did not
 UNCALIBRATED = (
     "these nets have no thresholds: no prediction is unsure, and intervals contain a share of the predicted "
@@ -109,10 +113,15 @@ def predict(
         stack.enter_context(hold(folder))
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
         settings |= {"engine": "ray"} if cluster else {}
-        differ = keep_settings(folder / SETTINGS, settings, "answers", RESTATED + DRAWN, ADDED)
-        restate = functools.partial(prediction_rows.restated, faces_from_probs=predictor.faces_from_probs)
-        drawings, began, predicted, faces = Drawings(folder, annotate, gallery), time.monotonic(), 0, 0
         columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}
+        _check_same_pictures(folder, states)
+        differ = keep_settings(folder / SETTINGS, settings, "answers", (*RESTATED, *DRAWN, DIRECTORY), ADDED)
+        settings[DIRECTORY] = os.getcwd()
+        if not differ:
+            write_json(folder / SETTINGS, settings)
+        restate = functools.partial(prediction_rows.restated, faces_from_probs=predictor.faces_from_probs)
+        drawings = Drawings(folder, annotate, gallery, coverage)
+        began, predicted, faces = time.monotonic(), 0, 0
         options_of_rows = columns, states, restate if differ else None
         with RowParts(folder / STEM, *options_of_rows) if cluster else RowFiles(folder, STEM, *options_of_rows) as rows:
             if differ:
@@ -136,7 +145,7 @@ def predict(
             prediction_summary.show(folder, pictures[0].name, over, progress)
         if predictor.calibration is None:
             progress.warn(UNCALIBRATED)
-        drawings.write_gallery(prediction_rows.read(folder), summary)
+        drawings.finish(prediction_rows.read(folder), summary)
         prediction_summary.note(summary, folder, progress)
     if strict:
         prediction_summary.check_all_read(folder, {picture.name for picture in pictures})
@@ -160,6 +169,26 @@ def _predict(
         drawings.draw(picture, is_new)
         new = prediction_rows.rows(picture, predictor.name, predictor.faces_from_probs.ages) if is_new else []
         yield int(is_new), new
+
+
+def _check_same_pictures(folder: Path, states: Mapping[str, list[int] | None]) -> None:
+    """Raise ConfigError if a relative name is that of another picture in the rows of a call from another directory.
+
+    Its rows would be replaced, as those of a picture that has changed are.
+    """
+    try:
+        earlier = json.loads((folder / SETTINGS).read_bytes())[DIRECTORY]
+    except (OSError, *files.MALFORMED):
+        return  # no earlier call, or one of a version that did not record it
+    if earlier == os.getcwd():
+        return
+    for name, state in prediction_rows.states(folder):
+        if not os.path.isabs(name) and states.get(name, state) != state:
+            raise ConfigError(
+                f"--out has rows of another picture called {files.printable(name)}: the last call ran in {earlier}",
+                str(folder),
+                "name another --out, or name the pictures by their whole paths",
+            )
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:

@@ -79,17 +79,17 @@ def fit(
         new_state = initial_state.initializer(config, model, tx)
         with processes.sync_errors():
             weights = initial_state.load_weights(config, folder, checkpoints, new_state, progress) if is_main else {}
-            if is_main:
-                if checkpoints.is_empty():
-                    teacher.record(load_teacher(), folder)
-                folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
-                final_test.warn_of_trained_val(folder, dataset, trained_from, progress)
+            if is_main and checkpoints.is_empty():
+                teacher.record(load_teacher(), folder)
         state = initial_state.restore_or_create(new_state, checkpoints, resuming, weights, num_steps, progress)
         start = int(state.step)
         if already_finished(start, num_steps, folder, progress):
             return
 
         with processes.sync_errors():
+            if is_main:
+                folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
+                final_test.warn_of_trained_val(folder, dataset, trained_from, progress)
             taught_by = load_teacher() if start < num_steps else None  # which only a step needs
             if is_main:
                 teacher.check_unchanged(taught_by, folder)

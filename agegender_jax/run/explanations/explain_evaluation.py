@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from agegender_jax import loading, metrics, models, report
-from agegender_jax.errors import ConfigError
+from agegender_jax.errors import CheckpointError, ConfigError
 from agegender_jax.explain import HEADS, localisation, map_scores, patches
 from agegender_jax.explain.maps import compute_maps
 from agegender_jax.labels import GENDERS
+from agegender_jax.loading import Trained
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir
@@ -19,13 +20,21 @@ from agegender_jax.subsets import evenly_spaced
 def explain(
     runs: Sequence[Workdir],
     names: Sequence[str],
-    checkpoint: str,
+    steps: Sequence[int],
     dataset: Dataset,
     split: str,
     count: int,
     progress: Progress,
 ) -> report.Explained:
-    """Score the maps of every run's net on at most `count` evenly spaced images of a split."""
+    """Score the maps of every run's net on at most `count` evenly spaced images of a split.
+
+    Args:
+      steps: of each run's checkpoint, that of its scores: a training that still runs may have saved a better one since.
+
+    Raises:
+      CheckpointError: one of the checkpoints is damaged, or a training has removed it meanwhile.
+    """
+    nets = [_load(run, step, progress) for run, step in zip(runs, steps, strict=True)]
     rows = dataset.indices(split)
     open_from = metrics.open_group(dataset.prepared.age[rows])
     rows = rows[evenly_spaced(len(rows), count)]
@@ -34,9 +43,8 @@ def explain(
     relevance: dict = {}
     truth = dataset.prepared.age[rows], dataset.prepared.gender[rows]
     labels = [f"{GENDERS[gender]} {metrics.range_name(*age)}" for age, gender in zip(*truth, strict=True)]
-    for run, name in zip(runs, names, strict=True):
+    for name, (net, variables, config, _) in zip(names, nets, strict=True):
         start = time.perf_counter()
-        net, variables, config, _ = loading.load_checkpoint(run.path, checkpoint, progress.warn)
         size = config["data"]["image_size"]
         images = np.asarray(dataset.prepared.images(size, progress.prepare)[rows])
         cue_masks = _cue_masks(dataset, rows, size)
@@ -69,6 +77,18 @@ def check_no_control(run: Workdir, config: dict) -> None:
             str(run.path),
             "name a run of another model.gender_to_age",
         )
+
+
+def _load(run: Workdir, step: int, progress: Progress) -> Trained:
+    """Return the net whose predictions have been scored, of that step and no other."""
+    try:
+        return loading.load_checkpoint(run.path, step, progress.warn)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the scores are written, but step {step} cannot be explained: {error.what}",
+            error.where,
+            "repeat the command; if the run is still being trained, after its end",
+        ) from error
 
 
 def _cue_masks(dataset: Dataset, rows: np.ndarray, size: int) -> list[dict[str, np.ndarray]] | None:

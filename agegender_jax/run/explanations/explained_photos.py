@@ -50,10 +50,9 @@ def read(paths: Sequence[str], find: Callable[[np.ndarray], list[Chip]]) -> tupl
     faceless: list[str] = []
     names: set[str] = set()
     for path in paths:
-        for entry, file in _entries(files.expand(path, "command line"), path):
+        for entry, file in _entries(files.existing(path, "command line"), path):
             chips = find(_pixels(entry, file))
-            stem = os.fsencode(Path(file).stem)[:LONGEST].decode("utf-8", "replace")
-            stem = unique(stem, lambda name: name.casefold() in names)
+            stem = unique(_stem(file), lambda name: name.casefold() in names)
             names.add(stem.casefold())
             faceless += [] if chips else [file]
             for i, chip in enumerate(chips):
@@ -65,6 +64,12 @@ def read(paths: Sequence[str], find: Callable[[np.ndarray], list[Chip]]) -> tupl
     if not photos:
         raise DataError("no face was found", faceless[0], "--detector=none takes each picture as one face")
     return photos, faceless
+
+
+def _stem(file: str) -> str:
+    """Return the file name without its suffix, as UTF-8 of at most LONGEST bytes; bad bytes are replaced."""
+    text = os.fsencode(Path(file).stem).decode("utf-8", "replace")  # a bad byte becomes a character of three bytes
+    return text.encode()[:LONGEST].decode("utf-8", "ignore")
 
 
 def _entries(path: Path, argument: str) -> list[tuple[listing.Entry, str]]:

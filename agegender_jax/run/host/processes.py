@@ -27,7 +27,8 @@ from agegender_jax.errors import (
 )
 from agegender_jax.run.host.signals import CODES, StopFlag
 
-SIZE = 4096  # bytes that a process sends at once
+SIZE = 4096  # bytes of text that a process sends at once
+PREFIX = 4  # bytes before them, which hold their number
 KINDS = {kind.code: kind for kind in (ConfigError, DataError, CheckpointError, NotFiniteError)}
 
 
@@ -51,9 +52,11 @@ def gather_texts(text: str) -> list[str]:
     """Return the texts of all processes, in order, in every process. At most SIZE bytes of UTF-8 are sent."""
     if jax.process_count() == 1:
         return [text]
-    raw = text.encode("utf-8", "replace")[:SIZE].ljust(SIZE, b"\0")
-    rows = multihost_utils.process_allgather(np.frombuffer(raw, np.uint8))
-    return [row.tobytes().rstrip(b"\0").decode("utf-8", "ignore") for row in rows]
+    raw = text.encode("utf-8", "replace")[:SIZE]
+    sent = len(raw).to_bytes(PREFIX, "big") + raw.ljust(SIZE, b"\0")
+    rows = [row.tobytes() for row in multihost_utils.process_allgather(np.frombuffer(sent, np.uint8))]
+    ends = [PREFIX + int.from_bytes(row[:PREFIX], "big") for row in rows]
+    return [row[PREFIX:end].decode("utf-8", "ignore") for row, end in zip(rows, ends, strict=True)]
 
 
 def broadcast(tree: Any) -> Any:

@@ -1,5 +1,6 @@
 """The pictures that predict draws: annotated copies, and thumbnails for the gallery."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from agegender_jax.prediction.face import Picture
 from agegender_jax.report import gallery
 
 THUMBNAILS, GALLERY, ANNOTATED = "thumbnails.jsonl", "gallery.html", "annotated"
+COPIES = "annotated.json"  # the coverage of the intervals on the copies, once all are drawn with it
 PREVIEW = 1600  # pixels of the longest side of annotated copies
 
 
@@ -21,13 +23,14 @@ class Drawings:
       annotate: draw a copy of each picture with faces.
       gallery: draw a thumbnail of each face. A folder with thumbnails of earlier calls gets those of later ones too, so
         that its gallery shows all rows.
+      coverage: of the intervals. Copies with another one are drawn again.
 
     Attributes:
       preview: longest side in pixels that `Picture.preview` needs; 0 for none.
     """
 
-    def __init__(self, folder: Path, annotate: bool, gallery: bool):
-        self._folder, self._annotate = folder, annotate
+    def __init__(self, folder: Path, annotate: bool, gallery: bool, coverage: float):
+        self._folder, self._annotate, self._coverage = folder, annotate, coverage
         self._gallery = gallery or (folder / THUMBNAILS).exists()
         self.preview = PREVIEW if annotate else 0
 
@@ -35,12 +38,13 @@ class Drawings:
         """Return the pictures with a face that is not drawn: their names and the states in their rows."""
         if not (self._annotate or self._gallery):
             return {}
+        outdated = self._annotate and self._drawn_coverage() != self._coverage
         thumbnails = {(item["file"], item["face"]) for item in self._thumbnails()} if self._gallery else set()
         names: dict[str, list[int] | None] = {}
         for row in rows:
             if row["face"] is not None and row["file"] not in names:
                 no_thumbnail = self._gallery and (row["file"], row["face"]) not in thumbnails
-                if no_thumbnail or (self._annotate and not self._copy(row["file"]).exists()):
+                if no_thumbnail or outdated or (self._annotate and not self._copy(row["file"]).exists()):
                     names[row["file"]] = row["state"]
         return names
 
@@ -60,10 +64,19 @@ class Drawings:
         elif is_new:
             copy.unlink(missing_ok=True)
 
-    def write_gallery(self, rows: Iterable[dict[str, Any]], summary: dict[str, Any]) -> None:
-        """Write the page of all rows, if there is a gallery."""
+    def finish(self, rows: Iterable[dict[str, Any]], summary: dict[str, Any]) -> None:
+        """Record that the copies are complete, and write the page of all rows, if there is a gallery."""
+        if self._annotate and (self._folder / ANNOTATED).is_dir():
+            files.replace(self._folder / COPIES, files.to_json({"coverage": self._coverage}) + "\n")
         if self._gallery:
             gallery.write(self._folder / GALLERY, rows, self._folder / THUMBNAILS, summary)
+
+    def _drawn_coverage(self) -> float | None:
+        """Return the coverage of the copies; None if unknown, as in folders of earlier versions."""
+        try:
+            return json.loads((self._folder / COPIES).read_bytes())["coverage"]
+        except (OSError, *files.MALFORMED):
+            return None
 
     def _thumbnails(self) -> Iterator[dict[str, Any]]:
         return gallery.read_thumbnails(self._folder / THUMBNAILS)

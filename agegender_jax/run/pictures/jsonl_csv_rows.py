@@ -80,6 +80,15 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, lines)
 
 
+def states(path: Path) -> Iterator[tuple[str, list[int] | None]]:
+    """Yield the name and the state of the picture of each row of a .jsonl file, which may have incomplete lines."""
+    if path.exists():
+        with open(path, "rb") as lines:
+            for line in map(_parsed, lines):
+                if line.name is not None:
+                    yield line.name, line.state
+
+
 def cell(value: Any) -> str:
     """Return the text of a CSV cell, with control characters escaped, and an apostrophe before a formula."""
     if value is None:

@@ -1,16 +1,43 @@
 """Pictures in Parquet files: their bytes, or paths to them."""
 
 import functools
+import os
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from agegender_jax.data import listing
 from agegender_jax.data.listing import MAX_BYTES, TOO_LARGE, Entry, State, Unreadable
-from agegender_jax.errors import ConfigError, DataError
+from agegender_jax.errors import DataError
+from agegender_jax.run.pictures.parquet_columns import Table
 
 SUFFIX = ".parquet"
 BYTES = ("bytes", "image", "image_bytes", "content")  # names of columns; `image` may be a struct with `bytes`
 PATHS = ("path", "file", "file_name", "filename", "image_path")
+_reading = threading.Lock()  # for `_column`
+
+
+def in_folder(root: Path) -> list[Entry]:
+    """Return an entry without `read` for each Parquet file in a folder and its subfolders, sorted.
+
+    A folder with the suffix, as Spark and Dask write it, is a subfolder. The entry of a file has a reason if it must
+    not be read, as for pictures: a link that leads outside, a FIFO. Hidden files are left out.
+    """
+    real, found = os.path.realpath(root), []
+    for folder, folders, names in os.walk(real):
+        folders[:] = [name for name in folders if not listing.is_hidden(name)]
+        for name in names:
+            if name.lower().endswith(SUFFIX) and not listing.is_hidden(name):
+                full = os.path.join(folder, name)
+                path, reason = os.path.relpath(full, real), None
+                try:
+                    listing.check_regular(full, real)
+                except Unreadable as error:
+                    reason = str(error)
+                found.append(Entry(path, reason=reason))
+    return sorted(found, key=lambda entry: Path(entry.path))
 
 
 def read_paths(path: Path) -> list[str] | None:
@@ -18,79 +45,66 @@ def read_paths(path: Path) -> list[str] | None:
 
     Raises:
       ConfigError: pyarrow is not installed.
-      DataError: it is not a Parquet file, or none of its columns is known.
+      DataError: it is not a Parquet file, is damaged, claims to unpack to too much, or none of its columns is known.
     """
-    schema = _open(path).schema_arrow
-    if _bytes_column(schema) is not None:
+    table = Table(path)
+    if _bytes_column(table.schema) is not None:
         return None
-    column = next((name for name in PATHS if name in schema.names), None)
+    column = _paths_column(table.schema)
     if column is None:
         raise DataError(
-            f"no column with pictures; there are {', '.join(schema.names)[:200]}",
+            f"no column with pictures; there are {', '.join(table.schema.names)[:200]}",
             str(path),
             f"name a column of bytes {' or '.join(BYTES[:2])}, or one of paths {' or '.join(PATHS[:2])}",
         )
-    return [str(name) for name in _open(path).read(columns=[column])[column].to_pylist() if name]
+    return [str(name) for name in table.all_values(column) if name]
 
 
 def entries(path: Path) -> list[Entry]:
-    """Return an entry for each row of a file with a column of bytes.
+    """Return an entry for each row of a file with a column of bytes, to be read in this order.
 
     Its path comes from a column of paths if these are unique, else it is the row number. Raises as `read_paths`.
     """
-    file = _open(path)
-    column = _bytes_column(file.schema_arrow)
-    groups = [
-        (group, i) for group in range(file.num_row_groups) for i in range(file.metadata.row_group(group).num_rows)
-    ]
-    named = next((name for name in PATHS if name in file.schema_arrow.names), None)
-    names = [str(name) for name in file.read(columns=[named])[named].to_pylist()] if named else []
-    if not names or Counter(names).most_common(1)[0][1] > 1:
+    table = Table(path)
+    column, named = str(_bytes_column(table.schema)), _paths_column(table.schema)
+    for group in range(len(table.rows)):
+        table.check_size(column, group)
+    groups = [(group, i) for group, rows in enumerate(table.rows) for i in range(rows)]
+    names = [str(name) for name in table.all_values(named)] if named else []
+    if not names or len(names) != len(groups) or Counter(names).most_common(1)[0][1] > 1:
         names = [str(i) for i in range(len(groups))]
     state = State.of(path.stat())
-    read = functools.partial(_read_row, str(path.resolve()), column)
+    read = functools.partial(_read_row, str(path.resolve()), state, column)
     return [
         Entry(name, functools.partial(read, group, i), state=state)
         for name, (group, i) in zip(names, groups, strict=True)
     ]
 
 
-def _open(path: Path) -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ConfigError(
-            "Parquet files need pyarrow, which is not installed", str(path), "pip install 'agegender-jax[ray]'"
-        ) from error
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"no Parquet file: {str(error).splitlines()[0][:150]}", str(path), "name another") from error
+def _paths_column(schema: Any) -> str | None:
+    return next((name for name in PATHS if schema.get_field_index(name) >= 0), None)
 
 
 def _bytes_column(schema: Any) -> str | None:
-    """Return the name of the column with the bytes of the pictures."""
+    """Return the name of the column with the bytes of the pictures, such as image or image.bytes."""
     import pyarrow as pa
 
     for name in BYTES:
-        if name in schema.names:
+        if schema.get_field_index(name) >= 0:  # the only one of this name
             kind = schema.field(name).type
-            inner = (
-                kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
-            )
-            if pa.types.is_binary(inner) or pa.types.is_large_binary(inner):
+            if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                name, kind = f"{name}.bytes", kind.field("bytes").type
+            if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
                 return name
     return None
 
 
-def _read_row(path: str, column: str, group: int, index: int) -> bytes:
-    import pyarrow as pa
-
+def _read_row(path: str, state: State, column: str, group: int, index: int) -> bytes:
     try:
-        value = _group(path, column, group)[index].as_py()
-    except (OSError, pa.ArrowException, DataError) as error:
-        raise Unreadable(f"cannot be read: {str(error).splitlines()[0][:150]}") from error
+        with _reading:
+            value = _column(path, state, column).read(group, index)
+    except DataError as error:
+        raise Unreadable(f"cannot be read: {error.what}") from error
     value = value.get("bytes") if isinstance(value, dict) else value
     if value is None:
         raise Unreadable("no bytes in the row")
@@ -99,7 +113,34 @@ def _read_row(path: str, column: str, group: int, index: int) -> bytes:
     return value
 
 
-@functools.lru_cache(maxsize=2)
-def _group(path: str, column: str, group: int) -> Any:
-    """Return a column of a row group; neighbouring rows share it."""
-    return _open(Path(path)).read_row_group(group, columns=[column])[column]
+class _Column:
+    """A column of a file, which is read on from the last row; an earlier row takes its row group from the beginning."""
+
+    def __init__(self, path: Path, column: str):
+        self._path, self._name, self._table = path, column, Table(path)
+        self._group, self._next = -1, 0
+        self._values: Iterator[Any] = iter(())
+        self._error: DataError | None = None  # for all that follows in the row group
+
+    def read(self, group: int, index: int) -> Any:
+        """Return the value of a row; raise DataError if it is damaged or missing."""
+        if group != self._group or index < self._next:
+            self._group, self._next, self._error = group, 0, None
+            self._values = self._table.values(self._name, group)
+        if self._error:
+            raise self._error
+        try:
+            for value in self._values:
+                self._next += 1
+                if self._next > index:
+                    return value
+            raise DataError("damaged: a row is missing", str(self._path), "copy or download it again")
+        except DataError as error:
+            self._error = error
+            raise
+
+
+@functools.lru_cache(maxsize=1)
+def _column(path: str, state: State, column: str) -> _Column:
+    """Return the column that rows of a file share; `state` is part of the key, so that a new file is read anew."""
+    return _Column(Path(path), column)

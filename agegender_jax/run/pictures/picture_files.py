@@ -30,11 +30,13 @@ class PictureFile:
       name: the path as it was given, or the path of its folder or archive followed by the path inside.
       entry: how to read it, or why not.
       archive: metadata of the archive that contains it, which one thread at a time reads; None if there is none.
+      in_order: whether `source` reads it, as in archives, so that what neighbours share is unpacked once.
     """
 
     name: str
     entry: Entry
     archive: State | None = None
+    in_order: bool = False
 
     @property
     def state(self) -> list[int] | None:
@@ -43,13 +45,13 @@ class PictureFile:
         return None if state is None else list(state)
 
     def source(self) -> bytes | Callable[[], bytes]:
-        """Return the bytes of a member of an archive, or a function that returns the bytes of a file.
+        """Return the bytes of a member of an archive or a row of a Parquet file, or a function that returns a file's.
 
         The function raises Unreadable.
         """
         if self.entry.read is None:
             return functools.partial(_fail, self.entry.reason or "cannot be read")
-        if self.archive is None:
+        if self.archive is None and not self.in_order:
             return self.entry.read
         try:
             return self.entry.read()
@@ -107,7 +109,7 @@ def find(states: Mapping[str, list[int] | None], pictures: Iterable[PictureFile]
 
 def left_out_of_folders(arguments: Iterable[str]) -> list[tuple[str, str]]:
     """Return (path, reason) of links and archives in the folders among the arguments, which are not read."""
-    folders = [(argument, files.expand(argument, "command line")) for argument in arguments]
+    folders = [(argument, _path(argument)) for argument in arguments]
     return [
         (os.path.join(argument, part), reason)
         for argument, path in folders
@@ -128,8 +130,10 @@ def not_read(left_out: Sequence[tuple[str, str]], fix: str = TO_READ_IT) -> str:
 def check_outside(folder: Path, arguments: Sequence[str]) -> None:
     """Raise ConfigError if --out is in a folder of pictures or under `**`, because its pictures would be read later."""
     for argument in arguments:
-        base = Path(argument.partition("**")[0] or ".").expanduser()
-        if argument != "-" and base.is_dir() and folder.is_relative_to(base.resolve()):
+        if argument == "-":
+            continue
+        base = Path(str(_path(argument)).partition("**")[0] or ".")
+        if base.is_dir() and folder.is_relative_to(base.resolve()):
             raise ConfigError("--out is inside a folder of pictures", f"{folder} in {argument}", "name another --out")
 
 
@@ -140,7 +144,7 @@ def read_boxes(path: str) -> dict[str, list[list[float]]]:
       ConfigError: it cannot be read, or contains something else.
     """
     try:
-        content = json.loads(files.expand(path, "--boxes").read_bytes())
+        content = json.loads(files.existing(path, "--boxes").read_bytes())
         boxes = {str(name): [[float(x) for x in box] for box in rows] for name, rows in content.items()}
         if all(_is_box(box) for rows in boxes.values() for box in rows):
             return boxes
@@ -157,8 +161,16 @@ def _is_box(values: Sequence[float]) -> bool:
     return len(values) == 4 and all(abs(value) <= MAX_PIXELS for value in values) and min(values[2:]) >= 1
 
 
+def _path(argument: str) -> Path:
+    """Return the path or glob of an argument; a leading `~` is the home folder unless files are so called."""
+    if argument.startswith("~") and glob.has_magic(argument):
+        if any(map(os.path.lexists, glob.iglob(argument, recursive=True))):  # it yields "nowhere/" for "nowhere/**"
+            return Path(argument)
+    return files.existing(argument, "command line")
+
+
 def _of(argument: str, stack: contextlib.ExitStack, left_out: list[tuple[str, str]]) -> Iterable[PictureFile]:
-    path = files.expand(argument, "command line")
+    path = _path(argument)
     if os.path.isdir(path):
         left_out += left_out_of_folders([argument])
         return _of_folder(path, argument)
@@ -193,9 +205,8 @@ def _of_folder(path: Path, argument: str) -> list[PictureFile]:
         raise DataError(f"the folder cannot be read: {error.strerror}", argument, "check its permissions") from None
     entries = [entry for entry in listed if not listing.is_csv(entry.path)]
     if not entries:
-        tables = sorted(file for file in path.rglob(f"*{parquet_pictures.SUFFIX}") if not file.name.startswith("."))
-        if tables:
-            return [file for table in tables for file in _of_parquet(table, str(table))]
+        if tables := parquet_pictures.in_folder(path):
+            return [file for table in tables for file in _of_table(path, table)]
         raise DataError("there is no picture in the folder", argument, "name picture files, or folders of them")
     entries.sort(key=lambda entry: entry.path)
     return [PictureFile(os.path.join(argument, entry.path), entry) for entry in entries]
@@ -218,11 +229,18 @@ def _of_archive(
     ]
 
 
+def _of_table(folder: Path, table: Entry) -> list[PictureFile]:
+    """Return the pictures of a Parquet file in a folder, or else itself with the reason why it is not read."""
+    path = folder / table.path
+    return [PictureFile(str(path), table)] if table.reason else _of_parquet(path, str(path))
+
+
 def _of_parquet(path: Path, argument: str) -> list[PictureFile]:
     named = parquet_pictures.read_paths(path)
     if named is not None:
         return [_of_file(name) for name in named]
-    return [PictureFile(f"{argument}/{entry.path}", entry) for entry in parquet_pictures.entries(path)]
+    rows = parquet_pictures.entries(path)
+    return [PictureFile(f"{argument}/{entry.path}", entry, in_order=True) for entry in rows]
 
 
 def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:
@@ -237,7 +255,7 @@ def _of_stdin(stack: contextlib.ExitStack) -> Iterator[PictureFile]:
 
 def _of_file(name: str) -> PictureFile:
     try:
-        real = files.resolve(name, "picture")
+        real = files.resolve(files.existing(name, "picture"), "picture")
     except (OSError, RuntimeError, ValueError, ConfigError) as error:
         return PictureFile(name, Entry(name, reason=f"cannot be read: {getattr(error, 'what', error)}"))
     return PictureFile(name, listing.file_entry(real.parent, real.name))

@@ -1,6 +1,6 @@
 """The rows of predictions: one per face, or one with the reason why a picture has none."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,26 @@ def restated(row: dict[str, Any], faces_from_probs: FacesFromProbs) -> dict[str,
     return new | {"state": row["state"]}
 
 
+def states(folder: Path) -> Iterator[tuple[str, list[int] | None]]:
+    """Yield the name and the state of the picture of each row in a folder of predictions, from either engine."""
+    if (folder / STEM).is_dir():
+        for row in parquet_rows.read(folder / STEM):
+            yield row["file"], row["state"]
+    else:
+        yield from jsonl_csv_rows.states(folder / f"{STEM}.jsonl")
+
+
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows in a folder of predictions, from either engine."""
     if (folder / STEM).is_dir():
         yield from parquet_rows.read(folder / STEM)
     else:
         yield from jsonl_csv_rows.read(folder / f"{STEM}.jsonl")
+
+
+def names_in(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return the names of pictures as the rows in a folder of predictions have them, see `parquet_rows.text`."""
+    return {parquet_rows.text(name) for name in names} if (folder / STEM).is_dir() else set(names)
 
 
 def _fields(face: Face, over: Sequence[int]) -> dict[str, Any]:

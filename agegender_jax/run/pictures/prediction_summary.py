@@ -27,7 +27,8 @@ def describe(row: dict[str, Any], over: Sequence[int]) -> str:
 
 def show(folder: Path, name: str, over: Sequence[int], progress: Progress) -> None:
     """Print the rows of a picture, which an earlier call may have written."""
-    rows = (row for row in prediction_rows.read(folder) if row["file"] == name)
+    named = prediction_rows.names_in(folder, [name])
+    rows = (row for row in prediction_rows.read(folder) if row["file"] in named)
     for row in itertools.islice(rows, SHOWN):
         if row["gender"] is None:
             progress.note(f"{files.printable(name)}: {row['reason'] or 'no face'}")
@@ -85,7 +86,8 @@ def _count(number: int, what: str) -> str:
 
 def check_all_read(folder: Path, names: set[str]) -> None:
     """Raise DataError, which names the first, if a picture of this call could not be read."""
-    bad = [row for row in prediction_rows.read(folder) if row["status"] == UNREADABLE and row["file"] in names]
+    named = prediction_rows.names_in(folder, names)
+    bad = [row for row in prediction_rows.read(folder) if row["status"] == UNREADABLE and row["file"] in named]
     if bad:
         where = f"{files.printable(bad[0]['file'])}: {bad[0]['reason']}"
         raise DataError(f"{len(bad)} of {len(names)} files could not be read", where, f"the rows in {folder} say why")

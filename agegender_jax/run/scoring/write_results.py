@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from agegender_jax import evaluation, files, loading, metrics, models, report
+from agegender_jax.errors import CheckpointError
 from agegender_jax.evaluation import Member
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
@@ -42,7 +43,7 @@ def write_results(
     probs = evaluation.ensemble_probs(members)
     runs = [training_summary.read(Workdir(member.workdir), member.name, member.step) for member in members]
     results["made_by"] = provenance.made_by(command or (runs[0].run.get("command", ()) if len(runs) == 1 else ()))
-    figures = draw_figures(members, results, probs, runs, dataset, split) if draw else {}
+    figures = draw_figures(members, results, probs, runs, dataset, split, progress.warn) if draw else {}
     prepared, rows = dataset.prepared, dataset.indices(split)
     labels = prepared.age_text[rows], prepared.age[rows], prepared.gender[rows]
     predictions = evaluation.predictions(prepared.file[rows], *labels, probs)
@@ -91,12 +92,19 @@ def _score(members: Sequence[Member], dataset: Dataset, split: str, allow_leak: 
 
 
 def draw_figures(
-    members: Sequence[Member], results: dict, probs: Probs, runs: Sequence[report.Run], dataset: Dataset, split: str
+    members: Sequence[Member],
+    results: dict,
+    probs: Probs,
+    runs: Sequence[report.Run],
+    dataset: Dataset,
+    split: str,
+    warn: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return PNG bytes by file name, from `report.draw` and for the attention masks of every member over a few faces.
 
     Args:
       probs: predictions of the last model.
+      warn: receives a line about each member whose checkpoint a training has removed, and whose masks are not drawn.
     """
     examples, people = figure_data(members, results, probs, dataset, split)
     figures = report.draw(examples, people, results, runs)
@@ -106,7 +114,11 @@ def draw_figures(
         run = Workdir(member.workdir)
         model = models.from_config((run.read_config() or {})["model"])
         if attention_figure.has_masks(model):
-            _, variables, config, _ = loading.load_checkpoint(run.path, member.step)
+            try:
+                _, variables, config, _ = loading.load_checkpoint(run.path, member.step)
+            except CheckpointError as error:
+                warn(f"no figure of the attention masks of {member.name}: {error.what}")
+                continue
             size = config["data"]["image_size"]
             figures[f"attention_{member.name}.png"] = attention_figure.draw(model, variables, pictures, labels, size)
     return figures

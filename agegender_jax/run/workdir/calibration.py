@@ -77,8 +77,7 @@ def open_from(run: Workdir) -> int | None:
     fitted = read(run)
     if fitted is not None and "open_from" in fitted:
         return fitted["open_from"]
-    thresholds = members.fitted_thresholds([run.path]).get("answers")
-    found = members.as_calibration(thresholds, run.path / members.ANSWERS)
+    found = members.as_calibration(members.own_thresholds(run.path), run.path / members.ANSWERS)
     return found.open_from if found else None
 
 
