@@ -91,6 +91,15 @@ def test_relevance_adds_up_to_the_logit(name):
     assert np.abs(other.pixels - result.pixels).max() > 0
 
 
+def test_a_net_in_bfloat16_is_explained_in_float32():
+    net, variables = tiny("levi_hassner")
+    half = net.clone(backbone=net.backbone.clone(dtype=jnp.bfloat16))
+    options = {"head": "age", "target": jnp.array([1, 3])}
+    arguments = variables, jnp.asarray(data.normalize(IMAGES))
+    for a, b in zip(*(composite_lrp.propagate(n, *arguments, **options) for n in (net, half)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_nothing_is_lost_without_eps_and_normalisation(monkeypatch):
     monkeypatch.setattr(composite_lrp, "EPSILON", 0.0)
     net, variables = tiny("vgg16")

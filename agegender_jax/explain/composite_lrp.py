@@ -14,7 +14,7 @@ depend on the values: it passes ReLU and normalisation unchanged, and goes to th
 flat rule gives every input channel the whole relevance of a window; here a window's relevance is shared among its
 channels, which keeps the sum.
 
-As in `lrp`, the multiplier R / value is propagated down to the last flat convolution, and R itself below it.
+The net is computed in float32, whatever its own dtype. As in `lrp`, the multiplier R / value is propagated down to the last flat convolution, and R itself below it.
 """
 
 import functools
@@ -62,6 +62,7 @@ def propagate(net: nn.Module, variables: Any, x: jax.Array, head: str, target: j
         known = ", ".join(kind.__name__ for kind in FLAT)
         raise ValueError(f"the composite rules are for {known}, not for a {type(net.backbone).__name__}")
     names, window = FLAT[type(net.backbone)]
+    net = net.clone(backbone=net.backbone.clone(dtype=jnp.float32))
 
     static: dict[str, tuple] = {}  # kernel shape, strides and padding of the flat convolutions
 
