@@ -14,7 +14,8 @@ depend on the values: it passes ReLU and normalisation unchanged, and goes to th
 flat rule gives every input channel the whole relevance of a window; here a window's relevance is shared among its
 channels, which keeps the sum.
 
-The net is computed in float32, whatever its own dtype. As in `lrp`, the multiplier R / value is propagated down to the last flat convolution, and R itself below it.
+The net is computed in float32, whatever its own dtype. As in `lrp`, the multiplier R / value is propagated down to the
+last flat convolution, and R itself below it.
 """
 
 import functools
