@@ -68,13 +68,13 @@ def test_links_lead_to_files(path):
 
 
 FROM_CROP_PART1 = {  # rows of README and of docs/accuracy.md
-    "ours: Attention-56, width 0.25, with ResNet-18 among its teachers": (
-        "`ran_again`: Attention-56, width 0.25, up to 128 pixels, with teachers"
-    ),
     "ours: ResNet-18, width 1, on one core in an hour": "`best_resnet112`: `best_resnet`, continued at 112 pixels",
-    "ours: the ResNet-18 with most of val in training": "`last_resnet112`: `last_resnet`, continued at 112 pixels",
-    "ours: the ensemble of the first two": "ensemble of `ran_again` and `best_resnet112`",
-    "ours: its ensemble with the same net trained further with UTKFace": (
+    "ours: the same with most of val in training": "`last_resnet112`: `last_resnet`, continued at 112 pixels",
+    "ours: Attention-56, width 0.25, likewise, with that ResNet-18 as teacher": (
+        "`last_ran`: Attention-56, width 0.25, up to 128 pixels, with most of val and `last_resnet112` as teacher"
+    ),
+    "ours: the ensemble of the second and the third": "ensemble of `last_ran` and `last_resnet112`",
+    "ours: the ensemble of the second and that net trained further with UTKFace": (
         "ensemble of `last_resnet112` and `last_resnet_utkface`"
     ),
     "ours: two ResNet-18, one also on FairFace and UTKFace": (
