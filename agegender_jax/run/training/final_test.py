@@ -42,8 +42,8 @@ def test(run: Workdir, dataset: Dataset, trained_from: str, draw: bool, progress
             leaked = len(leaks.find(run, dataset, "test"))
             if leaked:
                 progress.warn(
-                    f"{leaked} test images, or near-duplicates of them, were trained or validated on by "
-                    f"{trained_from or 'this run'}: the results say allow_leak; "
+                    f"{leaked} test images were trained or validated on by {trained_from or 'this run'}: the results "
+                    "say allow_leak; "
                     "the same data.source and data.split_seed or data.splits as there, or other data, do not leak"
                 )
             write_results(run.path, [best], dataset, "test", progress, allow_leak=leaked > 0, draw=draw)
