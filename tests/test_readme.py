@@ -74,8 +74,8 @@ FROM_CROP_PART1 = {  # rows of README and of docs/accuracy.md
         "`last_ran`: Attention-56, width 0.25, up to 128 pixels, with most of val and `last_resnet112` as teacher"
     ),
     "ours: the ensemble of the second and the third": "ensemble of `last_ran` and `last_resnet112`",
-    "ours: the ensemble of the second and that net trained further with UTKFace": (
-        "ensemble of `last_resnet112` and `last_resnet_utkface`"
+    "ours: the ensemble of these two, the second with seed 1, and the second trained further with UTKFace": (
+        "ensemble of `last_resnet112`, `last_resnet112_b`, `last_resnet_utkface` and `last_ran`"
     ),
     "ours: two ResNet-18, one also on FairFace and UTKFace": (
         "ensemble of `finetuned_utkface` and `resnet_wide_distilled`"
