@@ -193,7 +193,13 @@ def variants(name):
     return {what: net for net, what in nets.items()}
 
 
-@pytest.mark.parametrize("name", {kind: name for name, (kind, _) in reversed(models.BACKBONES.items())}.values())
+KINDS = {kind: name for name, (kind, _) in reversed(models.BACKBONES.items())}.values()
+TRACED_LONG = ("googlenet", "ran56")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TRACED_LONG else name for name in KINDS]
+)
 def test_grad_cam_of_every_variant_of_every_kind_of_net(name, monkeypatch):
     small_nets.patch(monkeypatch, name)
     nets, images = variants(name), jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8)
