@@ -194,18 +194,18 @@ def _own_images(config, folder: pathlib.Path, progress: Progress) -> pathlib.Pat
     return path
 
 
-def _fingerprint(source: str, progress: Progress) -> str:
-    return dataset.load_dataset(config_of("shipped", 0, source), progress.prepare).prepared.fingerprint
-
-
 def _has_other_images(row: dict, fingerprint: str) -> bool:
     """Return whether a rung without further sources has another fingerprint than that of the ladder's source."""
     return not BY_NAME[row["rung"]].data() and row["fingerprint"] != fingerprint
 
 
-def groups(source: str, progress: Progress) -> np.ndarray:
+def own_faces(source: str, progress: Progress) -> dataset.Dataset:
+    """Return the ladder's own images, without further sources."""
+    return dataset.load_dataset(config_of("shipped", 0, source), progress.prepare)
+
+
+def groups(faces: dataset.Dataset) -> np.ndarray:
     """Return the groups of near-duplicates of the images of val, int [N], in the order of the outcomes of `run`."""
-    faces = dataset.load_dataset(config_of("shipped", 0, source), progress.prepare)
     val = faces.indices("val")
     return faces.prepared.group[val[np.argsort(faces.prepared.file[val])]]
 
@@ -290,7 +290,8 @@ def main() -> None:
         if missing := set().union(*(BY_NAME[name].data() for name in names)) - extra.keys():
             parser.error(f"these rungs need --{' and --'.join(sorted(missing))}")
         with Progress() as progress:
-            group, fingerprint = groups(args.source, progress), _fingerprint(args.source, progress)
+            faces = own_faces(args.source, progress)
+            group, fingerprint = groups(faces), faces.prepared.fingerprint
             if others := [row["rung"] for row in _all_rows(args.workdir) if _has_other_images(row, fingerprint)]:
                 parser.error(f"{args.workdir} has runs on other images than {args.source}: {', '.join(others)}")
             for seed, name in itertools.product(map(int, args.seeds.split(",")), names):

@@ -188,6 +188,8 @@ def test_the_source_of_a_run_that_trained_on_more_is_its_own(run, config, tmp_pa
     for i, source in enumerate((config.data.source, copy)):
         results = evaluate(both, out=tmp_path / str(i), source=source)
         assert (results["split"], results["n"]) == ("test", 6)
+    joined = evaluate(both, out=tmp_path / "joined", source=f"{tmp_path / 'more'},{copy}", allow_leak=True)
+    assert joined["split"] == "test"
     assert evaluate(both, out=tmp_path / "all", source=str(tmp_path / "more"), allow_leak=True)["split"] == "all"
     read = named_runs.read_runs([str(run), str(both)])
     assert scored_images.data_config(*read, None).data.source == config.data.source

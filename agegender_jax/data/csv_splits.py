@@ -41,7 +41,6 @@ def assign(prepared: Prepared, own: np.ndarray, path: str, folder: str = "") -> 
     listed_files.check_known(table, files, prepared.bad, path, FIELD)
     _check_complete(table, prepared.file[own].tolist(), path)
     split = np.array([table.get(file, "train") for file in files], "<U5")
-    _check_sizes(split[own], path)
     if moved := prepared.file[~own & np.isin(split, ("val", "test"))].tolist():
         raise DataError(
             f"{len(moved)} images of data.train_on are in val or test of {FIELD}, for example {min(moved)}",

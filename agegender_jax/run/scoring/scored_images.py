@@ -129,8 +129,10 @@ def _one_source(runs: Sequence[Workdir], configs: Sequence[dict]) -> bool:
 
 def _is_source(run: Workdir, config: dict, dataset: Dataset) -> bool:
     """Return whether a run was trained on the train split of these images, perhaps together with `data.train_on`."""
+    if dataset.prepared.fingerprint == _fingerprint(run):
+        return True
     if not config["data"].get("train_on"):
-        return dataset.prepared.fingerprint == _fingerprint(run)
+        return False
     try:
         digest = recorded_split.source_digest(run, config)
     except DataError:  # no splits.csv
