@@ -1,14 +1,15 @@
 """Measure the effect of each change of the training recipe on val: short runs, one change at a time, over seeds.
 
 python -m benchmarks.recipe_ladder --source=crop_part1.tar [--seeds=0,1] [--only="AdamW,mixup"]
-    [--utkface=UTKFace.tar] [--fairface=fairface]
-python -m benchmarks.recipe_ladder --table    # of the results file
+    [--utkface=UTKFace.tar] [--fairface=fairface] [--results=recipe_ladder]
+python -m benchmarks.recipe_ladder --table [--results=recipe_ladder]    # of the results file
 
 Each rung is another rung with some fields changed. Every run is ResNet-18 at width 0.5 or Attention-56 at width 0.25,
 64 pixels and 12 epochs, if its rung does not say otherwise. It is scored at its last step, not at its best one, so that
 nothing is chosen on the images it is scored on. Rungs with more images need their paths; --fairface is what
-`launch.align` makes of FairFace's. Repeat the command to resume. Runs are in runs/recipe, results in
-benchmarks/results/recipe_ladder.json; docs/recipe.md shows them.
+`launch.align` makes of FairFace's. Repeat the command to resume. Runs are in --workdir, results in
+benchmarks/results/<--results>.json; docs/recipe.md shows them. Rungs measured later, on another machine, take a
+--workdir and --results of their own, and the rung that they change once more.
 """
 
 import argparse
@@ -281,6 +282,7 @@ def main() -> None:
     for name in SOURCES:
         parser.add_argument(f"--{name}", help="more images to train on, as data.source")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/recipe"))
+    parser.add_argument("--results", default=NAME, help="name of the results file, without .json")
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
     if not args.table:
@@ -289,6 +291,7 @@ def main() -> None:
         names = args.only.split(",") if args.only else [rung.name for rung in RUNGS if rung.data() <= extra.keys()]
         if missing := set().union(*(BY_NAME[name].data() for name in names)) - extra.keys():
             parser.error(f"these rungs need --{' and --'.join(sorted(missing))}")
+        results = result_files.RESULTS / f"{args.results}.json"
         with Progress() as progress:
             faces = own_faces(args.source, progress)
             group, fingerprint = groups(faces), faces.prepared.fingerprint
@@ -297,8 +300,8 @@ def main() -> None:
             for seed, name in itertools.product(map(int, args.seeds.split(",")), names):
                 progress.note(f"{name}, seed {seed}")
                 run(name, seed, args.source, args.workdir, progress, extra)
-                result_files.write(result_files.RESULTS / f"{NAME}.json", summary(_all_rows(args.workdir), group))
-    print(table(result_files.read(NAME)))
+                result_files.write(results, summary(_all_rows(args.workdir), group))
+    print(table(result_files.read(args.results)))
 
 
 def _all_rows(folder: pathlib.Path) -> list[dict]:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from agegender_jax import models
+from agegender_jax.checkpoint import tree
+from agegender_jax.checkpoint.variable_shapes import variable_shapes
 from agegender_jax.config import default
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.training import solve_head
@@ -117,6 +120,25 @@ def test_the_solution_depends_on_train_and_its_constants_on_val(monkeypatch):
     np.testing.assert_allclose(other, beta, rtol=1e-5)
     assert np.abs(solved(train=3)[1][1] - beta).max() > 0.01
     assert (solved(seed=1)[0]["random"]["kernel"] != params["random"]["kernel"]).all()
+
+
+@pytest.mark.parametrize("head", ["elm", "ridge"])
+@pytest.mark.parametrize("name", {of: name for name, (of, _) in reversed(models.BACKBONES.items())}.values())
+def test_a_solved_head_fits_every_backbone(name, head):
+    """Some have branches that only training uses, and that one of the two heads leaves out."""
+    config = default()
+    config.model.update(name=name, head=head, width=0.125, gender_to_age="none")
+    config.data.image_size = 64
+    shapes = variable_shapes(config.to_dict())
+    trained = variable_shapes(config.to_dict() | {"model": {**config.model, "head": "softmax"}})
+    made = {group: {"backbone": of["backbone"]} for group, of in trained.items() if "backbone" in of}
+    heads = {part: of for part, of in shapes["params"].items() if part in ("random", "output", *solve_head.HEADS)}
+    made["params"] |= heads
+    made = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), made)
+    solved = solve_head._of_net(config, made)
+    tree.check_match(solved, shapes, name)
+    for leaf, value in tree.named_leaves(solved).items():
+        assert (value == (0 if leaf.startswith("params/auxiliary") else 1)).all()
 
 
 def test_one_feature():

@@ -15,8 +15,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from agegender_jax import config as config_lib
 from agegender_jax import data, models, optim
 from agegender_jax.checkpoint import initial_weights, tree
+from agegender_jax.checkpoint.variable_shapes import variable_shapes
 from agegender_jax.data.augment import augment
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.run import leaks
@@ -48,7 +50,18 @@ def solve(config: ConfigDict, folder: Workdir, dataset: Dataset, progress: Progr
     own, params, report = best
     variables = {name: {"backbone": part} for name, part in own.items()}
     variables["params"] |= params
-    return variables, report | ({"val_losses": losses} if config.elm.rounds else {})
+    return _of_net(config, variables), report | ({"val_losses": losses} if config.elm.rounds else {})
+
+
+def _of_net(config: ConfigDict, variables: dict) -> dict:
+    """Return the variables that the config's net has: branches that only training uses are left out, or 0."""
+    template = variable_shapes(config_lib.to_dict(config))
+    unused = {
+        name: np.zeros(leaf.shape, leaf.dtype)
+        for name, leaf in tree.named_leaves(template).items()
+        if name.startswith("params/auxiliary")
+    }
+    return tree.from_dict(unused | tree.named_leaves(variables), template)
 
 
 def batches(config: ConfigDict, dataset: Dataset, progress: Progress, split: str) -> Iterator[Batch]:
