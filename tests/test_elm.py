@@ -179,3 +179,19 @@ def test_factors_fit_probabilities():
     gender = (DRAW.uniform(size=4000) < 1 / (1 + np.exp(-(2 * score - 1)))).astype(int)
     a, c = scores_to_logits.line(score, gender)
     assert a == pytest.approx(2, rel=0.15) and c == pytest.approx(-1, abs=0.2)
+
+
+def test_factors_of_a_few_separable_examples_are_moderate():
+    """Without regularisation they grow without a limit, and every prediction is certain."""
+    score, gender = np.array([-1.5, -1.0, -0.5, 0.5, 1.0, 1.5]), np.array([0, 0, 0, 1, 1, 1])
+    a, c = scores_to_logits.line(score, gender)
+    assert 0.5 < a < 3 and abs(c) < 1e-3
+    logits = np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    a, loss = scores_to_logits.factor(logits, logits)
+    assert 1 < a < 5 and loss == pytest.approx(np.log(1 + 2 * np.exp(-a)))
+
+
+@pytest.mark.parametrize("gender", [np.zeros(6, int), np.ones(6, int), np.zeros(0, int)])
+def test_examples_of_one_gender_say_nothing_about_the_threshold(gender):
+    """The threshold stays that of the support vector machine."""
+    assert scores_to_logits.line(DRAW.standard_normal(len(gender)), gender) == (1, 0)

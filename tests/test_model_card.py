@@ -8,6 +8,7 @@ from reporting import everything
 
 from agegender_jax import report
 from agegender_jax.config import default
+from agegender_jax.report.paper_comparison import compare_protocols
 from agegender_jax.run.workdir import Workdir, training_summary
 
 
@@ -123,3 +124,19 @@ def test_the_card_of_a_workdir_is_made_from_its_files(finished_run, tmp_path):
     text = folder.card.read_text()
     assert "images: train 2, val 0, test 1" in text and "val loss 1.250 nats" in text and "width 0.25" in text
     assert "git revision: not recorded" in text
+
+
+@pytest.mark.parametrize("rounds", [0, 3])
+def test_a_solved_net_has_no_optimizer(finished_run, rounds):
+    """Neither in the card nor in the report's comparison with the paper."""
+    run, results = finished_run
+    elm = run.config["elm"] | {"rounds": rounds, "joint_lr": 0.25}
+    config = run.config | {"model": run.config["model"] | {"head": "elm"}, "elm": elm}
+    solved = dataclasses.replace(run, config=config)
+    line = next(line for line in report.card(solved, results).splitlines() if line.startswith("- optimizer: "))
+    protocol = {item: ours for item, _, ours in compare_protocols(results, [solved])}
+    between = f"; between the solutions SGD, rate 0.25, batch {config['batch_size']}" if rounds else ""
+    assert line == f"- optimizer: solved in closed form{between}"
+    assert protocol["optimizer"] == line.removeprefix("- optimizer: ")
+    assert protocol["epochs"] == ("3 between the solutions" if rounds else "none")
+    assert (protocol["augmentation"] == "none") == (not rounds)

@@ -56,8 +56,8 @@ class Stack(nn.Module):
 class LocalDNN(nn.Module):
     """images float32 [B, H, W, 3] (see data.normalize) -> Outputs, called as AgeGenderNet.
 
-    In training it needs a key named "dropout", and `Outputs.auxiliary` has the logits of the edge net. At inference the
-    logits are the logarithms of the mean posterior.
+    In training it needs a key named "dropout", and `Outputs.auxiliary` has the logits of the edge net. Patches are then
+    mirrored and shifted at random; edge maps are not. At inference the logits are the logarithms of the mean posterior.
 
     Attributes:
       num_age_classes: A.

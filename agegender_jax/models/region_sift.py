@@ -65,6 +65,11 @@ class KernelMachine(nn.Module):
         distance = (x**2).sum(-1)[:, None] + (support**2).sum(-1)[None] - 2 * jnp.dot(x, support.T, precision="highest")
         return jnp.dot(jnp.exp(-gamma * jnp.maximum(distance, 0)), dual, precision="highest") + bias[None]
 
+    @nn.nowrap
+    def multiply_adds(self, x) -> int:
+        """Return those of distances and sums for x [B, D]."""
+        return len(x) * self.support * (x.shape[-1] + self.outputs)
+
 
 class RegionSift(nn.Module):
     """images float32 [B, H, W, 3] (see data.normalize) -> Outputs, called as AgeGenderNet. Nothing is trained by steps.
@@ -96,6 +101,12 @@ class RegionSift(nn.Module):
             ages = [self._age(x, kind) for kind in kinds]
             age = ages[0] if len(ages) == 1 else jnp.where(gender[:, 1:] > gender[:, :1], ages[1], ages[0])
         return Outputs(self.param("age_scale", nn.initializers.ones, ()) * age, gender)
+
+    @nn.nowrap
+    def multiply_adds(self, images) -> int:
+        """Return those of `sift` for images [B, H, W, 3]; the other layers have their own."""
+        lines_y, lines_x, _, _ = _lines()
+        return len(images) * len(lines_y) * SIZE * ORIENTATIONS * (SIZE + len(lines_x))
 
     def _age(self, x, kind: str):
         z = self._dense(DISCRIMINANTS, f"lda_{kind}")(x)

@@ -42,19 +42,23 @@ SYSTEMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def count(net: nn.Module, size: int) -> tuple[int, int]:
-    """Return parameters, and multiply-adds of convolutions and dense layers for one image of `size` pixels.
+    """Return parameters and multiply-adds for one image of `size` pixels.
 
-    Both are those of a prediction: parts that only training uses, such as the auxiliary branches of GoogLeNet and the
-    generator of the frequency critic, do not count. Only shapes are traced. Windows at the border count fully, as is
-    usual.
+    Multiply-adds are those of convolutions and dense layers, and of what modules state in a method `multiply_adds(*args)`
+    with the arguments of their call. Both numbers are those of a prediction: parts that only training uses, such as the
+    auxiliary branches of GoogLeNet and the generator of the frequency critic, do not count. Only shapes are traced.
+    Windows at the border count fully, as is usual.
     """
     total = 0
 
     def add(call, args, kwargs, context):
         nonlocal total
         out = call(*args, **kwargs)
-        if isinstance(context.module, nn.Conv | nn.Dense) and context.method_name == "__call__":
-            total += context.module.variables["params"]["kernel"].size * int(np.prod(out.shape[:-1]))
+        module = context.module
+        if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
+            total += module.variables["params"]["kernel"].size * int(np.prod(out.shape[:-1]))
+        elif context.method_name == "__call__" and hasattr(module, "multiply_adds"):
+            total += module.multiply_adds(*args)
         return out
 
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)

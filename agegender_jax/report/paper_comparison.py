@@ -53,8 +53,9 @@ def _net(run: Run) -> str:
 
 
 def _optimizer(run: Run) -> str:
-    o = run.config["optimizer"]
-    parts = [f"{o['name']}, rate {o['lr']:g}, batch {run.config['batch_size']}, {o['schedule']} schedule"]
+    o, parts = run.config["optimizer"], [run.optimizer()]
+    if run.is_solved():
+        return parts[0]
     parts += [f"warm-up {o['warmup']:g}"] if o["warmup"] else []
     parts += [f"clipping at {o['clip_norm']:g}"] if o["clip_norm"] else []
     parts += [f"weight decay {o['weight_decay']:g}"] if o["weight_decay"] else []
@@ -64,11 +65,15 @@ def _optimizer(run: Run) -> str:
 
 def _augmentation(run: Run) -> str:
     """Return the settings that are on, and in any case those that are on by default."""
+    if run.is_solved() and not run.rounds():
+        return "none"
     settings = run.config["augment"].items()
     return ", ".join(f"{name} {value}" for name, value in settings if value or name in ("flip", "shift", "colour"))
 
 
 def _length(run: Run) -> str:
+    if run.is_solved():
+        return f"{run.rounds()} between the solutions" if run.rounds() else "none"
     steps = run.config["num_steps"]
     total = f"{steps:,} steps" if steps else f"{run.config['num_epochs']}"
     return f"{total}, evaluated at step {run.step:,}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from agegender_jax import config as config_lib
+from agegender_jax import models
 
 SYNTHETIC = "synthetic"  # name of the source of generated faces
 
@@ -55,6 +56,23 @@ class Run:
         """Return what decided the split of each image."""
         data = self.config["data"]
         return "by a CSV, data.splits" if data.get("splits") else f"by content, split_seed {data['split_seed']}"
+
+    def is_solved(self) -> bool:
+        """Return whether the net or its heads were solved, not trained in steps."""
+        return models.is_solved(self.config["model"])
+
+    def rounds(self) -> int:
+        """Return the epochs of SGD between the solutions of a solved head."""
+        return self.config.get("elm", {}).get("rounds", 0)
+
+    def optimizer(self) -> str:
+        """Return how the weights were found."""
+        if self.is_solved():
+            rate = self.config["elm"]["joint_lr"] if self.rounds() else 0
+            between = f"; between the solutions SGD, rate {rate:g}, batch {self.config['batch_size']}" if rate else ""
+            return f"solved in closed form{between}"
+        o = self.config["optimizer"]
+        return f"{o['name']}, rate {o['lr']:g}, batch {self.config['batch_size']}, {o['schedule']} schedule"
 
     def untrained_heads(self) -> list[str]:
         """Return the heads whose loss weight is 0."""

@@ -11,8 +11,9 @@ from agegender_jax.solve import scores_to_logits
 from agegender_jax.solve.elm import one_hot
 
 C_PCA, C_LDA = 1.0, 0.3
-OLDEST = 9  # buckets from 90 years up are one class: they have too few examples
-ABSENT = -30.0  # the logit of a bucket that no example has
+OLDEST = 9  # buckets from 90 years up are one class, because they have too few examples
+ABSENT = -30.0  # the linear discriminant of a bucket that no example has
+NONE_RIGHT, ALL_RIGHT = -2.0, 1.0  # scores of a machine without examples of its class, or without others
 
 
 def fit(
@@ -27,7 +28,8 @@ def fit(
 ) -> dict[str, Any]:
     """Return the parameters of `models.region_sift.RegionSift`.
 
-    PCA, LDA and SVMs see only the train split; factors from scores to logits are fitted on val.
+    PCA, LDA and SVMs see only the train split; the factors from the scores of SVMs to logits are fitted on val. The
+    probability of people of 90 and more is divided between their buckets as in train.
 
     Args:
       train, val: descriptors [N, D].
@@ -37,7 +39,7 @@ def fit(
       check: called before each fit that takes seconds; raises to stop.
 
     Raises:
-      DataError: there are fewer images than classes.
+      DataError: there is only one image, or there are not more images than classes, which linear discriminants need.
     """
     age, gender = targets["train"]
     bucket = np.minimum(age[:, 0], OLDEST)
@@ -50,6 +52,7 @@ def fit(
     check()
     if classifier == "lda":
         heads = {"age_head": _lda_scores(x, bucket, num_age_classes), "gender_head": _lda_scores(x, gender, 2)}
+        _divide_oldest(heads["age_head"], "kernel", age[:, 0], 1.0)
         return {"pca": pca, **heads}
     gender_svm, score = _machine(x, x_val, gender, 2, 1.0, C_PCA, check)
     params = {"pca": pca, "gender_svm": gender_svm, "gender_scale": _gender_scale(score[:, 0], targets["val"][1])}
@@ -68,9 +71,34 @@ def fit(
             params |= layers
             scores[is_female == label] = own[is_female == label]
     note("SVM of age")
-    right = one_hot(*targets["val"], num_age_classes)[:, 2:]
-    params["age_scale"] = np.float32(scores_to_logits.factor(scores, right)[0] if len(right) else 1.0)
+    right = _merge_oldest(one_hot(*targets["val"], num_age_classes)[:, 2:])
+    learned = np.isin(np.arange(right.shape[1]), bucket)
+    fair = (right * learned).any(1)  # the other images of val are of buckets that train does not have
+    factor = scores_to_logits.factor(scores[fair, : OLDEST + 1], right[fair])[0] if fair.any() else 1.0
+    params["age_scale"] = np.float32(factor)
+    for name in params:
+        if name.startswith("age_svm"):
+            _divide_oldest(params[name], "dual", age[:, 0], factor)
     return params
+
+
+def _merge_oldest(right: np.ndarray) -> np.ndarray:
+    """Return [N, OLDEST + 1] of 0 or 1 for all buckets: the last column holds for people of 90 and more."""
+    return np.concatenate([right[:, :OLDEST], right[:, OLDEST:].max(1, keepdims=True)], 1)
+
+
+def _divide_oldest(layer: dict[str, np.ndarray], weights: str, age: np.ndarray, scale: float) -> None:
+    """Give the buckets above OLDEST its score, lowered by how much rarer they are in train.
+
+    Args:
+      layer: its array `weights` [*, A], and "bias" [A]; both are changed.
+      age: buckets of train, int [N].
+      scale: factor from scores to logits.
+    """
+    counts = np.bincount(age, minlength=len(layer["bias"]))[OLDEST:] + 1
+    rarer = np.minimum(np.log(counts[1:] / counts[0]), 0) / scale
+    layer[weights][:, OLDEST + 1 :] = layer[weights][:, OLDEST, None]
+    layer["bias"][OLDEST + 1 :] = layer["bias"][OLDEST] + rarer
 
 
 def _pca(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -143,7 +171,7 @@ def _machine(x, x_val, classes, count: int, gamma: float, c: float, check, chose
 
     chosen = np.ones(len(x), bool) if chosen is None else chosen
     labels = [1] if count == 2 else range(count)
-    dual, bias = np.zeros((len(x), len(labels))), np.full(len(labels), ABSENT if count > 2 else 0.0)
+    dual, bias = np.zeros((len(x), len(labels))), np.full(len(labels), NONE_RIGHT if count > 2 else 0.0)
     scores = np.tile(bias, (len(x_val), 1))
     rows = np.flatnonzero(chosen)
     for column, label in enumerate(labels):
@@ -154,14 +182,14 @@ def _machine(x, x_val, classes, count: int, gamma: float, c: float, check, chose
             dual[rows[svc.support_], column], bias[column] = svc.dual_coef_[0], svc.intercept_[0]
             scores[:, column] = svc.decision_function(x_val) if len(x_val) else scores[:, column]
         elif is_label.any():
-            bias[column], scores[:, column] = 1.0, 1.0
+            bias[column], scores[:, column] = ALL_RIGHT, ALL_RIGHT
     arrays = {"support": x, "dual": dual, "bias": bias, "gamma": np.array(gamma)}
     return {name: value.astype(np.float32) for name, value in arrays.items()}, scores
 
 
 def _gender_scale(score: np.ndarray, gender: np.ndarray) -> dict[str, np.ndarray]:
     """Return [1, 2] and [2] of logits (0, a score + c)."""
-    a, c = scores_to_logits.line(score, gender) if len(gender) else (1.0, 0.0)
+    a, c = scores_to_logits.line(score, gender)
     return _dense(np.array([[0, a]]), np.array([0, c]))
 
 

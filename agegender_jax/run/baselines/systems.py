@@ -67,7 +67,7 @@ def _local(edges: bool):
     def change(config: ConfigDict) -> None:
         config.model.update(name="local_dnn", edges=edges, gender_to_age="none", width=1.0)
         config.data.image_size = 100  # of its patches
-        config.augment.update(flip=False, shift=0.0, colour=0.0)  # the net mirrors and shifts its own patches
+        config.augment.update(flip=False, shift=0.0, colour=0.0)  # the net varies its own patches
         config.num_epochs *= 4  # a step sees one patch of an image
 
     return change
@@ -158,7 +158,7 @@ SYSTEMS = (
     System("region_sift_flat", "control of [21]", "one age classifier for both genders", _sift("flat")),
     System("region_sift_rbf", "variant of [21]", "RBF SVMs without LDA", _sift("rbf")),
     System("region_sift_lda", "variant of [21]", "linear discriminants without SVM", _sift("lda")),
-    System("local_dnn", "[22], 2018", "the idea; template landmarks, Sobel edges, widths chosen", _local(True)),
+    System("local_dnn", "[22], 2018", "the idea; template landmarks, Sobel edges without augmentation, widths chosen", _local(True)),
     System("local_dnn_noedges", "[22], 2018", "the local net alone", _local(False)),
     System("plain_cnn", "[27], 2019", "a stand-in: the method is not known; gender alone", _plain),
 )
