@@ -30,7 +30,7 @@ from agegender_jax.configs import resnet
 from agegender_jax.data import split_exceptions
 from agegender_jax.errors import ConfigError
 from agegender_jax.metrics import SCORES
-from agegender_jax.run import dataset, train
+from agegender_jax.run import checks, dataset, train
 from agegender_jax.run.host import compile_cache, ynnpack
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
@@ -144,7 +144,7 @@ def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progr
     first_run = Workdir(run.path.with_name(f"start{seed}"))
     if BY_NAME[name].start:
         config.init_from = str(first_run.path)
-    _check_same(run, config)
+    checks.same_recipe(run, config)  # that of the images is compared in `main`
     if not file.exists():
         if BY_NAME[name].start:
             first = config_of(name, seed, source, extra, start=True)
@@ -168,21 +168,6 @@ def run(name: str, seed: int, source: str, folder: pathlib.Path, progress: Progr
         result_files.write(file, row)
         shutil.rmtree(run.checkpoints)
     return json.loads(file.read_text())
-
-
-def _check_same(run: Workdir, config) -> None:
-    """Raise ConfigError if the run has another recipe. Sources may have moved; `main` compares what they contain."""
-    if (earlier := run.read_config()) is None:
-        return
-    now = config_lib.to_dict(config)
-    for group, field in ((now, "init_from"), (now["data"], "train_on")):
-        was = earlier[field] if group is now else earlier["data"][field]
-        group[field] = was if was and group[field] else group[field]
-    unlike = config_lib.resume_difference(earlier, now)
-    if (was := earlier["num_epochs"]) != now["num_epochs"]:
-        unlike.append(f"num_epochs: {was} -> {now['num_epochs']}")
-    if unlike:
-        raise ConfigError(f"the run has another recipe: {'; '.join(unlike)}", str(run.path), "use another --workdir")
 
 
 def _own_images(config, folder: pathlib.Path, progress: Progress) -> pathlib.Path:

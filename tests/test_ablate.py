@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import types
 
@@ -155,6 +156,23 @@ def test_a_repeated_command_trains_nothing_and_prints_the_same(out, config, monk
     ablate(config, out)
     after = json.loads((out / "ablation.json").read_text())
     assert after.pop("made_by")["versions"] == before.pop("made_by")["versions"] and after == before
+
+
+def test_finished_runs_of_another_config_are_refused_without_ablation_json(out, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    folder = shutil.copytree(out, tmp_path / "copy")
+    (folder / "ablation.json").unlink()
+    for fields, text in (({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.005 -> 0.5"), ({"num_steps": 5}, "num_steps: 4")):
+        other = config.copy_and_resolve_references()
+        other.update(fields)
+        with pytest.raises(ConfigError, match=text):
+            ablate(other, folder)
+    results = folder / OTHER / "seed1" / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"allow_leak": True}))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        runs = ablate(config, folder)["runs"]
+    assert [run["allow_leak"] for run in runs] == [False, False, False, True]
+    assert f"{OTHER}, seed 1, started from a net that has seen test images" in " ".join(printed.getvalue().split())
 
 
 def test_only_further_seeds_are_trained_and_a_signal_between_runs_stops(out, config, monkeypatch):

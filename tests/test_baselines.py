@@ -200,6 +200,44 @@ def test_systems_that_were_trained_on_another_split_are_refused(tmp_path, monkey
         command.baselines(common.get_config("quick"), str(tmp_path), ["resnet18"], [])
 
 
+@pytest.mark.parametrize("changed", ["model", "num_epochs"])
+def test_finished_systems_of_another_config_are_refused(changed, tmp_path, monkeypatch):
+    """Even if the file with the common fields is gone; a folder of systems may be moved."""
+    monkeypatch.setattr(command.dataset, "load_dataset", lambda *args: faces())
+    config = common.get_config("quick")
+    systems_of = {system.name: system for system in command.choose(["elm"])}
+    trained = Workdir(tmp_path / "elm")
+    finish(trained.path, faces())
+    own = systems.config_of(systems_of["elm"], config, Workdir(tmp_path / "moved"))
+    trained.write_config(own.to_dict())
+    checks.same_recipe(trained, systems.config_of(systems_of["elm"], config, Workdir(tmp_path)))
+    other = own.copy_and_resolve_references()
+    other.update({"num_epochs": own.num_epochs + 1} if changed == "num_epochs" else {"model": {"width": 0.5}})
+    trained.write_config(other.to_dict())
+    with pytest.raises(ConfigError, match="another config: (model.width: 0.5 -> 0.125|num_epochs: 7 -> 6)"):
+        command.baselines(config, str(tmp_path), ["elm"], [])
+
+
+def test_a_source_without_test_images_is_refused_before_training(tmp_path, monkeypatch):
+    no_test = types.SimpleNamespace(prepared=faces().prepared, indices=lambda split: [])
+    monkeypatch.setattr(command.dataset, "load_dataset", lambda *args: no_test)
+    monkeypatch.setattr(command.train, "fit", lambda *args: pytest.fail("trained"))
+    with pytest.raises(DataError, match="the test split is empty"):
+        command.baselines(common.get_config("quick"), str(tmp_path), ["resnet18"], [])
+
+
+def test_rows_that_started_from_a_net_that_saw_test_images_are_marked(content, tmp_path):
+    dataset = faces()
+    runs = [finish(tmp_path / name, dataset) for name in ("resnet18", "ran56", "other")]
+    assert "seen images" not in markdown_table.render(content)
+    for run in runs[1:]:
+        write_json(run.results, json.loads(run.results.read_text()) | {"allow_leak": True})
+    content = json_rows.results(command.choose([]), Workdir(tmp_path), dataset, runs[2:])
+    marked = {row["name"]: row.get("allow_leak") for row in content["systems"]}
+    assert marked == {"resnet18": False, "ran56": True, "ensemble": None} and content["against"]["other"]["allow_leak"]
+    assert "a net that has seen images of the test split: ran56, other." in markdown_table.render(content)
+
+
 def test_progress_without_steps_names_no_epoch(capsys):
     with Progress() as progress:
         progress.row({"split": "val", "step": 1, "loss": 1.0, "age_accuracy": 0.5, "gender_accuracy": 1, "aabd": 0.5})
@@ -398,8 +436,7 @@ def test_a_stop_between_two_systems_leaves_the_second_to_the_next_call(tmp_path,
     monkeypatch.setattr(Workdir, "is_tested", lambda run: run.path.name in trained)
     monkeypatch.setattr(command, "stop_flag", lambda: contextlib.nullcontext(stop))
     monkeypatch.setattr(command, "Progress", lambda stop: Progress(silent=True))
-    monkeypatch.setattr(command.dataset, "load_dataset", lambda *args: None)
-    monkeypatch.setattr(command.checks, "same_data", lambda *args: None)
+    monkeypatch.setattr(command.dataset, "load_dataset", lambda *args: faces())
     monkeypatch.setattr(command.speed, "read", lambda run: 1.0)
     monkeypatch.setattr(command.finished_runs, "tested", lambda run: {"step": 3})
     monkeypatch.setattr(command.json_rows, "results", lambda *args: {"systems": list(trained)})

@@ -3,7 +3,8 @@
 The folder has `<field=value>/seed<k>/`, each an ordinary run with its best checkpoint only, and ablation.json:
   schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble;
   made_by: command, versions, devices, git revision;
-  runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads;
+  runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads, and
+    allow_leak, whether what it started from has seen test images;
   variants, differences: see `comparison.results`;
   caution: what the intervals cover.
 """
@@ -58,15 +59,17 @@ def ablate(
         data = data_of[all_variants[0].name]
         if not len(data.indices("test")):
             raise DataError("the test split is empty", data.prepared.name, "give more images")
+        all_configs = {variant.name: variant.config for variant in all_variants}
         runs = {
             (variant.name, seed): Workdir(folder.path / variant.folder / f"seed{seed}")
             for seed, variant in itertools.product(seeds, all_variants)
         }
-        for (name, _), run in runs.items():
+        for (name, seed), run in runs.items():
             checks.same_data(run, data_of[name])
+            checks.same_recipe(run, _with_seed(all_configs[name], seed))
         if not (folder.path / FILE).exists():
             write_json(folder.path / FILE, definition | {"runs": [], "variants": [], "differences": []})
-        _train({variant.name: variant.config for variant in all_variants}, runs, command, progress, stop)
+        _train(all_configs, runs, command, progress, stop)
         predictions = [
             [finished_runs.predictions(runs[variant.name, seed], data) for seed in seeds] for variant in all_variants
         ]
@@ -114,13 +117,17 @@ def _train(
         else:
             minutes = (time.monotonic() - started) / 60 / max(trained, 1) * (todo - trained)
             progress.note(f"{text}; about {minutes:.0f} minutes left" if trained else text)
-            config = copy.deepcopy(configs[name])
-            config.seed = seed
-            train.fit(config, str(run.path), command)
+            train.fit(_with_seed(configs[name], seed), str(run.path), command)
             trained += 1
         finished_runs.lighten(run)
         if stop.code and i < len(runs):
             raise Stopped(stop.code, finished_runs.tested(run)["step"])
+
+
+def _with_seed(config: ConfigDict, seed: int) -> ConfigDict:
+    config = copy.deepcopy(config)
+    config.seed = seed
+    return config
 
 
 def _row(variant: variants.Variant, seed: int, run: Workdir, folder: Workdir) -> dict:
@@ -133,6 +140,7 @@ def _row(variant: variants.Variant, seed: int, run: Workdir, folder: Workdir) ->
         "seconds": finished_runs.seconds(run),
         "parameters": tested["parameters"],
         "collapsed": [head for head in tested["collapsed"] if head in variant.heads],
+        "allow_leak": finished_runs.saw_test_images(run),
     }
 
 

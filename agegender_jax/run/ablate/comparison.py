@@ -67,7 +67,7 @@ def _compare(a: np.ndarray | None, b: np.ndarray | None, group: np.ndarray) -> d
 
 
 def show(ablation: dict, progress: Progress) -> None:
-    """Print the differences: one table for each pair, what the intervals cover, and collapsed heads."""
+    """Print the differences: one table for each pair, what the intervals cover, collapsed heads and leaks."""
     by_name = {row["name"]: row for row in ablation["variants"]}
     progress.note(f"test split of {ablation['source']['name']}, {ablation['n']} images, {_listed(ablation['seeds'])}")
     for difference in ablation["differences"]:
@@ -76,6 +76,8 @@ def show(ablation: dict, progress: Progress) -> None:
     for run in ablation["runs"]:
         for head in run["collapsed"]:
             progress.warn(f"the {head} head of {run['variant']}, seed {run['seed']}, has collapsed")
+        if run["allow_leak"]:
+            progress.warn(f"{run['variant']}, seed {run['seed']}, started from a net that has seen test images")
 
 
 def caution(seeds: int) -> str:

@@ -10,7 +10,7 @@ from agegender_jax import config as config_lib
 from agegender_jax import extras, files, models
 from agegender_jax.data import split_exceptions
 from agegender_jax.data.resolve import check_outside
-from agegender_jax.errors import ConfigError, Stopped
+from agegender_jax.errors import ConfigError, DataError, Stopped
 from agegender_jax.run import checks, dataset, train
 from agegender_jax.run.baselines import json_rows, markdown_table, speed
 from agegender_jax.run.baselines.systems import OTHER_SOURCE, REFERENCE, SYSTEMS, System, config_of
@@ -51,6 +51,10 @@ def baselines(
         progress = Progress(stop=stop)
         with progress:
             own = dataset.load_dataset(config, progress.prepare)
+        if not len(own.indices("test")):
+            raise DataError("the test split is empty", own.prepared.name, "give more images")
+        for system in chosen:
+            checks.same_recipe(Workdir(folder.path / system.name), configs[system.name])
         for system in of_table:
             if system.name not in OTHER_SOURCE:
                 checks.same_data(Workdir(folder.path / system.name), own)

@@ -93,6 +93,7 @@ def _fields_of(run: Workdir) -> dict[str, Any]:
         "width": config["model"]["width"],
         "image_size": config["data"]["image_size"],
         "epochs": None if (run.path / FIT).exists() else config["num_epochs"],
+        "allow_leak": finished_runs.saw_test_images(run),
     }
 
 

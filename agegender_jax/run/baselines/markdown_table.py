@@ -29,6 +29,10 @@ def render(content: dict) -> str:
     ]
     if content["missing"]:
         lines += ["", f"Not finished yet: {', '.join(content['missing'])}."]
+    seen = [row["name"] for row in rows if row.get("allow_leak")]
+    seen += [name for name, about in content["against"].items() if about.get("allow_leak")]
+    if seen:
+        lines += ["", f"Started from a net that has seen images of the test split: {', '.join(map(markdown, seen))}."]
     for reference in content["references"]:
         about = content["against"].get(reference)
         described = f" ({about['model']}, width {about['width']:g}, {about['image_size']} px)" if about else ""

@@ -115,7 +115,7 @@ CAFFE = (
     "authors' SGD; both heads on one net; one prediction instead of ten crops"
 )
 TRANSFER = "CaffeNet, narrower and with smaller pictures; Adam; starts from drawn faces instead of ImageNet"
-FACES = "ResNet-18 of width 0.5 from FairFace instead of VGG-Face; Adam"
+FACES = "ResNet-18 of width 0.5 from FairFace instead of VGG-Face; Adam; on FairFace itself, no fair test"
 PATCHES = "the idea; small nets instead of two VGG-16, sizes chosen"
 CRITIC = "the idea; layers, bands, losses and weights chosen; ResNet-18 of width 0.25 classifies"
 SIFT = "regions, SIFT, PCA, LDA, SVM; template instead of detected landmarks, sizes and constants chosen"

@@ -7,7 +7,7 @@ from agegender_jax.run.checks.data import batch_fits, empty_splits
 from agegender_jax.run.checks.finite_numbers import finite, is_finite
 from agegender_jax.run.checks.options import lacking, options
 from agegender_jax.run.checks.processes import even_devices, same_config_everywhere, same_data_everywhere
-from agegender_jax.run.checks.resumption import same_data, same_run
+from agegender_jax.run.checks.resumption import same_data, same_recipe, same_run
 from agegender_jax.run.host import processes
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "parts",
     "same_data",
     "same_data_everywhere",
+    "same_recipe",
     "same_run",
 ]
 

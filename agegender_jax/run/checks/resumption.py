@@ -8,6 +8,8 @@ from agegender_jax.run import leaks
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.workdir import Workdir
 
+PATHS = {"init_from", "train_on", "exclude", "teacher"}  # fields of `same_recipe` that may name a moved file
+
 
 def same_run(workdir: Workdir, config: ConfigDict) -> bool:
     """Return whether the workdir has a run of this config; raise ConfigError if it has a run of another config."""
@@ -34,6 +36,29 @@ def same_run(workdir: Workdir, config: ConfigDict) -> bool:
             "use another --workdir, or the config of that run",
         )
     return True
+
+
+def same_recipe(workdir: Workdir, config: ConfigDict) -> None:
+    """Raise ConfigError if the workdir has a run of another config or length, even if it is finished.
+
+    Paths may differ: a folder of runs can be moved. A solved net's number of support vectors is that of the run.
+    """
+    earlier, now = workdir.read_config(), config_lib.to_dict(config)
+    if earlier is None:
+        return
+    now["model"]["support"] = earlier["model"].get("support", now["model"]["support"])
+    for values, was in ((now, earlier), (now["data"], earlier["data"]), (now["loss"], earlier["loss"])):
+        for field in PATHS & values.keys():
+            values[field] = was.get(field) if was.get(field) and values[field] else values[field]
+    differences = config_lib.resume_difference(earlier, now)
+    lengths = [name for name in ("num_epochs", "num_steps") if earlier[name] != now[name]]
+    differences += [f"{name}: {earlier[name]} -> {now[name]}" for name in lengths]
+    if differences:
+        raise ConfigError(
+            f"the folder holds a run with another config: {'; '.join(differences)}",
+            str(workdir.config),
+            "use another --workdir",
+        )
 
 
 def same_data(workdir: Workdir, faces: Dataset) -> None:

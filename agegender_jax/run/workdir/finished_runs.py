@@ -30,6 +30,11 @@ def tested(run: Workdir) -> dict:
         raise _damaged("results", run.results, run) from None
 
 
+def saw_test_images(run: Workdir) -> bool:
+    """Return whether its results.json says that images of its test split were seen in training."""
+    return bool((run.read_results() or {}).get("allow_leak"))
+
+
 def predictions(run: Workdir, dataset: Dataset, fix: str = "") -> Probs:
     """Return the run's predictions for the test split, from predictions.csv: numpy Probs in the order of `dataset`.
 
