@@ -240,6 +240,94 @@ def test_exports_of_other_nets_are_not_replaced(exported, folder, monkeypatch):
         export.export(weights_name="resnet18", out=None, **(options | {"to": []}))
 
 
+def test_a_net_of_bfloat16_is_converted_in_float32():
+    """ONNX Runtime has no convolutions of bfloat16 on CPUs."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    half, single = (member("levi_hassner", dtype=dtype) for dtype in ("bfloat16", "float32"))
+    images = export.drawn_faces(SIZE, 3)
+    session = onnxruntime.InferenceSession(formats.onnx([half], "net"))
+    expected = jax.jit(program.function([single]))(images)
+    for actual, value in zip(session.run(["age", "gender"], {"images": images}), expected, strict=True):
+        np.testing.assert_allclose(actual, value, atol=1e-5)
+    (compared,) = export._compared("onnx", types.SimpleNamespace(members=[half]))
+    assert compared.model.backbone.dtype == jnp.float32
+    assert export._compared("stablehlo", types.SimpleNamespace(members=[half])) == [half]
+
+
+def shipped_of(folder, **about):
+    """Give both cards of an ensemble in `folder` further fields."""
+    for path in folder.glob("*.json"):
+        card = json.loads(path.read_text())
+        weights.cards.write(path, {name: value for name, value in card.items() if name != "digest"} | about)
+    return folder
+
+
+def tensors(out, **options):
+    call = {"to": ["safetensors"], "platforms": ["cpu"], "checkpoint": "best", "workdirs": [], "weights_name": None}
+    return export.export(out=str(out), **(call | options))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_licence_and_the_attribution_are_exported(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_difference", lambda *args: 0.0)
+    own = shipped_of(shutil.copytree(folder, tmp_path / "weights"), licence="CC BY 4.0", attribution="Somebody")
+    tensors(tmp_path / "out", weights_dir=str(own))
+    for name in weights.names(tmp_path / "out"):
+        card = weights.card(name, tmp_path / "out")
+        assert (card.about["licence"], card.about["attribution"]) == ("CC BY 4.0", "Somebody")
+        assert card.members or card.about["storage"] == "float32"
+
+
+def test_an_export_replaces_only_its_own_files(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_difference", lambda *args: 0.0)
+    own = shipped_of(shutil.copytree(folder, tmp_path / "weights"), licence="CC BY 4.0")
+    before = contents(own)
+    with pytest.raises(ConfigError, match="that this command did not write"):
+        tensors(own, weights_dir=str(folder))
+    assert contents(own) == before
+    out = tmp_path / "out"
+    tensors(out, weights_dir=str(own))
+    before = contents(out)
+    tensors(out, weights_dir=str(own))
+    assert contents(out) == before
+    (out / "load_safetensors.py").write_text("edited")
+    with pytest.raises(ConfigError, match=r"load_safetensors.py that .* was changed since"):
+        tensors(out, weights_dir=str(own))
+    assert (out / "load_safetensors.py").read_text() == "edited"
+    record = json.loads((out / "export.json").read_text())
+    del record["files"]["safetensors"]["written"]  # as version 0.2.0 wrote it
+    (out / "export.json").write_text(json.dumps(record))
+    tensors(out, weights_dir=str(own))
+    assert contents(out) == before
+
+
+def test_a_file_that_differs_replaces_no_other(folder, tmp_path, monkeypatch):
+    """And nothing else is left in the folder."""
+    monkeypatch.setattr(export, "_difference", lambda *args: 0.0)
+    tensors(tmp_path / "out", weights_dir=str(folder))
+    before = contents(tmp_path / "out")
+
+    def differs(*args):
+        raise CheckpointError("the file's probabilities differ", "net", "do not use it")
+
+    monkeypatch.setattr(export, "_difference", differs)
+    with pytest.raises(CheckpointError):
+        tensors(tmp_path / "out", weights_dir=str(folder))
+    assert contents(tmp_path / "out") == before and not [p for p in (tmp_path / "out").iterdir() if p.is_dir()]
+
+
+def test_a_card_has_the_digest_of_its_own_file(tmp_path):
+    """Whatever further fields it is given, such as those of another card."""
+    part = member("levi_hassner")
+    card = {"config": part.config, "temperatures": (1.0, 1.0), "chip_size": 112, "calibration": None}
+    weights.write(tmp_path, "own", part.variables, card | {"sha256": "0" * 64, "storage": "other", "schema": 9})
+    assert weights.card("own", tmp_path).about["storage"] == "float16"
+    weights.load(weights.card("own", tmp_path), tmp_path)
+
+
 SYSTEMS = {
     "deep_attention": {"patch": 24},
     "local_dnn": {"width": 1.0},

@@ -320,8 +320,11 @@ def test_impossible_cards_from_elsewhere_are_refused(shipped, tmp_path):
         assert "install the package again" not in caught.value.fix  # they are not those of the package
 
     refuses("its digest is of another content", {"digest": "0" * 64})
-    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, {"members": []}, {"members": ["a", "a"]}, HUGE):
+    of_members = ({"members": names} for names in ([], ["a", "a"], ["own"], "one", [1]))
+    for fields in ({"temperatures": [0, 1]}, {"chip_size": 10**7}, *of_members, HUGE):
         refuses("card of the weights is damaged", fields)
+    for fields in ({"calibration": [1]}, {"calibration": "x"}, {"config": "x"}, {"config": []}):
+        refuses("calibration or config is not an object", fields)
     parts = ({}, {"data": {}}, {"data": {"image_size": "x"}}, {"data": {"image_size": 32}, "eval": {"views": "all"}})
     for part in parts:
         refuses("describes no net", {"config": {"model": model} | part})
@@ -400,8 +403,25 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo
     path = tmp_path / "runs" / "ran" / "calibration.json"
     path.write_text(json.dumps(files.seal(json.loads(path.read_text()) | {"age_temperature": 2.0})))
     assert Predictor(*workdirs).calibration is None  # it was fitted with another temperature
+    before = {file.name: file.read_bytes() for file in (tmp_path / "weights").iterdir()}
+    record = pathlib.Path(other) / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"command": ["launch/train.py", "--config.seed=2"]}))
+    for again, name in ((other, "ran"), (workdirs[1], "default")):  # one of another seed; one net, not an ensemble
+        with pytest.raises(ConfigError, match="--weights_out holds other results: .*json, a card of other weights"):
+            calibrate.calibrate([str(again)], out=str(tmp_path / "weights"), name=name)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "weights").iterdir()} == before
+    (tmp_path / "about.json").write_text(json.dumps({"licence": "CC BY 4.0", "sha256": "0", "config": {}}))
+    calibrate.calibrate(workdirs, out=str(tmp_path / "weights"), about=str(tmp_path / "about.json"))
     card = weights.card("ran", tmp_path / "weights")
+    weights.load(card, tmp_path / "weights")
+    assert card.about["licence"] == "CC BY 4.0"
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
+
+
+@pytest.mark.parametrize("accuracy, text", [(None, "gender is unsure for all"), (0.9, "for 50.0% of them with accuracy 0.9,")])
+def test_the_line_on_thresholds(accuracy, text):
+    fitted = {"n": 40, "unsure": {"share": 0.5 if accuracy else 0.0, "accuracy": accuracy}}
+    assert text in calibrate._line(fitted) and "None" not in calibrate._line(fitted)
 
 
 def test_the_card_of_a_member_is_calibrated_on_images_of_its_own_size(tmp_path, monkeypatch):

@@ -167,6 +167,36 @@ def test_the_command_lists_weights_with_their_scores(tmp_path, monkeypatch, caps
         module["main"]([])
 
 
+ODD = (
+    {"scores": [1]},
+    {"scores": {"test": 0.9}},
+    {"scores": {"test": {"age_accuracy": "0.5"}}},
+    {"scores": {"test": {"age_accuracy": None}}},
+    {"scores": {"test": {"age_accuracy": 0.5, "ci95": {"age_accuracy": [1]}}}},
+    {"scores": {"test": {"sure": {}}}},
+    {"scores": {"test": {"groups": {"age": {"0-9": {"n": 1, "age_accuracy": 1, "gender_accuracy": 1, "aabd": 0}}}}}},
+    {"config": {}},
+    {"config": {"model": {"name": "resnet18"}, "data": {"image_size": 32}}},
+)
+
+
+@pytest.mark.parametrize("fields", ODD)
+def test_a_card_from_elsewhere_with_odd_fields_is_named_and_the_others_are_listed(fields, tmp_path, monkeypatch, capsys):
+    flag = types.SimpleNamespace(value=str(small_weights.write(tmp_path)))
+    monkeypatch.setattr(flags, "DEFINE_string", lambda *options: flag)
+    main = runpy.run_module("agegender_jax.cli.weights")["main"]
+    card = {name: value for name, value in json.loads((tmp_path / "one.json").read_text()).items() if name != "digest"}
+    weights.cards.write(tmp_path / "odd.json", card | fields)
+    (tmp_path / "notes.json").write_text('["mine"]')
+    (tmp_path / "._one.json").write_bytes(b"\0")
+    main([])
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert [line.partition(":")[0] for line in lines] == ["default", "notes", "odd", "one", "two", "cards"]
+    assert "the card of the weights is damaged" in lines[1]
+    with pytest.raises(CheckpointError, match="cannot be described"):
+        main(["odd"])
+
+
 @pytest.mark.parametrize("command", ["predict", "explain", "export", "demo"])
 def test_commands_for_photos_choose_nets_by_the_same_options(command):
     text = (weights.FOLDER.parent / "cli" / f"{command}.py").read_text()

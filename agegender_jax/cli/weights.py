@@ -3,9 +3,9 @@
 agegender weights [NAME…] [--weights_dir=DIR]
 
 Each line of scores names its images and gives the accuracies of the age group, of the age group within one, and of the
-gender. With NAME, also 95 % intervals, the shares of intervals that hold the age and of genders that are not `unsure`,
-the decisions of --over, and the scores of groups of faces. The cards, the .json files next to the weights, have more;
-their folder is printed.
+gender. With NAME, also 95 % intervals, how often the age interval contains the age and how often the gender is not
+`unsure`, the error rates of predict's --over, and the scores of groups of faces. The cards, the .json files next to the
+weights, have more; their folder is printed.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from agegender_jax import files, weights
-from agegender_jax.errors import ConfigError
+from agegender_jax.errors import CheckpointError, ConfigError
 
 WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "Another folder of weights.")
 
@@ -26,7 +26,12 @@ def main(chosen: list[str]) -> None:
     folder = files.expand(WEIGHTS_DIR.value, "--weights_dir") if WEIGHTS_DIR.value else weights.FOLDER
     names = chosen or weights.names(folder)
     for name in names:
-        print(_described(weights.card(name, folder), bool(chosen)))
+        try:
+            print(_described(weights.card(name, folder), bool(chosen)))
+        except CheckpointError as error:
+            if chosen:
+                raise
+            print(files.printable(f"{name}: {error.what}"))
     if names:
         print(f"cards: {files.printable(str(folder))}")
     elif WEIGHTS_DIR.value:
@@ -37,7 +42,19 @@ def main(chosen: list[str]) -> None:
 
 
 def _described(card: weights.Card, all_scores: bool) -> str:
-    """Return a line about the net, or the members of the ensemble, and indented lines for the known scores."""
+    """Return a line about the net, or the members of the ensemble, and indented lines for the known scores.
+
+    Raises:
+      CheckpointError: the card, which can come from elsewhere, has other kinds of values.
+    """
+    try:
+        return _lines(card, all_scores)
+    except files.MALFORMED as error:
+        what = f"the card of the weights cannot be described: {type(error).__name__} {error}"
+        raise CheckpointError(what, f"{card.name}.json", "correct its fields, or use other weights") from error
+
+
+def _lines(card: weights.Card, all_scores: bool) -> str:
     if card.members:
         what = " + ".join(card.members)
     else:

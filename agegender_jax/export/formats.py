@@ -1,8 +1,10 @@
 """The formats: each function returns the content of a file."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax.errors import ConfigError
@@ -36,8 +38,18 @@ def check_platforms(platforms: Sequence[str]) -> None:
         raise ConfigError(what, "--platforms", f"use some of {', '.join(PLATFORMS)}")
 
 
+def in_float32(member: Member) -> Member:
+    """Return a net of bfloat16 as one that computes in float32, with the same weights; other nets as they are."""
+    backbone = getattr(member.model, "backbone", None)
+    if getattr(backbone, "dtype", jnp.float32) == jnp.float32:
+        return member
+    return dataclasses.replace(member, model=member.model.clone(backbone=backbone.clone(dtype=jnp.float32)))
+
+
 def onnx(members: Sequence[Member], name: str) -> bytes:
     """Return an ONNX model with the input `images`, uint8 RGB [B, S, S, 3], and the outputs `age` and `gender`.
+
+    It computes in float32, also for nets of bfloat16, whose operations ONNX Runtime lacks on CPUs.
 
     Raises:
       ConfigError: the nets have different image sizes, or a part of them cannot be converted.
@@ -45,7 +57,7 @@ def onnx(members: Sequence[Member], name: str) -> bytes:
     import jax2onnx
 
     size = program.image_size(members)
-    plain = program.for_any_platform(program.function(members), size)
+    plain = program.for_any_platform(program.function([in_float32(member) for member in members]), size)
     try:
         model = jax2onnx.to_onnx(
             plain,

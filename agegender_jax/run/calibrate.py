@@ -22,7 +22,7 @@ from agegender_jax.run.scoring.named_runs import member_names, read_runs
 from agegender_jax.run.scoring.scored_images import data_config, load_scored
 from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.training import final_test
-from agegender_jax.run.workdir import Workdir, make_out
+from agegender_jax.run.workdir import Workdir, check_replaces, make_out
 
 
 def calibrate(
@@ -54,6 +54,10 @@ def calibrate(
     names = member_names([run.path.name for run in runs])
     further = _about(about)
     _check_name(name, names if len(names) > 1 else [])
+    folder = files.resolve(out, "--weights_out") if out else None
+    if folder:
+        make_out(folder)
+        _check_replaces(folder, runs, configs, names, name)
     with stop_flag() as stop, Progress(stop=stop) as progress:
         dataset = load_scored(runs, configs, data_config(runs, configs, source), progress)
         _check_split(runs, dataset)
@@ -71,17 +75,45 @@ def calibrate(
                 f"val has fewer than {calibration.ENOUGH} images", dataset.prepared.name, "train on more images"
             )
         write(runs[0], members, fitted, workdirs)
-        if out:
-            folder = files.resolve(out, "--weights_out")
-            make_out(folder)
+        if folder:
             _write_weights(folder, runs, members, fitted, dataset, name, further)
             progress.note(f"weights: {folder}")
-        unsure = fitted["unsure"]
-        progress.note(
-            f"fitted on {fitted['n']} images: gender is sure for {unsure['share']:.1%} of them with accuracy "
-            f"{unsure['accuracy']}, and unsure for the others"
-        )
+        progress.note(_line(fitted))
     return fitted
+
+
+def _line(fitted: Mapping[str, Any]) -> str:
+    unsure = fitted["unsure"]
+    if unsure["accuracy"] is None:
+        return f"fitted on {fitted['n']} images: gender is unsure for all of them"
+    return (
+        f"fitted on {fitted['n']} images: gender is sure for {unsure['share']:.1%} of them with accuracy "
+        f"{unsure['accuracy']}, and unsure for the others"
+    )
+
+
+def _check_replaces(
+    folder: Path, runs: Sequence[Workdir], configs: Sequence[dict], members: Sequence[str], name: str
+) -> None:
+    """Raise ConfigError if the weights of the runs, or of their ensemble, would replace others of the same name."""
+    files_of = _file_names(members, name)
+    cards: dict[str, dict[str, Any]] = {} if len(runs) == 1 else {name: {"members": files_of}}
+    for run, config, file in zip(runs, configs, files_of, strict=True):
+        made = run.read_run() or {}
+        cards[file] = {"config": weights.card_config(config), "command": made.get("command")}
+    for file, fields in cards.items():
+        expected = json.loads(files.to_json(fields))
+        check_replaces(
+            folder / f"{file}.json",
+            is_same=lambda earlier, expected=expected: all(earlier.get(key) == of for key, of in expected.items()),
+            describe=lambda earlier, file=file: f"{file}.json, a card of other weights",
+            flag="--weights_out",
+        )
+
+
+def _file_names(members: Sequence[str], name: str) -> list[str]:
+    """Return the names of the files of the nets: that of the call for a single net."""
+    return [name] if len(members) == 1 else weights.member_names(name, members)
 
 
 def _check_split(runs: Sequence[Workdir], dataset: Dataset) -> None:
@@ -91,7 +123,9 @@ def _check_split(runs: Sequence[Workdir], dataset: Dataset) -> None:
     for run in runs:
         images = leaks.read_splits(run)
         own = set(images.sha256[images.split == "val"].tolist())
-        if not val or not val <= own:
+        if not val:
+            raise DataError("the val split is empty", dataset.prepared.name, "train on more images")
+        if not val <= own:
             raise DataError(
                 f"{len(val - own)} of {len(val)} images of val are not in val of this run",
                 str(run.splits),
@@ -131,12 +165,13 @@ def _write_weights(
     further: Mapping[str, Any],
 ) -> None:
     alone = len(members) == 1
-    names = [name] if alone else weights.member_names(name, [member.name for member in members])
+    names = _file_names([member.name for member in members], name)
     for run, member, file in zip(runs, members, names, strict=True):
         _, variables, config, _ = load_checkpoint(run.path, member.step)
         own = fitted if alone else fit([member], dataset, config["data"]["image_size"])
         made = run.read_run() or {}
         fields = {
+            **further,
             "config": weights.card_config(config),
             "temperatures": member.temperatures or (1.0, 1.0),
             "chip_size": CHIP_SIZE,
@@ -145,10 +180,9 @@ def _write_weights(
             "source": made.get("source"),
             "command": made.get("command"),
             "split_sha256": hashlib.sha256(run.splits.read_bytes()).hexdigest(),
-            **further,
             "calibration": own,
         }
         weights.write(folder, file, variables, fields)
     if not alone:
-        card = {"members": names, "chip_size": CHIP_SIZE, **further, "calibration": fitted}
+        card = {**further, "members": names, "chip_size": CHIP_SIZE, "calibration": fitted}
         weights.write_ensemble(folder, name, card)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ FORMATS = {"onnx": ".onnx", "stablehlo": ".jaxexport", "safetensors": ".json"}  
 EXTRAS = {"onnx": "onnx", "stablehlo": "stablehlo", "safetensors": "photos"}
 RECORD = "export.json"  # weights.RESERVED
 FACES = 64  # compared
+OF_FILES = ("storage", "open_from", "bucket_years")  # fields of a card that its copy has anew
 LIMIT = 0.01  # difference of a probability; rounding in float32 stays below 1e-4
 
 
@@ -75,32 +76,66 @@ def export(
             describe=lambda earlier: f"exports of {', '.join(earlier['of'])}",
         )
         images = drawn_faces(size)
-        expected = predictor.probs({size: images})
         record: dict[str, Any] = {"schema": 1, "of": made_from, "image_size": size, "faces": FACES}
-        record["files"] = _earlier(folder)
+        earlier = _earlier(folder)
+        record["files"] = {kind: entry for kind, entry in earlier.items() if _is_there(folder, entry)}
         for done, kind in enumerate(dict.fromkeys(to)):
             progress.prepare(done, len(to), f"writing {kind}")
-            path = _write(kind, predictor, folder, platforms)
-            entry = {"file": path.name, "bytes": _bytes(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            if kind == "stablehlo":
-                entry["platforms"] = list(platforms)
-            runs_here = kind != "stablehlo" or platform() in platforms
-            entry["difference"] = _difference(kind, path, images, expected) if runs_here else None
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
+                path = _write(kind, predictor, Path(scratch), platforms)
+                written = {file.name: files.sha256(file) for file in sorted(Path(scratch).iterdir())}
+                entry = {"file": path.name, "bytes": _bytes(path), "sha256": written[path.name], "written": written}
+                if kind == "stablehlo":
+                    entry["platforms"] = list(platforms)
+                runs_here = kind != "stablehlo" or platform() in platforms
+                expected = members.mean_probs(_compared(kind, predictor), {size: images}) if runs_here else None
+                entry["difference"] = _difference(kind, path, images, expected) if runs_here else None
+                _check_own(folder, written, earlier.get(kind, {"written": {}}))
+                for name in written:
+                    os.replace(path.with_name(name), folder / name)
             record["files"][kind] = entry
-            progress.note(_line(path, entry))
-        write_json(folder / RECORD, record)
+            write_json(folder / RECORD, record)
+            progress.note(_line(folder / path.name, entry))
     return record
 
 
+def _compared(kind: str, predictor: Predictor) -> list[members.Member]:
+    """Return the nets whose predictions those of a file must be: in float32, if the format has nothing else."""
+    return [formats.in_float32(net) for net in predictor.members] if kind == "onnx" else predictor.members
+
+
 def _earlier(folder: Path) -> dict[str, Any]:
-    """Return the entries of an earlier call whose files are still there as it wrote them."""
+    """Return the entries of an earlier call."""
     try:
-        entries = json.loads((folder / RECORD).read_bytes())["files"]
-        return {
-            kind: entry for kind, entry in entries.items() if files.sha256(folder / entry["file"]) == entry["sha256"]
-        }
+        return dict(json.loads((folder / RECORD).read_bytes())["files"])
     except (OSError, *files.MALFORMED):
         return {}
+
+
+def _is_there(folder: Path, entry: Any) -> bool:
+    """Return whether the file of an entry is still as it was written."""
+    try:
+        return files.sha256(folder / entry["file"]) == entry["sha256"]
+    except (OSError, *files.MALFORMED):
+        return False
+
+
+def _check_own(folder: Path, written: Mapping[str, str], earlier: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a file would replace one that is not as an earlier call wrote it.
+
+    Args:
+      written: the new files, with their SHA-256.
+      earlier: the entry of an earlier call for this format; those of earlier versions do not have all its files.
+    """
+    for name, digest in written.items():
+        path = folder / name
+        if "written" in earlier and path.exists():
+            if files.sha256(path) not in (digest, earlier["written"].get(name)):
+                raise ConfigError(
+                    f"--out holds a file {name} that this command did not write, or that was changed since",
+                    str(path),
+                    "name another --out, or move that file",
+                )
 
 
 def drawn_faces(size: int, count: int = FACES) -> np.ndarray:
@@ -137,8 +172,9 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
     """Write each net's float32 weights with its card, and the card of the ensemble."""
     name, alone = _card_name(predictor), len(predictor.members) == 1
     names = [name] if alone else weights.member_names(name, [member.name for member in predictor.members])
+    about = {card.name: _carried(card) for card in predictor.cards}
     for member, file in zip(predictor.members, names, strict=True):
-        fields = {
+        fields = about.get(member.name, {}) | {
             "config": member.config,
             "temperatures": member.temperatures,
             "chip_size": predictor.chip_size,
@@ -149,7 +185,12 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
         weights.write(folder, file, member.variables, fields, storage="float32")
     if not alone:
         card = {"members": names, "chip_size": predictor.chip_size, "calibration": predictor.fields}
-        weights.write_ensemble(folder, name, card)
+        weights.write_ensemble(folder, name, about.get(predictor.name, {}) | card)
+
+
+def _carried(card: weights.Card) -> dict[str, Any]:
+    """Return the fields of a card that also hold for a copy of its weights, such as the licence and the attribution."""
+    return {name: value for name, value in card.about.items() if name not in OF_FILES}
 
 
 def _card_name(predictor: Predictor) -> str:

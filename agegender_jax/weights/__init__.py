@@ -33,7 +33,8 @@ DEFAULT = "default"
 
 def names(folder: Path | None = None) -> list[str]:
     """Return the names of all shipped weights, or of those in a folder."""
-    return sorted(path.stem for path in (folder or FOLDER).glob("*.json") if path.stem not in cards.RESERVED)
+    stems = (path.stem for path in (folder or FOLDER).glob("*.json"))
+    return sorted(stem for stem in stems if stem not in cards.RESERVED and not stem.startswith("."))
 
 
 def member_names(ensemble: str, members: Iterable[str]) -> list[str]:
@@ -135,8 +136,8 @@ def write(folder: Path, name: str, variables: Any, fields: Mapping[str, Any], st
         raise CheckpointError(f"{bad[0]} has numbers that {storage} cannot hold", name, "use other weights")
     content = save(arrays)
     files.replace(folder / f"{name}.safetensors", content)
-    fields = {"sha256": hashlib.sha256(content).hexdigest(), "storage": storage, **fields}
-    cards.write(folder / f"{name}.json", fields)
+    of_file = {"sha256": hashlib.sha256(content).hexdigest(), "storage": storage}
+    cards.write(folder / f"{name}.json", of_file | dict(fields) | of_file)
     return folder / f"{name}.json"
 
 

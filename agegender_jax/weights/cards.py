@@ -55,6 +55,8 @@ def read(path: Path) -> Card:
             raise ValueError("of another version")
         age, gender = fields.pop("temperatures", (1.0, 1.0))
         members = fields.pop("members", None)
+        if not isinstance(members, list | None) or not all(isinstance(member, str) for member in members or []):
+            raise ValueError("members is not a list of names")
         return _checked(
             Card(
                 name=path.stem,
@@ -82,8 +84,12 @@ def _checked(card: Card) -> Card:
         raise ValueError(f"temperatures {card.temperatures}")
     if not CHIP_SIZES[0] <= card.chip_size <= CHIP_SIZES[1]:
         raise ValueError(f"chip_size {card.chip_size}")
+    if not isinstance(card.calibration, dict | None) or not isinstance(card.config, dict):
+        raise ValueError("calibration or config is not an object")
     if card.members is not None and not card.members:
         raise ValueError("an ensemble without members")
+    if card.name in (card.members or ()):
+        raise ValueError("an ensemble names itself as a member")
     if len(set(card.members or ())) < len(card.members or ()):
         raise ValueError("an ensemble names a member twice")
     return card
@@ -100,6 +106,6 @@ def card_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(path: Path, fields: Mapping[str, Any]) -> None:
     """Write a card: its fields, the schema and a digest of them, with a line for each field."""
-    sealed = files.seal({"schema": SCHEMA, **fields})
+    sealed = files.seal({"schema": SCHEMA} | dict(fields) | {"schema": SCHEMA})
     lines = ",\n".join(f"{json.dumps(name)}: {files.to_json(value)}" for name, value in sealed.items())
     files.replace(path, f"{{\n{lines}\n}}\n")

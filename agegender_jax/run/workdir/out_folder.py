@@ -58,7 +58,9 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callable[[dict], str]) -> None:
+def check_replaces(
+    file: Path, is_same: Callable[[dict], bool], describe: Callable[[dict], str], flag: str = "--out"
+) -> None:
     """Raise ConfigError if writing `file` would replace results of something else.
 
     The same command may be repeated with the same folder, even with other options. A damaged file may be replaced.
@@ -67,6 +69,7 @@ def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callab
       file: the JSON file of the results, which may be missing.
       is_same: returns whether earlier results are for the same things as the new ones, for example runs and images.
       describe: returns a description of earlier results for the message.
+      flag: the option that named the folder.
     """
     try:
         earlier = json.loads(file.read_bytes())
@@ -76,7 +79,7 @@ def check_replaces(file: Path, is_same: Callable[[dict], bool], describe: Callab
     except (OSError, RuntimeError, *files.MALFORMED):
         return
     raise ConfigError(
-        f"--out holds other results: {description}", str(file.parent), "name another --out, or delete that folder"
+        f"{flag} holds other results: {description}", str(file.parent), f"name another {flag}, or delete that folder"
     )
 
 
