@@ -13,7 +13,7 @@ import small_weights
 from PIL import Image
 from programs import check
 
-from agegender_jax import explain, files, report, synthetic
+from agegender_jax import explain, files, report, synthetic, weights
 from agegender_jax.data.decoding import resize
 from agegender_jax.errors import CheckpointError, ConfigError, DataError, Stopped
 from agegender_jax.explain import maps, sanity
@@ -161,6 +161,66 @@ def test_a_replaced_byte_takes_the_room_of_its_replacement(tmp_path):
         Image.new("RGB", (32, 32)).save(file, "JPEG")
     ((photo,), _) = explained_photos.read([str(tmp_path)], whole)
     assert photo.name == "\ufffd" * 66 and len(photo.name.encode()) <= explained_photos.LONGEST
+
+
+def test_neither_a_photo_nor_a_file_of_the_user_is_replaced(workdir, tmp_path):
+    """A refused command leaves nothing behind, either."""
+    run = tmp_path / "faces" / "run"
+    run.mkdir(parents=True)
+    photo, own = run / "a.png", run / "b.npz"
+    photo.write_bytes(drawn_photos.encode(drawn_photos.face(2)))
+    own.write_text("mine")
+    before = photo.read_bytes()
+    (tmp_path / "b.png").write_bytes(before)
+    options = {"out": str(tmp_path / "faces"), "methods": ["grad_cam"], "heads": ["gender"]}
+    for path, text in ((photo, "would replace a photo"), (tmp_path / "b.png", "did not write")):
+        with pytest.raises(ConfigError, match=text):
+            in_process(workdir, [path], **options)
+    assert photo.read_bytes() == before and own.read_text() == "mine"
+    assert sorted(path.name for path in run.iterdir()) == ["a.png", "b.npz"]
+    out = tmp_path / "out"
+    for _ in range(2):  # its own are
+        in_process(workdir, [photo], **options | {"out": str(out)})
+    other = shutil.copytree(workdir / "run", tmp_path / "other")
+    with pytest.raises(ConfigError, match="--out holds other results"):
+        in_process(workdir, [photo], [str(other)], **options | {"out": str(out)})
+    assert not (out / "other").exists()
+
+
+def test_an_interrupted_command_keeps_what_it_has_computed(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(explain_command, "BATCH", 2)
+    out, photos, computed = tmp_path / "out", [], []
+    for i in range(5):
+        photos.append(tmp_path / f"{i}.png")
+        photos[i].write_bytes(drawn_photos.encode(drawn_photos.face(i)))
+    options = {"out": str(out), "methods": ["grad_cam"], "heads": ["gender"]}
+    compute = explain_command.compute_maps
+
+    def interrupted(*args, **kwargs):
+        computed.append(len(args[2]))
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        return compute(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain_command, "compute_maps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            in_process(workdir, photos, **options)
+    assert computed == [2, 2] and {path.stem for path in (out / "run").iterdir()} == {"0", "1"}
+    summary = in_process(workdir, photos, **options)
+    assert {path.stem for path in (out / "run").iterdir()} == set("01234")
+    alone = in_process(workdir, photos[3:4], **options | {"out": str(tmp_path / "alone")})
+    pair = [of["images"][i]["answers"]["run"]["gender"]["probabilities"] for of, i in ((summary, 3), (alone, 0))]
+    np.testing.assert_allclose(*pair, rtol=1e-5)
+
+
+def test_weights_without_a_calibration_of_their_own_keep_their_open_group(tmp_path):
+    """As in `Predictor`; the members of an exported ensemble are such weights."""
+    small_weights.write(tmp_path)
+    card = {name: value for name, value in json.loads((tmp_path / "one.json").read_text()).items() if name != "digest"}
+    weights.cards.write(tmp_path / "one.json", card | {"calibration": None, "open_from": 7})
+    (net,) = explained_nets.choose([], "one", str(tmp_path), "best")
+    assert net.open_from == 7 == Predictor(weights="one", weights_dir=tmp_path).faces_from_probs.open_from
 
 
 def test_user_errors(workdir, tmp_path):

@@ -9,7 +9,8 @@
 | max pooling                  | winner takes all                                                           |
 | local response normalisation | its first-order expansion, as in `lrp`                                     |
 
-z_j+ and z_j- include the positive and the negative part of the bias. Between the flat convolutions relevance does not
+z_j+ and z_j- include the positive and the negative part of the bias. As in the authors' layers, a unit without a negative
+part passes on 2 R_j, and one without a positive part -R_j; the difference is part of `lrp.Relevance.error`. Between the flat convolutions relevance does not
 depend on the values: it passes ReLU and normalisation unchanged, and goes to the winners of max pooling. The authors'
 flat rule gives every input channel the whole relevance of a window; here a window's relevance is shared among its
 channels, which keeps the sum.

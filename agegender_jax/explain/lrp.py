@@ -59,7 +59,8 @@ class Relevance:
       logit: float32 [B], of the target.
       absorbed: float32 [B], share of biases and of BatchNorm's shifts.
       feed: float32 [B], share of the gender fed to the age head; 0 for the gender head.
-      error: float32 [B], lost to eps, to local response normalisation and to rounding.
+      error: float32 [B], the remainder: lost to eps, to local response normalisation and to rounding, and with the
+        composite rules in units whose inputs all have one sign.
     """
 
     pixels: jax.Array

@@ -10,7 +10,7 @@ import numpy as np
 from agegender_jax import explain, files, report
 from agegender_jax.errors import ConfigError
 from agegender_jax.explain.map_scores import areas as compute_areas
-from agegender_jax.explain.maps import Maps, compute_maps
+from agegender_jax.explain.maps import BATCH, Maps, compute_maps
 from agegender_jax.photos import detector as yunet
 from agegender_jax.photos import face_chips
 from agegender_jax.run.explanations import explained_nets, explained_photos
@@ -20,6 +20,9 @@ from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.pictures.picture_files import left_out_of_folders, not_read
 from agegender_jax.run.workdir import check_replaces, make_out, out_folder, write_json
 from agegender_jax.suggestions import nearest
+
+FILE = "explanations.json"
+SUFFIXES = (".png", ".npz")  # of the files of a net and a photo
 
 
 def explain_photos(
@@ -79,17 +82,21 @@ def explain_photos(
             progress.warn(note)
         pictures, faceless = explained_photos.read(paths, find)
         folder = files.resolve(out or f"explanations/{'+'.join(names)}", "--out")
-        for name in names:
-            make_out(folder / name)
         check_replaces(
-            folder / "explanations.json",
+            folder / FILE,
             is_same=lambda earlier: out_folder.origins(earlier["members"]) == out_folder.origins(origins),
             describe=lambda earlier: f"explanations of {', '.join(map(str, out_folder.origins(earlier['members'])))}",
         )
+        targets = [folder / name / f"{photo.name}{end}" for name in names for photo in pictures for end in SUFFIXES]
+        _check_targets(targets, [photo.fields["file"] for photo in pictures], folder)
+        for name in names:
+            make_out(folder / name)
         images: list[dict[str, Any]] = [{**photo.fields, "answers": {}} for photo in pictures]
         summary: dict[str, Any] = {"schema": 1, "members": [], "images": images, "no_face": faceless}
         for file in faceless:
             progress.warn(f"no face: {files.printable(file)}")
+        if not (folder / FILE).exists():  # by which a repeated command knows an interrupted one
+            write_json(folder / FILE, summary | {"members": [{"name": net.name, **net.origin} for net in nets]})
         for explained in nets:
             net, variables, step = explained.load(progress.warn)
             place, size = folder / explained.name, explained.size
@@ -98,28 +105,46 @@ def explain_photos(
             predictions = _explain_net(net, variables, pictures, size, options, scores, place, progress)
             for image, prediction in zip(images, predictions, strict=True):
                 image["answers"][explained.name] = prediction
-        write_json(folder / "explanations.json", summary)
+        write_json(folder / FILE, summary)
         progress.note(f"explanations: {folder}")
     return summary
 
 
-def _explain_net(net, variables, pictures: list[Photo], size, options, scores, folder: Path, progress):
-    """Write the files of one net and return its predictions for all photos; `options` are those of compute_maps."""
-    images = np.stack([photo.sized[size] for photo in pictures])
+def _check_targets(targets: Sequence[Path], photos: Sequence[str], folder: Path) -> None:
+    """Raise ConfigError if a file to write is one of the photos, or was not written by an earlier call."""
+    fix = "name another folder with --out"
+    given = {files.expand(photo, "command line").resolve() for photo in photos}
+    for target in targets:
+        if target.resolve() in given:
+            raise ConfigError("--out would replace a photo that is explained", str(target), fix)
+        if target.exists() and not (folder / FILE).exists():
+            raise ConfigError("--out holds a file that this command did not write", str(target), fix)
 
-    def reporter(text: str):
-        return lambda done, total: progress.prepare(done, total, f"{folder.name}: {text}")
 
-    maps = compute_maps(net, variables, images, **options, progress=reporter("maps"))
-    areas = None
-    if scores:
-        areas = compute_areas(net, variables, images, maps, reporter("deletion and insertion"))
+def _explain_net(net, variables, pictures: Sequence[Photo], size, options, scores, folder: Path, progress):
+    """Write the files of one net, batch by batch, and return its predictions for all photos.
+
+    Args:
+      options: those of compute_maps.
+    """
     predictions = []
-    for i, photo in enumerate(pictures):
-        prediction = {head: _prediction(maps, areas, head, i) for head in options["heads"]}
-        files.replace(folder / f"{photo.name}.png", report.overlays(images[i], maps, i, prediction))
-        files.replace(folder / f"{photo.name}.npz", arrays(maps, images[i], i))
-        predictions.append(prediction)
+    for start in range(0, len(pictures), BATCH):
+        batch = pictures[start : start + BATCH]
+        images = np.stack([photo.sized[size] for photo in batch])
+
+        def reporter(text: str, start=start):
+            return lambda done, _: progress.prepare(start + done, len(pictures), f"{folder.name}: {text}")
+
+        maps = compute_maps(net, variables, images, **options, progress=reporter("maps"))
+        areas = None
+        if scores:
+            areas = compute_areas(net, variables, images, maps, reporter("deletion and insertion"))
+        for i, photo in enumerate(batch):
+            prediction = {head: _prediction(maps, areas, head, i) for head in options["heads"]}
+            overlays = report.overlays(images[i], maps, i, prediction)
+            for suffix, content in zip(SUFFIXES, (overlays, arrays(maps, images[i], i)), strict=True):
+                files.replace(folder / f"{photo.name}{suffix}", content)
+            predictions.append(prediction)
     return predictions
 
 

@@ -82,12 +82,13 @@ def _of_weights(name: str, weights_dir: str | None) -> list[ExplainedNet]:
     loaded, fields, cards = prediction_members.from_weights(name, folder)
     names = named_runs.member_names([member.name for member in loaded])
     fitted = prediction_members.as_calibration(fields, (folder or FOLDER) / f"{name}.json")
+    open_from = fitted.open_from if fitted else prediction_members.label_groups(loaded)[0]
     return [
         ExplainedNet(
             own,
             {"weights": prediction_members.origin(name, weights_dir)},
             member.config,
-            fitted.open_from if fitted else None,
+            open_from,
             cards[0].chip_size,
             functools.partial(_parts, member),
         )
