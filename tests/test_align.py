@@ -155,10 +155,15 @@ def test_a_member_that_a_later_one_replaces_does_not_count(source, tmp_path):
 
 
 def test_a_file_of_the_user_stays(source, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "labels.csv").write_text("mine")
-    align(str(source), out=str(tmp_path / "out"), size=64, score=0.7)
-    assert (tmp_path / "out" / "labels.csv").read_text() == "mine"
+    """A chip that would replace it, a picture without a face whose chip would be removed, a table, or any picture."""
+    with_face, without = min(source.glob("*.chip.jpg")).stem + ".png", "30_1_0_20170101000000000.png"
+    for i, name in enumerate((with_face, without, "labels.csv", "faces.jsonl", "deep/other.png")):
+        own = tmp_path / f"out{i}" / name
+        own.parent.mkdir(parents=True)
+        own.write_text("mine")
+        with pytest.raises(ConfigError, match="--out holds a file that this command did not write"):
+            align(str(source), out=str(tmp_path / f"out{i}"), size=64, score=0.7)
+        assert own.read_text() == "mine" and [path for path in own.parent.iterdir() if path.name != ".lock"] == [own]
 
 
 @pytest.mark.parametrize("kind", ["csv", "tar", "rows"])

@@ -87,6 +87,16 @@ def test_a_stopped_call_continues_and_a_changed_picture_is_aligned_again(folder,
         align_pictures.align([str(two)], out=str(tmp_path / "out"), size=96, score=0.7)
 
 
+@pytest.mark.parametrize("name", ["faces.csv", "summary.json", "chips/own.png"])
+def test_a_file_of_the_user_stays(name, folder, tmp_path):
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine")
+    with pytest.raises(ConfigError, match="--out holds a file that this command did not write") as error:
+        run([folder], tmp_path)
+    assert own.read_text() == "mine" and error.value.where == str(own)
+
+
 def test_archives_and_where_chips_may_lie(folder, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "bad.png").touch()

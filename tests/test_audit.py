@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,29 @@ def test_contradicting_copies_are_listed_for_exclusion(source, result):
     assert set(rows) == {young, *old, f"a/60_0_0_{DATE}.png", f"a/62_1_0_{DATE}.jpg"}
     assert rows[old[0]] == f"copy labelled 25, male: {young}" or rows[old[0]] == f"copy labelled 25, male: {old[1]}"
     assert rows[young] == f"copy labelled 40, female: {old[0]}"
+
+
+@pytest.mark.parametrize("name", ["exclude.csv", "splits.csv"])
+def test_an_edited_table_stays(name, source, result, tmp_path, monkeypatch):
+    def again(out, **changed):
+        options = {"workdirs": [], "split_seed": 0, "cache_dir": str(source.parent / "cache"), "command": []}
+        return audit_command.inspect(str(source), out=str(out), **options | changed)
+
+    out = shutil.copytree(source.parent / "out", tmp_path / "out")
+    before = (out / name).read_bytes()
+    for seed in (1, 0):  # its own, of another split
+        again(out, split_seed=seed)
+    assert (out / name).read_bytes() == before
+    for folder in (out, tmp_path):  # with an audit, and without one
+        (folder / name).write_text("mine")
+        with pytest.raises(ConfigError, match=f"--out holds a {name} that this command did not write"):
+            again(folder)
+        assert (folder / name).read_text() == "mine"
+    written = json.loads((out / "audit.json").read_text())
+    del written["written"]  # as version 0.2.0 wrote it
+    (out / "audit.json").write_text(json.dumps(written))
+    again(out)
+    assert (out / name).read_bytes() == before
 
 
 def test_the_split_by_content_and_the_groups_are_listed(source, faces, result):

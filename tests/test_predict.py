@@ -65,6 +65,16 @@ def test_every_picture_of_a_mixed_folder_has_its_rows(predicted):
     assert summary["pictures"] == len(rows) and summary["faces"] == 10 and sum(summary["statuses"].values()) == 18
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "summary.json", "gallery.html", "annotated/own.jpg"])
+def test_a_file_of_the_user_stays(name, folder, tmp_path):
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine")
+    with pytest.raises(ConfigError, match="--out holds a file that this command did not write") as error:
+        run([folder / "one.png"], tmp_path)
+    assert own.read_text() == "mine" and error.value.where == str(own)
+
+
 def test_a_row_has_every_field_of_its_face(predicted):
     rows, *_ = predicted
     (row,) = rows["one.png"]

@@ -20,7 +20,7 @@ from agegender_jax.prediction.face import NO_FACE, UNREADABLE
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.pictures.align_pictures import ALIGNED, SETTINGS, SUMMARY, png
-from agegender_jax.run.workdir import hold, keep_settings, make_out, write_csv, write_json
+from agegender_jax.run.workdir import check_unused, hold, keep_settings, make_out, write_csv, write_json
 
 ROWS, LABELS = "faces.jsonl", "labels.csv"
 PATHS = "paths"  # of the source, in align.json
@@ -42,7 +42,8 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
       score: minimum score of a face.
 
     Raises:
-      ConfigError, DataError: an argument is wrong, the source cannot be read, or `out` belongs to another call.
+      ConfigError, DataError: an argument is wrong, the source cannot be read, or `out` belongs to another call or has
+        files that are not of this command.
     """
     if not source:
         raise ConfigError(
@@ -58,6 +59,7 @@ def align(source: str | None, *, out: str | None, size: int, score: float, cache
 
 def _align_all(source: str, folder: Path, size: int, score: float, cache_dir: str | None) -> dict:
     paths = [str(files.resolve(path, "--source")) for path in resolve.resolve_existing(source)]
+    check_unused(folder, SETTINGS, (ROWS, LABELS, SUMMARY, "**/*.png"))
     _check_same_source(folder, paths)
     settings = {"schema": 1, "source": sources.source_name(source), "size": size, "score": score, PATHS: paths}
     if keep_settings(folder / SETTINGS, settings, "chips", free=(PATHS,)):

@@ -1,7 +1,9 @@
 """The audit command: find duplicates, contradicting labels, leaks, and unusual names and images in a source."""
 
 import functools
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.scoring.named_runs import read_config
-from agegender_jax.run.workdir import Workdir, check_replaces, make_out, write_csv, write_json
+from agegender_jax.run.workdir import Workdir, check_replaces, csv_text, make_out, write_csv, write_json
 
 
 def inspect(
@@ -60,11 +62,16 @@ def inspect(
             "split": _split(assignment, pairs, split_seed),
             "runs": [_run(run, config, faces) for run, config in zip(runs, configs, strict=True)],
         }
+        tables = {
+            "splits.csv": _splits(faces, assignment),
+            "exclude.csv": csv_text(("file", "reason"), source_problems.contradictions(faces, pairs.all())),
+        }
+        written = _check_unchanged(folder, tables)
         stats = image_stats.measure(faces, progress.prepare)
-        findings = report.findings(faces, pairs, stats, leakage, list(command))
+        findings = report.findings(faces, pairs, stats, leakage, list(command)) | {"written": written}
+        for name, text in tables.items():
+            files.replace(folder / name, text)
         _write(folder, faces, findings)
-        _write_splits(folder, faces, assignment)
-        write_csv(folder / "exclude.csv", ("file", "reason"), source_problems.contradictions(faces, pairs.all()))
         progress.show(_table(findings))
         progress.note(f"audit: {folder / 'audit.html'}")
         return findings
@@ -141,11 +148,33 @@ def _write(folder: Path, faces: Prepared, findings: dict) -> None:
     write_json(folder / "audit.json", findings)
 
 
-def _write_splits(folder: Path, faces: Prepared, assignment: np.ndarray) -> None:
-    """Write splits.csv, with the first columns of a run's."""
+def _check_unchanged(folder: Path, tables: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of tables by name, for audit.json.
+
+    Raises:
+      ConfigError: one would replace a file that is not as the audit in the folder wrote it.
+    """
+    digests = {name: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() for name, text in tables.items()}
+    try:
+        audited = json.loads((folder / "audit.json").read_bytes())
+        earlier = audited.get("written") or {name: files.sha256(folder / name) for name in digests}  # of version 0.2.0
+    except (OSError, *files.MALFORMED):
+        earlier = {}
+    for name, digest in digests.items():
+        if (folder / name).exists() and files.sha256(folder / name) not in (digest, earlier.get(name)):
+            raise ConfigError(
+                f"--out holds a {name} that this command did not write, or that was changed since",
+                str(folder / name),
+                "name another --out, or rename that file",
+            )
+    return digests
+
+
+def _splits(faces: Prepared, assignment: np.ndarray) -> str:
+    """Return splits.csv, with the first columns of a run's."""
     groups = splits.group_ids(faces.group, faces.sha256)
     rows = sorted(zip(faces.file, assignment, groups, faces.sha256, strict=True))
-    write_csv(folder / "splits.csv", ("file", "split", "group", "sha256"), rows)
+    return csv_text(("file", "split", "group", "sha256"), rows)
 
 
 def _table(findings: dict) -> Table:

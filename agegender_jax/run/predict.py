@@ -19,7 +19,7 @@ from agegender_jax.run.cluster import Cluster
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.pictures import prediction_rows, prediction_summary
-from agegender_jax.run.pictures.drawings import Drawings
+from agegender_jax.run.pictures.drawings import ANNOTATED, COPIES, GALLERY, THUMBNAILS, Drawings
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.pictures.parquet_rows import RowParts, write_csv
 from agegender_jax.run.pictures.picture_files import (
@@ -32,9 +32,11 @@ from agegender_jax.run.pictures.picture_files import (
     sources,
 )
 from agegender_jax.run.pictures.prediction_rows import STEM
-from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
+from agegender_jax.run.pictures.prediction_summary import SUMMARY
+from agegender_jax.run.workdir import check_unused, hold, keep_settings, make_out, write_json
 
 SETTINGS = "predict.json"
+WRITTEN = (f"{STEM}.*", SUMMARY, GALLERY, THUMBNAILS, COPIES, f"{ANNOTATED}/*")
 RESTATED = "coverage", "over", "max_error"  # options whose fields follow from the probabilities in a row
 DRAWN = "gallery", "annotate"  # options that earlier versions wrote into SETTINGS
 DIRECTORY = "directory"  # of the last call, from which names of pictures are relative
@@ -111,6 +113,7 @@ def predict(
             check_outside(folder, arguments)
         make_out(folder)
         stack.enter_context(hold(folder))
+        check_unused(folder, SETTINGS, WRITTEN)
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
         settings |= {"engine": "ray"} if cluster else {}
         columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}

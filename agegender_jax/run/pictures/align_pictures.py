@@ -19,7 +19,7 @@ from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.pictures import jsonl_csv_rows
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.pictures.picture_files import PictureFile, check_outside, not_read, open_pictures
-from agegender_jax.run.workdir import hold, keep_settings, make_out, write_json
+from agegender_jax.run.workdir import check_unused, hold, keep_settings, make_out, write_json
 
 STEM, CHIPS, SETTINGS, SUMMARY = "faces", "chips", "align.json", "summary.json"
 ALIGNED = "aligned"
@@ -51,6 +51,7 @@ def align(arguments: Sequence[str], *, out: str, size: int, score: float) -> dic
         check_outside(folder, arguments)
         make_out(folder)
         with hold(folder):
+            check_unused(folder, SETTINGS, (f"{STEM}.*", SUMMARY, f"{CHIPS}/*"))
             keep_settings(folder / SETTINGS, {"schema": 1, "size": size, "score": score}, "chips")
             (folder / CHIPS).mkdir(exist_ok=True)
             with RowFiles(folder, STEM, COLUMNS, {picture.name: picture.state for picture in named}) as rows:

@@ -13,6 +13,7 @@ from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.pictures import prediction_rows
 from agegender_jax.run.workdir import write_json
 
+SUMMARY = "summary.json"
 SHOWN = 20  # faces that are printed for a single picture
 
 
@@ -59,7 +60,7 @@ def write(folder: Path, before: int, others: int, new: int, faces: int, seconds:
         "pictures_per_second": round(new / max(seconds, 1e-9), 2),
         "faces_per_second": round(faces / max(seconds, 1e-9), 2),
     }
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     return summary
 
 

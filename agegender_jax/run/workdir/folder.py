@@ -191,13 +191,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write UTF-8 CSV, atomically.
+    """Write UTF-8 CSV, atomically. Undecodable bytes of names are written unchanged."""
+    files.replace(path, csv_text(header, rows))
 
-    Text that a spreadsheet would evaluate gets an apostrophe, see `csv_cells`. Undecodable bytes of names are written
-    unchanged.
-    """
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Return CSV. Text that a spreadsheet would evaluate gets an apostrophe, see `csv_cells`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([csv_cells.guard(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    files.replace(path, text.getvalue())
+    return text.getvalue()

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import tempfile
@@ -81,6 +82,23 @@ def check_replaces(
     raise ConfigError(
         f"{flag} holds other results: {description}", str(file.parent), f"name another {flag}, or delete that folder"
     )
+
+
+def check_unused(folder: Path, settings: str, patterns: Sequence[str]) -> None:
+    """Raise ConfigError if the folder holds files that a command would replace, but none of the command's settings.
+
+    Args:
+      settings: name of the file that the command writes first.
+      patterns: of the files that it writes, see `Path.glob`.
+    """
+    if (folder / settings).exists():
+        return
+    for found in itertools.chain.from_iterable(folder.glob(pattern) for pattern in patterns):
+        raise ConfigError(
+            "--out holds a file that this command did not write, and could replace",
+            str(found),
+            f"name another folder, such as --out={_unused(folder)}, or move that file",
+        )
 
 
 def keep_settings(
