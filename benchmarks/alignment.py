@@ -7,12 +7,14 @@ the chip's corners to those of the unchanged picture, as a root mean square and 
 results/alignment.json.
 """
 
+import functools
 import time
 
 import cv2
 import numpy as np
 from absl import app, flags, logging
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.photos import alignment, detector
@@ -86,4 +88,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda argv: guard(functools.partial(main, argv)))

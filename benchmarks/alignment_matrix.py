@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from agegender_jax import config
+from agegender_jax.cli.exits import guard
 from agegender_jax.data.decoding import decode
 from agegender_jax.errors import DataError
 from agegender_jax.evaluation.members import ENSEMBLE
@@ -139,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -7,6 +7,7 @@ import argparse
 import json
 import pathlib
 
+from agegender_jax.cli.exits import guard
 from benchmarks import result_files
 
 LISTS = {  # lists of single images, by section of audit.json; "" is the top level
@@ -37,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

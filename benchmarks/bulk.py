@@ -25,6 +25,7 @@ import time
 import numpy as np
 
 from agegender_jax import synthetic
+from agegender_jax.cli.exits import guard
 from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import face_api, machine, result_files
@@ -263,4 +264,4 @@ def random_weights(folder: pathlib.Path) -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.configs import ran
 from agegender_jax.errors import ConfigError
 from benchmarks import job, kernels, limits, result_files, tables
@@ -66,7 +67,7 @@ def run_apart(point: Point, timeout: float | None) -> dict:
     if process.returncode == AGAIN:
         raise Unfinished(errors.strip()[-200:])
     if process.returncode:
-        lacks = re.search(r"^(ImportError|ModuleNotFoundError)\b", errors, re.MULTILINE)
+        lacks = re.search(r"^(ImportError|ModuleNotFoundError)\b|modules that are not installed", errors, re.MULTILINE)
         raise (NotInstalled if lacks else RuntimeError)(f"exit code {process.returncode}: {errors.strip()[-500:]}")
     return json.loads(output.splitlines()[-1])
 
@@ -261,4 +262,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(AGAIN))  # so that the point in progress ends too
-    sys.exit(main())
+    sys.exit(guard(main))

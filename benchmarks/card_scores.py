@@ -3,10 +3,12 @@
 python -m benchmarks.card_scores
 """
 
+import argparse
 import json
 from typing import Any
 
 from agegender_jax import files, weights
+from agegender_jax.cli.exits import guard
 from agegender_jax.weights import cards
 from benchmarks import result_files
 
@@ -61,6 +63,7 @@ def of_card(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     for name in weights.names():
         path = weights.FOLDER / f"{name}.json"
         fields = json.loads(path.read_bytes())
@@ -70,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

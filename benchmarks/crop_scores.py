@@ -15,6 +15,7 @@ import hashlib
 import json
 import pathlib
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.metrics import SCORES
 from agegender_jax.run.workdir import Workdir, finished_runs, training_summary
 from agegender_jax.run.workdir.metrics_log import MetricsLog
@@ -140,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.run.host import ynnpack
 from benchmarks import result_files
 from benchmarks.machine import ROOT
@@ -151,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

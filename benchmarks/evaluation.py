@@ -22,6 +22,7 @@ import jax
 
 from agegender_jax import config as config_lib
 from agegender_jax import data, ensemble, evaluation, files, metrics, models, report
+from agegender_jax.cli.exits import guard
 from agegender_jax.run import dataset
 from agegender_jax.run.host import ynnpack
 from agegender_jax.run.scoring import write_results
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -11,6 +11,7 @@ import pathlib
 import shlex
 import tempfile
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.explain.map_scores import CONTROLS
 from agegender_jax.report import formatting
 from agegender_jax.run import evaluate
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -18,6 +18,7 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import metrics
+from agegender_jax.cli.exits import guard
 from agegender_jax.labels import GENDERS, NUM_AGE_BUCKETS, age_bucket
 from agegender_jax.run import dataset
 from benchmarks import result_files
@@ -90,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -8,12 +8,15 @@ False alarms are the share of the other pictures (the column says which) that ha
 are left out and counted. Writes results/face_flags.json.
 """
 
+import functools
+
 import cv2
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
 from agegender_jax import Predictor
+from agegender_jax.cli.exits import guard
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.photos.face_flags import GREY_CHROMA, chroma
@@ -115,4 +118,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda argv: guard(functools.partial(main, argv)))

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from agegender_jax import config as config_lib
+from agegender_jax.cli.exits import guard
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host.progress import Progress
 
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

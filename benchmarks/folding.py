@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from agegender_jax import data, models
+from agegender_jax.cli.exits import guard
 from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import result_files
@@ -80,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

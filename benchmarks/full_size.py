@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+from agegender_jax.cli.exits import guard
 from benchmarks.machine import AGAIN, ROOT, described, seconds_left
 from benchmarks.resume import last_step
 
@@ -148,4 +149,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.errors import ConfigError
 from agegender_jax.run.workdir import provenance
 from benchmarks import pack_faces
@@ -116,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

@@ -17,6 +17,7 @@ from typing import Any
 
 from agegender_jax import config as config_lib
 from agegender_jax import ensemble
+from agegender_jax.cli.exits import guard
 from agegender_jax.configs import best
 from agegender_jax.metrics import SCORES
 from agegender_jax.run import dataset, train
@@ -184,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

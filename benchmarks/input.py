@@ -23,6 +23,7 @@ import time
 import jax
 
 from agegender_jax import synthetic
+from agegender_jax.cli.exits import guard
 from agegender_jax.data.prepare import prepare
 from benchmarks import result_files
 from benchmarks.machine import ROOT
@@ -176,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -14,6 +14,7 @@ import gzip
 import json
 import pathlib
 import re
+import sys
 import tempfile
 import time
 
@@ -126,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(sys.modules[__name__])

@@ -27,6 +27,7 @@ import numpy as np
 from jax import lax
 
 from agegender_jax import models
+from agegender_jax.cli.exits import guard
 from agegender_jax.models import convolution, pooling, resizing
 from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
@@ -257,4 +258,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.data import cache, checksums, near_duplicates, prepared_files, sources, splits
 from agegender_jax.data import prepare as prepare_lib
 from agegender_jax.data.decoding import decode, resize
@@ -191,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

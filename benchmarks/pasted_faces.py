@@ -10,12 +10,14 @@ probability of its gender, and whether it is flagged as a child. Writes results/
 """
 
 import collections
+import functools
 
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
 from agegender_jax import Predictor
+from agegender_jax.cli.exits import guard
 from agegender_jax.data import sources
 from agegender_jax.data.decoding import decode
 from agegender_jax.prediction.face import OK
@@ -178,4 +180,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda argv: guard(functools.partial(main, argv)))

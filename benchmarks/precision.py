@@ -18,6 +18,7 @@ import sys
 import jax
 import numpy as np
 
+from agegender_jax.cli.exits import guard
 from benchmarks import result_files
 from benchmarks.machine import ROOT
 
@@ -100,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

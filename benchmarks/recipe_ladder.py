@@ -26,9 +26,9 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import metrics
+from agegender_jax.cli.exits import guard
 from agegender_jax.configs import resnet
 from agegender_jax.data import split_exceptions
-from agegender_jax.errors import ConfigError
 from agegender_jax.metrics import SCORES
 from agegender_jax.run import checks, dataset, train
 from agegender_jax.run.host import compile_cache, ynnpack
@@ -294,4 +294,4 @@ def _all_rows(folder: pathlib.Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

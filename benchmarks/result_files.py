@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from agegender_jax import files
+from agegender_jax.cli.exits import guard
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 LONGEST = 2400  # characters of a value that stays on one line
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 
+from agegender_jax.cli.exits import guard
 from benchmarks.machine import ROOT, described, seconds_left, without_folders
 
 STEPS, SAVE_EVERY, LOG_EVERY = 160, 40, 10
@@ -157,4 +158,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

@@ -12,6 +12,7 @@ runs that they were written from.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -21,6 +22,7 @@ from absl import app, flags
 
 from agegender_jax import Predictor, ensemble, evaluation, load, weights
 from agegender_jax import config as config_lib
+from agegender_jax.cli.exits import guard
 from agegender_jax.labels import GENDERS, RACES
 from agegender_jax.metrics.accuracy import range_name
 from agegender_jax.metrics.intervals import wilson
@@ -191,4 +193,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda argv: guard(functools.partial(main, argv)))

@@ -23,6 +23,7 @@ import numpy as np
 
 from agegender_jax import files
 from agegender_jax.checkpoint import Checkpoints, load_variables, manifest, tree
+from agegender_jax.cli.exits import guard
 from agegender_jax.errors import CheckpointError
 from agegender_jax.run.workdir import Workdir
 
@@ -162,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -28,6 +28,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from agegender_jax import config as config_lib
+from agegender_jax import models
 from agegender_jax.errors import ConfigError
 from agegender_jax.run import checks
 from agegender_jax.run.workdir import provenance
@@ -59,8 +60,13 @@ def measure(
       UserError: as training would; or PyTorch or this config's counterpart in it is missing.
     """
     config_lib.validate(config)
-    checks.devices(config)
-    checks.feed(config)
+    checks.own_config(config)
+    if models.is_solved(config.model):
+        raise ConfigError(
+            f"{config.model.name} with the {config.model.head} head is solved, not trained in steps",
+            "--config.model",
+            "measure another net; launch.baselines measures solved systems",
+        )
     if what == "input":
         seconds, more = feeding.measure_input(config, count)
         return line(what, config, seconds) | more

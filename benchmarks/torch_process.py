@@ -8,12 +8,24 @@ import sys
 import jax
 from ml_collections import ConfigDict
 
+from agegender_jax import config as config_lib
 from agegender_jax import data
 from agegender_jax.errors import ConfigError
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from benchmarks.machine import ROOT
 
 PROGRAM = ROOT / "benchmarks" / "torch_steps.py"
+
+
+# Fields that PyTorch's step has too, and those that do not change a step; every other field must have its default.
+COUNTERPARTS = (
+    *("seed", "batch_size", "num_epochs", "num_steps", "parallel", "init_from"),
+    *("data.", "eval.", "log.", "checkpoint.", "train."),
+    *(f"model.{name}" for name in ("name", "width", "stem", "dtype", "gender_to_age", "age_hidden")),
+    *(f"optimizer.{name}" for name in ("lr", "clip_norm", "schedule", "warmup", "final", "momentum")),
+    *(f"loss.{name}" for name in ("age_weight", "gender_weight", "label_smoothing", "age_spread")),
+    *("augment.flip", "augment.shift", "augment.colour"),
+)
 
 
 class OutOfMemory(ConfigError):
@@ -26,6 +38,20 @@ def check() -> None:
         raise ConfigError("PyTorch is not installed", "--against=torch", "pip install torch==2.13.0")
     if not PROGRAM.exists():
         raise ConfigError("the PyTorch nets are missing", str(PROGRAM), "run it from a checkout of the repository")
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Raise ConfigError for a field that changes our step, but not PyTorch's."""
+    usual = dict(config_lib.flat(config_lib.default()))
+    known = {name for name in COUNTERPARTS if not name.endswith(".")}
+    groups = tuple(name for name in COUNTERPARTS if name.endswith("."))
+    for name, value in config_lib.flat(config):
+        if value != usual[name] and name not in known and not name.startswith(groups):
+            raise ConfigError(
+                f"the PyTorch step supports only {name}={usual[name]!r}, not {value!r}",
+                "--against=torch",
+                f"leave {name} at its default, or measure without --against",
+            )
 
 
 class TorchProcess:
@@ -45,6 +71,7 @@ class TorchProcess:
 
     def __init__(self, what: str, config: ConfigDict, parameters: int, compiled: bool):
         check()
+        check_fields(config)
         gpu = jax.default_backend() == "gpu"
         if gpu and jax.device_count() > 1:
             raise ConfigError("PyTorch's side has one GPU only", "--against=torch", "set CUDA_VISIBLE_DEVICES=0")

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 
 from agegender_jax import config as config_lib
 from agegender_jax import data, metrics
+from agegender_jax.cli.exits import guard
 from agegender_jax.labels import NUM_AGE_BUCKETS
 from agegender_jax.metrics import SCORES
 from agegender_jax.run import dataset
@@ -341,4 +342,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -6,6 +6,7 @@ python -m benchmarks.weight_choices --source=aligned/fairface_10k,aligned/fairfa
 The default was chosen by these scores. Writes results/weight_choices.json, and prints its table.
 """
 
+import functools
 import itertools
 import sys
 
@@ -13,6 +14,7 @@ from absl import app, flags
 
 from agegender_jax import Predictor, ensemble, weights
 from agegender_jax import config as config_lib
+from agegender_jax.cli.exits import guard
 from agegender_jax.metrics import SCORES
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.host import ynnpack
@@ -55,4 +57,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda argv: guard(functools.partial(main, argv)))

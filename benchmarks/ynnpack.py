@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 
+from agegender_jax.cli.exits import guard
 from agegender_jax.run.host import ynnpack
 from agegender_jax.run.workdir import provenance
 from benchmarks import machine, result_files
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -16,6 +16,7 @@ import jax
 from matplotlib.figure import Figure
 
 from agegender_jax import models
+from agegender_jax.cli.exits import guard
 from benchmarks import result_files
 from benchmarks.machine import ROOT
 
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -162,7 +162,10 @@ def test_finished_runs_of_another_config_are_refused_without_ablation_json(out, 
     monkeypatch.setattr(train, "fit", lambda *args, **kwargs: pytest.fail("trained"))
     folder = shutil.copytree(out, tmp_path / "copy")
     (folder / "ablation.json").unlink()
-    for fields, text in (({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.005 -> 0.5"), ({"num_steps": 5}, "num_steps: 4")):
+    for fields, text in (
+        ({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.005 -> 0.5"),
+        ({"num_steps": 5}, "num_steps: 4"),
+    ):
         other = config.copy_and_resolve_references()
         other.update(fields)
         with pytest.raises(ConfigError, match=text):

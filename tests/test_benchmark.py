@@ -81,6 +81,40 @@ def test_without_pytorch(monkeypatch):
         torch_process.check()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("optimizer.name", "sgd"), ("optimizer.freeze", 5), ("optimizer.layer_decay", 0.5), ("remat", True)),
+        *(("loss.teacher", "fairface_resnet18"), ("model.head", "elm"), ("augment.mixup", 0.2), ("accumulate", 2)),
+    ],
+)
+def test_fields_that_pytorch_lacks_are_refused(field, value):
+    """The two steps would not do the same work."""
+    config = ran.get_config()
+    torch_process.check_fields(config)
+    config.update_from_flattened_dict({"optimizer.lr": 0.1, "model.dtype": "bfloat16", "batch_size": 256})
+    torch_process.check_fields(config)
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match=f"supports only {field}="):
+        torch_process.check_fields(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"accumulate": 3, "batch_size": 16}, "accumulate"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"model.name": "region_sift", "model.gender_to_age": "none", "model.width": 1.0}, "is solved, not trained"),
+        ({"model.head": "ridge", "model.gender_to_age": "none"}, "is solved, not trained"),
+    ],
+)
+def test_what_training_refuses_is_not_measured(fields, text, config):
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict(fields)
+    with pytest.raises(ConfigError, match=text):
+        throughput.measure("train", other, 2)
+
+
 @needs_torch
 @pytest.mark.parametrize(
     "name",
@@ -297,7 +331,3 @@ def test_sharing_a_gpu(variables, fraction):
 def test_configs_that_the_pytorch_side_refuses(config):
     with pytest.raises(ConfigError, match="parameters in PyTorch, 12 here"):
         torch_process.TorchProcess("train", config, 12, False)
-    other = ran.get_config()
-    other.optimizer.name = "sgd"
-    with pytest.raises(ConfigError, match="optimizer.name='adam'"):
-        torch_process.TorchProcess("train", other, 12, False)

@@ -282,6 +282,11 @@ def test_a_program_that_cannot_import(tmp_path, monkeypatch):
     (tmp_path / "lacking.py").write_text("import no_such_module")
     with pytest.raises(campaign.NotInstalled, match="No module named 'no_such_module'"):
         campaign.run_apart(points.Point("lacking"), 100)
+    wanting = "import importlib.util\nimportlib.util.find_spec = lambda *args: None\n"
+    wanting += "from agegender_jax import extras\nfrom agegender_jax.cli.exits import guard\n"
+    (tmp_path / "wanting.py").write_text(wanting + "guard(lambda: extras.check('train'))")
+    with pytest.raises(campaign.NotInstalled, match="modules that are not installed"):
+        campaign.run_apart(points.Point("wanting"), 100)
 
 
 def test_a_failure_whose_files_are_absent_stays_in_the_results(tmp_path):

@@ -187,7 +187,7 @@ def test_paths_outside_of_the_uploads_are_neither_read_nor_deleted(tmp_path):
     (tmp_path / "uploads" / "link").symlink_to(tmp_path / "secret.txt")
     for name in (tmp_path / "secret.txt", tmp_path / "uploads/../secret.txt", tmp_path / "uploads/link", None, ""):
         with pytest.raises(FileNotFoundError):
-            page._take(name, tmp_path / "uploads")
+            page.Uploads(tmp_path / "uploads").take(name)
     assert (tmp_path / "secret.txt").read_text() == "secret"
 
 

@@ -418,7 +418,9 @@ def test_runs_use_the_thresholds_of_their_val_split(tmp_path, monkeypatch, photo
     assert card.about["split_sha256"] and card.about["source"]["fingerprint"] and card.about["storage"] == "float16"
 
 
-@pytest.mark.parametrize("accuracy, text", [(None, "gender is unsure for all"), (0.9, "for 50.0% of them with accuracy 0.9,")])
+@pytest.mark.parametrize(
+    ("accuracy", "text"), [(None, "gender is unsure for all"), (0.9, "for 50.0% of them with accuracy 0.9,")]
+)
 def test_the_line_on_thresholds(accuracy, text):
     fitted = {"n": 40, "unsure": {"share": 0.5 if accuracy else 0.0, "accuracy": accuracy}}
     assert text in calibrate._line(fitted) and "None" not in calibrate._line(fitted)

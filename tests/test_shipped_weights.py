@@ -181,7 +181,7 @@ ODD = (
 
 
 @pytest.mark.parametrize("fields", ODD)
-def test_a_card_from_elsewhere_with_odd_fields_is_named_and_the_others_are_listed(fields, tmp_path, monkeypatch, capsys):
+def test_a_card_with_odd_fields_is_named_and_the_others_are_listed(fields, tmp_path, monkeypatch, capsys):
     flag = types.SimpleNamespace(value=str(small_weights.write(tmp_path)))
     monkeypatch.setattr(flags, "DEFINE_string", lambda *options: flag)
     main = runpy.run_module("agegender_jax.cli.weights")["main"]

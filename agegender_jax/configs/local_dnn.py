@@ -7,8 +7,9 @@ al. 2017), noedges (the local net alone).
 
 What is known is that patches at landmarks and an edge map of the whole image train two nets whose predictions are
 combined; sizes, widths, the edge detector and the weights are our choices (agegender_jax/models/local_dnn.py). The
-images must be aligned chips. In training, patches are mirrored and shifted; edge maps are not varied. A prototype reached 0.494 and 0.817 (age and gender accuracy on the test split of
-`crop_part1`) in two minutes of one core, 0.405 and 0.747 without the edge net.
+images must be aligned chips. In training, patches are mirrored and shifted; edge maps are not varied. A prototype
+reached 0.494 and 0.817 (age and gender accuracy on the test split of `crop_part1`) in two minutes of one core, 0.405
+and 0.747 without the edge net.
 """
 
 from agegender_jax import config as config_lib

@@ -9,11 +9,11 @@
 | max pooling                  | winner takes all                                                           |
 | local response normalisation | its first-order expansion, as in `lrp`                                     |
 
-z_j+ and z_j- include the positive and the negative part of the bias. As in the authors' layers, a unit without a negative
-part passes on 2 R_j, and one without a positive part -R_j; the difference is part of `lrp.Relevance.error`. Between the flat convolutions relevance does not
-depend on the values: it passes ReLU and normalisation unchanged, and goes to the winners of max pooling. The authors'
-flat rule gives every input channel the whole relevance of a window; here a window's relevance is shared among its
-channels, which keeps the sum.
+z_j+ and z_j- include the positive and the negative part of the bias. As in the authors' layers, a unit without a
+negative part passes on 2 R_j, and one without a positive part -R_j; the difference is part of `lrp.Relevance.error`.
+Between the flat convolutions relevance does not depend on the values: it passes ReLU and normalisation unchanged, and
+goes to the winners of max pooling. The authors' flat rule gives every input channel the whole relevance of a window;
+here a window's relevance is shared among its channels, which keeps the sum.
 
 The net is computed in float32, whatever its own dtype. As in `lrp`, the multiplier R / value is propagated down to the
 last flat convolution, and R itself below it.

@@ -18,7 +18,7 @@ def stablehlo(members: Sequence[Member], platforms: Sequence[str]) -> bytes:
     """Return a serialised `jax.export.Exported`: uint8 RGB [B, S, S, 3] -> (age [B, A], gender [B, G]), B free.
 
     It contains a program for each platform, regardless of the machine that makes it; the one for a GPU uses none of the
-    CPU's kernels. Loading it needs a version of jax no older than the one that wrote it.
+    CPU's kernels. Loading it needs the version of jax that wrote it, or one up to six months newer.
 
     Raises:
       ConfigError: platforms are unknown, or the nets have different image sizes.

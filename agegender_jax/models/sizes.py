@@ -44,7 +44,7 @@ SYSTEMS: dict[str, tuple[dict[str, Any], str]] = {
 def count(net: nn.Module, size: int) -> tuple[int, int]:
     """Return parameters and multiply-adds for one image of `size` pixels.
 
-    Multiply-adds are those of convolutions and dense layers, and of what modules state in a method `multiply_adds(*args)`
+    Multiply-adds are those of convolutions and dense layers, and those that modules state in a method `multiply_adds`
     with the arguments of their call. Both numbers are those of a prediction: parts that only training uses, such as the
     auxiliary branches of GoogLeNet and the generator of the frequency critic, do not count. Only shapes are traced.
     Windows at the border count fully, as is usual.

@@ -154,7 +154,9 @@ def _check_unchanged(folder: Path, tables: Mapping[str, str]) -> dict[str, str]:
     Raises:
       ConfigError: one would replace a file that is not as the audit in the folder wrote it.
     """
-    digests = {name: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() for name, text in tables.items()}
+    digests = {
+        name: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() for name, text in tables.items()
+    }
     try:
         audited = json.loads((folder / "audit.json").read_bytes())
         earlier = audited.get("written") or {name: files.sha256(folder / name) for name in digests}  # of version 0.2.0

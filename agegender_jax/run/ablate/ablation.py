@@ -3,8 +3,8 @@
 The folder has `<field=value>/seed<k>/`, each an ordinary run with its best checkpoint only, and ablation.json:
   schema, split, n, source, config (of the base, without the seed), vary, seeds, ensemble;
   made_by: command, versions, devices, git revision;
-  runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads, and
-    allow_leak, whether what it started from has seen test images;
+  runs: variant, seed, workdir, step of the best checkpoint, seconds of its training steps, parameters, collapsed heads,
+    and allow_leak, whether what it started from has seen test images;
   variants, differences: see `comparison.results`;
   caution: what the intervals cover.
 """

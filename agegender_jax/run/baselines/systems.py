@@ -119,6 +119,7 @@ FACES = "ResNet-18 of width 0.5 from FairFace instead of VGG-Face; Adam; on Fair
 PATCHES = "the idea; small nets instead of two VGG-16, sizes chosen"
 CRITIC = "the idea; layers, bands, losses and weights chosen; ResNet-18 of width 0.25 classifies"
 SIFT = "regions, SIFT, PCA, LDA, SVM; template instead of detected landmarks, sizes and constants chosen"
+LOCAL = "the idea; template landmarks, Sobel edges without augmentation, widths chosen"
 SYSTEMS = (
     System(REFERENCE, "this library", "the paper's ResNet with its heads", _net("resnet18")),
     System("ran56", "this library", "the paper's Residual Attention Network with its heads", _net("ran56")),
@@ -158,7 +159,12 @@ SYSTEMS = (
     System("region_sift_flat", "control of [21]", "one age classifier for both genders", _sift("flat")),
     System("region_sift_rbf", "variant of [21]", "RBF SVMs without LDA", _sift("rbf")),
     System("region_sift_lda", "variant of [21]", "linear discriminants without SVM", _sift("lda")),
-    System("local_dnn", "[22], 2018", "the idea; template landmarks, Sobel edges without augmentation, widths chosen", _local(True)),
+    System(
+        "local_dnn",
+        "[22], 2018",
+        "the idea; template landmarks, Sobel edges without augmentation, widths chosen",
+        _local(True),
+    ),
     System("local_dnn_noedges", "[22], 2018", "the local net alone", _local(False)),
     System("plain_cnn", "[27], 2019", "a stand-in: the method is not known; gender alone", _plain),
 )

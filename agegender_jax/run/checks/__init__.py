@@ -21,6 +21,7 @@ __all__ = [
     "is_finite",
     "lacking",
     "options",
+    "own_config",
     "parts",
     "same_data",
     "same_data_everywhere",

@@ -1,4 +1,4 @@
-"""Checks of a config for fields of which `_without_effect` knows that they have no effect on its system."""
+"""Refuse config fields that the chosen system ignores."""
 
 from collections.abc import Iterator
 

@@ -9,7 +9,7 @@ from agegender_jax.run.demo.photo_predictor import PhotoPredictor
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def demo(

@@ -4,12 +4,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio
+import httpx
 
 from agegender_jax.errors import ConfigError
 from agegender_jax.report import photo_predictions
@@ -29,7 +31,8 @@ footer { display: none !important; }
 .source-selection button svg { width: 24px !important; height: 24px !important; margin: auto; }
 """
 WAITING = 16  # photos in the queue; more are refused
-EXPIRE_AFTER = 60  # seconds after which an upload without a prediction is deleted
+EXPIRE_AFTER = 300  # seconds after which an upload without a prediction is deleted
+REMEMBERED = 60  # seconds in memory of an upload that has been read, which others may have made too
 
 
 @contextlib.contextmanager
@@ -48,7 +51,7 @@ def served(predict: Callable[[bytes], str], host: str, port: int, max_mb: int) -
         page = build(predict, Path(folder))
         try:
             _, address, _ = page.launch(
-                server_name=host,
+                server_name=_in_address(host),
                 server_port=port,
                 max_file_size=max_mb * 10**6,
                 theme=gradio.themes.Default(font=FONTS, font_mono=["monospace"]),
@@ -65,7 +68,7 @@ def served(predict: Callable[[bytes], str], host: str, port: int, max_mb: int) -
                 quiet=True,
                 prevent_thread_lock=True,
             )
-        except OSError as error:
+        except (OSError, httpx.InvalidURL) as error:
             raise ConfigError(
                 "the demo cannot listen on this address",
                 f"--host={host} --port={port}",
@@ -84,11 +87,13 @@ def build(predict: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
       folder: the folder of uploads.
     """
 
+    uploads = Uploads(folder)
+
     def respond(upload: dict[str, Any] | None) -> tuple[str, Any]:
         if upload is None:
             return photo_predictions.message(NOTHING), gradio.skip()
         try:
-            return predict(_take(upload.get("path"), folder)), gradio.update(value=None)
+            return predict(uploads.take(upload.get("path"))), gradio.update(value=None)
         except FileNotFoundError:
             return photo_predictions.message(EXPIRED), gradio.update(value=None)
 
@@ -99,6 +104,7 @@ def build(predict: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
                 photo = gradio.Image(
                     label="Photo", sources=["upload", "webcam"], type="filepath", height=300, placeholder=CHOOSE
                 )
+                photo.async_move_resource_to_block_cache = _only_files(photo.async_move_resource_to_block_cache)
             with gradio.Column(scale=3, min_width=300):
                 output = gradio.HTML(photo_predictions.message(NOTHING))
         photo.input(
@@ -112,21 +118,51 @@ def build(predict: Callable[[bytes], str], folder: Path) -> gradio.Blocks:
     return page.queue(max_size=WAITING)
 
 
-def _take(name: Any, folder: Path) -> bytes:
-    """Return the content of an upload, and delete it.
+def _in_address(host: str) -> str:
+    """Return a host as addresses have it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
-    Raises:
-      FileNotFoundError: there is no such file in the folder of uploads.
+
+def _only_files(move: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaitable[Any]]:
+    """Return Gradio's function that makes a resource a local file, for which a URL stays a URL and is not fetched."""
+
+    async def moved(resource: str) -> Any:
+        return resource if "://" in resource or resource.startswith("//") else await move(resource)
+
+    return moved
+
+
+class Uploads:
+    """The uploads in a folder, which are deleted when they are read.
+
+    Gradio gives equal pictures of several visitors the same path, so a picture stays in memory for REMEMBERED seconds.
     """
-    path = Path(str(name)).resolve()
-    if folder.resolve() not in path.parents or not path.is_file():
-        raise FileNotFoundError(path)
-    try:
-        return path.read_bytes()
-    finally:
-        path.unlink(missing_ok=True)
-        if path.parent != folder.resolve():
-            shutil.rmtree(path.parent, ignore_errors=True)
+
+    def __init__(self, folder: Path):
+        self._folder = folder.resolve()
+        self._read: dict[Path, bytes] = {}
+
+    def take(self, name: Any) -> bytes:
+        """Return the content of an upload, and delete it.
+
+        Raises:
+          FileNotFoundError: there is no such file in the folder of uploads.
+        """
+        path = Path(str(name)).resolve()
+        if path in self._read and not path.exists():
+            return self._read[path]
+        if self._folder not in path.parents or not path.is_file():
+            raise FileNotFoundError(path)
+        try:
+            content = self._read[path] = path.read_bytes()
+        finally:
+            path.unlink(missing_ok=True)
+            if path.parent != self._folder:
+                shutil.rmtree(path.parent, ignore_errors=True)
+        forget = threading.Timer(REMEMBERED, self._read.pop, (path, None))
+        forget.daemon = True
+        forget.start()
+        return content
 
 
 @contextlib.contextmanager
