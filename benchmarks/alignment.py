@@ -57,7 +57,7 @@ def main(_):
         dict.fromkeys(PLANS, 0),
         0,
     )
-    for i in rng.choice(len(items), FACES.value, replace=False):
+    for i in rng.choice(len(items), min(FACES.value, len(items)), replace=False):
         image = decode(items[i].data)
         changed, matrix, roll = change(image, rng)
         before, after = detector.detect(image), detector.detect(changed)

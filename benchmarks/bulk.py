@@ -36,6 +36,8 @@ DISTINCT = 200  # chips; a tenth as many photos
 
 
 def main() -> None:
+    given = os.environ.get("XLA_FLAGS", "").replace(ynnpack.WITHOUT, "").strip()  # without what `avoid` adds
+    settings = {"XLA_FLAGS": given} if given else {}
     ynnpack.avoid()  # as the commands do
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -47,13 +49,16 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--package", type=pathlib.Path, default=pathlib.Path("runs/face_api") / face_api.PACKAGE)
+    parser.add_argument("--out", type=pathlib.Path, help="the results, if not benchmarks/results/bulk.json")
     args = parser.parse_args()
+    if "XLA_FLAGS" in settings and not args.out:
+        parser.error("XLA_FLAGS is set, so these are not the published measurements: name a file with --out")
     if len(parts := args.what.split(",")) > 1:  # a process each, whose memory would count as that of its commands
         others = [word for word in sys.argv[1:] if not word.startswith("--what=")]
         for part in parts:
             subprocess.run([sys.executable, "-m", "benchmarks.bulk", *others, f"--what={part}"], check=True)
         return
-    path = result_files.RESULTS / "bulk.json"
+    path = args.out or result_files.RESULTS / "bulk.json"
     package = ("--package", str(args.package), f"--package={args.package}")  # wherever face-api.js lies
     words = [word for word in sys.argv[1:] if word not in package]
     typed = shlex.join(["python", "-m", "benchmarks.bulk", *words])
@@ -71,7 +76,9 @@ def main() -> None:
                 "weights": "random" if args.random else args.weights,
                 "repeats": args.repeats,
                 "machine": machine.machine() | {"load": round(os.getloadavg()[2], 1)},
-                "made_by": provenance.made_by(sys.argv) | {"command": typed},
+                "made_by": provenance.made_by(sys.argv)
+                | {"command": typed}
+                | ({"environment": settings} if settings else {}),
             }
             result_files.write(path, results)
             print(json.dumps(results[part]["rows"], indent=1), flush=True)

@@ -139,6 +139,8 @@ def campaign(
             raise ConfigError(f"measured on {value['device']}, not on {device}", point.command, FREE)
         if outcome in ("result", "error"):
             results["points"][point.command] = {"measured": measured, outcome: value}
+            if results["machine"] != (here := machine()):  # a campaign that is continued on another GPU machine
+                results["points"][point.command]["machine"] = here
             tried.pop(point.command, None)
         else:
             tried.setdefault(point.command, []).append(value)
@@ -193,6 +195,11 @@ def next_point(points: list[Point], results: dict, closed: set[str], left: float
     return min(fitting, key=lambda point: (point.stage, tries.get(point.command, 0)), default=None)
 
 
+def measured_on(path: pathlib.Path) -> dict | None:
+    """Return the machine of a results file, or None without one."""
+    return json.loads(path.read_text()).get("machine") if path.exists() else None
+
+
 def packed_data() -> dict[str, dict]:
     """Return the information that gpu_package.py has written about each file of packed faces."""
     folder = ROOT / DATA
@@ -240,6 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
     elif args.name == "cpu" and importlib.util.find_spec("torch") is None:
         parser.error("PyTorch is not installed: pip install torch==2.13.0")
     device = "gpu" if args.name == "gpu" and not args.dry_run else None
+    if args.name != "gpu" and (of := measured_on(out)) not in (None, machine()):
+        parser.error(f"{out} has results of another machine, {of}: name another file with --out")
     try:
         if device and (problem := check_gpu()):
             print(f"nothing is compared with PyTorch: {problem}", flush=True)

@@ -126,7 +126,9 @@ def main() -> None:
     path = result_files.RESULTS / f"{NAME}.json"
     rows = {(of["on"], of["name"]): of for of in (result_files.read(NAME)["rows"] if path.exists() else ())}
     for argument in args.rows:
-        name, _, folder = argument.rpartition("=")
+        name, equals, folder = argument.rpartition("=")
+        if not equals or not (pathlib.Path(folder) / "results.json").exists():
+            parser.error(f"{argument} is not NAME=FOLDER of a finished run or an evaluation")
         try:
             rows[args.on, name] = row(name, args.on, pathlib.Path(folder))
         except ValueError as error:

@@ -110,6 +110,8 @@ def main() -> None:
         for source in ("synthetic", "crop_part1"):
             print(f"explanations_{source}.json\n\n{table(result_files.read(f'explanations_{source}'))}\n")
         return
+    if not args.workdir:
+        parser.error("no run is named")
     large_pages.use_large()
     compile_cache.turn_on()
     print(measure(args.workdir))

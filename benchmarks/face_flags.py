@@ -73,7 +73,7 @@ def main(_):
     logging.set_verbosity(logging.WARNING)
     rng = np.random.default_rng(SEED.value)
     items = [item for item in sources.read(SOURCE.value) if item.data]
-    chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]
+    chosen = [items[i] for i in rng.choice(len(items), min(FACES.value, len(items)), replace=False)]
     pairs = [(item.label, decode(item.data)) for item in chosen]
     coloured = [image for _, image in pairs if chroma(image) >= GREY_CHROMA]
     command = {"workdir": WORKDIR.value, "weights": WEIGHTS.value}

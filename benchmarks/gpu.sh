@@ -7,12 +7,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=540
-case "${1:-}" in [0-9]*) seconds=$1; shift ;; esac
+case "${1:-}" in
+  "" | -*) ;;
+  *[!0-9]*) echo "error: SECONDS is a whole number, not $1" >&2; exit 2 ;;
+  *) seconds=$((10#$1)); shift ;;
+esac
 python=${PYTHON:-python3} package=${PACKAGE:-scratch/gpu} site=$PWD/runs/gpu/site
-if [ -d "$package/wheels" ] && [ ! -e "$site/.complete" ]; then
-  "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" \
-    "$package"/wheels/*.whl
-  touch "$site/.complete"
+wheels=("$package"/wheels/*.whl)
+if [ -e "${wheels[0]}" ]; then
+  names=$(basename -a "${wheels[@]}")
+  if [ ! -e "$site/.complete" ] || [ "$names" != "$(cat "$site/.complete")" ]; then
+    "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" \
+      "${wheels[@]}"
+    echo "$names" > "$site/.complete"
+  fi
 fi
 if [ -d "$site" ]; then export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"; fi
 for data in crop_part1 fairface utkface; do

@@ -7,18 +7,22 @@ matplotlib, jinja2, safetensors, tqdm, wrapt, six, cloudpickle and PyTorch; down
 crop_part1/ has images of 200 pixels, fairface/ aligned chips (`agegender align`) of 112 pixels, utkface/ both UTKFace
 sources at 128 pixels, all as WebP. The splits of the packed faces are compared with those of the sources. If the
 wheels, one of these folders, or the two with the checkout are larger than WHEELS_LIMIT, DATA_LIMIT and LIMIT bytes, the
-exit code is 2. Existing folders are kept. `gpu.sh` uses the folders.
+exit code is 2. What is complete is kept. `gpu.sh` uses the folders.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from agegender_jax.cli.exits import guard
+from agegender_jax.data import resolve
 from agegender_jax.errors import ConfigError
+from agegender_jax.run.align import SETTINGS as ALIGNED
 from agegender_jax.run.workdir import provenance
 from benchmarks import pack_faces
 from benchmarks.machine import ROOT
@@ -43,13 +47,35 @@ def wheels(folder: Path, python: str) -> None:
     subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, *SOURCE_ONLY], check=True)
 
 
+def lacking(folder: Path) -> list[str]:
+    """Return the packages of which the folder has no wheel."""
+    there = {path.name.partition("-")[0].lower() for path in folder.glob("*.whl")}
+    return [name for name in (*WHEELS, *SOURCE_ONLY) if name.lower().replace("-", "_") not in there]
+
+
+def check_aligned(source: str) -> None:
+    """Raise ConfigError unless every part of a source is a folder that `agegender align` wrote."""
+    for path in resolve.resolve_existing(source):
+        if not (path / ALIGNED).is_file():
+            raise ConfigError(
+                "these are not aligned chips", str(path), "name the folder of agegender align, such as aligned/fairface"
+            )
+
+
 def pack(source: str, out: Path, size: int, quality: int) -> None:
-    """Pack a source, compare the splits, and write what was done beside it as JSON."""
-    count = pack_faces.pack(source, out, size, quality)
-    about = {"images": count, "splits": pack_faces.compare_splits(source, str(out))}
-    about |= {"pixels": size, "webp_quality": quality}
-    about |= {"mib": round(out.stat().st_size / 2**20, 2), "revision": provenance.git_revision()}
-    out.with_name(f"{out.name.partition('.')[0]}.json").write_text(json.dumps(about) + "\n")
+    """Pack a source, compare the splits, and write what was done beside it as JSON; nothing if this is complete."""
+    described = out.with_name(f"{out.name.partition('.')[0]}.json")
+    if out.exists() and described.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
+        packed = Path(scratch, out.name)
+        count = pack_faces.pack(source, packed, size, quality)
+        about = {"images": count, "splits": pack_faces.compare_splits(source, str(packed))}
+        about |= {"pixels": size, "webp_quality": quality}
+        about |= {"mib": round(packed.stat().st_size / 2**20, 2), "revision": provenance.git_revision()}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(packed, out)
+    described.write_text(json.dumps(about) + "\n")
     print(f"{out}: {about}", flush=True)
 
 
@@ -88,7 +114,7 @@ def check(measured: dict[str, tuple[int, int, int]]) -> None:
                 raise ConfigError(f"more than {limit >> 20} MiB with {name}", what, fix)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "scratch" / "gpu")
     parser.add_argument("--python", default="3.12", help="version on the GPU machine")
@@ -103,18 +129,15 @@ def main() -> int:
         (args.utkface and args.crop_part1, "utkface", "128/crop_part1.zip", 128),
         (args.utkface, "utkface", "128/UTKFace.zip", 128),
     ]
-    if not any((out / "wheels").glob("*.whl")):
+    if args.fairface:
+        check_aligned(args.fairface)
+    if lacking(out / "wheels"):
         wheels(out / "wheels", args.python)
     for source, folder, name, size in packs:
-        if source and not (out / folder / name).exists():
+        if source:
             pack(source, out / folder / name, size, QUALITY[folder])
-    try:
-        check(sizes(out))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.code
-    return 0
+    check(sizes(out))
 
 
 if __name__ == "__main__":
-    sys.exit(guard(main))
+    guard(main)

@@ -25,7 +25,7 @@ from agegender_jax.run.ablate import comparison
 from agegender_jax.run.host import compile_cache, ynnpack
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.workdir import Workdir, finished_runs
-from benchmarks import made_by, result_files, tables
+from benchmarks import arguments, made_by, result_files, tables
 
 NAME = "ideas"
 KINDS = ("none", "probs", "logits", "hard", "stop_gradient", "true", "shuffled")
@@ -169,9 +169,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
     if not args.table:
+        if not args.source:
+            parser.error("--source is missing")
         compile_cache.turn_on()
         seeds = [int(seed) for seed in args.seeds.split(",")]
-        names = args.only.split(",") if args.only else list(RUNS)
+        names = arguments.names(parser, "--only", args.only, RUNS) if args.only else list(RUNS)
         with Progress() as progress:
             for seed, name in itertools.product(seeds, names):
                 run = workdir(args.workdir, name, seed)
@@ -179,8 +181,14 @@ def main() -> None:
                     progress.note(f"{name}, seed {seed}")
                     train.fit(config_of(name, seed, args.source), str(run.path), [f"benchmarks.{NAME}"], progress)
                 shutil.rmtree(run.checkpoints, ignore_errors=True)
+            path = result_files.RESULTS / f"{NAME}.json"
+            if path.exists() and (others := set(result_files.read(NAME)["seeds"]) - set(seeds)):
+                progress.note(
+                    f"{path.name} also has the seeds {sorted(others)}: it is written by a call with all seeds"
+                )
+                return
             results = summary(args.workdir, seeds, args.source, progress)
-        result_files.write(result_files.RESULTS / f"{NAME}.json", results)
+        result_files.write(path, results)
     print(table(result_files.read(NAME)))
 
 

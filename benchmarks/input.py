@@ -25,7 +25,7 @@ import jax
 from agegender_jax import synthetic
 from agegender_jax.cli.exits import guard
 from agegender_jax.data.prepare import prepare
-from benchmarks import result_files
+from benchmarks import arguments, result_files
 from benchmarks.machine import ROOT
 
 REPEATS = 3
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--only", default="prepare,start,memory", help="comma-separated parts")
     parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "input")
     args = parser.parse_args()
-    work, only = args.workdir.resolve(), args.only.split(",")
+    work, only = args.workdir.resolve(), arguments.names(parser, "--only", args.only, ("prepare", "start", "memory"))
     work.mkdir(parents=True, exist_ok=True)
     path = result_files.RESULTS / "input.json"
     record = json.loads(path.read_text()) if path.exists() else {}
@@ -166,12 +166,15 @@ def main() -> None:
         },
         "memory": lambda: measure_memory(work),
     }
-    record["command"] = "python -m benchmarks.input --source=crop_part1.tar"
-    record["device"] = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}"
-    record["versions"] = {"python": platform.python_version(), "jax": jax.__version__}
+    made_by = {
+        "command": f"python -m benchmarks.input --only={','.join(only)}"
+        + (" --source=crop_part1.tar" if args.source else ""),
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
+        "versions": {"python": platform.python_version(), "jax": jax.__version__},
+    }
     for name in only:
         part, today = parts[name](), datetime.date.today().isoformat()
-        record[name] = part | {"measured": today, "load_average_15_min": rounded(os.getloadavg()[2])}
+        record[name] = part | {"measured": today, "load_average_15_min": rounded(os.getloadavg()[2])} | made_by
         print(name, json.dumps(record[name], indent=1), flush=True)
         result_files.write(path, record)
 

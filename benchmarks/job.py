@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+from agegender_jax.errors import ConfigError
 from benchmarks.machine import ROOT, described
 
 
@@ -43,6 +44,10 @@ def measure(arguments: list[str]) -> dict:
         run = json.loads((workdir / "run.json").read_text())
         config = json.loads((workdir / "config.json").read_text())
         rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
+    if len(validated) != 2:
+        raise ConfigError(
+            f"the training was validated {len(validated)} times, not twice", "--config", "set eval.every_epochs=1"
+        )
     first, second = validated
     train = [row for row in rows if row["split"] == "train"]
     return {

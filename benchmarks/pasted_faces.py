@@ -148,7 +148,7 @@ def main(_):
     logging.set_verbosity(logging.WARNING)
     rng = np.random.default_rng(SEED.value)
     items = [item for item in sources.read(SOURCE.value) if item.data]
-    chosen = [items[i] for i in rng.choice(len(items), FACES.value, replace=False)]
+    chosen = [items[i] for i in rng.choice(len(items), min(FACES.value, len(items)), replace=False)]
     faces = [decode(item.data) for item in chosen]
     options = {"weights": WEIGHTS.value} if not WORKDIR.value else {}
     command = {"workdir": WORKDIR.value, "weights": WEIGHTS.value}

@@ -35,7 +35,7 @@ from agegender_jax.run.host import compile_cache, ynnpack
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring.split_predictions import predict_member
 from agegender_jax.run.workdir import Workdir, finished_runs, provenance, write_csv
-from benchmarks import result_files, tables
+from benchmarks import arguments, result_files, tables
 
 NAME = "recipe_ladder"
 SOURCES = ("utkface", "fairface")
@@ -270,23 +270,38 @@ def main() -> None:
     parser.add_argument("--results", default=NAME, help="name of the results file, without .json")
     parser.add_argument("--table", action="store_true", help="print the table of the results file and stop")
     args = parser.parse_args()
+    results = result_files.RESULTS / f"{args.results}.json"
     if not args.table:
+        if not args.source:
+            parser.error("--source is missing")
         compile_cache.turn_on()
         extra = {name: getattr(args, name) for name in SOURCES if getattr(args, name)}
-        names = args.only.split(",") if args.only else [rung.name for rung in RUNGS if rung.data() <= extra.keys()]
+        names = (
+            arguments.names(parser, "--only", args.only, BY_NAME)
+            if args.only
+            else [rung.name for rung in RUNGS if rung.data() <= extra.keys()]
+        )
         if missing := set().union(*(BY_NAME[name].data() for name in names)) - extra.keys():
             parser.error(f"these rungs need --{' and --'.join(sorted(missing))}")
-        results = result_files.RESULTS / f"{args.results}.json"
         with Progress() as progress:
             faces = own_faces(args.source, progress)
             group, fingerprint = groups(faces), faces.prepared.fingerprint
             if others := [row["rung"] for row in _all_rows(args.workdir) if _has_other_images(row, fingerprint)]:
                 parser.error(f"{args.workdir} has runs on other images than {args.source}: {', '.join(others)}")
+            there = {row["rung"] for row in _all_rows(args.workdir)} | set(names)
+            if dropped := [row["name"] for row in _rungs(results) if row["name"] not in there]:
+                parser.error(
+                    f"{results} has rungs that {args.workdir} lacks: {', '.join(dropped)}; name another --results"
+                )
             for seed, name in itertools.product(map(int, args.seeds.split(",")), names):
                 progress.note(f"{name}, seed {seed}")
                 run(name, seed, args.source, args.workdir, progress, extra)
                 result_files.write(results, summary(_all_rows(args.workdir), group))
     print(table(result_files.read(args.results)))
+
+
+def _rungs(path: pathlib.Path) -> list[dict]:
+    return json.loads(path.read_text())["rungs"] if path.exists() else []
 
 
 def _all_rows(folder: pathlib.Path) -> list[dict]:

@@ -142,8 +142,9 @@ def mirrored(dataset, chosen, age, gender):
 
 
 def command():
-    """Return the command with the names of the source's folders instead of their paths."""
-    names = ",".join(f"aligned/{pathlib.Path(part).name}" for part in SOURCE.value.split(","))
+    """Return the command with the names of the source's folders instead of their paths; those in aligned/ keep it."""
+    parts = [pathlib.Path(part) for part in SOURCE.value.split(",")]
+    names = ",".join(f"aligned/{part.name}" if part.parent.name == "aligned" else part.name for part in parts)
     splits = f" --splits={pathlib.Path(SPLITS.value).name}" if SPLITS.value else ""
     runs = "".join(f" --workdir=runs/{pathlib.Path(run).name}" for run in WORKDIR.value)
     options = f"--source={names}{splits} --split={SPLIT.value}{runs}"

@@ -277,6 +277,22 @@ def test_no_process_outlives_its_point(tmp_path, monkeypatch):
         time.sleep(0.01)
 
 
+def test_results_of_another_machine_are_not_continued(tmp_path, capsys):
+    """A campaign on GPUs is, and says where each point was measured."""
+    out = tmp_path / "fit.json"
+    out.write_text(json.dumps({"machine": {"cpu": "another"}, "points": {}}))
+    with pytest.raises(SystemExit):
+        campaign.main(["fit", f"--out={out}"])
+    assert "has results of another machine" in capsys.readouterr().err
+    assert campaign.campaign([points.Point("a", seconds=1.0, config="")], out, 100, lambda *args: {"what": "train"})
+    (point,) = json.loads(out.read_text())["points"].values()
+    assert point["machine"] == campaign.machine()
+    own = tmp_path / "own.json"
+    campaign.campaign([points.Point("a", seconds=1.0, config="")], own, 100, lambda *args: {"what": "train"})
+    (point,) = json.loads(own.read_text())["points"].values()
+    assert "machine" not in point
+
+
 def test_a_program_that_cannot_import(tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "ROOT", tmp_path)
     (tmp_path / "lacking.py").write_text("import no_such_module")

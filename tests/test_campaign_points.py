@@ -78,6 +78,11 @@ def test_a_point_runs_as_a_program(tmp_path):
     assert row.startswith("| input | levi_hassner | 32 | 8 | float32 | ") and row.count("|") == 15
 
 
+def test_the_kernels_are_measured_by_a_program():
+    line = campaign.run_apart(points.Point("benchmarks.kernels", points.TINY, {"steps": 1}), 200)
+    assert line["what"] == "kernels" and line["model"] == "levi_hassner" and line["kernels"]
+
+
 def test_shares_of_the_limits_of_the_machine():
     limits = {"what": "limits", "jax": {"matmul_float32": 100.0, "triad": 50.0}}
     line = {"what": "kernels", "model": "ran56", "image_size": 64, "batch_size": 8, "dtype": "float32", "devices": 2}

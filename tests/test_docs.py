@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -144,6 +146,40 @@ def test_the_table_of_convolutions_without_ynnpack_is_what_was_measured():
 def test_the_table_of_predicts_speed_is_what_was_measured():
     rows = result_files.read("bulk")["face_api"]["rows"]
     assert tables.predict_speed(rows) in (campaign.ROOT / "docs" / "predict.md").read_text()
+
+
+def test_the_text_on_folding_has_the_measured_ratios():
+    """In the order of the text: each net at 64 and at 128 pixels."""
+    rows = {(row["net"], row["image_size"]): row for row in result_files.read("folding")["rows"]}
+    pairs = []
+    for net in ("resnet18", "resnet50", "ran56"):
+        ratios = [rows[net, size]["quickest_s"] for size in (64, 128)]
+        pairs.append(" and ".join(f"{of['plain'] / of['folded']:.2f}" for of in ratios))
+    text = " ".join((campaign.ROOT / "benchmarks" / "README.md").read_text().split())
+    assert f"The net takes {pairs[0]} times as long as the folded one for ResNet-18 at 64 and 128 pixels" in text
+    assert f"{pairs[1]} for ResNet-50, and {pairs[2]} for Attention-56" in text
+
+
+PROGRAMS = sorted(path.stem for path in (campaign.ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_of_the_benchmarks_has_a_help_that_changes_nothing(name):
+    """absl's own programs end with 1."""
+    folders = (result_files.RESULTS, weights.FOLDER)
+
+    def changed():
+        return {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
+
+    before = changed()
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=campaign.ROOT, capture_output=True, text=True
+    )
+    absl = "absl import app" in (campaign.ROOT / "benchmarks" / f"{name}.py").read_text()
+    assert done.returncode == (1 if absl else 0) and "Traceback" not in done.stderr, done.stderr
+    assert f"benchmarks.{name}" in done.stdout or f"{name}.py" in done.stdout
+    assert changed() == before
 
 
 def test_the_table_has_its_heading():

@@ -1,6 +1,13 @@
 """The files for a GPU machine: their size, and packed faces with the splits of the originals."""
 
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+
 import numpy as np
+import programs
 import pytest
 from PIL import Image
 
@@ -38,6 +45,71 @@ def test_the_checkout_leaves_room_for_the_wheels_and_the_data(tmp_path):
     (tree, _, _) = gpu_package.sizes(tmp_path)["faces"]
     assert 2**20 < tree <= gpu_package.LIMIT - gpu_package.WHEELS_LIMIT - gpu_package.DATA_LIMIT
     assert gpu_package.LIMIT < 64 * 2**20
+
+
+def test_a_package_that_was_not_completed_is_made_again(tmp_path, monkeypatch):
+    """A missing wheel; packed faces that were not compared with their source."""
+    names = [name.replace("-", "_") for name in (*gpu_package.WHEELS, *gpu_package.SOURCE_ONLY)]
+    for name in names[:-1]:
+        (tmp_path / f"{name}-1.0-py3-none-any.whl").write_bytes(b"")
+    assert gpu_package.lacking(tmp_path) == ["promise"]
+    (tmp_path / "promise-2.3-py3-none-any.whl").write_bytes(b"")
+    assert gpu_package.lacking(tmp_path) == []
+
+    def pack(source, out, size, quality):
+        out.write_text(source)
+        return 1
+
+    def differ(source, packed):
+        raise DataError("1 packed images differ", packed, "pack the source again")
+
+    out = tmp_path / "crop_part1" / "crop_part1.zip"
+    monkeypatch.setattr(pack_faces, "pack", pack)
+    monkeypatch.setattr(pack_faces, "compare_splits", differ)
+    with pytest.raises(DataError):
+        gpu_package.pack("faces", out, 32, 80)
+    assert not out.parent.exists()
+    monkeypatch.setattr(pack_faces, "compare_splits", lambda source, packed: {"train": 1})
+    for source in ("faces", "others"):  # which is complete by then
+        gpu_package.pack(source, out, 32, 80)
+        assert out.read_text() == "faces" and json.loads(out.with_suffix(".json").read_text())["images"] == 1
+
+
+def test_faces_that_are_not_aligned_are_refused(tmp_path, monkeypatch):
+    """An archive, for example, that the name of a folder of chips without its own folder means."""
+    (tmp_path / "aligned" / "faces").mkdir(parents=True)
+    (tmp_path / "aligned" / "faces" / "align.json").write_text("{}")
+    with tarfile.open(tmp_path / "faces.tar", "w"):
+        pass
+    monkeypatch.chdir(tmp_path)
+    gpu_package.check_aligned("aligned/faces")
+    with pytest.raises(ConfigError, match="not aligned chips"):
+        gpu_package.check_aligned("faces")
+
+
+def test_gpu_sh_installs_wheels_that_are_added_later(tmp_path):
+    """A stand-in for Python notes its arguments; the folders are those of a copy of the script."""
+    (tmp_path / "benchmarks").mkdir()
+    script = shutil.copy(programs.ROOT / "benchmarks" / "gpu.sh", tmp_path / "benchmarks")
+    python, calls, wheels = tmp_path / "python", tmp_path / "calls", tmp_path / "scratch" / "gpu" / "wheels"
+    python.write_text(f'#!/bin/sh\nmkdir -p runs/gpu/site\necho "$@" >> {calls}\n')
+    python.chmod(0o755)
+    wheels.mkdir(parents=True)
+
+    def run(*arguments):
+        calls.write_text("")
+        environment = os.environ | {"PYTHON": str(python)}
+        done = subprocess.run(["bash", script, *arguments], env=environment, capture_output=True, text=True)
+        return done.returncode, [line for line in calls.read_text().splitlines() if "pip install" in line], done.stderr
+
+    assert run("090")[:2] == (0, [])  # no wheel yet, and not an octal number
+    for added in ("a-1-py3-none-any.whl", "b-1-py3-none-any.whl"):
+        (wheels / added).write_bytes(b"")
+        code, installed, _ = run("100")
+        assert code == 0 and len(installed) == 1 and added in installed[0]
+        assert run()[:2] == (0, [])
+    code, _, message = run("540.5")
+    assert code == 2 and message == "error: SECONDS is a whole number, not 540.5\n"
 
 
 def test_prepared_faces_get_the_hashes_of_their_originals(tmp_path):

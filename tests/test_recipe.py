@@ -193,6 +193,29 @@ def test_rungs_with_more_images_are_scored_on_the_same_ones(tmp_path, monkeypatc
     assert len(first) == 30 + 48 and all(name.startswith("more/") for name in first)
 
 
+def test_measured_rungs_are_not_dropped_from_the_results(tmp_path, monkeypatch, capsys):
+    """Neither misspelt names nor another --workdir leads to a shorter table."""
+    monkeypatch.setattr(result_files, "RESULTS", tmp_path)
+    monkeypatch.setattr(recipe_ladder, "own_faces", lambda *args: None)
+    faces = type("Faces", (), {"prepared": type("P", (), {"fingerprint": "f"})})
+    monkeypatch.setattr(recipe_ladder, "own_faces", lambda *args: faces)
+    monkeypatch.setattr(recipe_ladder, "groups", lambda faces: None)
+    monkeypatch.setattr(recipe_ladder.compile_cache, "turn_on", lambda: None)
+    monkeypatch.setattr(recipe_ladder, "run", lambda *args: pytest.fail("trained"))
+    before = json.dumps({"rungs": [{"name": "shipped"}, {"name": "AdamW"}]})
+    (tmp_path / "recipe_ladder.json").write_text(before)
+    for arguments, text in (
+        (["--source=faces", "--only=mixupp"], "did you mean mixup?"),
+        (["--only=mixup"], "--source is missing"),
+        (["--source=faces", "--only=AdamW,mixup"], "lacks: shipped; name another --results"),
+    ):
+        monkeypatch.setattr("sys.argv", ["recipe_ladder", f"--workdir={tmp_path / 'runs'}", *arguments])
+        with pytest.raises(SystemExit):
+            recipe_ladder.main()
+        assert text in capsys.readouterr().err
+    assert (tmp_path / "recipe_ladder.json").read_text() == before
+
+
 def test_the_documented_table_is_that_of_the_results():
     if not (result_files.RESULTS / "recipe_ladder.json").exists():
         pytest.skip("the ladder has not been measured")
