@@ -74,7 +74,7 @@ FROM_CROP_PART1 = {  # rows of README and of docs/accuracy.md
         "`last_ran`: Attention-56, width 0.25, up to 128 pixels, with most of val and `last_resnet112` as teacher"
     ),
     "ours: the ensemble of the second and the third": "ensemble of `last_ran` and `last_resnet112`",
-    "ours: the ensemble of these two, the second with seed 1, and the second trained further with UTKFace": (
+    "ours: an ensemble of four: rows 2 and 3, row 2 with seed 1, and row 2 trained further with UTKFace": (
         "ensemble of `last_resnet112`, `last_resnet112_b`, `last_resnet_utkface` and `last_ran`"
     ),
     "ours: two ResNet-18, one also on FairFace and UTKFace": (
