@@ -41,7 +41,7 @@ def check_platforms(platforms: Sequence[str]) -> None:
 def in_float32(member: Member) -> Member:
     """Return a net of bfloat16 as one that computes in float32, with the same weights; other nets as they are."""
     backbone = getattr(member.model, "backbone", None)
-    if getattr(backbone, "dtype", jnp.float32) == jnp.float32:
+    if backbone is None or getattr(backbone, "dtype", jnp.float32) == jnp.float32:
         return member
     return dataclasses.replace(member, model=member.model.clone(backbone=backbone.clone(dtype=jnp.float32)))
 

@@ -1,5 +1,6 @@
 """Thresholds of predictions for photos, fitted on val: answers.json of a run, or cards of weights."""
 
+import functools
 import hashlib
 import json
 import re
@@ -102,13 +103,13 @@ def _check_replaces(
         made = run.read_run() or {}
         cards[file] = {"config": weights.card_config(config), "command": made.get("command")}
     for file, fields in cards.items():
-        expected = json.loads(files.to_json(fields))
-        check_replaces(
-            folder / f"{file}.json",
-            is_same=lambda earlier, expected=expected: all(earlier.get(key) == of for key, of in expected.items()),
-            describe=lambda earlier, file=file: f"{file}.json, a card of other weights",
-            flag="--weights_out",
-        )
+        same = functools.partial(_has_fields, json.loads(files.to_json(fields)))
+        other = functools.partial("{0}.json, a card of other weights".format, file)
+        check_replaces(folder / f"{file}.json", same, other, flag="--weights_out")
+
+
+def _has_fields(expected: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
+    return all(card.get(key) == value for key, value in expected.items())
 
 
 def _file_names(members: Sequence[str], name: str) -> list[str]:
