@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import tarfile
 
 import drawn_photos
@@ -85,6 +86,23 @@ def test_a_stopped_call_continues_and_a_changed_picture_is_aligned_again(folder,
     two.write_bytes(shown)
     with pytest.raises(ConfigError, match="chips from another call: size differ"):
         align_pictures.align([str(two)], out=str(tmp_path / "out"), size=96, score=0.7)
+
+
+def test_another_picture_of_the_same_relative_name_is_refused(folder, tmp_path, monkeypatch):
+    for place, source in (("trip1", "a"), ("trip2", "b")):
+        (tmp_path / place).mkdir()
+        shutil.copy(folder / source / "photo.png", tmp_path / place / "a.png")
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path / "trip1")
+    _, before = run(["a.png"], out)
+    monkeypatch.chdir(tmp_path / "trip2")
+    with pytest.raises(ConfigError, match="another picture called a.png: an earlier call ran in .*trip1"):
+        run(["a.png"], out)
+    monkeypatch.chdir(tmp_path)
+    _, both = run(["trip1/a.png", "trip2/a.png"], out)
+    assert both[:1] == before and len(both) == 4
+    monkeypatch.chdir(tmp_path / "trip1")
+    assert run(["a.png"], out)[1] == both
 
 
 @pytest.mark.parametrize("name", ["faces.csv", "summary.json", "chips/own.png"])

@@ -44,6 +44,15 @@ def test_each_image_is_in_the_split_of_its_row(assign):
     assert assign(TABLE | {"0.png": "", "bad.png": "train"}) == ["", *SPLITS[1:]]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_csv_may_be_saved_by_a_spreadsheet_of_any_country(delimiter, encoding, tmp_path):
+    rows = [("File", "Split"), *TABLE.items()]
+    (tmp_path / "splits.csv").write_bytes("\r\n".join(map(delimiter.join, rows)).encode(encoding))
+    own = np.ones(len(FILES), bool)
+    assert csv_splits.assign(faces(), own, str(tmp_path / "splits.csv"), "").tolist() == SPLITS
+
+
 def test_other_columns_a_byte_order_mark_and_cells_for_spreadsheets_are_understood(assign):
     names = ["=1.png", "caf\udce9.png", *FILES[2:]]
     rows = "".join(f"{csv_cells.guard(file)},1,{split}\n" for file, split in zip(names, SPLITS, strict=True))

@@ -66,7 +66,20 @@ def test_sets_grow_to_the_more_probable_neighbour():
     assert intervals.intervals(probs, None).tolist() == [[0, 3]]
     probs = np.tile(probs, (4, 1))
     age = np.arange(4)[:, None].repeat(2, 1)
-    np.testing.assert_allclose(intervals._scores(probs, age), [0.1, 0.5, 0.2, 0.0])
+    np.testing.assert_allclose(intervals._scores(probs, age), [0.1, 1.0, 0.2, 0.0])
+
+
+def test_intervals_are_no_wider_than_needed():
+    """Where the most probable group is right often enough, they have no other; else they hold the age as often as asked."""
+    val, test = draw_predictions(20_000, 0), draw_predictions(20_000, 1)
+    rests, right = intervals.quantiles(val[0].age, val[1]), (val[0].age.argmax(-1) == val[1][:, 0]).mean()
+    for coverage in (0.5, 0.7, 0.8, 0.9, 0.95):
+        bounds = intervals.intervals(test[0].age, rests[intervals.COVERAGES.index(coverage)])
+        covered = ((bounds[:, 0] <= test[1][:, 1]) & (test[1][:, 0] <= bounds[:, 1])).mean()
+        if coverage < right - 0.02:
+            assert (bounds[:, 0] == bounds[:, 1]).all()
+        else:
+            assert covered == pytest.approx(max(coverage, right), abs=0.02)
 
 
 def test_too_few_examples_give_no_quantile():

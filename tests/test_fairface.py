@@ -1,6 +1,8 @@
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from source_files import DATE, FORMS, reasons, write
 
 from agegender_jax import synthetic
@@ -148,6 +150,22 @@ DAMAGED = [
     "1.0E+1",
     "10月19日",
 ]
+
+
+@pytest.mark.parametrize("packed", ["folder", "csv", "zip"])
+def test_paths_as_windows_writes_them(packed, tmp_path):
+    folder = tmp_path / "faces"
+    (folder / "train").mkdir(parents=True)
+    for i in range(2):
+        Image.new("RGB", (16, 16), (90 * i, 0, 0)).save(folder / "train" / f"{i}.jpg")
+    rows = [f"train\\{i}.jpg,20-29,Male,White" for i in range(2)]
+    (folder / "labels.csv").write_text("\n".join(["file,age,gender,race", *rows]))
+    source = {"folder": folder, "csv": folder / "labels.csv", "zip": tmp_path / "faces.zip"}[packed]
+    if packed == "zip":
+        shutil.make_archive(str(tmp_path / "faces"), "zip", folder)
+    items = list(sources.read(str(source)))
+    assert sorted(Path(item.file).name for item in items if item.label) == ["0.jpg", "1.jpg"] and len(items) == 2
+    assert not any("\\" in item.file for item in items)
 
 
 @pytest.mark.parametrize("age", DAMAGED)

@@ -66,6 +66,23 @@ def test_a_mirror_image_is_found_on_a_white_background(seed, white):
     assert len(near_duplicates.pairs_between(theirs, ours[:, :32])) == 1  # one new hash is enough
 
 
+def test_mirrored_copies_among_equal_hashes_are_those_of_all_pairs():
+    pictures = []
+    for seed in range(4):
+        image = smooth(seed, 170).copy()
+        image[:, :100] = 255
+        pictures += [image, image[:, ::-1]] * (seed + 1)
+    hashes, thumbnails = (
+        np.stack([of(x) for x in pictures]) for of in (near_duplicates.dhash, near_duplicates.thumbnail)
+    )
+    pairs = near_duplicates.pairs_within(hashes)
+    expected = near_duplicates._mirrored_copies(pairs, (hashes, hashes), (thumbnails, thumbnails))
+    actual = near_duplicates.mirrored_copies_within(hashes, thumbnails)
+    assert len(expected) >= 1 + 4 + 9 + 16
+    np.testing.assert_array_equal(actual, expected[np.lexsort(expected.T[::-1])])
+    assert near_duplicates.mirrored_copies_within(hashes[:1], thumbnails[:1]).shape == (0, 2)
+
+
 def test_a_thumbnail_shows_the_centre():
     image = np.zeros((80, 160, 3), np.uint8)
     image[4:76, 8:152] = 200

@@ -36,6 +36,20 @@ def test_ready_results_do_not_wait_for_later_items(monkeypatch):
     assert events == ["item 0", "result 0", "item 1", "result 1", "item 2", "result 2"]
 
 
+def test_results_of_the_items_before_an_error_of_the_iterable_come_first():
+    """Also through a second map, as in `Predictor.pictures`."""
+
+    def items():
+        yield from range(10)
+        raise OSError("unplugged")
+
+    results = []
+    with pytest.raises(OSError, match="unplugged"):
+        for result in parallel_map(lambda i: i + 1, parallel_map(lambda i: 2 * i, items()), threads=2):
+            results.append(result)
+    assert results == [2 * i + 1 for i in range(10)]
+
+
 def test_threads_and_items_ahead(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     taken, both = [], threading.Barrier(2, timeout=5)

@@ -125,6 +125,22 @@ def test_rows_of_a_parquet_file_are_pictures(kind, tmp_path):
                 bytes_of(pictures[4].source())
 
 
+def test_predictions_beside_the_tables_are_not_read_as_tables(tmp_path):
+    """--out may be in the folder; their column `file` would be one of paths."""
+    image = drawn_photos.encode(drawn_photos.background(8, 8))
+    pq.write_table(pa.table({"image": [image] * 2}), tmp_path / "x.parquet")
+    with open_pictures([str(tmp_path)]) as pictures:
+        before = [(picture.name, picture.state) for picture in pictures]
+    (tmp_path / "answers" / "predictions").mkdir(parents=True)
+    (tmp_path / "answers" / "predict.json").write_text("{}")
+    rows = pa.table({"file": [name for name, _ in before]})
+    pq.write_table(rows, tmp_path / "answers" / "predictions" / "part-00000.parquet")
+    with open_pictures([str(tmp_path)]) as pictures:
+        assert [(picture.name, picture.state) for picture in pictures] == before
+    with open_pictures([str(tmp_path / "answers" / "predictions")]) as pictures:  # named as such
+        assert [picture.name for picture in pictures] == [name for name, _ in before]
+
+
 def test_files_without_pictures_are_errors(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "label": [1]}), tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes(b"PAR1")

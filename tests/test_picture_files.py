@@ -150,10 +150,10 @@ def test_a_name_that_begins_with_a_tilde_is_that_of_an_existing_file(tmp_path, m
             assert picture.name == name and (source if isinstance(source, bytes) else source())[1:4] == b"PNG"
             found = [file.name for file in find({name: picture.state}, [])]  # as for a picture of an earlier call
             assert found == ([] if argument == "~packed.zip" else [name])
-        check_outside(tmp_path / "out", [argument])
+        check_outside(tmp_path / "out", [argument], "chips")
     for argument in ("~folder", "~folder/**"):
         with pytest.raises(ConfigError, match="--out is inside a folder of pictures"):
-            check_outside(tmp_path / "~folder" / "out", [argument])
+            check_outside(tmp_path / "~folder" / "out", [argument], "chips")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"~photo.png\n")))
     with open_pictures(["-"]) as (listed,):
         assert listed.source()()[1:4] == b"PNG"
@@ -162,6 +162,17 @@ def test_a_name_that_begins_with_a_tilde_is_that_of_an_existing_file(tmp_path, m
     chip = Chip((0, 0, 8, 8), None, None, [], {})
     photos, _ = explained_photos.read(["~photo.png", "~folder"], lambda image: [chip])
     assert [photo.fields["file"] for photo in photos] == ["~photo.png", "~folder/a.png"]
+
+
+def test_a_glob_that_matches_what_is_written_is_refused(tmp_path, monkeypatch):
+    """The next call would read the chips of this one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ph" / "day").mkdir(parents=True)
+    for argument in ("ph/*/*.png", "*/*/*.png", "p?/ch*/*.png", str(tmp_path / "ph" / "*" / "*")):
+        with pytest.raises(ConfigError, match="inside a folder of pictures"):
+            check_outside(tmp_path / "ph", [argument], "chips")
+    for argument in ("ph/*.png", "ph/*/*/*.png", "ph/d*/*.png", "other/*/*.png"):
+        check_outside(tmp_path / "ph", [argument], "chips")
 
 
 def test_a_tilde_is_the_home_folder_otherwise(tmp_path, monkeypatch):
@@ -177,7 +188,7 @@ def test_a_tilde_is_the_home_folder_otherwise(tmp_path, monkeypatch):
         with open_pictures([argument]) as (picture,):
             assert picture.name.endswith("/a.png") and picture.source()() == b""
     with pytest.raises(ConfigError, match="inside a folder of pictures"):
-        check_outside(tmp_path / "home" / "out", ["~/**/*.png"])
+        check_outside(tmp_path / "home" / "out", ["~/**/*.png"], "chips")
     with pytest.raises(ConfigError, match="the home folder of ~nobody.png is not known"):
         open_pictures(["~nobody.png"]).__enter__()
 

@@ -234,9 +234,17 @@ def test_the_page_shows_the_least_confident_and_survives_an_unfinished_line(pred
     (tmp_path / "thumbnails.jsonl").write_bytes(b'{"file": "unfinished' + stored)
     gallery.write(tmp_path / "page.html", iter(rows), tmp_path / "thumbnails.jsonl", summary)
     page = (tmp_path / "page.html").read_text()
-    assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 12 and "6 most confident rows" in page
+    assert page.count("data:image/jpeg") == 10 and page.count("<figure") == 18 and "left out" not in page
     shown = [int(text) for text in re.findall(r"<b>\w+ (\d+) %", page)]
     assert shown == sorted(shown) and len(shown) == 10
+    monkeypatch.setattr(gallery, "MOST", 6)
+    gallery.write(tmp_path / "page.html", iter(rows), tmp_path / "thumbnails.jsonl", summary)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg") == 6 and page.count("<figure") == 12
+    assert "The 4 most confident faces are left out." in page
+    assert "2 pictures without a prediction are left out." in page and 'class="unreadable"' in page
+    fewer = [int(text) for text in re.findall(r"<b>\w+ (\d+) %", page)]
+    assert fewer == shown[:6]
 
 
 @pytest.mark.slow

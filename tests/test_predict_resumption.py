@@ -186,11 +186,15 @@ def test_another_picture_of_the_same_relative_name_is_refused(folder, tmp_path, 
     monkeypatch.chdir(tmp_path / "trip1")
     rows, _ = run(["a.png"], tmp_path / "out", weights="one")
     monkeypatch.chdir(tmp_path / "trip2")
-    with pytest.raises(ConfigError, match="another picture called a.png: the last call ran in .*trip1"):
-        run(["a.png"], tmp_path / "out", weights="one")
+    for source in ("none.png", "one.png"):  # calls for another picture, which changes, in between
+        with pytest.raises(ConfigError, match="another picture called a.png: an earlier call ran in .*trip1"):
+            run(["a.png"], tmp_path / "out", weights="one")
+        shutil.copy(folder / source, tmp_path / "trip2" / "b.png")
+        between, _ = run(["b.png"], tmp_path / "out", weights="one")
+        assert between["b.png"][0]["status"] == ("no_face" if source == "none.png" else rows["a.png"][0]["status"])
     monkeypatch.chdir(tmp_path)
     added, _ = run(["trip2/a.png"], tmp_path / "out", weights="one")
-    assert added["a.png"] == rows["a.png"] and len(added["trip2/a.png"]) > 1
+    assert added["a.png"] == rows["a.png"] and len(added["trip2/a.png"]) > 1 and "b.png" in added
     monkeypatch.chdir(tmp_path / "trip1")
     assert run(["a.png"], tmp_path / "out", weights="one")[0] == added  # the same picture
 

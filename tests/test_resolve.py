@@ -98,10 +98,29 @@ def test_synthetic_faces_are_generated_once_for_each_version(fake_generator, tmp
         assert len(list(sources.read("synthetic:40", tmp_path / "cache"))) == 40
     assert fake_generator.calls.count(40) == 1
     (folder,) = sources.resolve("synthetic:40", tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+    names = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert names == [folder.name, f"{folder.name}.digest"]
     fake_generator.style = b"better"
     assert {item.data for item in sources.read("synthetic:40", tmp_path / "cache")} == {b"better"}
     assert sources.resolve("synthetic", tmp_path / "cache")[0].name.startswith("synthetic-3000-")
+
+
+@pytest.mark.parametrize("digest", [True, False])
+def test_a_damaged_folder_of_synthetic_faces_is_generated_again(digest, fake_generator, tmp_path):
+    """Even one of version 0.2.0, without a digest, if files are missing."""
+    (folder,) = sources.resolve("synthetic:40", tmp_path)
+    first, second, *_ = sorted(folder.iterdir())
+    if not digest:
+        folder.with_name(f"{folder.name}.digest").unlink()
+        sources.resolve("synthetic:40", tmp_path)
+        assert fake_generator.calls.count(40) == 1
+    for damage in (first.unlink, *([lambda: second.write_bytes(b"cut")] if digest else [])):
+        calls = fake_generator.calls.count(40)
+        damage()
+        assert sources.resolve("synthetic:40", tmp_path) == [folder]
+        assert {path.read_bytes() for path in folder.iterdir()} == {b"plain"} and len(list(folder.iterdir())) == 40
+        assert fake_generator.calls.count(40) == calls + 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, f"{folder.name}.digest"]
 
 
 def test_an_interrupted_generation_leaves_nothing(fake_generator, tmp_path, monkeypatch):

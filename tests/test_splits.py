@@ -31,6 +31,21 @@ def test_a_chain_is_one_group():
     assert len(set(splits.groups(["a", "b", "c"], np.packbits(hashes, axis=1)))) == 1
 
 
+def test_many_equal_hashes_are_grouped_as_by_all_pairs(faces, monkeypatch):
+    """And without a list of all their pairs, which 20,000 placeholders would have 200 million of."""
+    sha256, hashes = faces
+    again = np.random.default_rng(1).integers(0, 400, 300)
+    hashes = np.concatenate([hashes, hashes[again]])
+    sha256 = np.concatenate([sha256, [f"n{i:063}" for i in range(300)]])
+    expected = splits._components(near_duplicates.pairs_within(hashes), len(hashes))
+    np.testing.assert_array_equal(splits.groups(sha256, hashes), expected)
+    compared = []
+    pairs_within = near_duplicates.pairs_within
+    monkeypatch.setattr(near_duplicates, "pairs_within", lambda h, **o: compared.append(len(h)) or pairs_within(h, **o))
+    same = np.repeat(hashes[:1], 20_000, 0)
+    assert len(np.unique(splits.groups(np.arange(20_000).astype(str), same))) == 1 and compared == [1]
+
+
 def test_equal_pixels_are_one_group_whatever_their_hashes():
     hashes = np.stack([np.zeros(32, np.uint8), np.full(32, 0x5A, np.uint8), np.full(32, 0x0F, np.uint8)])
     assert splits.groups(["a", "b", "a"], hashes).tolist() == [0, 1, 0]

@@ -4,6 +4,8 @@ If a row of a CSV cannot be used, the label is replaced by a string, the reason.
 """
 
 import csv
+import posixpath
+from collections.abc import Callable
 from pathlib import Path
 
 from agegender_jax.data import fairface, listing
@@ -24,7 +26,7 @@ def read_csv(path: Path) -> tuple[list[Entry], dict[str, Label | str]]:
     entry, problem = listing.file_entry(real.parent, real.name), ""
     labels: dict[str, Label | str] = {}
     try:
-        _add_labels(labels, entry, path)
+        _add_labels(labels, entry, path, lambda file: (path.parent / file).exists())
     except fairface.NotFairFace as error:
         problem = f": {error}"
     if not labels:
@@ -42,17 +44,30 @@ def labels_of_csvs(root: Path, entries: list[Entry]) -> tuple[dict[str, Label | 
     """
     labels: dict[str, Label | str] = {}
     problems = []
+    present = {entry.path for entry in entries}
     for entry in entries:
         if listing.is_csv(entry.path):
             try:
-                _add_labels(labels, entry, root / entry.path, entry.path.rpartition("/")[0])
+                _add_labels(labels, entry, root / entry.path, present.__contains__, entry.path.rpartition("/")[0])
             except fairface.NotFairFace as error:
                 problems.append(f"{entry.path}: {error}")
     return labels, problems[0] if problems else ""
 
 
-def _add_labels(labels: dict[str, Label | str], entry: Entry, where: Path, folder: str = "") -> None:
-    """Add a CSV's labels to `labels`; `folder` contains the CSV inside the source.
+def _with_slashes(path: str, exists: Callable[[str], bool]) -> str:
+    """Return a path as Windows writes it with slashes, if that is an image of the source."""
+    changed = posixpath.normpath(path.replace("\\", "/"))
+    return changed if changed != path and exists(changed) else path
+
+
+def _add_labels(
+    labels: dict[str, Label | str], entry: Entry, where: Path, exists: Callable[[str], bool], folder: str = ""
+) -> None:
+    """Add a CSV's labels to `labels`.
+
+    Args:
+      exists: returns whether a path is in the source.
+      folder: where the CSV is inside the source.
 
     Raises:
       DataError: a row cannot be read.
@@ -62,6 +77,7 @@ def _add_labels(labels: dict[str, Label | str], entry: Entry, where: Path, folde
         raise fairface.NotFairFace(entry.reason)
     try:
         for path, label in fairface.parse_csv(entry.read(), folder):
+            path = path if exists(path) else _with_slashes(path, exists)
             if labels.setdefault(path, label) != label:
                 labels[path] = "listed twice in a CSV, with different labels"
     except csv.Error as error:

@@ -4,7 +4,6 @@ Kärkkäinen and Joo 2021. Ages come in nine groups, races in seven: East and So
 Latino_Hispanic and Middle Eastern as Others; `race_text` has the original word.
 """
 
-import codecs
 import csv
 import io
 import posixpath
@@ -12,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from agegender_jax import csv_cells
+from agegender_jax.data import csv_text
 from agegender_jax.labels import NUM_AGE_BUCKETS, RACES, Label
 
 COLUMNS = ("file", "age", "gender", "race")
@@ -29,7 +29,6 @@ _RACES = {
     "Latino_Hispanic": "Others",
     "Middle Eastern": "Others",
 }
-_DELIMITERS = ",;\t"
 _DASHES = re.compile(r"\s*[-‐‑‒–—−]\s*")  # hyphens and dashes that word processors put
 _DATE = re.compile(
     r"\d+\W+[^\W\d_]{2,}.*"  # 00-Feb, 9. Mrz
@@ -62,8 +61,16 @@ def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:
       NotFairFace: the header lacks FairFace's columns.
       csv.Error: a later row cannot be read; the text gives the line.
     """
-    text = _text(data)
-    columns, delimiter = _header(text)
+    text = csv_text.decode(data)
+    columns, delimiter, missing = csv_text.header(text, COLUMNS)
+    if missing:
+        first = text.partition("\n")[0].strip()
+        lacks = (
+            f"has no column {', '.join(missing)}: {first[:60]!a}"
+            if first
+            else "is empty, and not file,age,gender,race,..."
+        )
+        raise NotFairFace(f"line 1 {lacks}")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         next(rows)
@@ -80,30 +87,6 @@ def parse_csv(data: bytes, folder: str) -> Iterator[tuple[str, Label | str]]:
                 yield path, f"{label} in line {rows.line_num} of the CSV" if isinstance(label, str) else label
     except csv.Error as error:
         raise csv.Error(f"line {rows.line_num}: {error}") from error
-
-
-def _text(data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of spreadsheets
-        return data.decode("utf-16", "replace")
-    return data.decode("utf-8-sig", "surrogateescape")
-
-
-def _header(text: str) -> tuple[list[str], str]:
-    """Return the columns' names and what separates them."""
-    first = text.partition("\n")[0]
-    read = []
-    for delimiter in _DELIMITERS:
-        try:
-            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-        except csv.Error:
-            continue
-        read.append([column.strip().strip("\"'").strip().lower() for column in row])
-        if set(COLUMNS) <= set(read[-1]):
-            return read[-1], delimiter
-    if not first.strip():
-        raise NotFairFace("line 1 is empty, and not file,age,gender,race,...")
-    missing = [name for name in COLUMNS if name not in max(read, key=len, default=[])]
-    raise NotFairFace(f"line 1 has no column {', '.join(missing)}: {first.strip()[:60]!a}")
 
 
 def _label(row: dict[str, str]) -> Label | str:

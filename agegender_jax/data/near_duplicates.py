@@ -106,8 +106,14 @@ def mirrored_copies_within(hashes: np.ndarray, thumbnails: np.ndarray, progress:
     Args:
       hashes: uint8 [N, 64]. thumbnails: uint8 [N, SIDE * SIDE].
     """
-    pairs = pairs_within(hashes, progress=progress)
-    return _mirrored_copies(pairs, (hashes, hashes), (thumbnails, thumbnails))
+    unique, _, inverse = distinct(hashes)  # equal hashes are never far from each other
+    pairs = pairs_within(unique, progress=progress)
+    pairs = pairs[_far(unique[pairs[:, 0]], unique[pairs[:, 1]])]
+    order = np.argsort(inverse, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(unique)))[:-1])
+    crossed = [np.stack(np.meshgrid(members[i], members[j]), -1).reshape(-1, 2) for i, j in pairs.tolist()]
+    between = np.sort(np.concatenate([np.zeros((0, 2), np.int64), *crossed]), 1)
+    return _mirrored_copies(between[np.lexsort(between.T[::-1])], (hashes, hashes), (thumbnails, thumbnails))
 
 
 def mirrored_copies_between(
@@ -124,8 +130,19 @@ def mirrored_copies_between(
 def _mirrored_copies(pairs, hashes, thumbnails):
     i, j = pairs.T
     a, b = hashes[0][i], hashes[1][j]
-    far = distances(a[:, :HALF], b[:, :HALF]) > HASH_LIMIT
-    return pairs[far & confirmed((a, b), (thumbnails[0][i], thumbnails[1][j]))]
+    return pairs[_far(a, b) & confirmed((a, b), (thumbnails[0][i], thumbnails[1][j]))]
+
+
+def _far(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return whether pairs of hashes are too far apart for the hashes of the images alone: bool [K]."""
+    return distances(a[:, :HALF], b[:, :HALF]) > HASH_LIMIT
+
+
+def distinct(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the different rows of hashes uint8 [N, D], the first place of each, and the row of each hash, int [N]."""
+    rows = np.ascontiguousarray(hashes).view(np.dtype((np.void, hashes.shape[1]))).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    return hashes[first], first, inverse
 
 
 def confirmed(hashes: tuple[np.ndarray, np.ndarray], thumbnails: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

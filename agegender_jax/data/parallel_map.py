@@ -16,20 +16,32 @@ def parallel_map(
 ) -> Iterator[Result]:
     """Yield `work(item)` of each item in order, each as soon as it and those before it are ready.
 
+    If `items` raises, the results of the items before are yielded first.
+
     Args:
       threads: that compute; one for each core if None.
       ahead: items for each thread that are taken ahead of the consumer at most.
     """
     threads = threads or os.cpu_count() or 1
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
+    left, problem = iter(items), None
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         try:
-            for item in items:
+            while problem is None:
+                try:
+                    item = next(left)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    problem = error
+                    break
                 pending.append(pool.submit(work, item))
                 while pending and (pending[0].done() or len(pending) >= ahead * threads):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+            if problem is not None:
+                raise problem
         finally:
             for future in pending:
                 future.cancel()

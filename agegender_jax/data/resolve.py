@@ -164,19 +164,34 @@ def _synthetic_num(part: str) -> int | None:
 
 
 def _synthetic_folder(num: int, cache_dir: Path, progress: Progress | None) -> Path:
-    """Return the folder of `num` synthetic faces, generated once, and again after a change to the generator."""
+    """Return the folder of `num` synthetic faces, generated once, and again if it or the generator has changed."""
     cache.writable(cache_dir)
     with cache.full_disk(cache_dir):
         with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=cache_dir) as sample:
             folder = cache_dir / f"synthetic-{num}-{_generate(Path(sample), SAMPLE_FACES)}"
-        if not folder.is_dir():
+        written = folder.with_name(f"{folder.name}.digest")
+        if not (folder.is_dir() and _is_whole(folder, num, written)):
             unfinished = cache.new_folder(cache_dir / ".synthetic")
             try:
-                _generate(unfinished, num, progress)
+                digest = _generate(unfinished, num, progress)
+                if folder.is_dir():  # damaged
+                    folder.rename(unfinished.with_name(f"{unfinished.name}-damaged"))
                 _move(unfinished, folder)
+                files.replace(written, digest)
             finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+                for path in (unfinished, unfinished.with_name(f"{unfinished.name}-damaged")):
+                    shutil.rmtree(path, ignore_errors=True)
     return folder
+
+
+def _is_whole(folder: Path, num: int, written: Path) -> bool:
+    """Return whether a folder has `num` faces, and those of the digest in `written`, which earlier versions lack."""
+    try:
+        return _digest(folder) == written.read_text()
+    except FileNotFoundError:
+        return sum(1 for _ in folder.iterdir()) == num
+    except (OSError, ValueError):
+        return False
 
 
 def _generate(folder: Path, num: int, progress: Progress | None = None) -> str:
@@ -184,6 +199,10 @@ def _generate(folder: Path, num: int, progress: Progress | None = None) -> str:
     from agegender_jax import synthetic
 
     synthetic.write_faces(folder, num, seed=0, size=SYNTHETIC_SIZE, progress=progress)
+    return _digest(folder)
+
+
+def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())

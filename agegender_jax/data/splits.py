@@ -26,11 +26,13 @@ def groups(sha256: Sequence[str], hashes: np.ndarray, progress: Progress | None 
       hashes: uint8 [N, 64], see `near_duplicates`, of which the first halves are used.
       progress: called with (done, total, text) while hashes are compared.
     """
-    count = len(sha256)
+    count, halves = len(sha256), hashes[:, : near_duplicates.HALF]
     _, first, inverse = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
     equal = np.stack([np.arange(count), first[inverse]], 1)
-    pairs = np.concatenate([near_duplicates.pairs_within(hashes[:, : near_duplicates.HALF], progress=progress), equal])
-    return _components(pairs, count)
+    distinct, first, inverse = near_duplicates.distinct(halves)  # equal ones would be pairs in quadratic numbers
+    same_hash = np.stack([np.arange(count), first[inverse]], 1)
+    near = first[near_duplicates.pairs_within(distinct, progress=progress)]
+    return _components(np.concatenate([near, same_hash, equal]), count)
 
 
 def mirrored(hashes: np.ndarray, thumbnails: np.ndarray, progress: Progress | None = None) -> np.ndarray:

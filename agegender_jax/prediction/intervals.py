@@ -58,10 +58,13 @@ def smallest(probs: np.ndarray, coverage: float) -> np.ndarray:
 
 
 def _scores(probs: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Return float [N], the probability outside the first set of each row that contains a correct group."""
+    """Return float [N], the probability outside the first set of each row that contains a correct group.
+
+    It is 1 if the most probable group is correct, because every set has that group, whatever the threshold.
+    """
     first = probs.argmax(-1)
     bounds = np.stack([first, first], -1)
-    score = np.where(_holds(bounds, age), _outside(probs, bounds), np.nan)
+    score = np.where(_holds(bounds, age), 1.0, np.nan)
     for _ in range(probs.shape[1] - 1):
         bounds = _grow(probs, bounds)
         score = np.where(np.isnan(score) & _holds(bounds, age), _outside(probs, bounds), score)

@@ -201,14 +201,19 @@ class Predictor:
         return Picture(name, OK if chips else NO_FACE, "", (), preview, scale), chips
 
     def _groups(self, looked: Iterable[Looked]) -> Iterator[list[Looked]]:
-        """Yield pictures in groups that have a full batch of faces, or no faces."""
+        """Yield pictures in groups that have a full batch of faces, or no faces; the last one before an error, too."""
         waiting: list[Looked] = []
-        for picture, chips in looked:
-            waiting.append((picture, chips))
-            count = sum(len(chips) for _, chips in waiting)
-            if count >= self.batch_size or not count or len(waiting) >= max(_WAITING, self.batch_size):
+        try:
+            for picture, chips in looked:
+                waiting.append((picture, chips))
+                count = sum(len(chips) for _, chips in waiting)
+                if count >= self.batch_size or not count or len(waiting) >= max(_WAITING, self.batch_size):
+                    full, waiting = waiting, []
+                    yield full
+        except Exception:
+            if waiting:
                 yield waiting
-                waiting = []
+            raise
         if waiting:
             yield waiting
 

@@ -63,15 +63,25 @@ def thumbnails(picture: Picture) -> bytes:
 def write(path: Path, rows: Iterable[dict[str, Any]], thumbnails: Path, summary: dict[str, Any]) -> None:
     """Write the page: rows of predictions.jsonl with their thumbnails, the least confident faces first.
 
-    Pictures without a prediction come last. Only the first MOST rows are shown.
+    Pictures without a prediction come last. Only the first MOST of the faces, and of those pictures, are shown.
     """
-    shown = heapq.nsmallest(MOST, rows, key=_confidence)
+    without: list[dict[str, Any]] = []
+
+    def faces() -> Iterator[dict[str, Any]]:
+        for row in rows:
+            if row["gender"] is not None:
+                yield row
+            elif len(without) < MOST:
+                without.append(row)
+
+    shown = heapq.nsmallest(MOST, faces(), key=_confidence)
     keys = {(row["file"], row["face"]) for row in shown}
     chips = {key: item["jpeg"] for item in read_thumbnails(thumbnails) if (key := (item["file"], item["face"])) in keys}
     statuses = [status for status, count in summary["statuses"].items() if count]
-    omitted = sum(summary["statuses"].values()) - len(shown)
+    omitted = summary["faces"] - len(shown)
+    others = sum(summary["statuses"].values()) - summary["faces"] - len(without)
     page = ENVIRONMENT.get_template("gallery.html.jinja").render(
-        rows=shown, chips=chips, statuses=statuses, summary=summary, omitted=omitted
+        rows=[*shown, *without], chips=chips, statuses=statuses, summary=summary, omitted=omitted, others=others
     )
     files.replace(path, page)
 
@@ -86,8 +96,8 @@ def read_thumbnails(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _confidence(row: dict[str, Any]) -> float:
-    """Return the probability of the predicted gender; 2 for a picture without a prediction."""
-    return 2.0 if row["gender"] is None else max(row["p_female"], 1 - row["p_female"])
+    """Return the probability of the predicted gender."""
+    return max(row["p_female"], 1 - row["p_female"])
 
 
 def _thumbnail(chip: np.ndarray) -> str:

@@ -3,11 +3,8 @@
 import contextlib
 import functools
 import hashlib
-import json
-import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from agegender_jax import files
@@ -18,7 +15,7 @@ from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run.cluster import Cluster
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.pictures import prediction_rows, prediction_summary
+from agegender_jax.run.pictures import directories, prediction_rows, prediction_summary
 from agegender_jax.run.pictures.drawings import ANNOTATED, COPIES, GALLERY, THUMBNAILS, Drawings
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.pictures.parquet_rows import RowParts, write_csv
@@ -39,7 +36,6 @@ SETTINGS = "predict.json"
 WRITTEN = (f"{STEM}.*", SUMMARY, GALLERY, THUMBNAILS, COPIES, f"{ANNOTATED}/*")
 RESTATED = "coverage", "over", "max_error"  # options whose fields follow from the probabilities in a row
 DRAWN = "gallery", "annotate"  # options that earlier versions wrote into SETTINGS
-DIRECTORY = "directory"  # of the last call, from which names of pictures are relative
 ADDED = ("temperatures",)  # which they did not
 UNCALIBRATED = (
     "these nets have no thresholds: no prediction is unsure, and intervals contain a share of the predicted "
@@ -110,16 +106,18 @@ def predict(
         predictor = Predictor(*workdirs, **nets, **options)
         folder = files.resolve(out, "--out")
         if annotate:
-            check_outside(folder, arguments)
+            check_outside(folder, arguments, ANNOTATED)
         make_out(folder)
         stack.enter_context(hold(folder))
         check_unused(folder, SETTINGS, WRITTEN)
         settings = {"schema": 1, **_nets(predictor), **options, "boxes": known_boxes and _digest(known_boxes)}
         settings |= {"engine": "ray"} if cluster else {}
         columns, states = prediction_rows.columns(over), {picture.name: picture.state for picture in pictures}
-        _check_same_pictures(folder, states)
-        differ = keep_settings(folder / SETTINGS, settings, "answers", (*RESTATED, *DRAWN, DIRECTORY), ADDED)
-        settings[DIRECTORY] = os.getcwd()
+        directories.check_same_pictures(folder / SETTINGS, states, prediction_rows.states(folder))
+        places = directories.after(folder / SETTINGS)
+        free = (*RESTATED, *DRAWN, directories.FIELD, directories.ONE)
+        differ = keep_settings(folder / SETTINGS, settings, "answers", free, ADDED)
+        settings[directories.FIELD] = places
         if not differ:
             write_json(folder / SETTINGS, settings)
         restate = functools.partial(prediction_rows.restated, faces_from_probs=predictor.faces_from_probs)
@@ -172,26 +170,6 @@ def _predict(
         drawings.draw(picture, is_new)
         new = prediction_rows.rows(picture, predictor.name, predictor.faces_from_probs.ages) if is_new else []
         yield int(is_new), new
-
-
-def _check_same_pictures(folder: Path, states: Mapping[str, list[int] | None]) -> None:
-    """Raise ConfigError if a relative name is that of another picture in the rows of a call from another directory.
-
-    Its rows would be replaced, as those of a picture that has changed are.
-    """
-    try:
-        earlier = json.loads((folder / SETTINGS).read_bytes())[DIRECTORY]
-    except (OSError, *files.MALFORMED):
-        return  # no earlier call, or one of a version that did not record it
-    if earlier == os.getcwd():
-        return
-    for name, state in prediction_rows.states(folder):
-        if not os.path.isabs(name) and states.get(name, state) != state:
-            raise ConfigError(
-                f"--out has rows of another picture called {files.printable(name)}: the last call ran in {earlier}",
-                str(folder),
-                "name another --out, or name the pictures by their whole paths",
-            )
 
 
 def _nets(predictor: Predictor) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from agegender_jax.prediction import pictures
 from agegender_jax.prediction.face import NO_FACE, UNREADABLE
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.pictures import jsonl_csv_rows
+from agegender_jax.run.pictures import directories, jsonl_csv_rows
 from agegender_jax.run.pictures.jsonl_csv_rows import RowFiles
 from agegender_jax.run.pictures.picture_files import PictureFile, check_outside, not_read, open_pictures
 from agegender_jax.run.workdir import check_unused, hold, keep_settings, make_out, write_json
@@ -48,13 +48,19 @@ def align(arguments: Sequence[str], *, out: str, size: int, score: float) -> dic
         if note := not_read(left_out):
             progress.warn(note)
         folder = files.resolve(out, "--out")
-        check_outside(folder, arguments)
+        check_outside(folder, arguments, CHIPS)
         make_out(folder)
         with hold(folder):
             check_unused(folder, SETTINGS, (f"{STEM}.*", SUMMARY, f"{CHIPS}/*"))
-            keep_settings(folder / SETTINGS, {"schema": 1, "size": size, "score": score}, "chips")
+            states = {picture.name: picture.state for picture in named}
+            settings = {"schema": 1, "size": size, "score": score}
+            rows_there = jsonl_csv_rows.states(folder / f"{STEM}.jsonl")
+            directories.check_same_pictures(folder / SETTINGS, states, rows_there)
+            places = directories.after(folder / SETTINGS)
+            keep_settings(folder / SETTINGS, settings, "chips", (directories.FIELD,))
+            write_json(folder / SETTINGS, settings | {directories.FIELD: places})
             (folder / CHIPS).mkdir(exist_ok=True)
-            with RowFiles(folder, STEM, COLUMNS, {picture.name: picture.state for picture in named}) as rows:
+            with RowFiles(folder, STEM, COLUMNS, states) as rows:
                 waiting = [picture for picture in named if picture.name not in rows.done]
                 items = ((picture, picture.source()) for picture in waiting)
                 for i, written in enumerate(parallel_map(lambda item: _align(*item, folder, size, score), items)):

@@ -12,6 +12,7 @@ from agegender_jax.data import listing
 from agegender_jax.data.listing import MAX_BYTES, TOO_LARGE, Entry, State, Unreadable
 from agegender_jax.errors import DataError
 from agegender_jax.run.pictures.parquet_columns import Table
+from agegender_jax.run.workdir.out_folder import SETTINGS
 
 SUFFIX = ".parquet"
 BYTES = ("bytes", "image", "image_bytes", "content")  # names of columns; `image` may be a struct with `bytes`
@@ -23,10 +24,14 @@ def in_folder(root: Path) -> list[Entry]:
     """Return an entry without `read` for each Parquet file in a folder and its subfolders, sorted.
 
     A folder with the suffix, as Spark and Dask write it, is a subfolder. The entry of a file has a reason if it must
-    not be read, as for pictures: a link that leads outside, a FIFO. Hidden files are left out.
+    not be read, as for pictures: a link that leads outside, a FIFO. Hidden files are left out, and subfolders with
+    results of `predict` or `align`.
     """
     real, found = os.path.realpath(root), []
     for folder, folders, names in os.walk(real):
+        if folder != real and SETTINGS & set(names):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not listing.is_hidden(name)]
         for name in names:
             if name.lower().endswith(SUFFIX) and not listing.is_hidden(name):

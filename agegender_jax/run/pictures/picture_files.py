@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import dataclasses
+import fnmatch
 import functools
 import glob
 import json
@@ -127,14 +128,31 @@ def not_read(left_out: Sequence[tuple[str, str]], fix: str = TO_READ_IT) -> str:
     return f"not read: {listed}{more}; {fix}"
 
 
-def check_outside(folder: Path, arguments: Sequence[str]) -> None:
-    """Raise ConfigError if --out is in a folder of pictures or under `**`, because its pictures would be read later."""
+def check_outside(folder: Path, arguments: Sequence[str], drawn: str) -> None:
+    """Raise ConfigError if pictures in --out would be read later: it is in a folder of pictures, or a glob matches.
+
+    Args:
+      drawn: name of the folder in --out that has pictures.
+    """
     for argument in arguments:
         if argument == "-":
             continue
-        base = Path(str(_path(argument)).partition("**")[0] or ".")
-        if base.is_dir() and folder.is_relative_to(base.resolve()):
+        path = _path(argument)
+        base = Path(str(path).partition("**")[0] or ".")
+        inside = base.is_dir() and folder.is_relative_to(base.resolve())
+        if inside or (glob.has_magic(str(path)) and _matches(path.parent, folder / drawn)):
             raise ConfigError("--out is inside a folder of pictures", f"{folder} in {argument}", "name another --out")
+
+
+def _matches(pattern: Path, folder: Path) -> bool:
+    """Return whether the folders that a glob's parent matches include this one, which may not exist yet."""
+    parts = pattern.parts
+    first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    base = Path(*parts[:first]).resolve()
+    if not folder.is_relative_to(base):
+        return False
+    below = folder.relative_to(base).parts
+    return len(below) == len(parts) - first and all(map(fnmatch.fnmatchcase, below, parts[first:]))
 
 
 def read_boxes(path: str) -> dict[str, list[list[float]]]:
