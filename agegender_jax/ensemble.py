@@ -123,10 +123,12 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
         array_checks.check(**{name: (value, "number")})
         if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
             raise ValueError(f"{name} must be above 0 and finite, got {value}")
-    return Probs(
-        jax.nn.softmax(jnp.log(probs.age) / age_temperature),
-        jax.nn.softmax(jnp.log(probs.gender) / gender_temperature),
-    )
+
+    def cooled(probs, temperature):
+        least = jnp.finfo(jnp.float32).tiny  # as in the fit of the temperature
+        return jax.nn.softmax(jnp.log(jnp.maximum(probs, least)) / temperature)
+
+    return Probs(cooled(probs.age, age_temperature), cooled(probs.gender, gender_temperature))
 
 
 def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from agegender_jax import losses
 from agegender_jax.data import augment
@@ -25,6 +26,7 @@ def loss_and_means(
     gender_weight: float,
     teacher_weight: float = 0.0,
     teacher_open_from: int | None = None,
+    open_from: int | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the loss to minimise, and the batch means to log: the losses and accuracies of the main heads.
 
@@ -37,6 +39,7 @@ def loss_and_means(
       share: float32 [B], the weight of each image's own label in `data.augment.mixup`; None without mixup.
       teacher_probs: [B, A] and [B, G] for the images as the net sees them; None without a teacher.
       teacher_open_from: see `losses.teacher_loss`, for ages.
+      open_from: first bucket of an open last group of ages, which is predicted as one, as in `metrics.scores`; or None.
       age_loss: (age_logits, age, label_smoothing, years=age_years) -> L_age [B].
     """
 
@@ -48,7 +51,7 @@ def loss_and_means(
 
     age, _, gender = labels
     loss_age, loss_gender = head_losses(outputs.age_logits, outputs.gender_logits)
-    age_class, gender_class = outputs.age_logits.argmax(-1), outputs.gender_logits.argmax(-1)
+    age_class, gender_class = _joined(outputs.age_logits, open_from).argmax(-1), outputs.gender_logits.argmax(-1)
     loss = weighted(loss_age, loss_gender)
     minimised = loss
     if teacher_probs is not None:
@@ -67,6 +70,14 @@ def loss_and_means(
     }
     penalty = getattr(outputs, "penalty", None)
     return minimised + (AUXILIARY_WEIGHT * auxiliary + (0.0 if penalty is None else penalty)), means
+
+
+def _joined(logits: jax.Array, open_from: int | None) -> jax.Array:
+    """Return logits [B, open_from + 1] of the buckets and of the open group from `open_from` on; [B, A] for None."""
+    if open_from is None:
+        return logits
+    group = jax.nn.logsumexp(logits[:, open_from:], axis=-1, keepdims=True)
+    return jnp.concatenate([logits[:, :open_from], group], -1)
 
 
 def _mixup_losses(logits, labels, share, age_loss, smoothing):

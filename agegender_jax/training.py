@@ -65,6 +65,7 @@ def train_step(
     teacher: Callable[[jax.Array], Probs] | None = None,
     teacher_weight: float = 0.0,
     teacher_open_from: int | None = None,
+    open_from: int | None = None,
     accumulate: int = 1,
     remat: bool = False,
     ema_decay: float = 0.0,
@@ -91,6 +92,7 @@ def train_step(
         `teacher_weight`, and from the labels with the rest, see `objective`. It sees the device's whole batch at once.
         None for labels only.
       teacher_open_from: see `losses.teacher_loss`.
+      open_from: see `objective.loss_and_means`.
       accumulate: number of parts of the device's batch, which are computed one after another to save memory; their
         gradients are averaged. Examples (with mixup, pairs) are dealt to the parts in turn. BatchNorm uses the
         statistics of each part.
@@ -117,6 +119,7 @@ def train_step(
         gender_weight=gender_weight,
         teacher_weight=teacher_weight,
         teacher_open_from=teacher_open_from,
+        open_from=open_from,
     )
     if remat:
         policies = jax.checkpoint_policies

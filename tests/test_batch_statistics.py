@@ -49,6 +49,9 @@ def test_statistics_are_the_means_of_the_batches_means_and_variances(state):
     np.testing.assert_allclose(first["mean"], np.mean([x.mean((0, 1, 2)) for x in layers], 0), atol=1e-4)
     np.testing.assert_allclose(first["var"], np.mean([x.var((0, 1, 2)) for x in layers], 0), rtol=1e-3)
     assert jax.tree.structure(result) == jax.tree.structure(state.batch_stats)
+    compiled = batch_statistics._statistics._cache_size()
+    batch_statistics.mean_statistics(NET, variables, ((part, np.zeros(len(part), int)) for part in parts))
+    assert batch_statistics._statistics._cache_size() == compiled  # a later evaluation compiles nothing
 
 
 @pytest.mark.parametrize("averaged", [True, False])

@@ -126,7 +126,9 @@ def test_a_temperature_never_worsens_nll_and_is_a_minimum(seed):
     result = calibration.fit_temperature(probs, right)
 
     def loss(t):
-        return calibration.nll(softmax(np.log(probs) / t), right)
+        """With one further example, for which both classes are equally likely."""
+        scaled = softmax(np.log(probs) / t)
+        return calibration.nll(scaled, right) - np.log(scaled).mean() / len(probs)
 
     assert loss(result) <= min(loss(t) for t in (1, 0.98 * result, 1.02 * result)) + 1e-12
     assert calibration.fit_temperature(np.full((50, 2), 0.5), right) == 1.0
@@ -134,9 +136,25 @@ def test_a_temperature_never_worsens_nll_and_is_a_minimum(seed):
 
 def test_certain_predictions_stay_inside_the_bounds():
     right = metrics.right_genders(np.array([0, 1] * 20))
-    sure = calibration.fit_temperature(np.where(right, 0.7, 0.3), right)
     wrong = calibration.fit_temperature(np.where(right, 0.0, 1.0), right)
-    assert (sure, wrong) == pytest.approx((calibration.COLDEST, calibration.HOTTEST), rel=1e-3)
+    assert wrong == pytest.approx(calibration.HOTTEST, rel=1e-3)
+
+
+def test_a_few_right_predictions_do_not_become_certain():
+    """Without regularisation the temperature is the lowest possible, and one error costs as much as a hundred."""
+    for count, least in ((30, 0.4), (100, 0.3)):
+        right = metrics.right_genders(np.arange(count) % 2)
+        assert least < calibration.fit_temperature(np.where(right, 0.9, 0.1), right) < 1
+
+
+def test_what_was_fitted_is_applied_to_probabilities_of_zero():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 400)
+    shown = np.where(rng.uniform(size=400) < 0.1, 1 - label, label)  # a tenth are wrong, and certain
+    probs, right = np.eye(2, dtype=np.float32)[shown], metrics.right_genders(label)
+    nll, temperature = calibration.calibrated_nll(probs, right)
+    applied = ensemble.calibrate(Probs(np.full((400, 12), 1 / 12, np.float32), probs), 1.0, temperature).gender
+    assert calibration.nll(np.asarray(applied), right) == pytest.approx(nll, rel=1e-3)
 
 
 def test_calibrate_is_the_softmax_of_cooler_logits():
@@ -147,7 +165,7 @@ def test_calibrate_is_the_softmax_of_cooler_logits():
         np.testing.assert_allclose(result.age, softmax(age / 2.0), rtol=2e-5)
         np.testing.assert_allclose(result.gender, softmax(gender / 0.7), rtol=2e-5, atol=1e-7)
     certain = ensemble.calibrate(Probs(np.eye(12, dtype=np.float32), np.eye(2, dtype=np.float32)[[0] * 12]), 3.0, 0.1)
-    np.testing.assert_array_equal(certain.age, np.eye(12))
+    np.testing.assert_allclose(certain.age, np.eye(12), atol=1e-9)
 
 
 @pytest.fixture(scope="module")

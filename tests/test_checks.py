@@ -111,6 +111,17 @@ def test_a_batch_may_be_the_whole_train_split_but_not_more():
         checks.batch_fits(dataset, config_with({"batch_size": 24}))
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_may_take_another_config(tmp_path):
+    """As the error about a loss that is not finite, or about too little memory, advises."""
+    run, config = Workdir(tmp_path), default()
+    run.write_config(config.to_dict())
+    config.optimizer.lr = 0.001
+    assert not checks.same_run(run, config)
+    (run.checkpoints / "5").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="another config: optimizer.lr: 0.005 -> 0.001"):
+        checks.same_run(run, config)
+
+
 def test_five_images_are_trained_with_warnings(tmp_path):
     config, warnings = tiny_runs.make_config(tmp_path, 5), []
     config.batch_size = 4

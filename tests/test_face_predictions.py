@@ -70,7 +70,7 @@ def test_sets_grow_to_the_more_probable_neighbour():
 
 
 def test_intervals_are_no_wider_than_needed():
-    """Where the most probable group is right often enough, they have no other; else they hold the age as often as asked."""
+    """They have no second group where the first is right often enough, and else hold the age as often as asked."""
     val, test = draw_predictions(20_000, 0), draw_predictions(20_000, 1)
     rests, right = intervals.quantiles(val[0].age, val[1]), (val[0].age.argmax(-1) == val[1][:, 0]).mean()
     for coverage in (0.5, 0.7, 0.8, 0.9, 0.95):

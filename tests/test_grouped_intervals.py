@@ -139,6 +139,16 @@ def test_coverage_with_copies(kind):
     assert 0.915 <= coverage(lambda sample: interval(sample[1], sample[2], sample[0]), truth) <= 0.985
 
 
+def test_a_single_group_says_as_much_as_one_example():
+    """Two labels of one photo; and nothing about a mean that is no rate."""
+    group = np.zeros(10, int)
+    values = np.array([0, 1] * 5)
+    one = metrics.wilson(np.array([0.5]))
+    assert metrics.wilson(values, group) == pytest.approx(one)
+    assert metrics.bootstrap_varied(np.array([0, 2]), np.zeros(2, int)) is None
+    assert metrics.bootstrap_varied(np.array([0, 2]), np.arange(2)) == metrics.bootstrap_varied(np.array([0, 2]))
+
+
 def test_wilson_by_groups():
     values = np.random.default_rng(0).integers(0, 2, 60)
     twice = np.repeat(values, 2)

@@ -78,7 +78,9 @@ def test_events_need_no_pytorch_where_there_is_one(tmp_path):
 
 def test_partial_files_of_killed_processes_are_removed(tmp_path):
     dead, alive, own = (tmp_path / name for name in (f".run.json.{2**22 + 1}.tmp", ".run.json.1.tmp", ".notes.tmp"))
-    for path in (dead, alive, own):
+    below = [tmp_path / place / dead.name for place in ("figures", "checkpoints/3")]
+    for path in (dead, alive, own, *below):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{")
     with Workdir(tmp_path):
-        assert not dead.exists() and alive.exists() and own.exists()
+        assert alive.exists() and own.exists() and not any(path.exists() for path in (dead, *below))

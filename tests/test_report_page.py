@@ -131,6 +131,18 @@ def test_controls_and_untrained_heads_are_reported():
     assert "a control experiment" not in text and "was not trained" not in text
 
 
+def test_heads_that_no_member_trained_have_not_collapsed():
+    results, (first, second), *_ = everything(24)
+    for model in results["models"]:
+        model["collapsed"] = ["gender"]
+    one, other = (changed_config(run, loss__gender_weight=0.0) for run in (first, second))
+    text = report.page(results, {}, [one, other])
+    assert "collapsed (gender)" not in text and "collapsed: " not in text and "none collapsed" in text
+    text = report.page(results, {}, [one, second])
+    assert "resnet: collapsed (gender)" in text and "ensemble: collapsed (gender)" in text
+    assert "ran: collapsed (gender)" not in text and "collapsed: resnet, ensemble" in text
+
+
 def test_the_protocol_names_the_run_where_runs_differ():
     results, (first, second), *_ = everything(24)
     same, different = (changed_config(second, data__image_size=size) for size in (200, 64))

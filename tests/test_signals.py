@@ -312,3 +312,11 @@ def test_periodic_saves_stay_apart(config):
         steps = evaluation_schedule.Schedule(config, epoch, 60, 0)
         saved = [step for step in range(1, 61) if steps.saves(step)]
         assert saved == expected and min(np.diff(saved)) >= 5, (epoch, saved)
+    for epoch in range(1, 40):  # docs/reliability.md
+        steps = evaluation_schedule.Schedule(config, epoch, 200, 0)
+        assert max(np.diff([0, *(step for step in range(1, 201) if steps.saves(step))])) < 20, epoch
+
+
+def test_a_run_that_is_resumed_with_fewer_steps_than_it_has_done_is_evaluated(config):
+    steps = evaluation_schedule.Schedule(config, 50, 20, 30)
+    assert steps.evaluates(30) and steps.saves(30) and not steps.evaluates(19)

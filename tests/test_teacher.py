@@ -98,6 +98,24 @@ def test_the_teacher_knows_its_open_last_group(shipped, monkeypatch):
     assert options["teacher_open_from"] == 7 and options["teacher"].open_from == 7
 
 
+def test_train_rows_score_an_open_last_group_as_one():
+    """As those of val do: its five buckets together are more probable than 60-69."""
+    probs = np.array([[0.001] * 6 + [0.3] + [0.1388] * 5])
+    outputs = Outputs(jnp.log(probs), jnp.zeros((1, 2)))
+    labels = jnp.array([[7, 11]]), None, jnp.array([0])
+    options = {"age_loss": losses.age_loss, "label_smoothing": 0.0, "age_weight": 1.0, "gender_weight": 1.0}
+    for open_from, expected in ((7, 1.0), (None, 0.0)):
+        _, means = objective.loss_and_means(outputs, labels, None, open_from=open_from, **options)
+        assert float(means["age_accuracy"]) == expected
+
+
+def test_the_step_knows_the_open_group_of_the_train_split(monkeypatch):
+    monkeypatch.setattr(parallel, "driver", lambda name, step, devices: step)
+    for ages, expected in (([[1, 1], [7, 11]], 7), ([[1, 1], [8, 8]], None)):
+        step = compiled_step.make_driver(default(), None, None, train_age=np.array(ages))
+        assert step.keywords["open_from"] == expected == step.keywords["age_loss"].keywords["open_from"]
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_labels_and_teacher_share_the_weight(weight):
     rng = np.random.default_rng(0)
@@ -257,8 +275,10 @@ def test_a_run_goes_on_with_the_same_teacher_and_ends_without_it(shipped, tmp_pa
     config.num_steps = 2
     for suffix in ("json", "safetensors"):
         (shipped / f"one.{suffix}").write_bytes((shipped / f"two.{suffix}").read_bytes())
+    before = [path.read_bytes() for path in (Workdir(tmp_path / "run").config, tmp_path / "run" / "run.json")]
     with pytest.raises(ConfigError, match="the teacher has changed"):
         train.fit(config, str(tmp_path / "run"), ["test"])
+    assert [path.read_bytes() for path in (Workdir(tmp_path / "run").config, tmp_path / "run" / "run.json")] == before
 
 
 def test_the_record_of_a_teacher_has_all_that_its_predictions_depend_on(shipped, tmp_path):

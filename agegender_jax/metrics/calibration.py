@@ -91,7 +91,8 @@ def scored(
 def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
     """Return the T > 0 for which softmax(logits / T), p^(1/T) normalised, has the lowest `nll` (Guo et al. 2017).
 
-    The search is over log T between COLDEST and HOTTEST; 1.0 if no other value is better.
+    One further example, for which all classes are equally likely, keeps T from collapsing if every example is right, as
+    few examples may be. The search is over log T between COLDEST and HOTTEST; 1.0 if no other value is better.
     """
     _check(probs, right)
     import scipy.optimize  # takes half a second, at each start of a program if it were above
@@ -99,7 +100,9 @@ def fit_temperature(probs: np.ndarray, right: np.ndarray) -> float:
     logits = _logits(probs)
 
     def loss(log_t: float) -> float:
-        return float(_scaled_nll(logits, right, np.exp(log_t)).mean())
+        scaled = logits / np.exp(log_t)
+        unknown = _log_sum(scaled) - scaled.mean(-1)
+        return float(_scaled_nll(logits, right, np.exp(log_t)).mean() + unknown.mean() / len(logits))
 
     minimum = scipy.optimize.minimize_scalar(
         loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}

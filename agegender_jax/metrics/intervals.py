@@ -44,8 +44,8 @@ def wilson(right: np.ndarray, group: np.ndarray | None = None) -> list[float] | 
 
     Recommended for small n and for rates near 0 or 1 by Brown, Cai, DasGupta 2001. With groups, n is divided by the
     design effect, the ratio of the variance of the mean with groups as units to that with examples as units (Korn and
-    Graubard 1998), but at least 1. If all values are equal, the design effect is that of perfectly correlated groups,
-    sum of squared sizes / N (Kish 1965).
+    Graubard 1998), but at least 1. If all values are equal, or there is a single group, the design effect is that of
+    perfectly correlated groups, sum of squared sizes / N (Kish 1965).
     """
     array_checks.check(right=(right, "number N"))
     if not len(right):
@@ -62,7 +62,7 @@ def _effective_count(values: np.ndarray, group: np.ndarray | None) -> float:
     if not has_groups(group):
         return count
     index, p = group_indices(group, count), np.mean(values)
-    if 0 < p < 1:
+    if 0 < p < 1 and index.max():  # the deviations of a single group always sum to 0
         effect = (np.bincount(index, values - p) ** 2).sum() / (count * p * (1 - p))
     else:
         effect = (np.bincount(index) ** 2).sum() / count
@@ -82,8 +82,9 @@ def bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float
 
 
 def bootstrap_varied(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
-    """Return `bootstrap`; None if all numbers are equal, because resampling then says nothing about the mean."""
-    return bootstrap(values, group) if len(np.unique(values)) > 1 else None
+    """Return `bootstrap`; None if resampling says nothing about the mean: all numbers are equal, or of one group."""
+    several = has_groups(group) is False or len(np.unique(group)) > 1
+    return bootstrap(values, group) if several and len(np.unique(values)) > 1 else None
 
 
 def bootstrap_means(values: np.ndarray, group: np.ndarray | None = None) -> list[list[float] | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from agegender_jax.report import paper
+from agegender_jax.report import paper, warnings
 from agegender_jax.report.runs import Run
 
 UNKNOWN = "not recorded"
@@ -10,7 +10,7 @@ UNKNOWN = "not recorded"
 
 def compare_protocols(results: dict, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     """Return (item, the paper's, ours) for every item of the paper's protocol."""
-    collapsed = [model["name"] for model in results["models"] if "gender" in model["collapsed"]]
+    collapsed = [model["name"] for model in results["models"] if "gender" in warnings.collapsed(model, runs)]
     ours: dict[str, Callable[[Run], str]] = {
         "images": lambda run: f"{sum(run.splits.values()):,} of {run.source()}" if run.splits else UNKNOWN,
         "split": _split,

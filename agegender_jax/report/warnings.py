@@ -15,9 +15,8 @@ def warnings(results: dict, runs: Sequence[Run]) -> list[str]:
         texts.append("Leakage was allowed: models may have been trained on these images. These are not test results.")
     if excluded := results.get("excluded_leaked"):
         texts.append(f"{excluded} images are left out: a member was trained on them or on near-duplicates of them.")
-    untrained = {run.name: run.untrained_heads() for run in runs}
     for model in results["models"]:
-        heads = ", ".join(head for head in model["collapsed"] if head not in untrained.get(model["name"], ()))
+        heads = ", ".join(collapsed(model, runs))
         if heads:
             texts.append(f"{model['name']}: collapsed ({heads}); no better than a constant prediction.")
     for run in runs:
@@ -32,6 +31,12 @@ def warnings(results: dict, runs: Sequence[Run]) -> list[str]:
     if small:
         texts.append(f"{small} of the groups by gender, race or age have fewer than 30 images.")
     return texts
+
+
+def collapsed(model: dict, runs: Sequence[Run]) -> list[str]:
+    """Return the collapsed heads of a model of the results, without those that it, or no member of it, has trained."""
+    own = [run for run in runs if run.name == model["name"]] or runs
+    return [head for head in model["collapsed"] if not own or any(head not in run.untrained_heads() for run in own)]
 
 
 def _about_run(run: Run, results: dict) -> list[str]:

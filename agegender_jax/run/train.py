@@ -87,12 +87,11 @@ def fit(
             return
 
         with processes.sync_errors():
-            if is_main:
-                folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
-                final_test.warn_of_trained_val(folder, dataset, trained_from, progress)
             taught_by = load_teacher() if start < num_steps else None  # which only a step needs
             if is_main:
                 teacher.check_unchanged(taught_by, folder)
+                folder.write_start(config, command, dataset.prepared, dataset.assignment, progress.note)
+                final_test.warn_of_trained_val(folder, dataset, trained_from, progress)
         teacher.check_everywhere(taught_by)
         driver = make_driver(config, model, tx, train_age=dataset.targets("train")[0], teacher=taught_by)
         initial_state.warn_of_new_rate(config, checkpoints, start, steps_per_epoch, num_steps, progress)

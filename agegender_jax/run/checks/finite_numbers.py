@@ -7,6 +7,8 @@ import numpy as np
 
 from agegender_jax.errors import NotFiniteError
 
+GO_ON = "in another --workdir if this one has checkpoints, which are good: --config.init_from starts from its best"
+
 
 def is_finite(values: Any) -> bool:
     """Return whether no number in a pytree is NaN or infinite."""
@@ -19,5 +21,5 @@ def finite(step: int, values: Any) -> None:
         raise NotFiniteError(
             f"the loss or a weight is not finite at or shortly before step {step}",
             "training",
-            "lower --config.optimizer.lr or set --config.optimizer.clip_norm=1; the checkpoints before are good",
+            f"lower --config.optimizer.lr or set --config.optimizer.clip_norm=1; {GO_ON}",
         )

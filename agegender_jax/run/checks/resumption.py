@@ -12,7 +12,10 @@ PATHS = {"init_from", "train_on", "exclude", "teacher"}  # fields of `same_recip
 
 
 def same_run(workdir: Workdir, config: ConfigDict) -> bool:
-    """Return whether the workdir has a run of this config; raise ConfigError if it has a run of another config."""
+    """Return whether the workdir has a run of this config; raise ConfigError if it has a run of another config.
+
+    A run that ended before its first checkpoint counts as none.
+    """
     earlier = workdir.read_config()
     if earlier is None:
         if any(workdir.checkpoints.glob("[0-9]*")):
@@ -29,6 +32,8 @@ def same_run(workdir: Workdir, config: ConfigDict) -> bool:
             )
         return False
     differences = config_lib.resume_difference(earlier, config_lib.to_dict(config))
+    if differences and not any(workdir.checkpoints.glob("[0-9]*")) and not workdir.results.exists():
+        return False  # nothing was saved, so the run begins anew
     if differences:
         raise ConfigError(
             f"the workdir holds a run with another config: {'; '.join(differences)}",

@@ -1,5 +1,6 @@
 """Recompute the BatchNorm statistics of the weights to evaluate, from images of the train split."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -47,17 +48,18 @@ def mean_statistics(model: nn.Module, variables: Any, batches: Any) -> Any:
       batches: (images uint8 [B, H, W, 3], gender int [B]). Dropout is on, as in training.
     """
     zeros = jax.tree.map(np.zeros_like, variables["batch_stats"])
-
-    @jax.jit
-    def statistics(params, images, gender, key):
-        oracle = {"gender": gender} if models.feed_of(model) == "true" else {}
-        rngs = {"dropout": key}
-        at = {"params": params, "batch_stats": zeros}
-        _, updated = model.apply(at, data.normalize(images), train=True, mutable=["batch_stats"], rngs=rngs, **oracle)
-        return updated.get("batch_stats", {})
-
     total, count = zeros, 0
     for count, (images, gender) in enumerate(batches, 1):
-        new = statistics(variables["params"], images, gender, jax.random.key(count))
+        new = _statistics(model, variables["params"], zeros, images, gender, jax.random.key(count))
         total = jax.tree.map(lambda a, b: a + np.asarray(b), total, new)
     return jax.tree.map(lambda x: (x / (BATCH_WEIGHT * count)).astype(np.float32), total)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # here, so that a later evaluation compiles nothing
+def _statistics(model: nn.Module, params: Any, zeros: Any, images: jax.Array, gender: jax.Array, key: jax.Array) -> Any:
+    """Return the running statistics after one batch, starting from zeros."""
+    oracle = {"gender": gender} if models.feed_of(model) == "true" else {}
+    at = {"params": params, "batch_stats": zeros}
+    images = data.normalize(images)
+    _, updated = model.apply(at, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}, **oracle)
+    return updated.get("batch_stats", {})

@@ -59,6 +59,7 @@ def make_driver(
         teacher=teacher,
         teacher_weight=config.loss.teacher_weight,
         teacher_open_from=teacher and teacher.open_from,
+        open_from=open_from,
         accumulate=config.accumulate,
         remat=config.remat,
         ema_decay=config.optimizer.ema,

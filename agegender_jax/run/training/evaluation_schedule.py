@@ -11,8 +11,11 @@ class Schedule:
         self.evaluate_every = config.eval.every_epochs * steps_per_epoch
 
     def evaluates(self, step: int) -> bool:
-        """Return whether the state after `step` is scored on val: after every few epochs, and after the last step."""
-        return step == self.num_steps or (step > 0 and step % self.evaluate_every == 0)
+        """Return whether the state after `step` is scored on val: after every few epochs, and after the last step.
+
+        A run that is resumed with fewer steps than it has done has its last step behind it.
+        """
+        return step >= self.num_steps or (step > 0 and step % self.evaluate_every == 0)
 
     def saves(self, step: int) -> bool:
         """Return whether the state after `step` is saved: every evaluated state, and others at intervals.

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from agegender_jax import files
 from agegender_jax.errors import NotFiniteError
 from agegender_jax.run import checks
+from agegender_jax.run.checks import finite_numbers
 from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host import processes
 from agegender_jax.run.host.progress import Progress
@@ -139,7 +140,7 @@ class NonfiniteMonitor:
         fixes = [f"lower --config.optimizer.lr (now {self.config.optimizer.lr:g})"]
         fixes += [] if self.config.optimizer.clip_norm else ["set --config.optimizer.clip_norm=1"]
         fixes += ["set --config.train.on_nonfinite=skip"] if step and self.policy == "stop" else []
-        return NotFiniteError(what, where, f"{', or '.join(fixes)}; the checkpoints before are good", step)
+        return NotFiniteError(what, where, f"{', or '.join(fixes)}; {finite_numbers.GO_ON}", step)
 
     def _files(self, step: int | None) -> list[str]:
         return self.dataset.batch_files(self.config, step) if step else []

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -159,7 +160,8 @@ class Workdir:
 
     def _sweep(self) -> None:
         """Remove partial files that killed processes left."""
-        for path in self.path.glob(".*.tmp"):
+        patterns = (".*.tmp", "figures/.*.tmp", "checkpoints/*/.*.tmp")
+        for path in itertools.chain.from_iterable(self.path.glob(pattern) for pattern in patterns):
             match = files.TEMPORARY.fullmatch(path.name)
             if match and not lock.is_running(int(match["pid"])):
                 path.unlink(missing_ok=True)
