@@ -13,6 +13,8 @@ from agegender_jax import array_checks, data, metrics, models, parallel
 from agegender_jax.data.views import views as image_views
 from agegender_jax.structs import Batch, Probs
 
+LEAST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken, as in the fit of temperatures
+
 
 def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
     """Return the softmax of both heads, using BatchNorm's running statistics; compiled once per shape.
@@ -123,12 +125,8 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
         array_checks.check(**{name: (value, "number")})
         if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
             raise ValueError(f"{name} must be above 0 and finite, got {value}")
-
-    def cooled(probs, temperature):
-        least = jnp.finfo(jnp.float32).tiny  # as in the fit of the temperature
-        return jax.nn.softmax(jnp.log(jnp.maximum(probs, least)) / temperature)
-
-    return Probs(cooled(probs.age, age_temperature), cooled(probs.gender, gender_temperature))
+    age, gender = (jnp.log(jnp.maximum(head, LEAST)) for head in (probs.age, probs.gender))
+    return Probs(jax.nn.softmax(age / age_temperature), jax.nn.softmax(gender / gender_temperature))
 
 
 def evaluate(members: Sequence[Probs], age: np.ndarray, gender: np.ndarray) -> dict[str, float | None]:
