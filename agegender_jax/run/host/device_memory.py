@@ -22,5 +22,5 @@ def explained_memory(config: ConfigDict) -> Iterator[None]:
             f"--config.batch_size={config.batch_size}, --config.eval.batch_size={config.eval.batch_size}, "
             f"--config.data.image_size={config.data.image_size}",
             "lower batch_size or eval.batch_size, or set --config.model.dtype=bfloat16, --config.accumulate=2 or "
-            "--config.remat=True, in another --workdir if this one has checkpoints; another program may hold memory too",
+            "--config.remat=True, in another --workdir if this one has checkpoints; another program may hold some, too",
         ) from error
