@@ -97,6 +97,10 @@ def test_what_was_read_is_soon_forgotten(page, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         uploads.take(str(upload))
     assert seconds == page.REMEMBERED
+    for i in range(page.WAITING + 5):
+        (tmp_path / f"{i}.png").write_bytes(b"photo")
+        uploads.take(str(tmp_path / f"{i}.png"))
+    assert len(uploads._read) == page.WAITING
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{}/a.png", "//127.0.0.1:{}/a.png"])

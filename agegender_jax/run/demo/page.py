@@ -135,7 +135,8 @@ def _only_files(move: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaita
 class Uploads:
     """The uploads in a folder, which are deleted when they are read.
 
-    Gradio gives equal pictures of several visitors the same path, so a picture stays in memory for REMEMBERED seconds.
+    Gradio gives equal pictures of several visitors the same path, so the last WAITING pictures stay in memory for
+    REMEMBERED seconds.
     """
 
     def __init__(self, folder: Path):
@@ -159,6 +160,8 @@ class Uploads:
             path.unlink(missing_ok=True)
             if path.parent != self._folder:
                 shutil.rmtree(path.parent, ignore_errors=True)
+        while len(self._read) > WAITING:
+            self._read.pop(next(iter(self._read)))
         forget = threading.Timer(REMEMBERED, self._read.pop, (path, None))
         forget.daemon = True
         forget.start()
