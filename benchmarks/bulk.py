@@ -36,9 +36,9 @@ DISTINCT = 200  # chips; a tenth as many photos
 
 
 def main() -> None:
-    given = os.environ.get("XLA_FLAGS", "").replace(ynnpack.WITHOUT, "").strip()  # without what `avoid` adds
-    settings = {"XLA_FLAGS": given} if given else {}
     ynnpack.avoid()  # as the commands do
+    given = os.environ.get("XLA_FLAGS", "").replace(ynnpack.WITHOUT, "").strip()
+    settings = {"XLA_FLAGS": given} if given else {}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

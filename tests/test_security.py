@@ -142,7 +142,7 @@ def test_the_demo_is_for_this_machine_and_uploads_are_bounded():
     assert flags["host"][0] == "'127.0.0.1'" and flags["max_mb"][::2] == ["20", "1"]
     (launch,) = calls("agegender_jax/run/demo/page.py", "page.launch")
     options = {option.arg: ast.unparse(option.value) for option in launch.keywords}
-    assert options["server_name"] == "host" and options["max_file_size"] == "max_mb * 10 ** 6"
+    assert options["server_name"] == "_in_address(host)" and options["max_file_size"] == "max_mb * 10 ** 6"
     closed = ("share", "run_history", "ssr_mode", "pwa", "mcp_server", "enable_monitoring", "inbrowser")
     assert all(options[name] == "False" for name in closed)
 

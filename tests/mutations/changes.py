@@ -210,11 +210,11 @@ CHANGES: tuple[Change, ...] = (
             "jnp.asarray(parts[0]), *members)",
         ),
         ("padding counted", "x[real]", "x"),
-        ("temperature multiplied", "jnp.log(probs.age) / age_temperature", "jnp.log(probs.age) * age_temperature"),
+        ("temperature multiplied", "age / age_temperature", "age * age_temperature"),
         (
             "temperature of age for gender",
-            "jnp.log(probs.gender) / gender_temperature",
-            "jnp.log(probs.gender) / age_temperature",
+            "gender / gender_temperature",
+            "gender / age_temperature",
         ),
         ("images not normalised", "data.normalize_float(images)", "images * 1.0"),
     ),
@@ -260,7 +260,7 @@ CHANGES: tuple[Change, ...] = (
         "agegender_jax/data/splits.py",
         ("test_splits", "test_near_duplicates"),
         ("seed ignored", 'f"{seed} {ids[i]}"', 'f"{ids[i]}"'),
-        ("equal images not grouped", "progress=progress), equal])", "progress=progress)])"),
+        ("equal images not grouped", "near, same_hash, equal]", "near, same_hash]"),
         ("groups larger than their place", "and sizes[i] <= room:", "and room > 0:"),
         ("test of a fifth", '("test", 0.1)', '("test", 0.2)'),
         (

@@ -11,7 +11,6 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio
-import httpx
 
 from agegender_jax.errors import ConfigError
 from agegender_jax.report import photo_predictions
@@ -68,7 +67,7 @@ def served(predict: Callable[[bytes], str], host: str, port: int, max_mb: int) -
                 quiet=True,
                 prevent_thread_lock=True,
             )
-        except (OSError, httpx.InvalidURL) as error:
+        except OSError as error:
             raise ConfigError(
                 "the demo cannot listen on this address",
                 f"--host={host} --port={port}",
