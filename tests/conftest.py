@@ -48,7 +48,6 @@ ALLOWED_SKIPS = {  # reason: where such a test runs
     r"PyPI's vulnerability service is not reachable": "with access to pypi.org",
     r"uv is not installed": "after pip install uv",
     r"this machine has no IPv6": "where IPv6 is on",
-    r"the ladder has not been measured": "once its results are committed",
 }
 
 

@@ -216,7 +216,13 @@ def test_measured_rungs_are_not_dropped_from_the_results(tmp_path, monkeypatch, 
     assert (tmp_path / "recipe_ladder.json").read_text() == before
 
 
-def test_the_documented_table_is_that_of_the_results():
-    if not (result_files.RESULTS / "recipe_ladder.json").exists():
-        pytest.skip("the ladder has not been measured")
-    assert recipe_ladder.table(result_files.read("recipe_ladder")) in DOCS.read_text()
+@pytest.mark.parametrize("name", ["recipe_ladder", "recipe_ladder_options"])
+def test_the_documented_tables_are_those_of_the_results(name):
+    assert recipe_ladder.table(result_files.read(name)) in DOCS.read_text()
+
+
+def test_no_interval_of_the_options_excludes_zero():
+    """As docs/recipe.md says."""
+    rows = result_files.read("recipe_ladder_options")["rungs"]
+    intervals = [row[f"{score}_gain"]["ci95"] for row in rows[1:] for score in recipe_ladder.SCORES]
+    assert len(intervals) == 15 and all(low < 0 < high for low, high in intervals)
