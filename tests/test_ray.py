@@ -133,7 +133,7 @@ def test_two_workers_give_the_rows_of_the_local_engine_although_one_is_killed(fo
     assert len(faces) == 2
     changed.write_bytes(original)
     assert json.loads((tmp_path / "ray" / "summary.json").read_text())["answered_before"] == 11
-    with pytest.raises(ConfigError, match="answers from another call: engine differ"):
+    with pytest.raises(ConfigError, match="predictions from another call: engine differ"):
         run([folder], tmp_path / "ray", shipped)
 
 

@@ -116,7 +116,7 @@ def predict(
         directories.check_same_pictures(folder / SETTINGS, states, prediction_rows.states(folder))
         places = directories.after(folder / SETTINGS)
         free = (*RESTATED, *DRAWN, directories.FIELD, directories.ONE)
-        differ = keep_settings(folder / SETTINGS, settings, "answers", free, ADDED)
+        differ = keep_settings(folder / SETTINGS, settings, "predictions", free, ADDED)
         settings[directories.FIELD] = places
         if not differ:
             write_json(folder / SETTINGS, settings)

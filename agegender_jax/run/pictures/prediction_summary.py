@@ -78,7 +78,7 @@ def note(summary: dict[str, Any], folder: Path, progress: Progress) -> None:
             f"included: {_count(others, 'picture')} of earlier calls that this one does not name; "
             "another --out keeps calls apart"
         )
-    progress.note(f"answers: {folder}")
+    progress.note(f"predictions: {folder}")
 
 
 def _count(number: int, what: str) -> str:
