@@ -11,9 +11,8 @@ import numpy as np
 
 from agegender_jax import array_checks, data, metrics, models, parallel
 from agegender_jax.data.views import views as image_views
+from agegender_jax.metrics import calibration
 from agegender_jax.structs import Batch, Probs
-
-LEAST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken, as in the fit of temperatures
 
 
 def predict(model: nn.Module, variables: Any, images: jax.Array, gender: jax.Array | None = None) -> Probs:
@@ -125,7 +124,7 @@ def calibrate(probs: Probs, age_temperature: float, gender_temperature: float) -
         array_checks.check(**{name: (value, "number")})
         if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
             raise ValueError(f"{name} must be above 0 and finite, got {value}")
-    age, gender = (jnp.log(jnp.maximum(head, LEAST)) for head in (probs.age, probs.gender))
+    age, gender = (jnp.log(jnp.maximum(head, calibration.LEAST)) for head in (probs.age, probs.gender))
     return Probs(jax.nn.softmax(age / age_temperature), jax.nn.softmax(gender / gender_temperature))
 
 

@@ -143,7 +143,7 @@ def test_an_edited_table_stays(name, source, result, tmp_path, monkeypatch):
     assert (out / name).read_bytes() == before
     for folder in (out, tmp_path):  # with an audit, and without one
         (folder / name).write_text("mine")
-        with pytest.raises(ConfigError, match=f"--out holds a {name} that this command did not write"):
+        with pytest.raises(ConfigError, match=f"--out holds a file {name} that this command did not write"):
             again(folder)
         assert (folder / name).read_text() == "mine"
     written = json.loads((out / "audit.json").read_text())

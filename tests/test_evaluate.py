@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_runs
+from tiny_runs import evaluate
 
 from agegender_jax import config as config_lib
 from agegender_jax import files, synthetic
@@ -31,11 +32,6 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
     return tiny_runs.make_run(tmp_path_factory.mktemp("runs") / "run", config)
-
-
-def evaluate(*runs, out, **options):
-    arguments = {"source": None, "split": None, "checkpoint": "best", "allow_leak": False, "draw": False}
-    return evaluate_command.evaluate([str(run) for run in runs], out=str(out), **arguments | options)
 
 
 def inspect(config, out):

@@ -95,20 +95,34 @@ def problem(seed=0):
     return *descriptors, targets
 
 
-@pytest.mark.parametrize("classifier", region_sift.CLASSIFIERS)
-def test_jax_predicts_the_same_as_scikit_learn(classifier, monkeypatch):
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+@pytest.fixture
+def of_descriptors(monkeypatch):
+    """Return a function from parameters and descriptors [N, 30] to the outputs of the net."""
     monkeypatch.setattr(region_sift, "describe", lambda images: images[:, 0, :30])
     monkeypatch.setattr(region_sift, "grey", lambda images, size: images[..., 0])
+
+    def outputs(net, params, descriptors):
+        images = jnp.zeros((len(descriptors), 32, 32, 3)).at[:, 0, :30, 0].set(descriptors)
+        return net.apply({"params": params}, images, train=False)
+
+    return outputs
+
+
+def net_of(classifier, train):
+    return region_sift.RegionSift(12, classifier, support=0 if classifier == "lda" else len(train))
+
+
+@pytest.mark.parametrize("classifier", region_sift.CLASSIFIERS)
+def test_jax_predicts_the_same_as_scikit_learn(classifier, of_descriptors):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     train, val, targets = problem()
     params = fit_sift.fit(train, val, targets, classifier, 12)
-    net = region_sift.RegionSift(12, classifier, support=0 if classifier == "lda" else len(train))
-    images = jnp.zeros((40, 32, 32, 3)).at[:, 0, :30, 0].set(val)
-    outputs = net.apply({"params": params}, images, train=False)
+    net = net_of(classifier, train)
+    outputs = of_descriptors(net, params, val)
     age, gender = targets["val"]
     assert (outputs.gender_logits.argmax(1) == gender).mean() > 0.9
     assert (outputs.age_logits.argmax(1) == age[:, 0]).mean() > 0.7
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), images, train=False))["params"]
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))["params"]
     assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shapes)
     if classifier == "rbf":
         from sklearn.svm import SVC
@@ -138,11 +152,9 @@ def test_jax_predicts_the_same_as_scikit_learn(classifier, monkeypatch):
 
 
 @pytest.mark.parametrize("classifier", region_sift.CLASSIFIERS)
-def test_people_of_a_hundred_are_predicted_as_rarely_as_they_are_in_train(classifier, monkeypatch):
+def test_people_of_a_hundred_are_predicted_as_rarely_as_they_are_in_train(classifier, of_descriptors):
     """They are one class with those of 90, so that val images of 100 years are no worse than others."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    monkeypatch.setattr(region_sift, "describe", lambda images: images[:, 0, :30])
-    monkeypatch.setattr(region_sift, "grey", lambda images, size: images[..., 0])
     train, val, targets = problem()
     old = {split: (np.where(age == 3, 9, age), gender) for split, (age, gender) in targets.items()}
     hundred = np.flatnonzero(old["train"][0][:, 0] == 9)[:3]
@@ -155,9 +167,8 @@ def test_people_of_a_hundred_are_predicted_as_rarely_as_they_are_in_train(classi
         fit_sift.fit(train, val, old | {"val": (ages, old["val"][1])}, classifier, 12)
         for ages in (old["val"][0], centenarian, absent)
     ]
-    net = region_sift.RegionSift(12, classifier, support=0 if classifier == "lda" else len(train))
-    images = jnp.zeros((40, 32, 32, 3)).at[:, 0, :30, 0].set(val)
-    logits, merged, rare = (np.asarray(net.apply({"params": of}, images, train=False).age_logits) for of in nets)
+    net = net_of(classifier, train)
+    logits, merged, rare = (np.asarray(of_descriptors(net, of, val).age_logits) for of in nets)
     np.testing.assert_array_equal(merged, logits)
     counts = np.bincount(old["train"][0][:, 0], minlength=12)[9:] + 1
     shares = np.log(counts / counts[0])

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny_runs
+from tiny_runs import evaluate
 
 from agegender_jax import config as config_lib
 from agegender_jax import synthetic
 from agegender_jax.data import named_sources
 from agegender_jax.errors import ConfigError, DataError
 from agegender_jax.run import checks
-from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.dataset import Dataset, load_dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.scoring import named_runs, scored_images
@@ -29,11 +29,6 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
     return tiny_runs.make_run(tmp_path_factory.mktemp("runs") / "run", config)
-
-
-def evaluate(*runs, out, **options):
-    arguments = {"source": None, "split": None, "checkpoint": "best", "allow_leak": False, "draw": False}
-    return evaluate_command.evaluate([str(run) for run in runs], out=str(out), **arguments | options)
 
 
 def test_only_a_source_that_the_user_named_is_read(run, config, tmp_path, monkeypatch):

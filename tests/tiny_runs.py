@@ -10,6 +10,7 @@ from agegender_jax import models, optim, synthetic
 from agegender_jax.checkpoint import Checkpoints
 from agegender_jax.config import default
 from agegender_jax.models import levi_hassner
+from agegender_jax.run import evaluate as evaluate_command
 from agegender_jax.run.dataset import load_dataset
 from agegender_jax.run.train import fit
 from agegender_jax.run.training import initial_state
@@ -56,3 +57,9 @@ def _weights(rng: np.random.Generator, path: tuple, leaf: jax.ShapeDtypeStruct) 
     if "conv1" in jax.tree_util.keystr(path):
         scale /= max(levi_hassner.PIXEL_SCALE)
     return (scale * rng.normal(size=leaf.shape)).astype(np.float32)
+
+
+def evaluate(*runs, out, **options):
+    """Return the results of the evaluation command."""
+    arguments = {"source": None, "split": None, "checkpoint": "best", "allow_leak": False, "draw": False}
+    return evaluate_command.evaluate([str(run) for run in runs], out=str(out), **arguments | options)

@@ -16,7 +16,7 @@ from agegender_jax.metrics.intervals import from_weights, weighted_sums, wilson
 
 MEASURES = ("nll", "brier", "ece")
 BINS = 15
-LEAST = np.finfo(np.float32).tiny  # float32 softmax underflows to 0
+LEAST = float(np.finfo(np.float32).tiny)  # float32 softmax underflows to 0
 ENOUGH = 30  # examples to fit a temperature
 COLDEST, HOTTEST = 0.1, 10.0  # where all of val is right, or wrong, there is no minimum
 

@@ -83,7 +83,7 @@ def bootstrap(values: np.ndarray, group: np.ndarray | None = None) -> list[float
 
 def bootstrap_varied(values: np.ndarray, group: np.ndarray | None = None) -> list[float] | None:
     """Return `bootstrap`; None if resampling says nothing about the mean: all numbers are equal, or of one group."""
-    is_one = group is not None and has_groups(group) and len(np.unique(group)) == 1
+    is_one = group is not None and len(np.unique(group)) == 1
     return None if is_one or len(np.unique(values)) < 2 else bootstrap(values, group)
 
 

@@ -53,9 +53,9 @@ def _net(run: Run) -> str:
 
 
 def _optimizer(run: Run) -> str:
-    o, parts = run.config["optimizer"], [run.optimizer()]
     if run.is_solved():
-        return parts[0]
+        return run.optimizer()
+    o, parts = run.config["optimizer"], [run.optimizer()]
     parts += [f"warm-up {o['warmup']:g}"] if o["warmup"] else []
     parts += [f"clipping at {o['clip_norm']:g}"] if o["clip_norm"] else []
     parts += [f"weight decay {o['weight_decay']:g}"] if o["weight_decay"] else []

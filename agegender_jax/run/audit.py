@@ -20,7 +20,15 @@ from agegender_jax.run.dataset import Dataset
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
 from agegender_jax.run.scoring.named_runs import read_config
-from agegender_jax.run.workdir import Workdir, check_replaces, csv_text, make_out, write_csv, write_json
+from agegender_jax.run.workdir import (
+    Workdir,
+    check_replaces,
+    check_unchanged,
+    csv_text,
+    make_out,
+    write_csv,
+    write_json,
+)
 
 
 def inspect(
@@ -66,7 +74,7 @@ def inspect(
             "splits.csv": _splits(faces, assignment),
             "exclude.csv": csv_text(("file", "reason"), source_problems.contradictions(faces, pairs.all())),
         }
-        written = _check_unchanged(folder, tables)
+        written = _check_tables(folder, tables)
         stats = image_stats.measure(faces, progress.prepare)
         findings = report.findings(faces, pairs, stats, leakage, list(command)) | {"written": written}
         for name, text in tables.items():
@@ -148,27 +156,20 @@ def _write(folder: Path, faces: Prepared, findings: dict) -> None:
     write_json(folder / "audit.json", findings)
 
 
-def _check_unchanged(folder: Path, tables: Mapping[str, str]) -> dict[str, str]:
+def _check_tables(folder: Path, tables: Mapping[str, str]) -> dict[str, str]:
     """Return the SHA-256 of tables by name, for audit.json.
 
     Raises:
       ConfigError: one would replace a file that is not as the audit in the folder wrote it.
     """
-    digests = {
-        name: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() for name, text in tables.items()
-    }
+    contents = {name: text.encode("utf-8", "surrogateescape") for name, text in tables.items()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     try:
-        audited = json.loads((folder / "audit.json").read_bytes())
-        earlier = audited.get("written") or {name: files.sha256(folder / name) for name in digests}  # of version 0.2.0
+        earlier = json.loads((folder / "audit.json").read_bytes()).get("written")
     except (OSError, *files.MALFORMED):
         earlier = {}
-    for name, digest in digests.items():
-        if (folder / name).exists() and files.sha256(folder / name) not in (digest, earlier.get(name)):
-            raise ConfigError(
-                f"--out holds a {name} that this command did not write, or that was changed since",
-                str(folder / name),
-                "name another --out, or rename that file",
-            )
+    if earlier is not None:  # as in an audit of version 0.2.0
+        check_unchanged(folder, digests, earlier)
     return digests
 
 

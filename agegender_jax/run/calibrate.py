@@ -1,6 +1,5 @@
 """Thresholds of predictions for photos, fitted on val: answers.json of a run, or cards of weights."""
 
-import functools
 import hashlib
 import json
 import re
@@ -103,13 +102,17 @@ def _check_replaces(
         made = run.read_run() or {}
         cards[file] = {"config": weights.card_config(config), "command": made.get("command")}
     for file, fields in cards.items():
-        same = functools.partial(_has_fields, json.loads(files.to_json(fields)))
-        other = functools.partial("{0}.json, a card of other weights".format, file)
-        check_replaces(folder / f"{file}.json", same, other, flag="--weights_out")
+        _check_card(folder, file, json.loads(files.to_json(fields)))
 
 
-def _has_fields(expected: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
-    return all(card.get(key) == value for key, value in expected.items())
+def _check_card(folder: Path, file: str, fields: Mapping[str, Any]) -> None:
+    """Raise ConfigError if there is a card with other values of some fields."""
+    check_replaces(
+        folder / f"{file}.json",
+        is_same=lambda card: all(card.get(key) == value for key, value in fields.items()),
+        describe=lambda card: f"{file}.json, a card of other weights",
+        flag="--weights_out",
+    )
 
 
 def _file_names(members: Sequence[str], name: str) -> list[str]:

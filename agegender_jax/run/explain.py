@@ -113,11 +113,12 @@ def explain_photos(
 def _check_targets(targets: Sequence[Path], photos: Sequence[str], folder: Path) -> None:
     """Raise ConfigError if a file to write is one of the photos, or was not written by an earlier call."""
     fix = "name another folder with --out"
+    is_own = (folder / FILE).exists()
     given = {files.expand(photo, "command line").resolve() for photo in photos}
     for target in targets:
         if target.resolve() in given:
             raise ConfigError("--out would replace a photo that is explained", str(target), fix)
-        if target.exists() and not (folder / FILE).exists():
+        if not is_own and target.exists():
             raise ConfigError("--out holds a file that this command did not write", str(target), fix)
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from agegender_jax.prediction import members
 from agegender_jax.prediction.predictor import Predictor
 from agegender_jax.run.host.progress import Progress
 from agegender_jax.run.host.signals import stop_flag
-from agegender_jax.run.workdir import check_replaces, make_out, write_json
+from agegender_jax.run.workdir import check_replaces, check_unchanged, make_out, write_json
 
 FORMATS = {"onnx": ".onnx", "stablehlo": ".jaxexport", "safetensors": ".json"}  # and the suffix of what is loaded
 EXTRAS = {"onnx": "onnx", "stablehlo": "stablehlo", "safetensors": "photos"}
@@ -90,7 +90,9 @@ def export(
                 runs_here = kind != "stablehlo" or platform() in platforms
                 expected = members.mean_probs(_compared(kind, predictor), {size: images}) if runs_here else None
                 entry["difference"] = _difference(kind, path, images, expected) if runs_here else None
-                _check_own(folder, written, earlier.get(kind, {"written": {}}))
+                known = earlier.get(kind, {"written": {}})
+                if "written" in known:  # not those of version 0.2.0
+                    check_unchanged(folder, written, known["written"])
                 for name in written:
                     os.replace(path.with_name(name), folder / name)
             record["files"][kind] = entry
@@ -118,24 +120,6 @@ def _is_there(folder: Path, entry: Any) -> bool:
         return files.sha256(folder / entry["file"]) == entry["sha256"]
     except (OSError, *files.MALFORMED):
         return False
-
-
-def _check_own(folder: Path, written: Mapping[str, str], earlier: Mapping[str, Any]) -> None:
-    """Raise ConfigError if a file would replace one that is not as an earlier call wrote it.
-
-    Args:
-      written: the new files, with their SHA-256.
-      earlier: the entry of an earlier call for this format; those of earlier versions do not have all its files.
-    """
-    for name, digest in written.items():
-        path = folder / name
-        if "written" in earlier and path.exists():
-            if files.sha256(path) not in (digest, earlier["written"].get(name)):
-                raise ConfigError(
-                    f"--out holds a file {name} that this command did not write, or that was changed since",
-                    str(path),
-                    "name another --out, or move that file",
-                )
 
 
 def drawn_faces(size: int, count: int = FACES) -> np.ndarray:

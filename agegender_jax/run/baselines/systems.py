@@ -159,12 +159,7 @@ SYSTEMS = (
     System("region_sift_flat", "control of [21]", "one age classifier for both genders", _sift("flat")),
     System("region_sift_rbf", "variant of [21]", "RBF SVMs without LDA", _sift("rbf")),
     System("region_sift_lda", "variant of [21]", "linear discriminants without SVM", _sift("lda")),
-    System(
-        "local_dnn",
-        "[22], 2018",
-        "the idea; template landmarks, Sobel edges without augmentation, widths chosen",
-        _local(True),
-    ),
+    System("local_dnn", "[22], 2018", LOCAL, _local(True)),
     System("local_dnn_noedges", "[22], 2018", "the local net alone", _local(False)),
     System("plain_cnn", "[27], 2019", "a stand-in: the method is not known; gender alone", _plain),
 )

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,23 @@ def check_unused(folder: Path, settings: str, patterns: Sequence[str]) -> None:
             str(found),
             f"name another folder, such as --out={_unused(folder)}, or move that file",
         )
+
+
+def check_unchanged(folder: Path, written: Mapping[str, str], earlier: Mapping[str, str]) -> None:
+    """Raise ConfigError if a file would replace one that is not as an earlier call wrote it.
+
+    Args:
+      written: names of the new files, with their SHA-256.
+      earlier: the same of the earlier call; {} without one.
+    """
+    for name, digest in written.items():
+        path = folder / name
+        if path.exists() and files.sha256(path) not in (digest, earlier.get(name)):
+            raise ConfigError(
+                f"--out holds a file {name} that this command did not write, or that was changed since",
+                str(path),
+                "name another --out, or move that file",
+            )
 
 
 def keep_settings(
